@@ -71,8 +71,8 @@ class Census:
         """Return the labels of a part by task."""
         return {name: np.asarray(self.parts[part].labels[name]) for name in self.names}
 
-    def model(self, make: Make, seed: int, *, embedding_dim: int = 4) -> models.MultiTaskModel:
-        """Return a compiled model; the learning rate falls along a cosine over all epochs."""
+    def model(self, make: Make, seed: int, *, embedding_dim: int = 4, constant: bool = False) -> models.MultiTaskModel:
+        """Return a compiled model; the learning rate falls along a cosine over all epochs, or is the peers' 0.001."""
         heads = [tasks.BinaryClassification(name, units=(8,)) for name in self.names]
         network = models.build_network(
             self.schema, self.preprocessor.statistics, heads, make(self.names, seed), embedding_dim=embedding_dim,
@@ -80,7 +80,8 @@ class Census:
         )  # fmt: skip
         model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
         steps = -(-len(self.labels("train")[self.names[0]]) // BATCH_SIZE)
-        model.compile(tfmtl.LazyAdam(keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * steps, alpha=0.01)))
+        cosine = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * steps, alpha=0.01)
+        model.compile(tfmtl.LazyAdam(1e-3 if constant else cosine))
         return model
 
     def save(self, path: pathlib.Path) -> None:
@@ -166,7 +167,9 @@ class Peer:
         self._folder.cleanup()
 
 
-def quality(problem: Census, trunks: Sequence[str], seeds: int, peers: Sequence[Peer]) -> Iterator[str]:
+def quality(
+    problem: Census, trunks: Sequence[str], seeds: int, peers: Sequence[Peer], **arguments: Any
+) -> Iterator[str]:
     """Yield the rows of a table: mean and interval of each task's AUC, and of the mean's difference to MMoE by seed."""
     labels = problem.labels("test")
     yield f"| model | parameters | {' | '.join(problem.names)} | mean against MMoE, paired | best epochs |"
@@ -180,7 +183,7 @@ def quality(problem: Census, trunks: Sequence[str], seeds: int, peers: Sequence[
         return f"| {name} | {size:,} | {by_task} | {against} | {' '.join(map(str, epochs))} |"
 
     for name in sorted(trunks, key=lambda trunk: trunk != "MMoE"):
-        runs = [trained(problem, TRUNKS[name], seed) for seed in range(seeds)]
+        runs = [trained(problem, TRUNKS[name], seed, **arguments) for seed in range(seeds)]
         found = [aucs(labels, predictions) for predictions, _, _ in runs]
         if name == "MMoE":
             reference = [statistics.mean(scores.values()) for scores in found]
@@ -188,7 +191,10 @@ def quality(problem: Census, trunks: Sequence[str], seeds: int, peers: Sequence[
     for peer in peers:
         for kind in ("shared_bottom", "mmoe", "ple"):
             answers = [peer.ask("quality", model=kind, seed=seed, epochs=EPOCHS, patience=2) for seed in range(seeds)]
-            arrays = [np.load(answer["predictions_file"]) for answer in answers]
+            files = [pathlib.Path(answer["predictions_file"]) for answer in answers]
+            arrays = [np.load(file) for file in files]
+            for file in files:
+                file.unlink()
             found = [aucs(labels, dict(zip(problem.names, array.T, strict=True))) for array in arrays]
             yield row(f"{peer.name} {kind}", answers[0]["params"], found, [answer["best_epoch"] for answer in answers])
 
@@ -214,7 +220,8 @@ def rates(problem: Census, peers: Sequence[Peer], rounds: int) -> Iterator[str]:
     model, clock = problem.model(TRUNKS["MMoE"], 0), _EpochTimes()
     rows = len(problem.labels("train")[problem.names[0]])
     for peer in peers:
-        peer.ask("prepare", model="mmoe", seed=0, batch_size=BATCH_SIZE)
+        options = {"steps_per_execution": 1} if peer.name == "deepctr" else {}
+        peer.ask("prepare", model="mmoe", seed=0, batch_size=BATCH_SIZE, **options)
     model.fit(problem.parts["train"], batch_size=BATCH_SIZE, verbose=0)
     seconds: dict[str, list[float]] = {"tfmtl": clock.seconds, **{peer.name: [] for peer in peers}}
     for _ in range(rounds):
@@ -237,14 +244,18 @@ def main() -> None:
     parser.add_argument("--trunks", nargs="*", default=list(TRUNKS), choices=list(TRUNKS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=[], help="name=PYTHON of deepctr and rechub")
+    parser.add_argument("--embedding-dim", type=int, default=4, help="of our models; the peers' is 4")
+    parser.add_argument("--constant", action="store_true", help="train ours at the peers' constant learning rate")
     parser.add_argument("--rate", action="store_true", help="only the training rate")
     arguments = parser.parse_args()
     for group in arguments.groups:
         problem = Census(arguments.census, group)
         peers = [Peer(*peer.split("=", 1), problem) for peer in arguments.peers]
-        lines = (
-            rates(problem, peers, 9) if arguments.rate else quality(problem, arguments.trunks, arguments.seeds, peers)
-        )
+        setting = {"embedding_dim": arguments.embedding_dim, "constant": arguments.constant}
+        if arguments.rate:
+            lines = rates(problem, peers, 9)
+        else:
+            lines = quality(problem, arguments.trunks, arguments.seeds, peers, **setting)
         print(f"\n## census income, group {group}: {', '.join(problem.names)}\n")
         for line in lines:
             print(line, flush=True)

@@ -7,8 +7,8 @@ Each line of the standard input is a command in JSON, each answer one line of JS
     {"do": "quality", "model": "shared_bottom"|"mmoe"|"ple", "seed": 0, "epochs": 15, "patience": 2, "batch_size": 1024}
         trains and stops early by the mean validation AUC; answers "params", "epochs", "best_epoch", "valid" (the best
         epoch's AUCs) and "predictions_file", an .npy (test rows, tasks) that the reader deletes
-    {"do": "prepare", "model": ..., "seed": 0, "batch_size": 1024}
-        builds a model and trains one epoch to warm up; answers "params"
+    {"do": "prepare", "model": ..., "seed": 0, "batch_size": 1024, "steps_per_execution": 32}
+        builds a model and trains one epoch to warm up; answers "params". DeepCTR's own default is 1 step
     {"do": "epoch"}
         trains the prepared model for one more epoch; answers "seconds", "cpu" (of the process) and "rows"
     {"do": "quit"}
@@ -40,7 +40,7 @@ from sklearn.metrics import roc_auc_score
 EMBEDDING, BOTTOM, EXPERT, TOWER = 4, 128, 16, 8
 MMOE_EXPERTS, LEVELS, SHARED_EXPERTS, TASK_EXPERTS = 8, 2, 4, 2
 LEARNING_RATE, PREDICTION_BATCH = 1e-3, 8192
-STEPS_PER_EXECUTION = 32  # an option of `compile` in Keras, which makes DeepCTR's epochs a quarter shorter
+STEPS_PER_EXECUTION = 32  # of Keras' `compile`, for DeepCTR: its epochs are shorter than with the default of 1
 
 
 class Tables:
@@ -69,7 +69,9 @@ class Model:
     restore: Callable[[Any], object]
 
 
-def deepctr(tables: Tables, kind: str, seed: int, batch_size: int) -> Model:
+def deepctr(
+    tables: Tables, kind: str, seed: int, batch_size: int = 1024, steps_per_execution: int = STEPS_PER_EXECUTION
+) -> Model:
     """Return a model of DeepCTR on Keras 2, for `model.fit` on a `tf.data` pipeline."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -82,7 +84,7 @@ def deepctr(tables: Tables, kind: str, seed: int, batch_size: int) -> Model:
     keras.utils.set_random_seed(seed)
     network = _deepctr_network(tables, kind, seed)
     adam = keras.optimizers.Adam(LEARNING_RATE)
-    network.compile(adam, "binary_crossentropy", steps_per_execution=STEPS_PER_EXECUTION)
+    network.compile(adam, "binary_crossentropy", steps_per_execution=steps_per_execution)
     batches = _deepctr_batches(tables, "train", batch_size, seed)
     unseen = {part: _deepctr_batches(tables, part, PREDICTION_BATCH) for part in ("valid", "test")}
     times: list[tuple[float, float]] = []
@@ -147,7 +149,7 @@ def _deepctr_batches(tables: Tables, part: str, batch_size: int, seed: int | Non
     return dataset.flat_map(batches).apply(count).prefetch(4).with_options(options)
 
 
-def rechub(tables: Tables, kind: str, seed: int, batch_size: int) -> Model:
+def rechub(tables: Tables, kind: str, seed: int, batch_size: int = 1024) -> Model:
     """Return a model of torch-rechub with its `MTLTrainer`."""
     import torch
     from torch_rechub.trainers import MTLTrainer
@@ -223,7 +225,8 @@ def answered(commands: Iterator[dict[str, Any]], peer: Callable[..., Model], tab
             seconds, cpu = prepared.train()
             yield {"seconds": seconds, "cpu": cpu, "rows": len(tables.part("train")[2])}
         else:
-            model = peer(tables, command.pop("model"), command.pop("seed", 0), command.pop("batch_size", 1024))
+            chosen = {name: command.pop(name) for name in ("batch_size", "steps_per_execution") if name in command}
+            model = peer(tables, command.pop("model"), command.pop("seed", 0), **chosen)
             if do == "quality":
                 yield {"params": model.params, **quality(model, tables, **command)}
             else:

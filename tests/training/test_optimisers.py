@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import keras, tf
-from tfmtl.training import LazyAdam
+from tfmtl.training import LazyAdam, optimisers
 
 RNG = np.random.default_rng(2)
 START = RNG.normal(size=(6, 3)).astype(np.float32)
@@ -80,3 +80,38 @@ def test_a_schedule_is_followed() -> None:
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.0])
     steps = gradients([1], [1])
     np.testing.assert_array_equal(run(LazyAdam(schedule), steps), run(LazyAdam(1.0), steps[:1]))
+
+
+@pytest.mark.parametrize("rows", [[3, 1, 3, 3], [0], [5, 5]])
+def test_small_and_large_tables_take_the_same_step(rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = gradients(rows, [1, 3], rows[::-1])
+    small = run(LazyAdam(0.1), steps)
+    monkeypatch.setattr(optimisers, "_SMALL", 1)
+    np.testing.assert_allclose(small, run(LazyAdam(0.1), steps), rtol=1e-6, atol=1e-7)
+    untouched = sorted(set(range(6)) - {1, 3, *rows})
+    np.testing.assert_array_equal(small[untouched], START[untouched])
+
+
+def test_a_small_table_whose_touched_rows_have_no_gradient_keeps_moving_them() -> None:
+    # Row 2 is looked up in both steps, in the second without effect: its momentum goes on, that of row 0 does not.
+    ones, zeros = np.ones([2, 3]), np.zeros([1, 3])
+    found = run(LazyAdam(1.0, beta_1=0.5, beta_2=0.5, epsilon=0.0), [([2, 0], ones), ([2], zeros)])
+    np.testing.assert_allclose(found[0], START[0] - 1, rtol=1e-5)
+    # m = 1/4, v = 1/4, rate sqrt(1 - 1/4) / (1 - 1/4)
+    np.testing.assert_allclose(found[2], START[2] - 1 - np.sqrt(4 / 3) * 0.5, rtol=1e-5)
+
+
+def test_a_compiled_step_is_the_same() -> None:
+    def stepped(jit: bool) -> np.ndarray:
+        table, optimizer = tf.Variable(START), LazyAdam(0.1)
+        optimizer.build([table])
+
+        @tf.function(jit_compile=jit)
+        def step(values: tf.Tensor) -> None:
+            slices = tf.IndexedSlices(values, tf.constant([3, 1, 3]), tf.constant(START.shape))
+            optimizer.apply_gradients([(slices, table)], skip_gradients_aggregation=True)
+
+        step(tf.constant(gradients([3, 1, 3])[0][1], tf.float32))
+        return table.numpy()
+
+    np.testing.assert_allclose(stepped(jit=True), stepped(jit=False), rtol=1e-6, atol=1e-7)

@@ -100,9 +100,11 @@ class Experts(keras.layers.Layer):
         """Return the experts' outputs."""
         hidden = inputs
         for kernel, bias in zip(self._kernels, self._biases, strict=True):
-            equation = "bd,du->bu" if hidden.shape.rank == 2 else "bgd,gdu->bgu"
-            product = tf.reshape(tf.einsum(equation, hidden, kernel), [-1, *bias.shape])
-            hidden = product + bias
+            if hidden.shape.rank == 2:  # operations that TensorFlow fuses, forwards and backwards
+                product = tf.nn.bias_add(tf.matmul(hidden, kernel), tf.reshape(bias, [-1]))
+                hidden = tf.reshape(product, [-1, *bias.shape])
+            else:
+                hidden = tf.reshape(tf.einsum("bgd,gdu->bgu", hidden, kernel), [-1, *bias.shape]) + bias
             hidden = self.activation(_normalised(hidden) if self.normalise else hidden)
         return self._dropout(hidden, training=training)
 

@@ -125,6 +125,8 @@ class SoftmaxGate(Gate):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the weights [B, G, E]."""
         logits = self.project(inputs, self._kernel) / self.temperature
+        if self.readable is None and not self.expert_dropout:
+            return tf.nn.softmax(logits)
         everything = [[True] * self.num_experts] * self.num_gates
         allowed = tf.constant(everything if self.readable is None else self.readable)
         if self.expert_dropout:  # on the logits: dividing what is left of the weights would overflow where it is tiny

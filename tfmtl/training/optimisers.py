@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import keras, register, tf
+
+_SMALL = 16_384
 
 
 @register
@@ -45,9 +48,37 @@ class LazyAdam(keras.optimizers.Adam):
             )  # fmt: skip
             return
         rate = rate * tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
-        rows, values = gradient.indices, gradient.values  # Keras has summed repeated rows before this call
+        rows, values = gradient.indices, gradient.values
+        if _is_small(gradient):
+            touched, summed = _summed_by_row(gradient)
+            m = tf.where(touched, beta_1 * momentums + (1 - beta_1) * summed, momentums)
+            v = tf.where(touched, beta_2 * velocities + (1 - beta_2) * tf.square(summed), velocities)
+            momentums.assign(m)
+            velocities.assign(v)
+            variable.assign_sub(tf.where(touched, rate * m / (tf.sqrt(v) + self.epsilon), 0))
+            return
         m = beta_1 * tf.gather(momentums, rows) + (1 - beta_1) * values
         v = beta_2 * tf.gather(velocities, rows) + (1 - beta_2) * tf.square(values)
         momentums.scatter_update(tf.IndexedSlices(m, rows))
         velocities.scatter_update(tf.IndexedSlices(v, rows))
         variable.scatter_sub(tf.IndexedSlices(rate * m / (tf.sqrt(v) + self.epsilon), rows))
+
+    def _deduplicate_sparse_grad(self, grads: Sequence[Any]) -> Sequence[Any]:
+        """Sum repeated rows, but those of small tables, whose update sums them itself."""
+        large = iter(super()._deduplicate_sparse_grad([gradient for gradient in grads if not _is_small(gradient)]))
+        return [gradient if _is_small(gradient) else next(large) for gradient in grads]
+
+
+def _is_small(gradient: Any) -> bool:
+    """Return whether a sparse gradient's table is small enough that passing over all of it is cheaper than sorting."""
+    if not isinstance(gradient, tf.IndexedSlices) or gradient.dense_shape is None:
+        return False
+    shape = tf.get_static_value(gradient.dense_shape)
+    return shape is not None and len(shape) == 2 and shape[0] <= _SMALL
+
+
+def _summed_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return which rows of a table [n, d] a gradient touches, [n, 1], and the sum of its values in each, [n, d]."""
+    size = int(tf.get_static_value(gradient.dense_shape)[0])
+    touched = tf.math.bincount(tf.cast(gradient.indices, tf.int32), minlength=size, maxlength=size) > 0
+    return touched[:, tf.newaxis], tf.math.unsorted_segment_sum(gradient.values, gradient.indices, size)
