@@ -15,6 +15,7 @@ from tfmtl.data import Preprocessor, to_batch, to_columns
 from tfmtl.layers import (
     STEM,
     AttentionPooling,
+    ContextGate,
     DotInteraction,
     Fusion,
     JoinedEmbedding,
@@ -98,8 +99,9 @@ def _(layer: keras.layers.Layer) -> tuple[keras.Model, Any]:
     return keras.Model({"x": inputs}, layer(inputs)), {"x": tf.constant(INDICES)}
 
 
-@network_of.register
-def _(layer: PriorGate) -> tuple[keras.Model, Any]:
+@network_of.register(ContextGate)
+@network_of.register(PriorGate)
+def _(layer: Any) -> tuple[keras.Model, Any]:
     return _of_floats(layer, encoding=5, prior=3, call=lambda inputs: layer(tuple(inputs.values())))
 
 

@@ -109,6 +109,7 @@ PARTS: Recipes = {
     "AttentionPooling": lambda: layers.AttentionPooling(4, _seeded(), seed=3),
     "BilinearFusion": lambda: layers.BilinearFusion(**_FUSION, rank=2),
     "ConcatFusion": lambda: layers.ConcatFusion(**_FUSION, activation="tanh"),
+    "ContextGate": lambda: layers.ContextGate(["hour"], 4, _seeded(), _l2(), 3),
     "CrossNetwork": lambda: layers.CrossNetwork(3, "stacked", 2, 0.25, _seeded(), _l2(), seed=3),
     "DecisionFusion": lambda: layers.DecisionFusion(**_FUSION, kind="gated", hidden_units=4, activation="tanh"),
     "DotInteraction": lambda: layers.DotInteraction(["user", "item"], self_interaction=True),

@@ -16,6 +16,7 @@ import tfmtl
 from tests.conformance.kinds import network_of, outputs_of
 from tests.conformance.recipes import MODELS, OTHERS, PARTS, RECIPES
 from tfmtl._keras import keras, tf
+from tfmtl.tuning._keras_tuner import keras_tuner
 
 
 def registered() -> dict[str, type]:
@@ -151,3 +152,31 @@ def test_prunable_weights_are_trainable_matrices(make_part: Any) -> None:
         for weight in getattr(layer, "get_prunable_weights", list)():
             assert any(weight is variable for variable in layer.trainable_weights)
             assert weight.shape.rank >= 2
+
+
+@pytest.mark.parametrize("name", sorted(name for name in RECIPES if hasattr(registered()[name], "search_space")))
+def test_defaults_of_a_search_space_are_arguments(name: str) -> None:
+    instance = RECIPES[name]()
+    drawn = type(instance).search_space(keras_tuner.HyperParameters())
+    found = type(instance).from_config({**instance.get_config(), **drawn}).get_config()
+    assert {name: found[name] for name in drawn} == {
+        n: list(v) if isinstance(v, tuple) else v for n, v in drawn.items()
+    }
+
+
+def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
+    """Layers that other layers are made of, and those whose arguments the data decides, are not searched."""
+    parts = {
+        "Dropout",
+        "EncodingMark",
+        "Experts",
+        "GateNU",
+        "JoinedEmbedding",
+        "MaskedMean",
+        "Presence",
+        "RandomUnknown",
+    }
+    gates = {"SoftmaxGate", "DSelectKGate", "TaskDense"}
+    kinds = {name: kind for name, kind in registered().items() if kind.__module__.startswith("tfmtl.layers.")}
+    layers = {name for name, kind in kinds.items() if issubclass(kind, keras.layers.Layer)}
+    assert sorted(n for n in layers - parts - gates if not hasattr(kinds[n], "search_space")) == []

@@ -11,6 +11,7 @@ from tfmtl.layers.bayesian_relations import BayesianRelations
 from tfmtl.layers.bilinear_fusion import BilinearFusion
 from tfmtl.layers.chained_trunk import ChainedTrunk
 from tfmtl.layers.concat_fusion import ConcatFusion
+from tfmtl.layers.context_gate import ContextGate
 from tfmtl.layers.cross_network import CrossNetwork
 from tfmtl.layers.cross_stitch import CrossStitch
 from tfmtl.layers.decision_fusion import DecisionFusion
@@ -55,6 +56,7 @@ __all__ = [
     "BilinearFusion",
     "ChainedTrunk",
     "ConcatFusion",
+    "ContextGate",
     "CrossNetwork",
     "CrossStitch",
     "DSelectK",

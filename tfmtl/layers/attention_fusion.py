@@ -75,6 +75,14 @@ class AttentionFusion(Fusion):
         tokens = [project(x) for project, x in zip(self._projections, vectors, strict=True)]
         return tf.stack(tokens, axis=1), tf.cast(present, tf.int32)
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the width of the attention besides."""
+        return {
+            **super().search_space(hp),
+            "attention_units": hp.Choice("attentionfusion_attention_units", [8, 16, 32], default=16),
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "attention_units": self.attention_units}

@@ -76,6 +76,11 @@ class AttentionPooling(keras.layers.Layer):
         """Return W; the model-optimization toolkit asks by this name."""
         return [self._kernel]
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the width."""
+        return {"units": hp.Choice("attentionpooling_units", [8, 16, 32], default=16)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

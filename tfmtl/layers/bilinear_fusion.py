@@ -74,6 +74,11 @@ class BilinearFusion(Fusion):
         products = tf.gather(stacked, first, axis=1) * tf.gather(stacked, second, axis=1)
         return self._output(tf.concat([*projected, *tf.unstack(products, axis=1)], axis=1))
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the rank besides."""
+        return {**super().search_space(hp), "rank": hp.Choice("bilinearfusion_rank", [8, 16, 32], default=16)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "rank": self.rank}

@@ -110,6 +110,11 @@ class CrossNetwork(Interaction):
             crossed = layer(inputs, crossed)
         return tf.concat([inputs, crossed], axis=1) if self.structure == "parallel" else crossed
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the number of layers."""
+        return {"num_layers": hp.Int("crossnetwork_layers", 1, 4, default=2)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

@@ -97,6 +97,14 @@ class DecisionFusion(Fusion):
         logits = zeros + tf.cast(self._logits, zeros.dtype) if self.kind == "learned" else zeros
         return masked_softmax(logits, present)
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search how the parts are weighted besides."""
+        return {
+            **super().search_space(hp),
+            "kind": hp.Choice("decisionfusion_kind", ["mean", "learned", "gated"], default="mean"),
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         own = {"kind": self.kind, "hidden_units": self.hidden_units}

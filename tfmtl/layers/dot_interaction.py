@@ -80,6 +80,11 @@ class DotInteraction(Interaction):
         rows, columns = np.tril_indices(len(inputs), 0 if self.self_interaction else -1)
         return tf.gather(self._products(inputs), rows * len(inputs) + columns, axis=1)
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search whether features meet themselves; `feature_names` are given."""
+        return {"self_interaction": hp.Boolean("dotinteraction_self", default=False)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         own = {"feature_names": list(self.feature_names), "self_interaction": self.self_interaction}

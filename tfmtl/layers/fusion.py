@@ -143,6 +143,15 @@ class Fusion(keras.layers.Layer, abc.ABC):
         """Return the kernels; the model-optimization toolkit asks by this name."""
         return [v for v in self.trainable_weights if "kernel" in v.name]
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search width and the dropout of modalities; `groups` are given."""
+        name = cls.__name__.lower()
+        return {
+            "units": hp.Choice(f"{name}_units", [16, 32, 64], default=32),
+            "modality_dropout": hp.Float(f"{name}_modality_dropout", 0.0, 0.4, step=0.1, default=0.0),
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

@@ -70,6 +70,11 @@ class LowRankFusion(Fusion):
         terms = tf.reshape(functools.reduce(tf.multiply, factors), [-1, self.rank, self.units])
         return tf.reduce_sum(terms, axis=1) + self._bias
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the rank besides."""
+        return {**super().search_space(hp), "rank": hp.Choice("lowrankfusion_rank", [2, 4, 8], default=4)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "rank": self.rank}

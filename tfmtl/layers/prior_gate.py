@@ -72,6 +72,11 @@ class PriorGate(keras.layers.Layer):
         """Return the gate's kernels; the model-optimization toolkit asks by this name."""
         return self._gate.get_prunable_weights()
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the gate's width."""
+        return {"gate_units": hp.Choice("priorgate_units", [8, 16, 32, 64], default=32)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

@@ -113,6 +113,11 @@ class SelfAttention(keras.layers.Layer):
         """Return the kernels; the model-optimization toolkit asks by this name."""
         return [part.kernel for part in (*self._projections, *self._feed_forward)]
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search dropout."""
+        return {"dropout": hp.Float("selfattention_dropout", 0.0, 0.4, step=0.1, default=0.0)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

@@ -119,6 +119,14 @@ class SelfAttentionHistory(keras.layers.Layer):
         """Return the kernels; the model-optimization toolkit asks by this name."""
         return [kernel for block in self._blocks for kernel in block.get_prunable_weights()]
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search depth and dropout."""
+        return {
+            "num_blocks": hp.Int("selfattentionhistory_blocks", 1, 3, default=2),
+            "dropout": hp.Float("selfattentionhistory_dropout", 0.0, 0.4, step=0.1, default=0.0),
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

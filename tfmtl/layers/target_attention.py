@@ -109,6 +109,14 @@ class TargetAttention(Interaction):
         entries = tf.where(indices[..., tf.newaxis] > 0, history, 0)
         return tf.einsum("bl,bld->bd", self.attention_weights(inputs), entries)
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search width and softmax; `history` is given."""
+        return {
+            "units": (hp.Choice("targetattention_units", [16, 32, 64], default=32),),
+            "normalise": hp.Boolean("targetattention_normalise", default=False),
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {

