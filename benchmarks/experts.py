@@ -1,6 +1,9 @@
 """One batched product for all experts against a dense layer an expert: time of a forward and backward pass.
 
-python benchmarks/experts.py
+    python benchmarks/experts.py
+
+Gradients are taken of all variables and of the input, which embeddings make. Both sides are compiled as one graph and
+run in turns.
 """
 
 from __future__ import annotations
@@ -14,43 +17,93 @@ import numpy as np
 from tfmtl import layers
 from tfmtl._keras import keras, tf
 
-
-def experts_against_dense(experts: int = 8, tasks_: int = 2, width: int = 16, rounds: int = 15) -> Iterator[str]:
-    """Yield the time of forward and backward pass of a mixture against one dense layer an expert and a gate."""
-    names = [f"t{i}" for i in range(tasks_)]
-    for batch in (1024, 4096):
-        inputs = tf.random.stateless_normal([batch, 150], [0, 1])
-        trunk = layers.MMoE(names, experts, [width])
-        dense = [keras.layers.Dense(width, "relu") for _ in range(experts)]
-        gates = [keras.layers.Dense(experts, "softmax", use_bias=False) for _ in names]
-
-        def separate(x: tf.Tensor, dense: Any = dense, gates: Any = gates) -> list[tf.Tensor]:
-            hidden = tf.stack([layer(x) for layer in dense], axis=1)
-            return [tf.reduce_sum(gate(x)[:, :, tf.newaxis] * hidden, axis=1) for gate in gates]
-
-        sides = {
-            "batched": (lambda x, trunk=trunk: list(trunk(x).values()), [trunk]),
-            "separate": (separate, [*dense, *gates]),
-        }
-        steps = {name: _step(call, parts, inputs) for name, (call, parts) in sides.items()}
-        ratios = []
-        for _ in range(rounds):
-            taken = {name: _seconds(step) for name, step in steps.items()}
-            ratios.append(taken["batched"] / taken["separate"])
-        low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-        yield f"batch {batch}: batched / separate {median:.2f} ({low:.2f} to {high:.2f})"
+INPUT_WIDTH = 150
 
 
-def _step(call: Callable[[tf.Tensor], list[tf.Tensor]], parts: Sequence[Any], inputs: tf.Tensor) -> Callable[[], Any]:
-    call(inputs)
-    variables = [variable for part in parts for variable in part.trainable_variables]
+def experts_against_dense(rounds: int = 15) -> Iterator[str]:
+    """Yield the time of a pass over a trunk against one with a dense layer an expert and a gate a reader, by round."""
+    yield "| trunk | tasks | experts | units | batch | batched / separate |"
+    yield "|---|---|---|---|---|---|"
+    for tasks, experts, units, batch in ((2, 8, 16, 1024), (2, 8, 16, 4096), (8, 8, 16, 1024), (4, 16, 8, 1024)):
+        names = [f"t{i}" for i in range(tasks)]
+        sides = (layers.MMoE(names, experts, [units]), SeparateMixture(tasks, experts, units))
+        yield f"| MMoE | {tasks} | {experts} | {units} | {batch} | {_compared(*sides, batch, rounds)} |"
+    for tasks, own, units, batch in ((2, 2, 16, 1024), (2, 2, 16, 4096), (8, 2, 16, 1024)):
+        names = [f"t{i}" for i in range(tasks)]
+        trunk = layers.PLE(names, num_task_experts=own, num_shared_experts=4, num_levels=2, units=[units])
+        ratio = _compared(trunk, SeparateLevels(tasks, own, 4, units), batch, rounds)
+        yield f"| PLE | {tasks} | {own} a task + 4 | {units} | {batch} | {ratio} |"
 
+
+class SeparateMixture(keras.layers.Layer):
+    """MMoE of Keras' dense layers."""
+
+    def __init__(self, tasks: int, experts: int, units: int) -> None:
+        super().__init__()
+        self.experts = [keras.layers.Dense(units, "relu") for _ in range(experts)]
+        self.gates = [keras.layers.Dense(experts, "softmax", use_bias=False) for _ in range(tasks)]
+
+    def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
+        """Return the tasks' mixtures [B, units]."""
+        hidden = tf.stack([expert(inputs) for expert in self.experts], axis=1)
+        return [_mixed(gate(inputs), hidden) for gate in self.gates]
+
+
+class SeparateLevels(keras.layers.Layer):
+    """Two levels of PLE of Keras' dense layers."""
+
+    def __init__(self, tasks: int, own: int, shared: int, units: int) -> None:
+        super().__init__()
+        levels, count = range(2), tasks * own + shared
+        self.own = [[[keras.layers.Dense(units, "relu") for _ in range(own)] for _ in range(tasks)] for _ in levels]
+        self.shared = [[keras.layers.Dense(units, "relu") for _ in range(shared)] for _ in levels]
+        self.gates = [[_gate(own + shared) for _ in range(tasks)] for _ in levels]
+        self.shared_gate = _gate(count)
+
+    def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
+        """Return the tasks' representations [B, units]."""
+        tasks, shared = [inputs] * len(self.gates[0]), inputs
+        for level in range(2):
+            own = [[e(x) for e in experts] for experts, x in zip(self.own[level], tasks, strict=True)]
+            common = [expert(shared) for expert in self.shared[level]]
+            if level == 0:
+                shared = _mixed(self.shared_gate(shared), tf.stack([*(e for group in own for e in group), *common], 1))
+            tasks = [
+                _mixed(gate(x), tf.stack([*mine, *common], axis=1))
+                for gate, x, mine in zip(self.gates[level], tasks, own, strict=True)
+            ]
+        return tasks
+
+
+def _gate(experts: int) -> keras.layers.Layer:
+    return keras.layers.Dense(experts, "softmax", use_bias=False)
+
+
+def _mixed(weights: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(weights[:, :, tf.newaxis] * hidden, axis=1)
+
+
+def _compared(batched: keras.layers.Layer, separate: keras.layers.Layer, batch: int, rounds: int) -> str:
+    """Return the median of the ratios of one side's time to the other's, and their quartiles."""
+    inputs = tf.random.stateless_normal([batch, INPUT_WIDTH], [0, 1])
+    steps = [_step(lambda x: list(batched(x).values()), batched, inputs), _step(separate, separate, inputs)]
+    ratios = []
+    for _ in range(rounds):
+        ours, theirs = (_seconds(step) for step in steps)
+        ratios.append(ours / theirs)
+    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _step(call: Callable[[tf.Tensor], Sequence[tf.Tensor]], layer: Any, inputs: tf.Tensor) -> Callable[[], Any]:
     @tf.function
     def step() -> Any:
         with tf.GradientTape() as tape:
+            tape.watch(inputs)
             loss = tf.add_n([tf.reduce_sum(tf.square(output)) for output in call(inputs)])
-        return tape.gradient(loss, variables)
+        return tape.gradient(loss, [inputs, *layer.trainable_variables])
 
+    call(inputs)
     step()
     return step
 
@@ -63,4 +116,5 @@ def _seconds(step: Callable[[], Any], repeats: int = 30) -> float:
 
 
 if __name__ == "__main__":
-    print(*experts_against_dense(), sep="\n")
+    for line in experts_against_dense():
+        print(line, flush=True)

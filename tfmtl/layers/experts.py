@@ -1,4 +1,4 @@
-"""Many small networks of one shape, computed as batched matrix products."""
+"""Many small networks of one shape, computed in few matrix products."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
+from tfmtl.layers.products import products
 from tfmtl.layers.randomness import Dropout
 
 
@@ -42,8 +43,8 @@ class Experts(keras.layers.Layer):
         >>> Experts(3, units=[4])(tf.ones([2, 5])).shape
         TensorShape([2, 3, 4])
 
-    Cost: one matrix product for the first layer of experts that read one input, one batched product for every other,
-    whatever the number of experts.
+    Cost: one matrix product for the first layer of experts that read one input, whatever their number, and one an
+    input, or one an expert in further layers.
     """
 
     def __init__(
@@ -100,11 +101,8 @@ class Experts(keras.layers.Layer):
         """Return the experts' outputs."""
         hidden = inputs
         for kernel, bias in zip(self._kernels, self._biases, strict=True):
-            if hidden.shape.rank == 2:  # operations that TensorFlow fuses, forwards and backwards
-                product = tf.nn.bias_add(tf.matmul(hidden, kernel), tf.reshape(bias, [-1]))
-                hidden = tf.reshape(product, [-1, *bias.shape])
-            else:
-                hidden = tf.reshape(tf.einsum("bgd,gdu->bgu", hidden, kernel), [-1, *bias.shape]) + bias
+            product = tf.nn.bias_add(products(hidden, kernel), tf.reshape(bias, [-1]))
+            hidden = tf.reshape(product, [-1, *bias.shape])
             hidden = self.activation(_normalised(hidden) if self.normalise else hidden)
         return self._dropout(hidden, training=training)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
+from tfmtl.layers.products import products
 from tfmtl.layers.randomness import Dropout
 
 
@@ -48,9 +49,9 @@ class Gate(keras.layers.Layer, abc.ABC):
     def project(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Return inputs times a kernel [d, G * n] as [B, G, n]."""
         width = kernel.shape[1] // self.num_gates
-        if inputs.shape.rank == 2:
-            return tf.reshape(tf.matmul(inputs, kernel), [-1, self.num_gates, width])
-        return tf.einsum("bgd,dgn->bgn", inputs, tf.reshape(kernel, [-1, self.num_gates, width]))
+        if inputs.shape.rank == 3:
+            kernel = tf.stack(tf.split(kernel, self.num_gates, axis=1))
+        return tf.reshape(products(inputs, kernel), [-1, self.num_gates, width])
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return nothing: gates are small and decide much."""
@@ -127,11 +128,12 @@ class SoftmaxGate(Gate):
         logits = self.project(inputs, self._kernel) / self.temperature
         if self.readable is None and not self.expert_dropout:
             return tf.nn.softmax(logits)
-        everything = [[True] * self.num_experts] * self.num_gates
-        allowed = tf.constant(everything if self.readable is None else self.readable)
-        if self.expert_dropout:  # on the logits: dividing what is left of the weights would overflow where it is tiny
-            kept = (self._dropout(tf.ones_like(logits[:, :1]), training=training) > 0) & allowed
-            allowed = kept | (allowed & ~tf.reduce_any(kept, axis=2, keepdims=True))
+        allowed = tf.constant(self.readable or [[True] * self.num_experts] * self.num_gates)
+        if not self.expert_dropout:  # a constant term, whose gradient costs nothing
+            return tf.nn.softmax(logits + tf.where(allowed, tf.zeros([], logits.dtype), logits.dtype.min / 2))
+        # on the logits: dividing what is left of the weights would overflow where it is tiny
+        kept = (self._dropout(tf.ones_like(logits[:, :1]), training=training) > 0) & allowed
+        allowed = kept | (allowed & ~tf.reduce_any(kept, axis=2, keepdims=True))
         return tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
 
     def get_config(self) -> dict[str, Any]:
