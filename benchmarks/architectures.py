@@ -26,7 +26,7 @@ import tfmtl  # before TFRS: it selects Keras 2 for the process
 # isort: split
 import census
 import numpy as np
-from scipy import stats
+from paired import interval
 from sklearn.metrics import roc_auc_score
 
 from tfmtl import data, layers, models, tasks
@@ -133,12 +133,6 @@ def trained(problem: Census, make: Make, seed: int, **arguments: Any) -> tuple[P
     model, best = problem.model(make, seed, **arguments), BestEpoch(problem)
     model.fit(problem.parts["train"], batch_size=BATCH_SIZE, epochs=EPOCHS, callbacks=[best], verbose=0)
     return predictions_of(model, problem.parts["test"]), best.best_epoch, model.network.count_params()
-
-
-def interval(values: Sequence[float]) -> str:
-    """Return mean and half the 95 % interval of Student's t."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
-    return f"{np.mean(values):.4f} ± {half:.4f}"
 
 
 class Peer:

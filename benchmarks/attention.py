@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tfmtl  # before TFRS: it selects Keras 2 for the process
@@ -23,7 +22,7 @@ import tfmtl  # before TFRS: it selects Keras 2 for the process
 import movielens_data
 import numpy as np
 import pandas as pd
-from scipy import stats
+from paired import compare
 
 from tfmtl import data, evaluation, layers, models, tasks
 from tfmtl._keras import keras
@@ -123,12 +122,6 @@ def run(train: pd.DataFrame, test: pd.DataFrame, variant: Variant, seed: int) ->
     return [report[task, metric] for task, metric in METRICS.items()]
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return mean and half the 95 % interval of Student's t."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
-    return f"{np.mean(values):.4f} ± {half:.4f}"
-
-
 def main() -> None:
     """Parse the arguments and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,17 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     train, test = prepare(arguments.data)
     print(f"{len(train):,} ratings to train, {len(test):,} to test, {EPOCHS} epochs, {arguments.seeds} seeds\n")
-    names = [f"{task} {metric}" for task, metric in METRICS.items()]
-    print(f"| variant | {' | '.join(names)} | {' | '.join(f'{name}, against mean' for name in names)} | seconds |")
-    print("|---" * (2 * len(names) + 2) + "|")
-    reference: np.ndarray | None = None
-    for name in sorted(arguments.variants, key=lambda variant: variant != "mean"):
-        start = time.perf_counter()
-        found = np.array([run(train, test, VARIANTS[name], seed) for seed in range(arguments.seeds)])
-        reference = found if reference is None else reference
-        seconds = (time.perf_counter() - start) / arguments.seeds
-        cells = [interval(column.tolist()) for column in (*found.T, *(found - reference).T)]
-        print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
+    compare(lambda name, seed: run(train, test, VARIANTS[name], seed), arguments.variants, METRICS, arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tfmtl  # before TFRS: it selects Keras 2 for the process
@@ -23,7 +23,7 @@ import tfmtl  # before TFRS: it selects Keras 2 for the process
 import census
 import numpy as np
 import pandas as pd
-from scipy import stats
+from paired import interval
 
 from tfmtl import balancing, data, evaluation, layers, models, tasks
 from tfmtl._keras import keras
@@ -160,13 +160,6 @@ def tuned_weights(problem: Problem, single: Scores, trials: int) -> dict[str, fl
     return candidates[best]
 
 
-def interval(values: Iterable[float]) -> str:
-    """Return mean and half the width of the 95 % interval of Student's t."""
-    values = list(values)
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):+.2f} ± {half:.2f}"
-
-
 def run(problem: Problem, seeds: int, trials: int, only: Sequence[str]) -> None:
     """Print one row a method."""
     print(f"\n## {problem.title}, {seeds} seeds\n", flush=True)
@@ -190,7 +183,7 @@ def run(problem: Problem, seeds: int, trials: int, only: Sequence[str]) -> None:
 def show(name: str, deltas: Sequence[float], scores: Sequence[Scores]) -> None:
     """Print a row: Delta-m with its interval and the mean metric of each task."""
     cells = [f"{np.mean([s[task] for s in scores]):.4f}" for task in scores[0]]
-    print(f"| {name} | {interval(deltas)} | {' | '.join(cells)} |", flush=True)
+    print(f"| {name} | {interval(deltas, '+.2f')} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:

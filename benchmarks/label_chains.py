@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tfmtl  # before TFRS: it selects Keras 2 for the process
 
 # isort: split
 import numpy as np
 import pandas as pd
-from scipy import stats
+from paired import interval
 from sklearn.metrics import roc_auc_score
 
 from tfmtl import data, layers, models, tasks
@@ -90,12 +90,6 @@ def run(table: pd.DataFrame, method: str, seed: int) -> tuple[float, float, floa
         float(roc_auc_score(test["conversion"], joint)),
         float(roc_auc_score(test["conversion"][visitors], given[visitors])),
     )
-
-
-def interval(values: Sequence[float]) -> str:
-    """Return mean and half the 95 % interval of Student's t."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):.4f} ± {half:.4f}"
 
 
 def main() -> None:

@@ -1,0 +1,33 @@
+"""What benchmarks over several seeds have in common: intervals, and tables of differences paired by seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def interval(values: Iterable[float], form: str = ".4f") -> str:
+    """Return mean and half the 95 % interval of Student's t; `form` is the format of the mean."""
+    values = np.asarray(list(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
+    return f"{values.mean():{form}} ± {half:{form.lstrip('+')}}"
+
+
+def compare(
+    run: Callable[[str, int], Sequence[float]], variants: Sequence[str], metrics: Mapping[str, str], seeds: int
+) -> None:
+    """Print the variants' metrics and their differences from the variant `mean`, a line as soon as it is measured."""
+    names = [f"{task} {metric}" for task, metric in metrics.items()]
+    print(f"| variant | {' | '.join(names)} | {' | '.join(f'{name}, against mean' for name in names)} | seconds |")
+    print("|---" * (2 * len(names) + 2) + "|")
+    reference: np.ndarray | None = None
+    for name in sorted(variants, key=lambda variant: variant != "mean"):
+        start = time.perf_counter()
+        found = np.array([run(name, seed) for seed in range(seeds)])
+        reference = found if reference is None else reference
+        seconds = (time.perf_counter() - start) / seeds
+        cells = [interval(column) for column in (*found.T, *(found - reference).T)]
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
