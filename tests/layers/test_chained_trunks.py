@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import keras, tf
+from tfmtl.compression import prune, strip
 from tfmtl.layers import AITM, BayesianRelations, ChainedTrunk, MMoE, MultiTaskLayer, SharedBottom, marking, readers_of
 
 TASKS = ["a", "b", "c"]
@@ -204,3 +205,16 @@ def test_a_bad_argument_is_named(kind: Any, arguments: Any, sentence: str) -> No
 def test_the_inner_trunk_must_be_one(kind: type[ChainedTrunk]) -> None:
     with pytest.raises(TypeError, match="`trunk` must be MultiTaskLayer"):
         kind("MMoE", {"b": "a"})  # type: ignore[arg-type]
+
+
+def test_chained_trunks_can_be_pruned(kind: Any) -> None:
+    """Half of the largest weights stay, in the inner trunk as in the parts between the tasks."""
+    layer = kind(SharedBottom(TASKS, units=[8]), {"b": "a"}, units=8 if kind is AITM else [8, 8])
+    inputs = keras.Input([5])
+    network = keras.Model(inputs, layer(inputs))
+    pruned = prune(network, 0.5, begin_step=0, end_step=1)
+    stripped = strip(pruned)
+    tf.nest.map_structure(np.testing.assert_array_equal, stripped(INPUTS), network(INPUTS))
+    (copy,) = (part for part in stripped.layers if isinstance(part, kind))
+    assert [v.shape for v in copy.get_prunable_weights()] == [v.shape for v in layer.get_prunable_weights()]
+    assert len(copy.get_prunable_weights()) > len(copy.trunk.get_prunable_weights()) > 0

@@ -32,6 +32,7 @@ def test_the_cross_network_is_its_definition(structure: Any, rank: int | None) -
         crossed = INPUTS * (crossed @ kernel + bias + 0.5 * crossed) + crossed
     expected = np.concatenate([INPUTS, crossed], 1) if structure == "parallel" else crossed
     np.testing.assert_allclose(layer(INPUTS), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tf.function(layer, jit_compile=True)(INPUTS), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("initializer", ["truncated_normal", keras.initializers.GlorotUniform(seed=7)])

@@ -41,7 +41,7 @@ class AdaTT(GatedExperts):
         The own weights v start at 1 / num_task_experts, the mean, instead of at random, and are learned also where a
         task has a single expert, which the authors' code adds as it is. The gates have no bias.
 
-    Cost: one batched matrix product a layer and level for all experts.
+    Cost: one matrix product an input and layer and level for all experts.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class CrossStitch(DenseTrunk):
         rate; here columns are dense, start untrained, and one matrix serves all units of a level. a is not kept
         positive, as there.
 
-    Cost: one batched matrix product a level for all columns, and tasks^2 additions of its output.
+    Cost: one matrix product an input and level for all columns, and tasks^2 additions of its output.
     """
 
     def __init__(

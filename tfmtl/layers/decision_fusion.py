@@ -44,7 +44,7 @@ class DecisionFusion(Fusion):
         Baltrusaitis et al., "Multimodal Machine Learning: A Survey and Taxonomy", TPAMI 2019,
         https://arxiv.org/abs/1705.09406, on late fusion.
 
-    Cost: a hidden layer a modality, then one batched matrix product for all of them.
+    Cost: a hidden layer a modality, then one matrix product each.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from tfmtl.layers.experts import Experts
 
 
 class DenseTrunk(MultiTaskLayer, abc.ABC):
-    """Levels of dense layers, each level a batched product of `Experts`.
+    """Levels of dense layers, each level one `Experts`.
 
     Args:
         task_names: names of the tasks.

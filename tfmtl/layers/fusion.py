@@ -136,7 +136,7 @@ class Fusion(keras.layers.Layer, abc.ABC):
         )  # fmt: skip
 
     def projections(self, width: int, **arguments: Any) -> list[keras.layers.Dense]:
-        """Return a dense layer for each modality: their widths differ, so that no batched product does for all."""
+        """Return a dense layer for each modality: their widths differ, so that no one product does for all."""
         return [self.dense(width, i, f"project_{name}", **arguments) for i, name in enumerate(self.modalities)]
 
     def get_prunable_weights(self) -> list[tf.Variable]:

@@ -38,7 +38,7 @@ class GateNU(keras.layers.Layer):
         Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with Personalized Prior
         Information", KDD 2023, https://arxiv.org/abs/2302.01115.
 
-    Cost: two batched matrix products for all gates.
+    Cost: two matrix products an input for all gates.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ class HoME(GatedExperts):
         The paper's self-gate is left out, because its exact form was not verified; so was not which sets the shared
         gate of the first level reads, here all, as in `PLE`.
 
-    Cost: three batched matrix products a layer for the experts, and as many pairs of low rank.
+    Cost: three matrix products an input and layer for the experts, and as many pairs of low rank.
     """
 
     def __init__(

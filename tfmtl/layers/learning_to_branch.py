@@ -47,7 +47,8 @@ class LearningToBranch(DenseTrunk):
         Here one training both finds the branches, by ever harder choices, and fits them; serving takes the hard ones.
         To train a found network anew is left to its user. Logits start at 0: no parent is preferred.
 
-    Cost: one batched matrix product a level for all nodes, when serving, too: those that nobody chose are not left out.
+    Cost: one matrix product an input and level for all nodes, when serving, too: those that nobody chose are not left
+    out.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class MMoE(SoftmaxMixture):
         Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
         https://doi.org/10.1145/3219819.3220007, equations 6 to 8. The gates have no bias, as there.
 
-    Cost: one batched matrix product a layer for all experts.
+    Cost: one matrix product an input and layer for all experts.
     """
 
     @property

@@ -42,7 +42,7 @@ class MTAN(DenseTrunk):
         layer for a convolution block, no batch normalisation, and what one level passes to the next enters its
         attention module without a layer in between.
 
-    Cost: one dense stack, and two batched matrix products a level for the attention of all tasks.
+    Cost: one dense stack, and two matrix products an input and level for the attention of all tasks.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class PEPNet(DenseTrunk):
         Information", KDD 2023, https://arxiv.org/abs/2302.01115. A gate for each level's input, the first one's
         included, and none for the last level's output, which the task's head reads.
 
-    Cost: one batched matrix product a level for all towers and two for their gates; a gate of the first level has
+    Cost: one matrix product an input and level for all towers and two for their gates; a gate of the first level has
     gate_units (q + 2 d) weights a task.
     """
 

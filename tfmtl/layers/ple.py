@@ -41,7 +41,7 @@ class CGC(GatedExperts):
         Recommendations", RecSys 2020, https://doi.org/10.1145/3383313.3412236. The gates have no bias; temperature and
         dropout of the gates are additions.
 
-    Cost: two batched matrix products a layer, for all own and for all shared experts.
+    Cost: two matrix products an input and layer, for all own and for all shared experts.
     """
 
     num_levels: int = 1

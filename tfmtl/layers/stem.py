@@ -52,8 +52,8 @@ class STEM(DenseTrunk):
         by side, where the authors' program has hidden layers over their sum. What the pair holds besides features, the
         product of the towers, only the shared experts and the gates read.
 
-    Cost: one more set of embedding tables a task, in memory and optimiser; one batched matrix product a layer for the
-    shared experts, and one for those of all tasks.
+    Cost: one more set of embedding tables a task, in memory and optimiser; one matrix product an input and layer for
+    the shared experts, and one for those of all tasks.
     """
 
     def __init__(
