@@ -42,29 +42,33 @@ class Reference:
         mean, deviation = self.scores.mean(1, keepdims=True), self.scores.std(1, keepdims=True)
         self.standard["seen"] = (self.scores - mean) / deviation
 
-    def retrieve(self, max_k: int, exclude: Any = None, k: Any = None) -> dict[str, np.ndarray]:
+    def retrieve(self, max_k: int, exclude: Any = None, k: Any = None, only: Any = None) -> dict[str, np.ndarray]:
         """Sort each query's scores."""
-        rows = [self._retrieved(i, max_k, exclude)[: _limit(k, i, max_k)] for i in range(len(self.scores))]
+        rows = [self._retrieved(i, max_k, exclude, only)[: _limit(k, i, max_k)] for i in range(len(self.scores))]
         scores = [self.scores[i][chosen] for i, chosen in enumerate(rows)]
         return {"ids": self._ids(rows, max_k), "scores": _pad(scores, max_k)}
 
-    def recommend(self, max_k: int, exclude: Any = None, k: Any = None, weights: Any = None) -> dict[str, np.ndarray]:
+    def recommend(
+        self, max_k: int, exclude: Any = None, k: Any = None, weights: Any = None, only: Any = None
+    ) -> dict[str, np.ndarray]:
         """Sort each query's retrieved candidates by the weighted sum of standardised values."""
         weights = weights or {name: np.ones(len(self.scores)) for name in FUSED}
         rows = []
         fused = sum(weights[name][:, None] * self.standard[name] for name in FUSED)
         for i in range(len(self.scores)):
-            chosen = self._retrieved(i, max_k, exclude)
+            chosen = self._retrieved(i, max_k, exclude, only)
             rows.append(chosen[np.argsort(-fused[i][chosen], kind="stable")][: _limit(k, i, max_k)])
         answer = {"ids": self._ids(rows, max_k), "scores": _pad([fused[i][r] for i, r in enumerate(rows)], max_k)}
         for name, value in self.values.items():
             answer[name] = value[:, 0] if name == "region" else _pad([value[i][r] for i, r in enumerate(rows)], max_k)
         return answer
 
-    def _retrieved(self, query: int, max_k: int, exclude: Any) -> np.ndarray:
+    def _retrieved(self, query: int, max_k: int, exclude: Any, only: Any = None) -> np.ndarray:
         order = np.argsort(-self.scores[query], kind="stable")
         banned = set() if exclude is None else set(exclude[query])
-        return np.asarray([row for row in order if self.ids[row] not in banned][:max_k], int)
+        named = set() if only is None else set(only[query]) - {self.missing}
+        allowed = [row for row in order if self.ids[row] not in banned and (not named or self.ids[row] in named)]
+        return np.asarray(allowed[:max_k], int)
 
     def _ids(self, rows: list[np.ndarray], max_k: int) -> np.ndarray:
         return np.asarray([[*self.ids[r], *[self.missing] * (max_k - len(r))] for r in rows], self.ids.dtype)

@@ -13,7 +13,7 @@ from tfmtl._keras import tf
 from tfmtl.data.preprocessor import raw_spec
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import Exporter, Servable, foreign_operations, probe_features
-from tfmtl.serving.signatures import Signature
+from tfmtl.serving.signature import Signature
 from tfmtl.serving.verification import difference
 
 

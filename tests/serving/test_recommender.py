@@ -12,7 +12,7 @@ from tests.serving.models import MAX_K, IdType, build, queries, raw
 from tests.serving.reference import FUSED, Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.data import Categorical
-from tfmtl.serving import Recommender, RecommenderExporter, export
+from tfmtl.serving import Recommender, RecommenderExporter, export, to_examples
 
 FILTERED = ("retrieve_filtered", "recommend_filtered")
 
@@ -33,11 +33,18 @@ def _decoded(array: np.ndarray) -> np.ndarray:
 
 
 def filters(ids: IdType, reference: Reference, rows: int) -> dict[str, np.ndarray]:
-    """Exclude the two best of each query, an id outside the corpus and padding; ask for 3, all, none, too many."""
-    best = reference.retrieve(2)["ids"]
+    """Exclude the two best of each query, an id outside the corpus and padding; ask for 3, all, none, too many.
+
+    Two queries in three are restricted: to their best, some twice, one of them excluded; to an id outside the corpus.
+    """
+    best = reference.retrieve(7)["ids"]
     outside, missing = ("elsewhere", "") if ids == "string" else (10**15, -1)
     extra = np.asarray([[outside, missing]] * rows, best.dtype)
-    return {"exclude_ids": np.concatenate([best, extra], 1), "k": np.resize([3, -1, 0, 99], rows).astype(np.int32)}
+    only = np.concatenate([best[:, 1:], best[:, 4:], extra], 1)
+    only[::3] = missing
+    only[5] = outside
+    k = np.resize([3, -1, 0, 99], rows).astype(np.int32)
+    return {"exclude_ids": np.concatenate([best[:, :2], extra], 1), "restrict_ids": only, "k": k}
 
 
 @pytest.mark.parametrize("signature", ["recommend", "serving_default"])
@@ -64,17 +71,18 @@ def test_filters_match_brute_force(ids: IdType, answer: Any) -> None:
     reference = Reference(model, frame, query)
     cut = filters(ids, reference, 7)
     found = answer("retrieve_filtered", **query, **cut)
-    check_equal(found, reference.retrieve(MAX_K, cut["exclude_ids"], cut["k"]))
+    check_equal(found, reference.retrieve(MAX_K, cut["exclude_ids"], cut["k"], cut["restrict_ids"]))
     assert (found["scores"][2] == 0).all()  # k = 0
+    assert [(row != reference.missing).sum() for row in found["ids"]] == [3, 5, 0, MAX_K, 3, 0, 0]
     weights = {name: np.linspace(0, 2, 7, dtype=np.float32) ** power for power, name in enumerate(FUSED)}
     found = answer("recommend_filtered", **query, **cut, **{f"weight_{n}": w for n, w in weights.items()})
-    check_equal(found, reference.recommend(MAX_K, cut["exclude_ids"], cut["k"], weights))
+    check_equal(found, reference.recommend(MAX_K, cut["exclude_ids"], cut["k"], weights, cut["restrict_ids"]))
 
 
 def test_missing_filters_change_nothing(answer: Any, ids: IdType) -> None:
     query = queries(*build(ids))
     nothing = np.full([7, 1], "" if ids == "string" else -1)
-    inputs = {"exclude_ids": nothing, "k": np.full(7, -1, np.int32)}
+    inputs = {"exclude_ids": nothing, "restrict_ids": nothing, "k": np.full(7, -1, np.int32)}
     weights = {f"weight_{name}": np.full(7, np.nan, np.float32) for name in FUSED}
     for plain, given in (("retrieve", inputs), ("recommend", {**inputs, **weights})):
         check_equal(answer(f"{plain}_filtered", **query, **given), answer(plain, **query), 0)
@@ -82,7 +90,8 @@ def test_missing_filters_change_nothing(answer: Any, ids: IdType) -> None:
 
 def test_negative_weight_counts_as_zero(answer: Any, ids: IdType) -> None:
     query = queries(*build(ids))
-    given = {"exclude_ids": np.full([7, 0], "" if ids == "string" else -1), "k": np.full(7, -1, np.int32)}
+    nothing = np.full([7, 0], "" if ids == "string" else -1)
+    given = {"exclude_ids": nothing, "restrict_ids": nothing, "k": np.full(7, -1, np.int32)}
     weights = {f"weight_{name}": np.ones(7, np.float32) for name in FUSED}
     zero, negative = ({**weights, "weight_rating": np.full(7, w, np.float32)} for w in (0, -3))
     found = answer("recommend_filtered", **query, **given, **negative)
@@ -94,13 +103,53 @@ def test_few_candidates_left_are_padded(answer: Any, ids: IdType) -> None:
     query = queries(model, frame)
     reference = Reference(model, frame, query)
     exclude = np.tile(reference.ids[4:], (7, 1)).astype(object if ids == "string" else np.int64)
-    given = {"exclude_ids": exclude, "k": np.full(7, MAX_K, np.int32)}
+    given = {"exclude_ids": exclude, "restrict_ids": exclude[:, :0], "k": np.full(7, MAX_K, np.int32)}
     found = answer("retrieve_filtered", **query, **given)
     check_equal(found, reference.retrieve(MAX_K, exclude))
     assert (found["ids"][:, 4:] == reference.missing).all()
     assert (found["scores"][:, 4:] == 0).all()
     weights = {f"weight_{name}": np.ones(7, np.float32) for name in FUSED}
     check_equal(answer("recommend_filtered", **query, **given, **weights), reference.recommend(MAX_K, exclude))
+
+
+def test_embeddings_multiply_to_the_scores(answer: Any, ids: IdType) -> None:
+    model, frame = build(ids)
+    query, items = queries(model, frame), frame.drop_duplicates("item_id")
+    columns = raw(model, items)
+    left = answer("embed_query", **query)["embedding"]
+    right = answer("embed_candidate", **{f.name: columns[f.name] for f in model.schema.candidate})["embedding"]
+    found = answer("retrieve", **query)
+    place = {value: i for i, value in enumerate(columns["item_id"].numpy().astype(found["ids"].dtype).tolist())}
+    scores = [[(left @ right.T)[i, place[value]] for value in row] for i, row in enumerate(found["ids"].tolist())]
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5, atol=1e-5)
+
+
+def test_examples_are_answered_as_tensors(answer: Any, ids: IdType) -> None:
+    model, frame = build(ids)
+    query = queries(model, frame)
+    cut = filters(ids, Reference(model, frame, query), 7)
+    weights = {f"weight_{name}": np.linspace(0, 2, 7, dtype=np.float32) for name in FUSED}
+    columns, pairs = raw(model, frame[:7]), raw(model, frame)
+    candidate = {f.name: columns[f.name] for f in model.schema.candidate}
+    requests = {
+        "retrieve": ("retrieve_filtered", {**query, **cut}),
+        "recommend": ("recommend_filtered", {**query, **cut, **weights}),
+        "rank": ("rank", pairs),
+        "embed_query": ("embed_query", query),
+        "embed_candidate": ("embed_candidate", candidate),
+    }
+    for name, (plain, request) in requests.items():
+        check_equal(answer(f"{name}_examples", examples=to_examples(request)), answer(plain, **request), 1e-6)
+
+
+def test_an_example_may_leave_out_everything(answer: Any, ids: IdType) -> None:
+    query = queries(*build(ids))
+    for name in ("retrieve", "recommend"):
+        found = answer(f"{name}_examples", examples=to_examples(query))  # no filter
+        check_equal(found, answer(name, **query), 1e-6)
+        empty = answer(f"{name}_examples", examples=[b"", b""])
+        assert np.isfinite(empty["scores"]).all()
+        assert answer(f"{name}_examples", examples=np.asarray([], object))["ids"].shape == (0, MAX_K)
 
 
 @pytest.mark.parametrize("signature", ["retrieve", "recommend", "rank"])
@@ -124,7 +173,7 @@ def test_lists_of_any_width_are_taken(answer: Any, ids: IdType) -> None:
 def test_without_retrieval_or_corpus_it_ranks(tmp_path: pathlib.Path) -> None:
     model, frame = build(retrieval=False)
     loaded = tf.saved_model.load(str(export(model, tmp_path)))
-    assert set(loaded.signatures) == {"rank", "serving_default"}
+    assert set(loaded.signatures) == {"rank", "rank_examples", "serving_default"}
     answer = loaded.signatures["serving_default"](**raw(model, frame))
     check_equal({n: v.numpy() for n, v in answer.items()}, model.predict(frame, verbose=0))
 
@@ -157,6 +206,7 @@ def test_manifest_tells_clients_what_to_send(ids: IdType, exported: pathlib.Path
             "interests": "string [B, n]",
             "recent": f"{ids} [B, n]",
             "exclude_ids": f"{ids} [B, n]",
+            "restrict_ids": f"{ids} [B, n]",
             "k": "int32 [B]",
         },
         "outputs": {"ids": f"{ids} [B, 10]", "scores": "float32 [B, 10]"},

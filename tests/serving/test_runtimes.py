@@ -43,14 +43,15 @@ def requests(ids: IdType) -> list[tuple[str, dict[str, Any], dict[str, np.ndarra
     exclude = reference.retrieve(2)["ids"]
     k = np.asarray([3, -1, 0, 99, 1, 10, 2], np.int32)
     weights = {name: np.linspace(0.1, 1, 7, dtype=np.float32) ** power for power, name in enumerate(FUSED)}
-    cut = {**query, "exclude_ids": exclude, "k": k}
+    only = np.concatenate([reference.retrieve(4)["ids"], np.full_like(exclude, reference.missing)], 1)
+    cut = {**query, "exclude_ids": exclude, "restrict_ids": only, "k": k}
     weighed = {**cut, **{f"weight_{name}": weight for name, weight in weights.items()}}
     rank = raw(model, frame[:7]), model.predict(frame[:7], verbose=0)
     whole = [
         ("retrieve", query, reference.retrieve(MAX_K)),
-        ("retrieve_filtered", cut, reference.retrieve(MAX_K, exclude, k)),
+        ("retrieve_filtered", cut, reference.retrieve(MAX_K, exclude, k, only)),
         ("recommend", query, reference.recommend(MAX_K)),
-        ("recommend_filtered", weighed, reference.recommend(MAX_K, exclude, k, weights)),
+        ("recommend_filtered", weighed, reference.recommend(MAX_K, exclude, k, weights, only)),
         ("rank", *rank),
         ("serving_default", query, reference.recommend(MAX_K)),
     ]

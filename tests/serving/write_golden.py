@@ -22,7 +22,12 @@ def test_write_golden() -> None:
     shutil.rmtree(MODEL.parent, ignore_errors=True)
     assert export(model, MODEL.parent, max_k=MAX_K, version=int(MODEL.name)) == MODEL
     query = queries(model, frame)
-    cut = {"exclude_ids": tf.constant([["i1", "i2", ""]] * 7), "k": tf.constant([3, -1, 0, 99, 1, 10, 2])}
+    only = [["i1", "i3", "i4", "i4"] if row == 3 else [""] * 4 for row in range(7)]
+    cut = {
+        "exclude_ids": tf.constant([["i1", "i2", ""]] * 7),
+        "restrict_ids": tf.constant(only),
+        "k": tf.constant([3, -1, 0, 99, 1, 10, 2]),
+    }
     weights = {
         f"weight_{name}": tf.constant(np.linspace(0, 2, 7), tf.float32) for name in ("seen", "rating", "clicked")
     }
@@ -31,6 +36,7 @@ def test_write_golden() -> None:
         "recommend_filtered": {**query, **cut, **weights},
         "retrieve_filtered": {**query, **cut},
         "rank": raw(model, frame[:5]),
+        "embed_query": query,
     }
     signatures = tf.saved_model.load(str(MODEL)).signatures
     golden = [

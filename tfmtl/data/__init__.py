@@ -7,6 +7,7 @@ from tfmtl.data.chains import censored, matured
 from tfmtl.data.columns import to_columns
 from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.files import FileSource, open_files
+from tfmtl.data.fingerprint import fingerprint
 from tfmtl.data.frames import Batch, encode, encode_dataset, from_frame, gather_batches, to_batch
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label, Schema
@@ -35,6 +36,7 @@ __all__ = [
     "censored",
     "encode",
     "encode_dataset",
+    "fingerprint",
     "fit_statistics",
     "from_files",
     "from_frame",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from tfmtl.serving.card import ModelCard
+from tfmtl.serving.examples import to_examples
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits
 from tfmtl.serving.publishing import compressed_size
 from tfmtl.serving.recommender import RecommenderExporter, export
+from tfmtl.serving.server_config import write_server_config
+from tfmtl.serving.signature import Signature
 from tfmtl.serving.signatures import Recommender
 from tfmtl.serving.verification import foreign_operations, probe_features, verify
 
@@ -15,12 +19,16 @@ __all__ = [
     "Exporter",
     "Fusion",
     "Hits",
+    "ModelCard",
     "Recommender",
     "RecommenderExporter",
     "Servable",
+    "Signature",
     "compressed_size",
     "export",
     "foreign_operations",
     "probe_features",
+    "to_examples",
     "verify",
+    "write_server_config",
 ]

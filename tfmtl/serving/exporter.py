@@ -10,19 +10,22 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import tfmtl
 from tfmtl._checks import require, require_type
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.publishing import publish
-from tfmtl.serving.signatures import Signature
+from tfmtl.serving.signature import Signature
 from tfmtl.serving.verification import Tensors, probe_features, verify
+from tfmtl.serving.warm_up import write_requests, write_warm_up
 
 MANIFEST = pathlib.PurePath("assets.extra", "tfmtl.json")
 """Where a version describes itself; TensorFlow Serving leaves this folder to others."""
+
+CARD = pathlib.PurePath("assets.extra", "model_card.md")
+"""The same for people."""
 
 _SERVED = (tf.float32, tf.int64, tf.string)  # JSON has no half precision, so servers refuse to send it
 
@@ -47,7 +50,7 @@ class Servable:
         Raises:
             ValueError: if an output has no batch dimension or a type that servers do not send.
         """
-        traced = {signature.function: signature.trace() for signature in self.signatures.values()}
+        traced = {signature.function: signature.traced for signature in self.signatures.values()}
         functions = {name: traced[signature.function] for name, signature in self.signatures.items()}
         for name, function in functions.items():
             for output, tensor in function.structured_outputs.items():
@@ -61,11 +64,7 @@ class Servable:
 
     def requests(self, features: Tensors) -> dict[str, dict[str, tf.Tensor]]:
         """Return one request a signature: given features [B, ...], and the signature's examples repeated to B rows."""
-        rows = int(next(iter(features.values())).shape[0])
-        return {
-            name: {i: features[i] if i in features else _repeat(signature.examples[i], rows) for i in signature.inputs}
-            for name, signature in self.signatures.items()
-        }
+        return {name: signature.request(features) for name, signature in self.signatures.items()}
 
 
 class Exporter(abc.ABC):
@@ -76,7 +75,13 @@ class Exporter(abc.ABC):
         """Return the signatures of a trained model and what they use."""
 
     def export(
-        self, model: MultiTaskModel, directory: str | os.PathLike[str], *, version: int | None = None, probe: Any = None
+        self,
+        model: MultiTaskModel,
+        directory: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        probe: Any = None,
+        card: ModelCard | None = None,
     ) -> pathlib.Path:
         """Write, reload, compare, publish.
 
@@ -86,6 +91,7 @@ class Exporter(abc.ABC):
             version: a positive integer, or None for the next one.
             probe: pandas table of feature columns whose rows are asked before and after; by default rows made from the
                 vocabularies, with unknown and missing values among them.
+            card: what is to be told of the model; its tasks, features and surroundings are, anyway.
 
         Returns:
             `directory/<version>`, complete.
@@ -104,12 +110,12 @@ class Exporter(abc.ABC):
             features = (
                 probe_features(model.schema, model.preprocessor.statistics) if probe is None else _raw(probe, model)
             )
-            _write(self.servable(model), features, folder)
+            _write(self.servable(model), features, folder, (card or ModelCard()).describe(model))
 
         return publish(pathlib.Path(directory), write, version)
 
 
-def _write(servable: Servable, features: Tensors, folder: pathlib.Path) -> None:
+def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Mapping[str, Any]) -> None:
     functions = servable.trace()
     requests = servable.requests(features)
     expected = {name: functions[name](**request) for name, request in requests.items()}
@@ -126,19 +132,18 @@ def _write(servable: Servable, features: Tensors, folder: pathlib.Path) -> None:
         "largest_difference_after_reload": differences,
         "signatures": {name: _describe(function) for name, function in functions.items()},
         **servable.description,
+        "card": card,
     }
     (folder / MANIFEST).parent.mkdir()
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    (folder / CARD).write_text(markdown(manifest))
+    write_requests(folder, requests)
+    write_warm_up(folder, functions, requests)
 
 
 def _raw(probe: Any, model: MultiTaskModel) -> dict[str, tf.Tensor]:
     columns = to_columns(probe, model.schema.features.values())
     return {name: tf.constant(values) for name, values in columns.items()}
-
-
-def _repeat(examples: np.ndarray, rows: int) -> tf.Tensor:
-    values = [examples[row % len(examples)].tolist() for row in range(rows)]
-    return tf.constant(values, tf.string if examples.dtype.kind in "OUS" else examples.dtype)
 
 
 def _require_finite(answers: Mapping[str, Tensors]) -> None:

@@ -62,7 +62,7 @@ class CorpusIndex(tf.Module):
         self.max_k = max_k
         self.size = count
         dtype = tf.int64 if ids.dtype.kind in "iu" else tf.string
-        self._missing = tf.constant(-1, tf.int64) if dtype == tf.int64 else tf.constant("")
+        self.missing = tf.constant(-1, tf.int64) if dtype == tf.int64 else tf.constant("")
         self._ids = tf.Variable(tf.constant(ids.tolist(), dtype), trainable=False, name="candidate_ids")
         if not isinstance(embeddings, ComputedOnLoad):
             embeddings = tf.Variable(tf.cast(embeddings, tf.float32), trainable=False, name="candidate_embeddings")
@@ -94,11 +94,20 @@ class CorpusIndex(tf.Module):
 
     def ids(self, rows: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
         """Return the raw ids at `rows`, `""` or -1 where `valid` is false."""
-        return tf.where(valid, tf.gather(self._ids, rows), self._missing)
+        return tf.where(valid, tf.gather(self._ids, rows), self.missing)
+
+    def rows_of(self, ids: tf.Tensor) -> tf.Tensor:
+        """Return the positions of raw ids in the corpus, `size` for those outside of it."""
+        rows: tf.Tensor = self._rows.lookup(ids)
+        return rows
+
+    def embeddings_at(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return the embeddings [..., d] of the candidates at `rows`."""
+        return tf.gather(self._embeddings.value(), rows)
 
     def _mask(self, scores: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
         """Set excluded scores to minus infinity; ids outside the corpus land in an extra last column."""
-        columns = self._rows.lookup(exclude_ids)
+        columns = self.rows_of(exclude_ids)
         queries = tf.broadcast_to(tf.range(tf.shape(scores)[0])[:, tf.newaxis], tf.shape(columns))
         places = tf.reshape(tf.stack([queries, columns], axis=-1), [-1, 2])
         padded = tf.pad(scores, [[0, 0], [0, 1]])

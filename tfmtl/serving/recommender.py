@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.card import ModelCard
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.signatures import Recommender
 
@@ -19,21 +20,27 @@ class RecommenderExporter(Exporter):
     NaN, lists may have any width:
 
     - `retrieve`: query features -> `ids` [B, max_k], `scores` [B, max_k], over the whole corpus, exact.
-    - `retrieve_filtered`: also `exclude_ids` [B, n], which never appear (`""` and -1 exclude nothing), and `k` int32
-      [B]: the first k places are filled, the others and those for which no candidate is left hold the id `""` or -1 and
-      the score 0. A negative k stands for a missing one; it and any above `max_k` mean `max_k`.
+    - `retrieve_filtered`: also `exclude_ids` [B, n], which never appear (`""` and -1 exclude nothing), `restrict_ids`
+      [B, n], beside which nothing appears (a row of `""` or -1 alone restricts nothing), and `k` int32 [B]: the first k
+      places are filled, the others and those for which no candidate is left hold the id `""` or -1 and the score 0. A
+      negative k stands for a missing one; it and any above `max_k` mean `max_k`.
     - `rank`: query, candidate and context features -> each task's value by task name: probability [B], value in label
       units [B], class probabilities [B, classes], retrieval score [B].
     - `recommend`: query features -> the `max_k` retrieved candidates ranked (context missing), fused by `Fusion` and
       sorted: `ids`, `scores` [B, max_k], each task's value [B, max_k] or [B, max_k, classes]; tasks of the query alone
       [B] or [B, classes].
-    - `recommend_filtered`: also `exclude_ids`, `k` and, for every task that takes part in the fusion, `weight_<task>`
-      float32 [B]: NaN takes the exported weight, a negative one counts as 0. All `max_k` candidates are ranked, the
-      best k of them are answered.
+    - `recommend_filtered`: also `exclude_ids`, `restrict_ids`, `k` and, for every task that takes part in the fusion,
+      `weight_<task>` float32 [B]: NaN takes the exported weight, a negative one counts as 0. All `max_k` candidates are
+      ranked, the best k of them are answered.
+    - `embed_query`, `embed_candidate`: their features -> `embedding` [B, d], whose dot products are the scores.
+    - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
+      `examples`, serialized `tf.Example` protos [B] (see `to_examples`) -> as `retrieve_filtered`,
+      `recommend_filtered`, ...; what a proto lacks is missing.
     - `serving_default`: `recommend`; of a model without retrieval task or `candidates` it is `rank`, and the only other
-      signature is `rank`.
+      signatures are `rank` and `rank_examples`.
 
-    No request fails because of the values in it, so that a server may batch the requests of many clients.
+    No request fails because of the values in it (but a string that is no proto), so that a server may batch the
+    requests of many clients.
 
     Args:
         max_k: candidates retrieved, ranked and answered a query; by default 100, or the whole corpus if it is smaller.
@@ -69,6 +76,7 @@ def export(
     fusion_weights: Mapping[str, float] | None = None,
     version: int | None = None,
     probe: Any = None,
+    card: ModelCard | None = None,
 ) -> pathlib.Path:
     """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights)`.
 
@@ -76,7 +84,7 @@ def export(
         model: the trained model.
         directory: the model's folder, which holds its versions.
         max_k, retrieval, fusion_weights: as in `RecommenderExporter`.
-        version, probe: as in `Exporter.export`.
+        version, probe, card: as in `Exporter.export`.
 
     Returns:
         `directory/<version>`.
@@ -85,4 +93,4 @@ def export(
         ValueError, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
     """
     exporter = RecommenderExporter(max_k, retrieval, fusion_weights)
-    return exporter.export(model, directory, version=version, probe=probe)
+    return exporter.export(model, directory, version=version, probe=probe, card=card)

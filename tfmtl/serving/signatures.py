@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,35 +12,18 @@ from tfmtl._keras import tf
 from tfmtl.data import Feature
 from tfmtl.data.preprocessor import encoded_spec, raw_spec
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.examples import MISSING
 from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits
 from tfmtl.serving.on_load import ComputedOnLoad
+from tfmtl.serving.restriction import restricted
+from tfmtl.serving.signature import Answer, FromExamples, Signature
 from tfmtl.tasks import Ranking, Retrieval
 from tfmtl.types import Features
 
-Answer = dict[str, tf.Tensor]
+Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to restrict to [B, n]
 
 _ROWS = 65_536  # candidates embedded at a time
-_MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.float32: np.nan}
-
-
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """One function of a SavedModel.
-
-    Attributes:
-        function: takes the inputs by name and returns tensors by name, batch first.
-        inputs: their specifications by name.
-        examples: values of the inputs that are no feature, for the probe; dimension 0 is cycled through.
-    """
-
-    function: Callable[..., Answer]
-    inputs: Mapping[str, tf.TensorSpec]
-    examples: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-    def trace(self) -> Any:
-        """Return the concrete function with exactly these inputs."""
-        return tf.function(self.function, autograph=False).get_concrete_function(**self.inputs)
 
 
 class Recommender:
@@ -68,6 +50,7 @@ class Recommender:
         self.model = model
         self.schema = model.schema
         # Traced once and called by several signatures, which keeps the saved graph small.
+        self._encoders = {role: self._encoder(role) for role in ("query", "candidate", "context")}
         encoded = {name: encoded_spec(feature) for name, feature in self.schema.features.items()}
         self._values = tf.function(self._predict, input_signature=[encoded], autograph=False)
         names = [task.name for task in model.tasks if isinstance(task, Retrieval)]
@@ -80,13 +63,15 @@ class Recommender:
             return
         self.retrieval = names[0] if retrieval is None else retrieval
         require_known([self.retrieval], names, "task", "`retrieval` (the model's retrieval tasks)")
+        specs = [{feature.name: encoded_spec(feature) for feature in self.schema.candidate}]
+        self._candidate_tower = tf.function(self._embed_candidates, input_signature=specs, autograph=False)
         self._columns = {name: _compact(name, column) for name, column in corpus.features.items()}
         embeddings = ComputedOnLoad(tf.function(self._embed_corpus, autograph=False))
         self.index = CorpusIndex(corpus.ids, embeddings, min(100, len(corpus)) if max_k is None else max_k)
         self._last_ids = corpus.ids[-4:]
         self._tower = model.tower("query")
         raw = {feature.name: raw_spec(feature) for feature in self.schema.query}
-        self._embed = tf.function(self._encode_query, input_signature=[raw], autograph=False)
+        self._embed = tf.function(self._embed_query, input_signature=[raw], autograph=False)
         self._missing_context = model.preprocessor({f.name: _missing(f) for f in self.schema.context})
         self.fusion = Fusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
         self._check_names()
@@ -99,7 +84,10 @@ class Recommender:
         return [n for n, value in values.items() if n == self.retrieval or (n in own and value.shape.rank == 1)]
 
     def _check_names(self) -> None:
-        taken = sorted({"exclude_ids", "k", *map(_weight, self.fusion.weights)} & set(self.schema.features))
+        taken = sorted(
+            {"exclude_ids", "restrict_ids", "k", "examples", *map(_weight, self.fusion.weights)}
+            & set(self.schema.features)
+        )
         require(not taken, f"The features {taken} have names of serving inputs; rename the columns.")
         taken = sorted({"ids", "scores"} & {task.name for task in self.model.tasks})
         require(not taken, f"The tasks {taken} have names of serving outputs; rename the tasks.")
@@ -111,47 +99,78 @@ class Recommender:
 
     def rank(self, /, **features: tf.Tensor) -> Answer:
         """Return each task's served value [B] or [B, classes] of given pairs."""
-        return self._values(self.model.preprocessor(features))
+        return self._values({n: v for role in self._encoders for n, v in self._encode(role, features).items()})
 
     def retrieve(self, /, **query: tf.Tensor) -> Answer:
         """Return ids and scores [B, max_k] of the best candidates."""
         return self._retrieve(query)
 
-    def retrieve_filtered(self, /, *, exclude_ids: tf.Tensor, k: tf.Tensor, **query: tf.Tensor) -> Answer:
-        """Return the first `k` of them that are not excluded, then padding."""
-        return self._retrieve(query, exclude_ids, k)
+    def retrieve_filtered(
+        self, /, *, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor, k: tf.Tensor, **query: tf.Tensor
+    ) -> Answer:
+        """Return the first `k` of those that are allowed, then padding."""
+        return self._retrieve(query, (exclude_ids, restrict_ids), k)
+
+    def embed_query(self, /, **query: tf.Tensor) -> Answer:
+        """Return the query's embeddings [B, d], whose dot products with the candidates' are the scores."""
+        return {"embedding": tf.cast(self._embed(query)[1], tf.float32)}
+
+    def embed_candidate(self, /, **candidate: tf.Tensor) -> Answer:
+        """Return the candidates' embeddings [B, d], of the corpus or not."""
+        encoded = self.model.preprocessor(candidate)
+        return {
+            "embedding": tf.cast(self.model.tower("candidate")(encoded, training=False)[self.retrieval], tf.float32)
+        }
 
     def recommend(self, /, **query: tf.Tensor) -> Answer:
         """Return ids, fused scores and task values of the best candidates."""
         return self._recommend(query)
 
-    def recommend_filtered(self, /, *, exclude_ids: tf.Tensor, k: tf.Tensor, **inputs: tf.Tensor) -> Answer:
-        """Return the first `k` of them that are not excluded, fused with the request's weights."""
+    def recommend_filtered(
+        self, /, *, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor, k: tf.Tensor, **inputs: tf.Tensor
+    ) -> Answer:
+        """Return the first `k` of those that are allowed, fused with the request's weights."""
         weights = {name: inputs.pop(_weight(name)) for name in self.fusion.weights}
-        return self._recommend(inputs, exclude_ids, k, weights)
+        return self._recommend(inputs, (exclude_ids, restrict_ids), k, weights)
 
     def signatures(self) -> dict[str, Signature]:
         """Return the signatures by name; `serving_default` recommends if the model retrieves, and ranks otherwise."""
         specs = {name: raw_spec(feature) for name, feature in self.schema.features.items()}
         rank = Signature(self.rank, specs)
         if not self.retrieves:
-            return {"serving_default": rank, "rank": rank}
-        query = {feature.name: specs[feature.name] for feature in self.schema.query}
-        ids = tf.TensorSpec([None, None], self.index.id_dtype, "exclude_ids")
-        cut = {"exclude_ids": ids, "k": tf.TensorSpec([None], tf.int32, "k")}
+            return {"serving_default": rank, "rank": rank, "rank_examples": FromExamples.reading(rank)}
+        query, candidate = (
+            {f.name: specs[f.name] for f in role} for role in (self.schema.query, self.schema.candidate)
+        )
+        ids = {name: tf.TensorSpec([None, None], self.index.id_dtype, name) for name in ("exclude_ids", "restrict_ids")}
+        cut = {**ids, "k": tf.TensorSpec([None], tf.int32, "k")}
         weights = {_weight(name): tf.TensorSpec([None], tf.float32, _weight(name)) for name in self.fusion.weights}
         last, max_k = self._last_ids, self.index.max_k
-        examples = {"exclude_ids": np.stack([last, last[::-1]]), "k": np.asarray([-1, max_k, 1, 0], np.int32)}
+        nothing = np.full_like(last, MISSING[self.index.id_dtype])
+        examples = {
+            "exclude_ids": np.stack([last, last[::-1]]),
+            "restrict_ids": np.stack([nothing, nothing, last]),
+            "k": np.asarray([-1, max_k, 1, 0], np.int32),
+        }
         weighed = {name: np.asarray([np.nan, 0.0, 2.0], np.float32) for name in weights}
+        retrieve = Signature(self.retrieve_filtered, {**query, **cut}, examples)
+        recommend = Signature(self.recommend_filtered, {**query, **cut, **weights}, {**examples, **weighed})
+        both = Signature(self.recommend, query)
+        embed_query, embed_candidate = Signature(self.embed_query, query), Signature(self.embed_candidate, candidate)
         return {
-            "serving_default": Signature(self.recommend, query),
-            "recommend": Signature(self.recommend, query),
-            "recommend_filtered": Signature(
-                self.recommend_filtered, {**query, **cut, **weights}, {**examples, **weighed}
-            ),
+            "serving_default": both,
+            "recommend": both,
+            "recommend_filtered": recommend,
+            "recommend_examples": FromExamples.reading(recommend),
             "retrieve": Signature(self.retrieve, query),
-            "retrieve_filtered": Signature(self.retrieve_filtered, {**query, **cut}, examples),
+            "retrieve_filtered": retrieve,
+            "retrieve_examples": FromExamples.reading(retrieve),
             "rank": rank,
+            "rank_examples": FromExamples.reading(rank),
+            "embed_query": embed_query,
+            "embed_query_examples": FromExamples.reading(embed_query),
+            "embed_candidate": embed_candidate,
+            "embed_candidate_examples": FromExamples.reading(embed_candidate),
         }
 
     @property
@@ -171,8 +190,19 @@ class Recommender:
         outputs = self.model(encoded, training=False)
         return {task.name: tf.cast(task.predict(outputs[task.name]), tf.float32) for task in self.model.tasks}
 
-    def _encode_query(self, query: Features) -> tuple[Answer, tf.Tensor]:
-        encoded = self.model.preprocessor(query)
+    def _encoder(self, role: str) -> Any:
+        specs = {feature.name: raw_spec(feature) for feature in getattr(self.schema, role)}
+        return tf.function(lambda raw: self.model.preprocessor(raw), input_signature=[specs], autograph=False)
+
+    def _encode(self, role: str, features: Features) -> Answer:
+        """Return the encoded features of one role among the given raw ones."""
+        return dict(self._encoders[role]({f.name: features[f.name] for f in getattr(self.schema, role)}))
+
+    def _embed_candidates(self, encoded: Features) -> tf.Tensor:
+        return tf.cast(self.model.tower("candidate")(encoded, training=False)[self.retrieval], tf.float32)
+
+    def _embed_query(self, query: Features) -> tuple[Answer, tf.Tensor]:
+        encoded = self._encode("query", query)
         return encoded, self._tower(encoded, training=False)[self.retrieval]
 
     def _candidates(self, rows: tf.Tensor) -> Features:
@@ -185,30 +215,36 @@ class Recommender:
         size = next(iter(self._columns.values())).shape[0]
         blocks = -(-size // _ROWS)
         rows = -(-size // blocks)
-        tower = self.model.tower("candidate")
 
         def embed(block: tf.Tensor) -> tf.Tensor:
             places = tf.minimum(block * rows + tf.range(rows), size - 1)  # the last block may reach beyond the end
-            return tf.cast(tower(self._candidates(places), training=False)[self.retrieval], tf.float32)
+            return self._candidate_tower(self._candidates(places))
 
-        embeddings = tf.map_fn(embed, tf.range(blocks), fn_output_signature=tf.float32, parallel_iterations=1)
-        return tf.reshape(embeddings, [blocks * rows, -1])[:size]
+        found = tf.map_fn(embed, tf.range(blocks), fn_output_signature=tf.float32, parallel_iterations=1)
+        return tf.reshape(found, [blocks * rows, -1])[:size]
 
-    def _retrieve(self, query: Features, exclude_ids: tf.Tensor | None = None, k: tf.Tensor | None = None) -> Answer:
+    def _retrieve(self, query: Features, limits: Limits = None, k: tf.Tensor | None = None) -> Answer:
         _, embedding = self._embed(query)
-        hits = self.index.search(embedding, exclude_ids)
+        hits = self._search(embedding, limits)
         kept = self._first(hits.valid, k)
         return {"ids": self.index.ids(hits.rows, kept), "scores": tf.where(kept, hits.scores, 0.0)}
+
+    def _search(self, embedding: tf.Tensor, limits: Limits) -> Hits:
+        if limits is None:
+            return self.index.search(embedding)
+        exclude_ids, restrict_ids = limits
+        found = self.index.search(embedding, exclude_ids)
+        return restricted(self.index, embedding, found, exclude_ids, restrict_ids)
 
     def _recommend(
         self,
         query: Features,
-        exclude_ids: tf.Tensor | None = None,
+        limits: Limits = None,
         k: tf.Tensor | None = None,
         weights: Mapping[str, tf.Tensor] | None = None,
     ) -> Answer:
         encoded, embedding = self._embed(query)
-        hits = self.index.search(embedding, exclude_ids)
+        hits = self._search(embedding, limits)
         values = self._values_of_hits(encoded, hits)
         fused = self.fusion(values, hits, weights)
         order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.index.max_k).indices
@@ -253,7 +289,7 @@ def _pick(values: tf.Tensor, order: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
 def _missing(feature: Feature) -> tf.Tensor:
     """Return one raw row [1, ...] without a value."""
     spec = raw_spec(feature)
-    return tf.fill([size or 1 for size in spec.shape], tf.constant(_MISSING[spec.dtype], spec.dtype))
+    return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING[spec.dtype], spec.dtype))
 
 
 def _compact(name: str, column: tf.Tensor) -> tf.Variable:

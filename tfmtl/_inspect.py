@@ -1,0 +1,53 @@
+"""`python -m tfmtl inspect` and `bench`: what an exported version says of itself, and how quick it is."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+import numpy as np
+
+from tfmtl._checks import require
+from tfmtl._keras import tf
+from tfmtl.serving.card import markdown
+from tfmtl.serving.exporter import MANIFEST
+from tfmtl.serving.warm_up import of_size, read_requests, tensor
+
+
+def version_of(path: pathlib.Path) -> pathlib.Path:
+    """Return a version's folder: the path itself, or the newest version of a model's folder."""
+    if (path / MANIFEST).is_file():
+        return path
+    versions = [child for child in path.glob("*/") if child.name.isdecimal() and (child / MANIFEST).is_file()]
+    require(bool(versions), f"{path} holds no version exported by tfmtl; give a folder such as saved_models/NAME/1.")
+    return max(versions, key=lambda child: int(child.name))
+
+
+def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
+    """Print a version's card, in Markdown or as JSON."""
+    text = (version_of(path) / MANIFEST).read_text()
+    out.write(text if as_json else markdown(json.loads(text)))
+    return 0
+
+
+def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int] = (1, 8, 64), repeats: int = 100) -> int:
+    """Print load time, latency percentiles in milliseconds and rows a second of every signature and batch size."""
+    version = version_of(path)
+    start = time.perf_counter()
+    signatures = tf.saved_model.load(str(version)).signatures
+    out.write(f"{version}: loaded in {time.perf_counter() - start:.2f} s\n\n")
+    out.write("| signature | rows | p50 ms | p95 ms | p99 ms | rows/s |\n|---|---|---|---|---|---|\n")
+    for name, stored in read_requests(version).items():
+        request = {i: tensor(value) for i, value in stored.items()}
+        for rows in sizes:
+            batch, taken = of_size(request, rows), []
+            for _ in range(repeats + 3):  # the first calls prepare what later ones use
+                begin = time.perf_counter()
+                signatures[name](**batch)
+                taken.append(1000 * (time.perf_counter() - begin))
+            p50, p95, p99 = np.percentile(taken[3:], [50, 95, 99])
+            out.write(f"| {name} | {rows} | {p50:.2f} | {p95:.2f} | {p99:.2f} | {1000 * rows / p50:,.0f} |\n")
+    return 0

@@ -1,0 +1,127 @@
+"""What a version says of itself: where it comes from, what it was measured at, what it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import tfmtl
+from tfmtl.models import MultiTaskModel
+
+_PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What only the one who exports knows of a model.
+
+    Attributes:
+        description: what the model is for, a sentence or more.
+        metrics: report of `evaluation.evaluate` on the held-out split, or any mapping by (task, metric).
+        data: hash of the training data, see `data.fingerprint`.
+
+    Example:
+        >>> ModelCard("Next purchases.", {("rating", "rmse"): 0.91}).metrics["rating", "rmse"]
+        0.91
+    """
+
+    description: str = ""
+    metrics: Any = None
+    data: str | None = None
+
+    def describe(self, model: MultiTaskModel) -> dict[str, Any]:
+        """Return the card as plain values, with what the model and its surroundings say."""
+        statistics = json.dumps(model.preprocessor.statistics.get_config(), sort_keys=True, default=str)
+        return {
+            "description": self.description,
+            "tasks": {task.name: type(task).__name__ for task in model.tasks},
+            "metrics": _by_task(self.metrics),
+            "schema": {
+                feature.name: {"role": role, **_plain(dataclasses.asdict(feature)), "kind": type(feature).__name__}
+                for role in ("query", "candidate", "context")
+                for feature in getattr(model.schema, role)
+            },
+            "parameters": model.network.count_params(),
+            "data": {"sha256": self.data, "statistics_sha256": hashlib.sha256(statistics.encode()).hexdigest()},
+            "versions": {"tfmtl": tfmtl.__version__, "python": platform.python_version(), **_versions()},
+            "revision": _revision(),
+        }
+
+
+def markdown(manifest: Mapping[str, Any]) -> str:
+    """Return a version's manifest for people to read."""
+    card = manifest.get("card", {})
+    lines = ["# Model card", "", card.get("description") or "No description was given.", ""]
+    if card:
+        lines += _table("tasks", ("task", "kind", "metrics of the held-out split"), _task_rows(card))
+        rows = [(name, f["role"], f["kind"]) for name, f in card["schema"].items()]
+        lines += _table("features", ("feature", "role", "kind"), rows)
+        facts = {
+            "parameters": f"{card['parameters']:,}",
+            "training data (sha256)": card["data"]["sha256"] or "not given",
+            "training statistics (sha256)": card["data"]["statistics_sha256"],
+            "revision": card["revision"] or "none",
+            **card["versions"],
+        }
+        lines += _table("provenance", ("what", "value"), list(facts.items()))
+    rows = [
+        (
+            name,
+            ", ".join(f"`{i}` {form}" for i, form in s["inputs"].items()),
+            ", ".join(map("`{}`".format, s["outputs"])),
+        )
+        for name, s in manifest["signatures"].items()
+    ]
+    return "\n".join([*lines, *_table("signatures", ("signature", "inputs", "outputs"), rows)])
+
+
+def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    def metrics(task: str) -> str:
+        return ", ".join(
+            f"{name} {value:.4g}" for name, value in card["metrics"].get(task, {}).items() if value is not None
+        )
+
+    return [(task, kind, metrics(task) or "not given") for task, kind in card["tasks"].items()]
+
+
+def _table(title: str, header: tuple[str, ...], rows: list[Any]) -> list[str]:
+    cells = [header, ["---"] * len(header), *rows]
+    return [f"## {title.capitalize()}", "", *(f"| {' | '.join(map(str, row))} |" for row in cells), ""]
+
+
+def _by_task(metrics: Any) -> dict[str, dict[str, float | None]]:
+    found: dict[str, dict[str, float | None]] = {}
+    for (task, metric), value in ({} if metrics is None else dict(metrics.items())).items():
+        found.setdefault(task, {})[metric] = float(value) if math.isfinite(value) else None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _versions() -> dict[str, str]:
+    """Return the installed versions; one built from source may go by another name."""
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _revision() -> str | None:
+    """Return the git revision of the working directory, marked if files differ from it."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,65 @@
+"""The files that TensorFlow Serving is started with."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from tfmtl._checks import require, require_positive_int
+
+_BATCHING = """\
+max_batch_size {{ value: {size} }}
+batch_timeout_micros {{ value: 2000 }}
+num_batch_threads {{ value: {threads} }}
+max_enqueued_batches {{ value: 1000 }}
+"""
+_MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }\n'
+
+
+def write_server_config(
+    directory: str | os.PathLike[str], *, base_path: str = "/models", max_batch_size: int = 64, threads: int = 4
+) -> str:
+    """Write `models.config`, `batching.config` and `monitoring.config` for all models in a folder.
+
+    Args:
+        directory: the folder that holds a folder a model; models without a version are left out.
+        base_path: where the server sees that folder.
+        max_batch_size: rows of all clients that are computed at once.
+        threads: batches computed at the same time; the number of cores is a start.
+
+    Returns:
+        The command's options that name the files, for `tensorflow_model_server`.
+
+    Raises:
+        ValueError: if no model has a version, or a number is not positive.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (pathlib.Path(folder) / "shop" / "1").mkdir(parents=True)
+        ...     options = write_server_config(folder)
+        ...     print((pathlib.Path(folder) / "models.config").read_text())
+        model_config_list {
+          config { name: "shop" base_path: "/models/shop" model_platform: "tensorflow" }
+        }
+        <BLANKLINE>
+    """
+    require_positive_int(max_batch_size=max_batch_size, threads=threads)
+    folder = pathlib.Path(directory)
+    models = sorted(path.parent.name for path in folder.glob("*/*/") if path.name.isdecimal())
+    require(bool(models), f"No model in {folder} has a version; export one first.")
+    configs = [
+        f'  config {{ name: "{name}" base_path: "{base_path}/{name}" model_platform: "tensorflow" }}\n'
+        for name in dict.fromkeys(models)
+    ]
+    files = {
+        "models.config": f"model_config_list {{\n{''.join(configs)}}}\n",
+        "batching.config": _BATCHING.format(size=max_batch_size, threads=threads),
+        "monitoring.config": _MONITORING,
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return (
+        f"--model_config_file={base_path}/models.config --model_config_file_poll_wait_seconds=60 --enable_batching "
+        f"--batching_parameters_file={base_path}/batching.config --monitoring_config_file={base_path}/monitoring.config"
+    )
