@@ -93,7 +93,7 @@ def test_unseen_infinite_and_huge_values_at_serving(every_kind: Preprocessor) ->
     assert found["user"] == found["item"] == 1
     assert found["age"] == [0, 1]
     assert found["visits"] == [4, 0]  # the mean of 1 to 7
-    assert found["constant"] == pytest.approx([3.4e38, 0], rel=1e-6)
+    assert found["constant"] == [1000, 0]
     assert found["image"] == [0, 0, 1]
     assert found["recent"] == [0, 0, 0]
 
@@ -235,3 +235,13 @@ def test_raw_specifications() -> None:
 def test_a_wrong_feature_is_named(every_kind: Preprocessor, name: str, value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         every_kind({name: tf.constant(value)})
+
+
+def test_values_far_from_the_mean_are_cut_to_a_thousand_deviations() -> None:
+    frame = pd.DataFrame({"x": [0.0, 2.0]})  # mean 1, deviation 1
+    schema = Schema(query=(Categorical("id"), Numeric("x"), Numeric("raw", transform="none")))
+    layer = Preprocessor(schema, fit_statistics(schema, frame.assign(raw=frame["x"], id="a")))
+    found = layer({"x": tf.constant([3e38, -3e38, 900.0]), "raw": tf.constant([3e38, -3e38, 900.0])})
+    np.testing.assert_allclose(found["x"][:, 0], [1000, -1000, 899], rtol=1e-6)
+    np.testing.assert_allclose(found["raw"][:, 0], [3e38, -3e38, 900], rtol=1e-6)
+    np.testing.assert_array_equal(found["x"][:, 1], [0, 0, 0])

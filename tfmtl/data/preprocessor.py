@@ -18,14 +18,16 @@ from tfmtl.types import Features
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """Index of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
 
+_FAR = 1000.0  # deviations; what is farther from the mean would only overflow in the network
+
 
 @register
 class Preprocessor(keras.layers.Layer):
     """Encodes raw features with what was learned from the training split.
 
     A category becomes an index: 0 missing, 1 unknown, 2 + its rank in the vocabulary. A number x becomes
-    ((x - mean) / deviation, missing flag). It holds no trainable weight and is exported with the model, so that
-    training and serving cannot differ.
+    ((x - mean) / deviation, missing flag), cut to 1000 deviations from the mean. It holds no trainable weight and is
+    exported with the model, so that training and serving cannot differ.
 
     Args:
         schema: roles and kinds of the columns.
@@ -116,6 +118,8 @@ class Preprocessor(keras.layers.Layer):
             moments = self.statistics.moments[feature.name]
             values = (values - tf.constant(moments.mean, tf.float32)) / tf.constant(moments.deviation, tf.float32)
         known = tf.math.is_finite(values)  # what overflows counts as infinite, too
+        if getattr(feature, "transform", "standardise") != "none":
+            values = tf.clip_by_value(values, -_FAR, _FAR)
         if vector:
             known = tf.reduce_all(known, axis=1, keepdims=True)
         fill = 0.0

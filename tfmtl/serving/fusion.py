@@ -12,6 +12,8 @@ from tfmtl._keras import tf
 from tfmtl.data import Statistics
 from tfmtl.serving.index import Hits
 
+_LARGEST = 1e6  # of a request's weights; beyond, scores would overflow
+
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
@@ -80,7 +82,8 @@ class Fusion:
         Args:
             values: served values [B, k] by task name.
             hits: what retrieval said about the same candidates.
-            weights: [B] by task name; a NaN takes the default, a negative weight counts as 0.
+            weights: [B] by task name; a NaN or infinity takes the default, a negative weight counts as 0, one
+                above a million as a million.
         """
         total = tf.zeros_like(hits.scores)
         for name, default in self.weights.items():
@@ -99,4 +102,4 @@ class Fusion:
 
 
 def _given(weight: tf.Tensor, default: float) -> tf.Tensor:
-    return tf.where(tf.math.is_finite(weight), tf.maximum(weight, 0.0), default)
+    return tf.where(tf.math.is_finite(weight), tf.clip_by_value(weight, 0.0, _LARGEST), default)

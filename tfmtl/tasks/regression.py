@@ -10,6 +10,8 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.ranking import Ranking, Scope, known
 from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
 
+_LARGEST = 80.0  # e^80 is near the largest float32
+
 
 @register
 class Regression(Ranking):
@@ -102,7 +104,7 @@ class Regression(Ranking):
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return values [B] in the unit of the label."""
         values = outputs[:, 0] * self.scale + self.offset
-        values = tf.math.expm1(values) if self.transform == "log1p" else values
+        values = tf.math.expm1(tf.minimum(values, _LARGEST)) if self.transform == "log1p" else values
         return values if self.clip is None else tf.clip_by_value(values, *self.clip)
 
     def update_metrics(
