@@ -1,6 +1,6 @@
 """An export against the model in memory on random rows with missing, unknown and extreme values, every signature.
 
-    PYTHONPATH=. python benchmarks/serving_rows.py [--rows 10000]
+    PYTHONPATH=tests/serving python benchmarks/serving_rows.py [--rows 10000]
 
 The model is the one of the tests: every kind of feature and of task, random weights.
 """
@@ -11,10 +11,10 @@ import argparse
 import pathlib
 import tempfile
 
+import hostile
 import numpy as np
+from models import MAX_K, build
 
-from tests.serving import hostile
-from tests.serving.models import MAX_K, build
 from tfmtl._keras import tf
 from tfmtl.serving import Recommender, export, to_examples
 from tfmtl.serving.signature import FromExamples
