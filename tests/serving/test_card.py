@@ -14,7 +14,7 @@ from tests.serving.models import MAX_K, IdType, build
 from tfmtl._keras import tf
 from tfmtl.serving import ModelCard, export, write_server_config
 from tfmtl.serving.card import markdown
-from tfmtl.serving.warm_up import of_size, read_requests, tensor, write_warm_up
+from tfmtl.serving.warm_up import WARM_UP, of_size, read_requests, tensor, write_warm_up
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_stored_requests_are_answered(ids: IdType, exported: pathlib.Path) -> No
 
 
 def test_without_the_protos_there_is_no_warm_up(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.predict_pb2", None)
     assert not write_warm_up(tmp_path, {}, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -81,7 +81,7 @@ def test_warm_up_requests_are_answered_in_several_sizes(exported: pathlib.Path, 
     signatures = tf.saved_model.load(str(exported)).signatures
     requests = {n: {i: tensor(v) for i, v in stored.items()} for n, stored in read_requests(exported).items()}
     assert write_warm_up(tmp_path, signatures, requests)
-    records = tf.data.TFRecordDataset(str(tmp_path / "tf_serving_warmup_requests"))
+    records = tf.data.TFRecordDataset(str(tmp_path / WARM_UP))
     found: dict[str, list[int]] = {}
     for record in records:
         request = log.PredictionLog.FromString(record.numpy()).predict_log.request

@@ -16,8 +16,8 @@ from tfmtl.serving.signatures import Recommender
 def save(path: pathlib.Path) -> tf.Module:
     module = tf.Module()
     module.weights = tf.Variable(np.arange(6, dtype=np.float32).reshape(3, 2))
-    module.matrix = ComputedOnLoad(lambda: 10.0 * module.weights)
-    module.rows = tf.function(lambda: {"rows": module.matrix.value()}, input_signature=[])
+    module.matrix = ComputedOnLoad(lambda: {"matrix": 10.0 * module.weights})
+    module.rows = tf.function(lambda: {"rows": module.matrix.value("matrix")}, input_signature=[])
     tf.saved_model.save(module, str(path), signatures=module.rows.get_concrete_function())
     return module
 
@@ -37,7 +37,7 @@ def test_it_keeps_its_value_when_the_original_changes_or_goes(tmp_path: pathlib.
     module = save(tmp_path)
     first = tf.saved_model.load(str(tmp_path))
     module.weights.assign(tf.zeros([3, 2]))
-    assert module.matrix.value().numpy().tolist() == [[0, 10], [20, 30], [40, 50]]
+    assert module.matrix.value("matrix").numpy().tolist() == [[0, 10], [20, 30], [40, 50]]
     second = tf.saved_model.load(str(tmp_path))
     del module, first
     gc.collect()

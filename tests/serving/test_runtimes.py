@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.serving import cc_loader
 from tests.serving.models import MAX_K, IdType, build, queries, raw
 from tests.serving.reference import FUSED, Reference, check_equal
 from tests.serving.wire import Call, Flat, flatten, write_calls
@@ -72,3 +73,21 @@ def test_answers_without_what_made_it(
     answers = run(runtime, exported, tmp_path / "calls.json")
     for answer, (_, _, expected) in zip(answers, asked, strict=True):
         check_equal({name: unflatten(flat) for name, flat in answer.items()}, expected)
+
+
+@pytest.mark.skipif(not cc_loader.can_compile(), reason="needs g++")
+def test_answers_in_the_loader_of_tensorflow_serving(
+    ids: IdType, exported: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with cc_loader.loaded(cc_loader.compiled(tmp_path_factory), exported) as loader:
+        for name, inputs, expected in requests(ids):
+            answer = loader.ask(name, {n: _typed(value) for n, value in inputs.items()})
+            answer = {n: np.char.decode(v.astype(bytes)) if v.dtype == object else v for n, v in answer.items()}
+            check_equal(answer, expected)
+        with pytest.raises(RuntimeError, match="no input"):
+            loader.ask("retrieve", {})
+
+
+def _typed(value: np.ndarray) -> np.ndarray:
+    """Return strings as bytes, which keeps the type of an array without rows."""
+    return value.astype(object) if value.dtype.kind in "OUS" else value

@@ -7,8 +7,10 @@ from tfmtl.serving.examples import to_examples
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits
+from tfmtl.serving.inverted_file import InvertedFile, InvertedFileIndex
 from tfmtl.serving.publishing import compressed_size
 from tfmtl.serving.recommender import RecommenderExporter, export
+from tfmtl.serving.replacement import add_candidates, replace_candidates
 from tfmtl.serving.server_config import write_server_config
 from tfmtl.serving.signature import Signature
 from tfmtl.serving.signatures import Recommender
@@ -19,15 +21,19 @@ __all__ = [
     "Exporter",
     "Fusion",
     "Hits",
+    "InvertedFile",
+    "InvertedFileIndex",
     "ModelCard",
     "Recommender",
     "RecommenderExporter",
     "Servable",
     "Signature",
+    "add_candidates",
     "compressed_size",
     "export",
     "foreign_operations",
     "probe_features",
+    "replace_candidates",
     "to_examples",
     "verify",
     "write_server_config",

@@ -9,6 +9,8 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl.data import Feature
+from tfmtl.data.preprocessor import raw_spec
 
 MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.float32: np.nan}
 """What stands for a missing value in a request, by its type."""
@@ -91,3 +93,9 @@ def _without_padding(values: list[Any], missing: Any) -> list[Any]:
     while values and values[-1] == missing:
         values.pop()
     return values
+
+
+def missing_row(feature: Feature) -> tf.Tensor:
+    """Return one raw row [1, ...] without a value."""
+    spec = raw_spec(feature)
+    return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING[spec.dtype], spec.dtype))

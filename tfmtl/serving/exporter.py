@@ -38,11 +38,13 @@ class Servable:
         signatures: by name.
         resources: tables and modules the signatures use; variables are found by themselves.
         description: plain values for clients, stored with the model.
+        functions: traced functions that are saved beside the signatures, for tools.
     """
 
     signatures: Mapping[str, Signature]
     resources: Sequence[Any] = ()
     description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    functions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def trace(self) -> dict[str, Any]:
         """Return the concrete functions by name; two names of one function share it.
@@ -122,6 +124,8 @@ def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Ma
     _require_finite(expected)
     bare = tf.Module()  # holds no Keras object, so that neither optimiser nor Keras metadata are saved
     bare.resources = list(servable.resources)
+    for name, function in servable.functions.items():
+        setattr(bare, name, function)
     bare.read_variables = list({id(v): v for f in functions.values() for v in f.graph.variables}.values())
     tf.saved_model.save(bare, str(folder), signatures=functions)
     differences = verify(folder, expected, requests)

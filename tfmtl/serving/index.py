@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.serving.on_load import ComputedOnLoad
+
+Embed = Callable[[], tf.Tensor]
 
 
 class Hits(NamedTuple):
@@ -33,7 +36,8 @@ class CorpusIndex(tf.Module):
 
     Args:
         ids: distinct raw ids [C], strings or int64.
-        embeddings: float32 [C, d]; stored with the index, or computed when it is loaded.
+        embeddings: float32 [C, d], or a function that returns them from variables, which is called again whenever the
+            index is loaded; then they are not stored.
         max_k: candidates a query gets, at most C.
 
     Raises:
@@ -48,32 +52,32 @@ class CorpusIndex(tf.Module):
     Cost: B C d multiplications and B C floats of memory a call.
     """
 
-    def __init__(self, ids: np.ndarray, embeddings: tf.Tensor | ComputedOnLoad, max_k: int) -> None:
+    def __init__(self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int) -> None:
         super().__init__()
         require_positive_int(max_k=max_k)
-        count = len(ids)
-        require(len(set(ids.tolist())) == count, "Candidate ids must be distinct.", candidates=count)
-        require(embeddings.shape[0] == count, "Every candidate needs one embedding.", shape=embeddings.shape, ids=count)
-        require(
-            max_k <= count,
-            f"`max_k` must be at most the number of candidates, {count}; give a smaller one.",
-            max_k=max_k,
-        )
         self.max_k = max_k
-        self.size = count
         dtype = tf.int64 if ids.dtype.kind in "iu" else tf.string
         self.missing = tf.constant(-1, tf.int64) if dtype == tf.int64 else tf.constant("")
-        self._ids = tf.Variable(tf.constant(ids.tolist(), dtype), trainable=False, name="candidate_ids")
-        if not isinstance(embeddings, ComputedOnLoad):
-            embeddings = tf.Variable(tf.cast(embeddings, tf.float32), trainable=False, name="candidate_embeddings")
-        self._embeddings = embeddings
-        pairs = tf.lookup.KeyValueTensorInitializer(self._ids.value(), tf.range(count))
-        self._rows = tf.lookup.StaticHashTable(pairs, count)
+        check_corpus(ids, max_k)
+        self._ids = tf.Variable(tf.constant(ids.tolist(), dtype), trainable=False, name="corpus_ids", shape=[None])
+        if not callable(embeddings):
+            self._stored = tf.Variable(tf.cast(embeddings, tf.float32), trainable=False, name="candidate_embeddings")
+            embeddings = self._stored.value
+        self._embed = embeddings
+        self._loaded = ComputedOnLoad(self._on_load)
+        rows = self._loaded.value("embeddings").shape[0]
+        require(rows == len(ids), "Every candidate needs one embedding.", embeddings=rows, ids=len(ids))
+        self._rows = tf.lookup.StaticHashTable(_Positions(self._ids), -1)
 
     @property
     def id_dtype(self) -> tf.DType:
         """`tf.string` or `tf.int64`."""
         return self._ids.dtype
+
+    @property
+    def size(self) -> tf.Tensor:
+        """The number of candidates, int32 []."""
+        return tf.shape(self._ids)[0]
 
     def search(self, query: tf.Tensor, exclude_ids: tf.Tensor | None = None) -> Hits:
         """Return the `max_k` best candidates of each query.
@@ -83,14 +87,12 @@ class CorpusIndex(tf.Module):
             exclude_ids: raw ids [B, n] that must not be among them; ids outside the corpus, `""` and -1 exclude
                 nothing.
         """
-        scores = tf.matmul(tf.cast(query, tf.float32), self._embeddings.value(), transpose_b=True)
-        mean, variance = tf.nn.moments(scores, axes=[1], keepdims=True)
+        query = tf.cast(query, tf.float32)
+        scores = tf.matmul(query, self._loaded.value("embeddings"), transpose_b=True)
         if exclude_ids is not None:
             scores = self._mask(scores, exclude_ids)
         best, rows = tf.math.top_k(scores, self.max_k)
-        valid = best > -np.inf
-        rows, best = tf.where(valid, rows, 0), tf.where(valid, best, 0.0)
-        return Hits(rows, best, valid, mean, tf.sqrt(variance))
+        return self._hits(query, best, rows)
 
     def ids(self, rows: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
         """Return the raw ids at `rows`, `""` or -1 where `valid` is false."""
@@ -98,12 +100,39 @@ class CorpusIndex(tf.Module):
 
     def rows_of(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the positions of raw ids in the corpus, `size` for those outside of it."""
-        rows: tf.Tensor = self._rows.lookup(ids)
-        return rows
+        rows = self._rows.lookup(ids)
+        return tf.where(rows < 0, self.size, rows)
 
     def embeddings_at(self, rows: tf.Tensor) -> tf.Tensor:
         """Return the embeddings [..., d] of the candidates at `rows`."""
-        return tf.gather(self._embeddings.value(), rows)
+        return tf.gather(self._loaded.value("embeddings"), rows)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a client should know of the search, as plain values."""
+        return {"kind": "exact"}
+
+    def _on_load(self) -> dict[str, tf.Tensor]:
+        """Return what is computed from the variables."""
+        embeddings = self._embed()
+        mean = tf.reduce_mean(embeddings, axis=0, keepdims=True)
+        centred = embeddings - mean
+        count = tf.cast(tf.shape(embeddings)[0], tf.float32)
+        return {
+            "embeddings": embeddings,
+            "mean": mean,
+            "covariance": tf.matmul(centred, centred, transpose_a=True) / count,
+        }
+
+    def _hits(self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor) -> Hits:
+        """Return hits, those with a score of minus infinity as invalid.
+
+        The scores' mean is q . m and their variance q' S q with mean m [d] and covariance S [d, d] of the embeddings.
+        """
+        valid = best > -np.inf
+        mean = tf.matmul(query, self._loaded.value("mean"), transpose_b=True)
+        variance = tf.reduce_sum(tf.matmul(query, self._loaded.value("covariance")) * query, axis=1, keepdims=True)
+        deviation = tf.sqrt(tf.maximum(variance, 0.0))
+        return Hits(tf.where(valid, rows, 0), tf.where(valid, best, 0.0), valid, mean, deviation)
 
     def _mask(self, scores: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
         """Set excluded scores to minus infinity; ids outside the corpus land in an extra last column."""
@@ -112,4 +141,29 @@ class CorpusIndex(tf.Module):
         places = tf.reshape(tf.stack([queries, columns], axis=-1), [-1, 2])
         padded = tf.pad(scores, [[0, 0], [0, 1]])
         excluded = tf.fill([tf.shape(places)[0]], -np.inf)
-        return tf.tensor_scatter_nd_update(padded, places, tf.cast(excluded, tf.float32))[:, : self.size]
+        return tf.tensor_scatter_nd_update(padded, places, tf.cast(excluded, tf.float32))[:, :-1]
+
+
+def check_corpus(ids: np.ndarray, max_k: int) -> None:
+    """Raise unless ids are distinct and enough."""
+    count = len(ids)
+    require(len(set(ids.tolist())) == count, "Candidate ids must be distinct.", candidates=count)
+    require(
+        max_k <= count,
+        f"`max_k` must be at most the number of candidates, {count}; give a smaller one.",
+        max_k=max_k,
+    )
+
+
+class _Positions(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table from ids to positions with a variable's value at the time of loading."""
+
+    def __init__(self, ids: tf.Variable) -> None:
+        super().__init__(ids[:1], tf.range(1))
+        self._variable = ids
+
+    def initialize(self, table: Any) -> tf.Operation:
+        """Fill the table."""
+        ids = self._variable.value()
+        rows = tf.range(tf.shape(ids)[0])
+        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=ids, values=rows)

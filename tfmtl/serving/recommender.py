@@ -10,6 +10,7 @@ from typing import Any
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.card import ModelCard
 from tfmtl.serving.exporter import Exporter, Servable
+from tfmtl.serving.inverted_file import InvertedFile
 from tfmtl.serving.signatures import Recommender
 
 
@@ -19,7 +20,8 @@ class RecommenderExporter(Exporter):
     Signatures, every input and output with the batch first ([B, ...]); features are raw, a missing value is `""`, -1 or
     NaN, lists may have any width:
 
-    - `retrieve`: query features -> `ids` [B, max_k], `scores` [B, max_k], over the whole corpus, exact.
+    - `retrieve`: query features -> `ids` [B, max_k], `scores` [B, max_k], over the whole corpus, exact unless
+      `search` says otherwise.
     - `retrieve_filtered`: also `exclude_ids` [B, n], which never appear (`""` and -1 exclude nothing), `restrict_ids`
       [B, n], beside which nothing appears (a row of `""` or -1 alone restricts nothing), and `k` int32 [B]: the first k
       places are filled, the others and those for which no candidate is left hold the id `""` or -1 and the score 0. A
@@ -46,6 +48,7 @@ class RecommenderExporter(Exporter):
         max_k: candidates retrieved, ranked and answered a query; by default 100, or the whole corpus if it is smaller.
         retrieval: name of the retrieval task that is served; by default the model's first.
         fusion_weights: default weights of `recommend` by task name, see `Fusion.of`.
+        search: an `InvertedFile` for an approximate search; by default the whole corpus is compared.
 
     Cost: a `retrieve` of one query is a product with the corpus' embeddings; `recommend` adds the network on `max_k`
     rows.
@@ -56,15 +59,17 @@ class RecommenderExporter(Exporter):
         max_k: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
+        search: InvertedFile | None = None,
     ) -> None:
         self.max_k = max_k
         self.retrieval = retrieval
         self.fusion_weights = fusion_weights
+        self.search = search
 
     def servable(self, model: MultiTaskModel) -> Servable:
         """Return the signatures of a model; what `recommend` needs of the candidates is computed here, once."""
-        recommender = Recommender(model, self.max_k, self.retrieval, self.fusion_weights)
-        return Servable(recommender.signatures(), recommender.resources, recommender.describe())
+        recommender = Recommender(model, self.max_k, self.retrieval, self.fusion_weights, self.search)
+        return Servable(recommender.signatures(), recommender.resources, recommender.describe(), recommender.functions)
 
 
 def export(
@@ -74,16 +79,17 @@ def export(
     max_k: int | None = None,
     retrieval: str | None = None,
     fusion_weights: Mapping[str, float] | None = None,
+    search: InvertedFile | None = None,
     version: int | None = None,
     probe: Any = None,
     card: ModelCard | None = None,
 ) -> pathlib.Path:
-    """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights)`.
+    """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights, search)`.
 
     Args:
         model: the trained model.
         directory: the model's folder, which holds its versions.
-        max_k, retrieval, fusion_weights: as in `RecommenderExporter`.
+        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
         version, probe, card: as in `Exporter.export`.
 
     Returns:
@@ -92,5 +98,5 @@ def export(
     Raises:
         ValueError, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
     """
-    exporter = RecommenderExporter(max_k, retrieval, fusion_weights)
+    exporter = RecommenderExporter(max_k, retrieval, fusion_weights, search)
     return exporter.export(model, directory, version=version, probe=probe, card=card)

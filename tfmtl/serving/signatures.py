@@ -9,13 +9,13 @@ import numpy as np
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
-from tfmtl.data import Feature
 from tfmtl.data.preprocessor import encoded_spec, raw_spec
 from tfmtl.models import MultiTaskModel
-from tfmtl.serving.examples import MISSING
+from tfmtl.serving.corpus import compact
+from tfmtl.serving.examples import MISSING, missing_row
 from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits
-from tfmtl.serving.on_load import ComputedOnLoad
+from tfmtl.serving.inverted_file import InvertedFile, InvertedFileIndex
 from tfmtl.serving.restriction import restricted
 from tfmtl.serving.signature import Answer, FromExamples, Signature
 from tfmtl.tasks import Ranking, Retrieval
@@ -33,7 +33,7 @@ class Recommender:
 
     Args:
         model: the trained model.
-        max_k, retrieval, fusion_weights: as in `RecommenderExporter`.
+        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
 
     Raises:
         ValueError: if `max_k` exceeds the number of candidates, a name is unknown, a weight is negative, an argument
@@ -46,6 +46,7 @@ class Recommender:
         max_k: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
+        search: InvertedFile | None = None,
     ) -> None:
         self.model = model
         self.schema = model.schema
@@ -57,28 +58,34 @@ class Recommender:
         corpus = model.candidates
         self.retrieves = bool(names) and corpus is not None
         if corpus is None or not names:
-            asked = {"max_k": max_k, "retrieval": retrieval, "fusion_weights": fusion_weights}
+            asked = {"max_k": max_k, "retrieval": retrieval, "fusion_weights": fusion_weights, "search": search}
             asked = {name: value for name, value in asked.items() if value is not None}
             require(not asked, "Only a model with a retrieval task and `candidates` can retrieve.", **asked)
             return
         self.retrieval = names[0] if retrieval is None else retrieval
         require_known([self.retrieval], names, "task", "`retrieval` (the model's retrieval tasks)")
-        specs = [{feature.name: encoded_spec(feature) for feature in self.schema.candidate}]
-        self._candidate_tower = tf.function(self._embed_candidates, input_signature=specs, autograph=False)
-        self._columns = {name: _compact(name, column) for name, column in corpus.features.items()}
-        embeddings = ComputedOnLoad(tf.function(self._embed_corpus, autograph=False))
-        self.index = CorpusIndex(corpus.ids, embeddings, min(100, len(corpus)) if max_k is None else max_k)
+        specs = {feature.name: encoded_spec(feature) for feature in self.schema.candidate}
+        self._candidate_tower = tf.function(self._embed_candidates, input_signature=[specs], autograph=False)
+        self._columns = compact(corpus.features, model.preprocessor.statistics, self.schema.candidate)
         self._last_ids = corpus.ids[-4:]
         self._tower = model.tower("query")
         raw = {feature.name: raw_spec(feature) for feature in self.schema.query}
         self._embed = tf.function(self._embed_query, input_signature=[raw], autograph=False)
-        self._missing_context = model.preprocessor({f.name: _missing(f) for f in self.schema.context})
+        self.index = self._index(corpus.ids, min(100, len(corpus)) if max_k is None else max_k, search)
+        self._missing_context = model.preprocessor({f.name: missing_row(f) for f in self.schema.context})
         self.fusion = Fusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
         self._check_names()
 
+    def _index(self, ids: np.ndarray, max_k: int, search: InvertedFile | None) -> CorpusIndex:
+        embed = tf.function(self._embed_corpus, autograph=False)
+        if search is None:
+            return CorpusIndex(ids, embed, max_k)
+        queries = search.sample(self.schema, self.model.preprocessor.statistics)
+        return InvertedFileIndex(ids, embed, max_k, self.embed_query(**queries)["embedding"], search)
+
     def _fusable(self) -> list[str]:
         """Return the tasks that have one value a candidate: the retrieval, and scalars of the pair."""
-        row = {name: _missing(feature) for name, feature in self.schema.features.items()}
+        row = {name: missing_row(feature) for name, feature in self.schema.features.items()}
         values = self.rank(**row)
         own = {t.name for t in self.model.tasks if not isinstance(t, Retrieval) and t.name not in self._of_query}
         return [n for n, value in values.items() if n == self.retrieval or (n in own and value.shape.rank == 1)]
@@ -179,11 +186,17 @@ class Recommender:
         tables = list(self.model.preprocessor.tables.values())
         return [*tables, self.index] if self.retrieves else tables
 
+    @property
+    def functions(self) -> dict[str, Any]:
+        """What `replace_candidates` needs to encode and embed candidates."""
+        encode = self._encoders["candidate"]
+        return {"encode_candidates": encode, "embed_candidates": self._candidate_tower} if self.retrieves else {}
+
     def describe(self) -> dict[str, Any]:
         """Return what a client must know besides the signatures, as plain values."""
         if not self.retrieves:
             return {}
-        counts = {"max_k": self.index.max_k, "candidates": self.index.size}
+        counts = {"max_k": self.index.max_k, "candidates": int(self.index.size), "search": self.index.describe()}
         return {**counts, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 
     def _predict(self, encoded: Features) -> Answer:
@@ -212,7 +225,7 @@ class Recommender:
 
     def _embed_corpus(self) -> tf.Tensor:
         """Return the embeddings [C, d] of all candidates, a block of rows at a time."""
-        size = next(iter(self._columns.values())).shape[0]
+        size = tf.shape(next(iter(self._columns.values())))[0]
         blocks = -(-size // _ROWS)
         rows = -(-size // blocks)
 
@@ -220,8 +233,9 @@ class Recommender:
             places = tf.minimum(block * rows + tf.range(rows), size - 1)  # the last block may reach beyond the end
             return self._candidate_tower(self._candidates(places))
 
+        width = self._candidate_tower.get_concrete_function().structured_outputs.shape[-1]
         found = tf.map_fn(embed, tf.range(blocks), fn_output_signature=tf.float32, parallel_iterations=1)
-        return tf.reshape(found, [blocks * rows, -1])[:size]
+        return tf.reshape(found, [blocks * rows, width])[:size]
 
     def _retrieve(self, query: Features, limits: Limits = None, k: tf.Tensor | None = None) -> Answer:
         _, embedding = self._embed(query)
@@ -284,17 +298,3 @@ def _pick(values: tf.Tensor, order: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
     """Reorder values [B, k, ...] and put 0 where nothing is kept."""
     mask = kept if values.shape.rank == 2 else kept[..., tf.newaxis]
     return tf.where(mask, tf.gather(values, order, batch_dims=1), 0.0)
-
-
-def _missing(feature: Feature) -> tf.Tensor:
-    """Return one raw row [1, ...] without a value."""
-    spec = raw_spec(feature)
-    return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING[spec.dtype], spec.dtype))
-
-
-def _compact(name: str, column: tf.Tensor) -> tf.Variable:
-    """Store indices in the smallest integers that hold them; `recommend` widens what it gathers."""
-    if column.dtype.is_integer:
-        largest = int(tf.reduce_max(column))
-        column = tf.cast(column, next(t for t in (tf.uint8, tf.uint16, tf.int32) if largest <= t.max))
-    return tf.Variable(column, trainable=False, name=f"candidate_{name}")

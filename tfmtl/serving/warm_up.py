@@ -60,6 +60,7 @@ def write_warm_up(folder: pathlib.Path, functions: Mapping[str, Any], requests: 
         log = importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
     except ImportError:
         return False
+    (folder / WARM_UP).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / WARM_UP)) as writer:
         for name, request in requests.items():
             for rows in _SIZES:

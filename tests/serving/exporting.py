@@ -1,0 +1,32 @@
+"""Exports to a folder until it is killed: `exporting.py FOLDER [VERSION]`, copies of a version if one is given."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import sys
+
+from models import MAX_K, build
+
+from tfmtl.serving import export
+from tfmtl.serving.publishing import publish
+
+
+def main(folder: str, version: str | None = None) -> None:
+    """Say that it begins, and go on."""
+    model = None if version else build()[0]
+    print("ready", flush=True)  # noqa: T201 - what the parent waits for
+    while True:
+        if model is None:
+            publish(pathlib.Path(folder), lambda staging: copy(pathlib.Path(str(version)), staging))
+        else:
+            export(model, folder, max_k=MAX_K)
+
+
+def copy(version: pathlib.Path, staging: pathlib.Path) -> None:
+    """Copy a version's files."""
+    shutil.copytree(version, staging, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

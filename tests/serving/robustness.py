@@ -1,0 +1,174 @@
+"""What a server must survive: malformed requests, swaps under load, killed exports. Sizes are arguments."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from client import Client, serving
+
+EXPORTING = pathlib.Path(__file__).with_name("exporting.py")
+JUNK = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    2**70,
+    1e400,
+    float("nan"),
+    "",
+    "x",
+    "\ud800",
+    "\0",
+    [],
+    [[]],
+    {},
+    {"b64": "!"},
+    [[["a"]]],
+)
+
+
+def malformed(good: dict[str, Any]) -> list[bytes]:
+    """Return bodies that must be refused, made of a good one: columns of `retrieve_filtered`, ids as strings."""
+    columns = good["inputs"]
+    changes: dict[str, Any] = {
+        "number for a string": {"user_id": [1] * len(columns["user_id"])},
+        "string for a number": {"age": ["old"] * len(columns["age"])},
+        "fraction for an integer": {"k": [1.5] * len(columns["k"])},
+        "too large an integer": {"k": [2**40] * len(columns["k"])},
+        "too deep": {"user_id": [columns["user_id"]]},
+        "too flat": {"exclude_ids": columns["user_id"]},
+        "ragged": {"exclude_ids": [["i1"], *[["i1", "i2"]] * (len(columns["k"]) - 1)]},
+        "rows differ": {"k": columns["k"][:-1]},
+        "nothing": {"k": None},
+    }
+    bodies = [{**good, "inputs": {**columns, **change}} for change in changes.values()]
+    bodies.append({**good, "inputs": {name: value for name, value in columns.items() if name != "user_id"}})
+    bodies.append({**good, "signature_name": "nobody's"})
+    bodies.append({**good, "signature_name": 3})
+    bodies.append({**good, "instances": [columns]})
+    bodies.append({"signature_name": good["signature_name"]})
+    bodies.append({"signature_name": good["signature_name"], "instances": []})
+    bodies.append({"signature_name": good["signature_name"], "instances": [{"user_id": "u1"}]})
+    raw = [b"", b"null", b"[]", b"{", b"\xff\xfe", b'{"inputs": {"user_id": ["\xc3\x28"]}}', b"[" * 100_000]
+    return [*(json.dumps(body).encode() for body in bodies), *raw]
+
+
+def fuzzed(good: dict[str, Any], rng: random.Random) -> bytes:
+    """Return a request with some values replaced, or bytes changed."""
+    body = json.loads(json.dumps(good))
+    for _ in range(rng.randint(0, 3)):
+        parent = body
+        while True:
+            keys = list(parent) if isinstance(parent, dict) else list(range(len(parent)))
+            if not keys:
+                break
+            key = rng.choice(keys)
+            if isinstance(parent[key], dict | list) and rng.random() < 0.7:
+                parent = parent[key]
+                continue
+            if rng.random() < 0.2:
+                del parent[key]
+            else:
+                parent[key] = copy.deepcopy(rng.choice(JUNK))
+            break
+    raw = bytearray(json.dumps(body).encode())
+    for _ in range(rng.choice((0, 0, 1, 4))):
+        place = rng.randrange(len(raw) + 1)
+        raw[place : place + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 2))
+    return bytes(raw)
+
+
+def fuzz(client: Client, good: dict[str, Any], count: int, seed: int = 0) -> dict[int, int]:
+    """Send fuzzed requests; a good one in between must be answered as ever. Return how often each status came."""
+    rng, statuses = random.Random(seed), {}
+    body = json.dumps(good).encode()
+    expected = client.post(body)
+    assert expected[0] == 200
+    for i in range(count):
+        status, _ = client.post(fuzzed(good, rng))
+        statuses[status] = statuses.get(status, 0) + 1
+        if i % 100 == 0:
+            assert client.post(body) == expected
+    assert client.post(body) == expected
+    assert client.process.poll() is None
+    return statuses
+
+
+def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any], clients: int, swaps: int) -> int:
+    """Publish copies of versions in turn while clients ask; return the number of answers, each that of one version."""
+    body, answers, stop = json.dumps(good).encode(), [], threading.Event()
+    failures: list[Any] = []
+    publish_copy(versions[0], folder, 1)
+    with serving(folder) as server:
+        server.wait_for(1)
+        expected = [server.post(body)]
+
+        def ask() -> None:
+            own = server.another()
+            while not stop.is_set():
+                try:
+                    answers.append(json.dumps(own.post(body)))
+                except Exception as error:  # noqa: BLE001 - any failure is what is looked for
+                    failures.append(error)
+                    break
+            own.connection.close()
+
+        threads = [threading.Thread(target=ask) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        for i in range(1, swaps + 1):
+            publish_copy(versions[i % len(versions)], folder, i + 1)
+            server.wait_for(i + 1)
+            expected.append(server.post(body))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert server.state()["failures"] == []
+    assert failures == []
+    known = {json.dumps(answer) for answer in expected}
+    assert len(known) == len(versions)
+    assert set(answers) <= known
+    return len(answers)
+
+
+def publish_copy(version: pathlib.Path, folder: pathlib.Path, number: int) -> None:
+    """Put a copy of a version into a folder in one step."""
+    staging = folder / f".copy-{number}"
+    shutil.copytree(version, staging)
+    staging.rename(folder / str(number))
+
+
+def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seconds: float, seed: int = 0) -> int:
+    """Kill processes that export again and again, at random moments; return the number of versions that appeared.
+
+    Args:
+        folder: of the model; a server polls it meanwhile and must be able to load whatever it sees.
+        kills: number of processes.
+        arguments: of `exporting.py`.
+        seconds: a process is killed within so many seconds of its first export's beginning.
+        seed: decides the moments.
+    """
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    with serving(folder) as server:
+        for _ in range(kills):
+            command = [sys.executable, str(EXPORTING), str(folder), *arguments]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+                process.stdout.readline()
+                time.sleep(rng.uniform(0, seconds))
+                process.kill()
+        versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+        if versions:
+            server.wait_for(versions[-1])
+        assert server.state()["failures"] == []
+    return len(versions)

@@ -1,0 +1,184 @@
+"""A stand-in for TensorFlow Serving: versions of a folder, REST and gRPC predict, hot swaps.
+
+    python server.py MODEL_FOLDER [SECONDS_BETWEEN_POLLS]
+
+It prints one line of JSON with the ports of REST and gRPC once it listens, and ends when its standard input does.
+TensorFlow is all it knows: it serves the folder's highest integer version and keeps it until a higher one is loaded.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import pathlib
+import re
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+import json_tensor
+import numpy as np
+import tensorflow as tf
+from json_tensor import BadRequestError
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+URL = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:predict")
+
+
+class Version:
+    """A loaded version."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.number = int(path.name)
+        self.signatures = tf.saved_model.load(str(path)).signatures
+
+    def specs(self, signature: str) -> dict[str, json_tensor.Spec]:
+        """Return the inputs of a signature."""
+        if signature not in self.signatures:
+            raise BadRequestError(f'Serving signature key "{signature}" not found.')
+        inputs = self.signatures[signature].structured_input_signature[1]
+        return {name: (spec.dtype.name, spec.shape.as_list()) for name, spec in inputs.items()}
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answer a request."""
+        specs = self.specs(signature)
+        if set(inputs) != set(specs):
+            raise BadRequestError(f"Request inputs {sorted(inputs)} do not match {sorted(specs)}.")
+        tensors = {}
+        for name, value in inputs.items():
+            dtype, shape = specs[name]
+            if (value.dtype.kind == "O") != (dtype == "string") or (dtype != "string" and value.dtype.name != dtype):
+                raise BadRequestError(f"Input {name!r} has type {value.dtype}, not {dtype}.")
+            if value.ndim != len(shape) or any(w not in (None, g) for g, w in zip(value.shape, shape, strict=True)):
+                raise BadRequestError(f"Input {name!r} has shape {value.shape}, not {shape}.")
+            tensors[name] = tf.constant(value, dtype)
+        try:
+            return {name: tensor.numpy() for name, tensor in self.signatures[signature](**tensors).items()}
+        except tf.errors.OpError as error:
+            raise BadRequestError(error.message) from error
+
+
+class Model:
+    """The newest version of a folder, swapped while requests run."""
+
+    def __init__(self, folder: pathlib.Path, poll: float) -> None:
+        self.folder, self.poll = folder, poll
+        self.failures: list[str] = []
+        self.served: Version | None = None
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            found = [path for path in self.folder.glob("*") if path.name.isdecimal()]
+            newest = max(found, key=lambda path: int(path.name), default=None)
+            if newest is not None and (self.served is None or int(newest.name) > self.served.number):
+                try:
+                    self.served = Version(newest)
+                except Exception as error:  # noqa: BLE001 - whatever keeps a version from loading is what is looked for
+                    self.failures.append(f"{newest.name}: {error}")
+            time.sleep(self.poll)
+
+    def version(self, number: str | None) -> Version:
+        """Return what is served."""
+        served = self.served
+        if served is None or (number is not None and int(number) != served.number):
+            raise LookupError("Servable not found.")
+        return served
+
+
+class Rest(BaseHTTPRequestHandler):
+    """The REST API of one model."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one piece, or the client's network waits 40 ms for the second
+    disable_nagle_algorithm = True
+    model: Model
+
+    def do_GET(self) -> None:
+        """Tell the state."""
+        served = self.model.served
+        self._answer(200, {"version": served and served.number, "failures": self.model.failures})
+
+    def do_POST(self) -> None:
+        """Answer a predict request."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        url = URL.fullmatch(self.path)
+        try:
+            if url is None:
+                raise LookupError(f"Malformed request: POST {self.path}")
+            version, request = self.model.version(url[2]), json_tensor.parse(body)
+            signature = request.get("signature_name", "serving_default")
+            inputs = json_tensor.read_inputs(request, version.specs(signature))
+            self._answer(200, json_tensor.write_outputs(version.run(signature, inputs), "instances" in request))
+        except BadRequestError as error:
+            self._answer(400, {"error": str(error)})
+        except LookupError as error:
+            self._answer(404, {"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - a server's last resort, which the tests count as a failure
+            self._answer(500, {"error": repr(error)})
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Grpc(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """The gRPC API of one model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+        """Answer a predict request."""
+        try:
+            wanted = request.model_spec.version
+            version = self.model.version(str(wanted.value) if request.model_spec.HasField("version") else None)
+            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            signature = request.model_spec.signature_name or "serving_default"
+            answer = version.run(signature, inputs)
+        except BadRequestError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except LookupError as error:
+            context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except (TypeError, ValueError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed tensor: {error}")
+        response = predict_pb2.PredictResponse()
+        response.model_spec.version.value = version.number
+        for name, value in answer.items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return response
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Takes as many waiting connections as there are clients."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def main(folder: str, poll: str = "0.2") -> None:
+    """Serve until standard input ends."""
+    model = Model(pathlib.Path(folder), float(poll))
+    http = HttpServer(("127.0.0.1", 0), type("Handler", (Rest,), {"model": model}))
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(16))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Grpc(model), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(json.dumps({"rest": http.server_address[1], "grpc": port}), flush=True)  # noqa: T201 - read by the parent
+    sys.stdin.read()
+    server.stop(None)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

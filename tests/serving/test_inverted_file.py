@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from tests.serving.models import MAX_K, build, queries
+from tests.serving.reference import Reference, check_equal
+from tfmtl._keras import tf
+from tfmtl.serving import CorpusIndex, InvertedFile, InvertedFileIndex, export
+from tfmtl.serving import inverted_file as module
+
+RNG = np.random.default_rng(3)
+CENTRES = RNG.normal(size=(12, 6))
+VECTORS = (CENTRES[RNG.integers(0, 12, 900)] + RNG.normal(0, 0.3, (900, 6))).astype(np.float32)
+QUERIES = (CENTRES[RNG.integers(0, 12, 80)] + RNG.normal(0, 0.3, (80, 6))).astype(np.float32)
+IDS = np.arange(100, 1000)
+
+
+def test_blocks_hold_every_candidate_once() -> None:
+    blocks = InvertedFile(block=16).blocks(VECTORS, QUERIES)
+    assert blocks.shape[1] == 16
+    assert sorted(blocks[blocks >= 0]) == list(range(900))
+    assert (blocks >= 0).any(axis=1).all()
+    np.testing.assert_array_equal(blocks, InvertedFile(block=16).blocks(VECTORS, QUERIES))
+
+
+def test_two_steps_of_clusters_hold_every_candidate_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MANY", 8)
+    blocks = InvertedFile(block=16, clusters=30).blocks(VECTORS, QUERIES)
+    assert sorted(blocks[blocks >= 0]) == list(range(900))
+    assert 20 <= len(np.unique(module.cluster(VECTORS, 30, seed=0))) <= 40
+
+
+def test_recall_is_what_a_search_finds_and_scores_are_exact() -> None:
+    exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
+    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, min_recall=0.9))
+    wanted, found = exact.search(tf.constant(QUERIES)), index.search(tf.constant(QUERIES))
+    pairs = list(zip(wanted.rows.numpy(), found.rows.numpy(), strict=True))
+    recall = np.mean([len(np.intersect1d(one, other)) / 20 for one, other in pairs])
+    told = index.describe()
+    assert told["recall"] == pytest.approx(recall, abs=1e-3)
+    assert 0.9 <= recall < 1
+    assert told["probes"] < told["blocks"] / 3
+    scores = np.take_along_axis(QUERIES @ VECTORS.T, found.rows.numpy(), 1)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    assert found.valid.numpy().all()
+    np.testing.assert_allclose(found.mean, wanted.mean, rtol=1e-5)
+    np.testing.assert_allclose(found.deviation, wanted.deviation, rtol=1e-5)
+
+
+def test_all_blocks_are_the_exact_search_with_exclusions() -> None:
+    exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
+    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, probes=10_000))
+    best = exact.search(tf.constant(QUERIES))
+    first = exact.ids(best.rows, best.valid).numpy()
+    for exclude in (first[:, :7], np.full_like(first, -1), np.tile(IDS, (80, 1))):
+        banned = tf.constant(exclude)
+        wanted, found = exact.search(tf.constant(QUERIES), banned), index.search(tf.constant(QUERIES), banned)
+        np.testing.assert_array_equal(found.valid, wanted.valid)
+        np.testing.assert_array_equal(found.rows, wanted.rows)
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"probes": 1}, r"finds 0\.\d+ of the first 20 candidates with 1 of \d+ blocks, less than `min_recall` 0.95"),
+        ({"block": 0}, "`block` must be a positive integer"),
+        ({"min_recall": 1.5}, "`min_recall` must"),
+    ],
+)
+def test_bad_settings(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(**{"block": 16, **settings}))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_few_candidates(rows: int) -> None:
+    index = InvertedFileIndex(IDS[:rows], tf.constant(VECTORS[:rows]), rows, QUERIES, InvertedFile())
+    found = index.search(tf.constant(QUERIES))
+    assert found.valid.numpy().all()
+    np.testing.assert_array_equal(np.sort(found.rows, axis=1), np.tile(np.arange(rows), (80, 1)))
+
+
+def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path) -> None:
+    """With all of the few blocks searched the answers are those of the exact bundle."""
+    model, frame = build()
+    search = InvertedFile(block=4, min_recall=0.999, queries=frame[:50])
+    path = export(model, tmp_path / "model", max_k=MAX_K, search=search)
+    loaded, query = tf.saved_model.load(str(path)).signatures, queries(model, frame)
+    reference = Reference(model, frame, query)
+    answer = loaded["retrieve"](**query)
+    assert (answer["scores"].numpy() <= reference.retrieve(MAX_K)["scores"] + 1e-5).all()
+    whole = export(model, tmp_path / "whole", max_k=MAX_K, search=InvertedFile(block=4, probes=99))
+    check_equal(tf.saved_model.load(str(whole)).signatures["retrieve"](**query), reference.retrieve(MAX_K))
+    assert '"recall": 1.0' in (whole / "assets.extra" / "tfmtl.json").read_text()

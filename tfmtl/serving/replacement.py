@@ -1,0 +1,173 @@
+"""Other candidates for an exported model: a new version with the same network and another corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+from tensorflow.python.saved_model import fingerprinting_utils
+
+from tfmtl import data
+from tfmtl._checks import require
+from tfmtl._inspect import version_of
+from tfmtl._keras import tf
+from tfmtl.models.candidates import distinct_candidates
+from tfmtl.serving.card import markdown
+from tfmtl.serving.exporter import CARD, MANIFEST
+from tfmtl.serving.index import check_corpus
+from tfmtl.serving.inverted_file import InvertedFile
+from tfmtl.serving.publishing import publish
+from tfmtl.serving.verification import difference
+from tfmtl.serving.warm_up import read_requests, tensor
+
+_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_UNCHANGED = ("rank", "embed_query", "embed_candidate")
+_ROWS = 65_536  # candidates embedded at a time
+
+
+def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version: int | None = None) -> pathlib.Path:
+    """Publish a version with the same network and other candidates; neither training nor the model in memory is needed.
+
+    Args:
+        directory: the model's folder; its newest version is taken.
+        frame: pandas table with the candidate features, as in `Candidates.from_frame`. Ids that training has not seen
+            are embedded as unknown, with the features that they have.
+        version: a positive integer, or None for the next one.
+
+    Returns:
+        `directory/<version>`, complete. An inverted file is clustered anew and its recall measured on the same queries.
+
+    Raises:
+        ValueError: if the version does not retrieve, the table lacks a column, or has fewer candidates than `max_k`.
+        RuntimeError: if `rank` or an embedding would change.
+        FileExistsError, OSError: as in `Exporter.export`.
+
+    Whatever is raised, no version appears and nothing half-written stays.
+    """
+    return _publish(pathlib.Path(directory), frame, version, kept=False)
+
+
+def add_candidates(
+    directory: str | os.PathLike[str], frame: Any, *, remove_ids: Sequence[Any] = (), version: int | None = None
+) -> pathlib.Path:
+    """Publish a version with more candidates, see `replace_candidates`.
+
+    Args:
+        directory: the model's folder; its newest version is taken.
+        frame: the candidates to add; those with an id that is there already replace it.
+        remove_ids: ids of candidates to leave out.
+        version: a positive integer, or None for the next one.
+    """
+    return _publish(pathlib.Path(directory), frame, version, kept=True, remove_ids=remove_ids)
+
+
+def _publish(
+    directory: pathlib.Path, frame: Any, version: int | None, kept: bool, remove_ids: Sequence[Any] = ()
+) -> pathlib.Path:
+    source = version_of(directory)
+    manifest = json.loads((source / MANIFEST).read_text())
+    model = tf.saved_model.load(str(source))
+    require(hasattr(model, "encode_candidates"), f"{source} does not retrieve, so it has no candidates.")
+    ids, raw = distinct_candidates(frame, _schema(manifest))
+    encoded = model.encode_candidates({name: tf.constant(column) for name, column in raw.items()})
+    checkpoint = Checkpoint(source)
+    known = checkpoint.value("corpus_ids")
+    new = np.asarray(tf.constant(ids.tolist(), tf.int64 if known.dtype.kind == "i" else tf.string))
+    columns = {name: value.numpy() for name, value in encoded.items()}
+    if kept:
+        gone = np.concatenate([new, np.asarray(tf.constant(list(remove_ids), tf.as_dtype(known.dtype)))])
+        rows = np.flatnonzero(~np.isin(known.astype(bytes), gone.astype(bytes)))
+        new = np.concatenate([known[rows], new])
+        columns = {n: np.concatenate([checkpoint.value(f"candidate_{n}")[rows], v]) for n, v in columns.items()}
+    check_corpus(new, manifest["max_k"])
+    changed = {"corpus_ids": new, **{f"candidate_{name}": value for name, value in columns.items()}}
+    search = dict(manifest["search"])
+    if search["kind"] == "inverted file":
+        search |= _cluster(model, checkpoint, columns, search, manifest["max_k"], changed)
+    manifest |= {"candidates": len(new), "search": search}
+    return publish(directory, lambda folder: _write(folder, source, checkpoint, changed, manifest), version)
+
+
+class Checkpoint:
+    """The variables of an exported version, by the names they were made with."""
+
+    def __init__(self, version: pathlib.Path) -> None:
+        self._reader = tf.train.load_checkpoint(str(version / "variables" / "variables"))
+        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(self._reader.get_tensor(_GRAPH))
+        attributes = [attribute for node in graph.nodes for attribute in node.attributes]
+        self._keys = {attribute.full_name: attribute.checkpoint_key for attribute in attributes}
+
+    def value(self, name: str) -> np.ndarray:
+        """Return a variable."""
+        return np.asarray(self._reader.get_tensor(self._keys[name]))
+
+    def write(self, folder: pathlib.Path, changed: Mapping[str, np.ndarray]) -> None:
+        """Write all variables, some of them with other values."""
+        values = {key: self._reader.get_tensor(key) for key in self._reader.get_variable_to_shape_map()}
+        for name, value in changed.items():
+            values[self._keys[name]] = value if value.dtype == object else value.astype(self.value(name).dtype)
+        prefix = str(folder / "variables")
+        tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=list(values.values())
+        )
+
+
+def _cluster(
+    model: Any,
+    checkpoint: Checkpoint,
+    columns: Mapping[str, np.ndarray],
+    search: Mapping[str, Any],
+    k: int,
+    changed: Any,
+) -> dict[str, Any]:
+    """Add the blocks of an inverted file to what has changed and return what is told of them."""
+    widened = {n: v.astype(np.int32) if v.dtype.kind in "iu" else v for n, v in columns.items()}
+    count = len(next(iter(columns.values())))
+    parts = [
+        model.embed_candidates({name: tf.constant(value[i : i + _ROWS]) for name, value in widened.items()}).numpy()
+        for i in range(0, count, _ROWS)
+    ]
+    embeddings, queries = np.concatenate(parts), checkpoint.value("corpus_queries")
+    settings = InvertedFile(
+        **{name: search[name] for name in ("min_recall", "clusters", "block", "seed")}, probes=search["given_probes"]
+    )
+    blocks = settings.blocks(embeddings, queries)
+    probes, recall = settings.choose_probes(blocks, embeddings, queries, k)
+    changed |= {"corpus_blocks": blocks, "corpus_probes": np.asarray(probes)}
+    return {"probes": probes, "blocks": len(blocks), "recall": recall}
+
+
+def _write(
+    folder: pathlib.Path, source: pathlib.Path, checkpoint: Checkpoint, changed: Any, manifest: dict[str, Any]
+) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("variables", "fingerprint.pb"))
+    (folder / "variables").mkdir()
+    checkpoint.write(folder / "variables", changed)
+    fingerprinting_utils.write_fingerprint(str(folder))
+    manifest["fingerprint"] = tf.saved_model.experimental.read_fingerprint(str(folder)).singleprint()
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    (folder / CARD).write_text(markdown(manifest))
+    before, after = (tf.saved_model.load(str(path)).signatures for path in (source, folder))
+    for name, stored in read_requests(source).items():
+        request = {i: tensor(value) for i, value in stored.items()}
+        answer = after[name](**request)
+        expected = before[name](**request) if name in _UNCHANGED else answer
+        worst = max(difference(expected[output], value) for output, value in answer.items())
+        if not worst <= 1e-5:
+            raise RuntimeError(
+                f"Signature {name!r} differs by {worst:.3g} with the new candidates; nothing was published."
+            )
+
+
+def _schema(manifest: Mapping[str, Any]) -> data.Schema:
+    roles: dict[str, Any] = {"query": [], "candidate": [], "context": []}
+    for name, described in manifest["card"]["schema"].items():
+        fields = {k: v for k, v in described.items() if k not in ("role", "kind", "name")}
+        roles[described["role"]].append(getattr(data, described["kind"])(name, **fields))
+    return data.Schema(**roles)
