@@ -59,7 +59,7 @@ def main() -> None:
             f"{arguments.clients} clients, {arguments.swaps} swaps: {answers:,} answers, none failed or mixed",
             flush=True,
         )
-        versions = robustness.kill_exports(folder / "killed", arguments.kills, [], seconds=8)
+        versions = robustness.kill_exports(folder / "killed", arguments.kills, [])
         print(f"{arguments.kills} exports killed: {versions} complete versions, every one seen by the server loads")
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.serving.models import MAX_K, IdType, build
 from tfmtl.serving import export
 
+collect_ignore = ["exporting.py", "robustness.py", "server.py"]  # run as scripts, which find their neighbours by name
+
 
 @pytest.fixture(scope="session", params=["string", "int64"])
 def ids(request: pytest.FixtureRequest) -> IdType:

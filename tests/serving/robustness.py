@@ -148,24 +148,33 @@ def publish_copy(version: pathlib.Path, folder: pathlib.Path, number: int) -> No
     staging.rename(folder / str(number))
 
 
-def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seconds: float, seed: int = 0) -> int:
+def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seed: int = 0) -> int:
     """Kill processes that export again and again, at random moments; return the number of versions that appeared.
+
+    A process is killed within the time that its first two exports take, as measured with one that is left alone.
 
     Args:
         folder: of the model; a server polls it meanwhile and must be able to load whatever it sees.
         kills: number of processes.
         arguments: of `exporting.py`.
-        seconds: a process is killed within so many seconds of its first export's beginning.
         seed: decides the moments.
     """
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     with serving(folder) as server:
-        for _ in range(kills):
+        seconds = 0.0
+        for undisturbed in (True, *[False] * kills):
             command = [sys.executable, str(EXPORTING), str(folder), *arguments]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-                process.stdout.readline()
-                time.sleep(rng.uniform(0, seconds))
+                assert process.stdout.readline() == b"ready\n"
+                start = time.perf_counter()
+                if undisturbed:
+                    while not (folder / "2").exists():
+                        assert process.poll() is None
+                        time.sleep(0.01)
+                    seconds = time.perf_counter() - start
+                else:
+                    time.sleep(rng.uniform(0, seconds))
                 process.kill()
         versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
         if versions:

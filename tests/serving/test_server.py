@@ -125,4 +125,4 @@ def test_versions_are_swapped_under_load(version: pathlib.Path, tmp_path: pathli
 
 
 def test_killed_exports_leave_nothing_that_does_not_load(version: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    assert robustness.kill_exports(tmp_path / "model", 2, [str(version)], seconds=0.3) > 0
+    assert robustness.kill_exports(tmp_path / "model", 2, [str(version)]) >= 2

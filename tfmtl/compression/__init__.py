@@ -1,10 +1,11 @@
-"""Compression: distil a small student from a large teacher, then prune it."""
+"""Compression: distil a small student from a large teacher, then prune and quantise it."""
 
 from __future__ import annotations
 
 from tfmtl.compression.distillation import distil
 from tfmtl.compression.distilled import DistilledModel, cosine_distance
 from tfmtl.compression.pruning import OptimizerSchedule, UpdatePruning, prune, prune_model, strip
+from tfmtl.compression.quantisation import quantise, quantise_model
 from tfmtl.compression.sparsity import check_sparsity, is_prunable, prunable_weights, sparsity
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "prunable_weights",
     "prune",
     "prune_model",
+    "quantise",
+    "quantise_model",
     "sparsity",
     "strip",
 ]

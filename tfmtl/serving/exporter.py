@@ -16,8 +16,10 @@ from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.card import ModelCard, markdown
+from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.signature import Signature
+from tfmtl.serving.storage import narrowed
 from tfmtl.serving.verification import Tensors, probe_features, verify
 from tfmtl.serving.warm_up import write_requests, write_warm_up
 
@@ -126,7 +128,11 @@ def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Ma
     bare.resources = list(servable.resources)
     for name, function in servable.functions.items():
         setattr(bare, name, function)
-    bare.read_variables = list({id(v): v for f in functions.values() for v in f.graph.variables}.values())
+    bare.narrow_variables, bare.read_variables = narrowed(_variables(functions))
+    for resource in servable.resources:
+        for part in getattr(resource, "submodules", ()):
+            if isinstance(part, ComputedOnLoad):
+                part.fill_before(bare.narrow_variables)
     tf.saved_model.save(bare, str(folder), signatures=functions)
     differences = verify(folder, expected, requests)
     manifest = {
@@ -143,6 +149,11 @@ def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Ma
     (folder / CARD).write_text(markdown(manifest))
     write_requests(folder, requests)
     write_warm_up(folder, functions, requests)
+
+
+def _variables(functions: Mapping[str, Any]) -> list[tf.Variable]:
+    """Return the variables that the functions read, each once."""
+    return list({id(v): v for function in functions.values() for v in function.graph.variables}.values())
 
 
 def _raw(probe: Any, model: MultiTaskModel) -> dict[str, tf.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tfmtl._keras import tf
 
@@ -28,16 +28,24 @@ class ComputedOnLoad(tf.Module):
 
     def __init__(self, compute: Compute) -> None:
         super().__init__()
-        self._slots = {name: _Slot(value.shape, value.dtype) for name, value in compute().items()}
+        self._slots = {name: Slot(value.shape, value.dtype) for name, value in compute().items()}
         self._filler = _Filler(compute, self._slots)
+
+    def fill_before(self, slots: Iterable[Slot]) -> None:
+        """Let slots be filled before the function is called, which reads them; runtimes fill slots in any order."""
+        self._filler.before = [slot.fill for slot in slots]
 
     def value(self, name: str) -> tf.Tensor:
         """Return a tensor."""
         return self._slots[name].value()
 
 
-class _Slot(tf.saved_model.experimental.TrackableResource):
-    """The place of one tensor."""
+class Slot(tf.saved_model.experimental.TrackableResource):
+    """The place of one tensor, filled when the model is loaded.
+
+    Args:
+        shape, dtype: of the tensor; its first dimension may change.
+    """
 
     def __init__(self, shape: tf.TensorShape, dtype: tf.DType) -> None:
         super().__init__()
@@ -59,6 +67,9 @@ class _Slot(tf.saved_model.experimental.TrackableResource):
         place = "here" if tf.executing_eagerly() else "loaded"
         return tf.raw_ops.VarHandleOp(shape=self._shape, dtype=self._dtype, shared_name=f"{self._name}_{place}")
 
+    def fill(self) -> None:
+        """Set the tensor, if this slot can do so by itself."""
+
     def _initialize(self) -> None:
         """Wait for the filler; initialisers run in no order, and all values come from one function."""
 
@@ -67,15 +78,19 @@ class _Slot(tf.saved_model.experimental.TrackableResource):
             tf.raw_ops.DestroyResourceOp(resource=self.resource_handle, ignore_lookup_error=True)
 
 
-class _Filler(_Slot):
+class _Filler(Slot):
     """Fills the slots."""
 
-    def __init__(self, compute: Compute, slots: Mapping[str, _Slot]) -> None:
+    def __init__(self, compute: Compute, slots: Mapping[str, Slot]) -> None:
         super().__init__(tf.TensorShape([None]), tf.float32)
         self._compute = compute
         self._slots = dict(slots)
+        self.before: list[Callable[[], None]] = []
         self._initialize()
 
     def _initialize(self) -> None:
+        if not tf.executing_eagerly():
+            for fill in self.before:
+                fill()
         for name, value in self._compute().items():
             self._slots[name].assign(value)

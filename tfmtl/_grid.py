@@ -1,0 +1,68 @@
+"""Weights as whole multiples of a step: int8 codes, and a step a row or a column."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfmtl._keras import tf
+
+_STEP = tf.bfloat16.as_numpy_dtype
+_HEAVY = 8  # entries that share a step, at least: with fewer the steps would weigh more than they give
+
+
+class Codes(NamedTuple):
+    """What w = codes * steps is stored as.
+
+    Attributes:
+        codes: int8, shaped like the weight.
+        steps: bfloat16, 1 along the axis whose entries share a step.
+    """
+
+    codes: np.ndarray
+    steps: np.ndarray
+
+    def values(self) -> np.ndarray:
+        """Return the weight as float32; the product of 7 and 8 binary digits, so it is exact."""
+        return self.codes.astype(np.float32) * self.steps.astype(np.float32)
+
+
+def nearest_codes(values: np.ndarray, bits: int) -> Codes:
+    """Return the codes nearest to a float32 weight, with a step a row or a column, whichever comes nearer.
+
+    step = max |w| / q, rounded to bfloat16, q = 2^(bits - 1) - 1; code = round(w / step), in [-q, q]. The largest
+    entry's code is q in spite of the rounding, which is what lets `exact_codes` find the steps again.
+
+    Args:
+        values: finite weight of rank 1 or more.
+        bits: 2 to 8.
+
+    Example:
+        >>> nearest_codes(np.float32([[0.0, 0.5, -1.0]] * 8), 3).codes[0].tolist()
+        [0, 2, -3]
+    """
+    found = [_codes(values, axis, 2 ** (bits - 1) - 1) for axis in _axes(values.shape)]
+    return min(found, key=lambda codes: float(np.sum(np.square(codes.values() - values))))
+
+
+def exact_codes(values: np.ndarray) -> Codes | None:
+    """Return the codes that give a weight exactly, or None if there are none."""
+    for axis in _axes(values.shape):
+        for bits in range(8, 1, -1):
+            codes = _codes(values, axis, 2 ** (bits - 1) - 1)
+            if np.array_equal(codes.values(), values):
+                return codes
+    return None
+
+
+def _axes(shape: tuple[int, ...]) -> list[int | None]:
+    """Return the axes along which entries may share a step; None for all of them."""
+    axes = [axis for axis in (-1, -2) if len(shape) >= -axis > 0 and shape[axis] >= _HEAVY and len(shape) > 1]
+    return [*axes, None] if not axes else list(axes)
+
+
+def _codes(values: np.ndarray, axis: int | None, largest: int) -> Codes:
+    steps = (np.max(np.abs(values), axis=axis, keepdims=True, initial=0.0) / largest).astype(_STEP)
+    divisor = np.where(steps > 0, steps, 1).astype(np.float32)
+    return Codes(np.clip(np.rint(values / divisor), -largest, largest).astype(np.int8), steps)
