@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.data import text
 from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
+from tfmtl.data.joint_lookup import JointLookup, small_together
+from tfmtl.data.numbers import standardise, standardise_vector
 from tfmtl.data.schema import Schema
 from tfmtl.data.statistics import Statistics
 from tfmtl.types import Features
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """Index of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
-
-_FAR = 1000.0  # deviations; what is farther from the mean would only overflow in the network
 
 
 @register
@@ -49,7 +49,7 @@ class Preprocessor(keras.layers.Layer):
         >>> encoded["user_id"].numpy().tolist()
         [3, 2, 1, 0]
 
-    Cost: one hash look-up a category.
+    Cost: one hash look-up a category; small vocabularies share a table, see `JointLookup`.
     """
 
     def __init__(self, schema: Schema, statistics: Statistics, **kwargs: Any) -> None:
@@ -60,6 +60,7 @@ class Preprocessor(keras.layers.Layer):
         self._tables = {
             name: _table(feature, statistics.vocabularies[name]) for name, feature in schema.vocabularies.items()
         }
+        self._joint = list(_joint_lookups(schema, statistics))
         self.compiled = tf.function(self.call, reduce_retracing=True)
 
     def call(self, features: Features) -> dict[str, tf.Tensor]:
@@ -67,7 +68,9 @@ class Preprocessor(keras.layers.Layer):
         known = self.schema.features
         unknown = [name for name in features if name not in known]
         require(not unknown, f"Unknown features {unknown}; the schema has {list(known)}.")
-        return {name: self._encode(feature, features[name]) for name, feature in known.items() if name in features}
+        raw = {name: self._checked(feature, features[name]) for name, feature in known.items() if name in features}
+        together = self._encode_together(raw)
+        return {name: together[name] if name in together else self._encode(known[name], raw[name]) for name in raw}
 
     def raw_signature(self, names: tuple[str, ...]) -> dict[str, tf.TensorSpec]:
         """Return the tensor specification that serving clients fill, by feature name."""
@@ -79,15 +82,15 @@ class Preprocessor(keras.layers.Layer):
 
     @property
     def tables(self) -> dict[str, tf.lookup.StaticHashTable]:
-        """The look-up tables by owner feature; an exported model must hold them."""
-        return dict(self._tables)
+        """The look-up tables; an exported model must hold those that it reads."""
+        return {**self._tables, **{f"joint_{i}": lookup.table for i, lookup in enumerate(self._joint)}}
 
     def look_up(self, name: str, values: tf.Tensor) -> tf.Tensor:
         """Return the int32 indices of raw values in the vocabulary of feature `name`."""
         absent = tf.equal(values, "" if values.dtype == tf.string else tf.constant(MISSING_INTEGER, tf.int64))
         return tf.where(absent, MISSING, self._tables[name].lookup(values))
 
-    def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
+    def _checked(self, feature: Feature, raw: Any) -> tf.Tensor:
         raw = tf.convert_to_tensor(raw)
         spec = raw_spec(feature)
         wanted = spec.dtype
@@ -98,9 +101,20 @@ class Preprocessor(keras.layers.Layer):
             dtype=raw.dtype.name,
             shape=raw.shape,
         )
-        raw = tf.cast(raw, wanted)
-        if feature.vocabulary is None:
-            return self._numbers(feature, raw)
+        return tf.cast(raw, wanted)
+
+    def _encode_together(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encode numbers and what is in small vocabularies, which costs little more than one of them alone."""
+        numbers = [n for n in raw if isinstance(self.schema.features[n], Numeric)]
+        encoded = standardise(numbers, raw, self.schema, self.statistics) if numbers else {}
+        for lookup in self._joint:
+            values = {name: raw[name] for name in raw if name in lookup}
+            encoded |= lookup(values) if values else {}
+        return encoded
+
+    def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
+        if isinstance(feature, Vector):
+            return standardise_vector(feature, raw, self.statistics)
         if isinstance(feature, Text):
             raw = text.words(raw).to_tensor("", shape=[None, feature.max_length])
         elif isinstance(feature, MultiValued) and feature.separator is not None:
@@ -108,27 +122,6 @@ class Preprocessor(keras.layers.Layer):
         elif not isinstance(feature, Categorical):
             raw = _fit_width(raw, feature.encoded_shape[0])
         return self.look_up(str(feature.vocabulary), raw)
-
-    def _numbers(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
-        vector = isinstance(feature, Vector)
-        values = raw if vector else raw[:, tf.newaxis]
-        if isinstance(feature, Numeric) and feature.transform == "log1p":
-            values = tf.sign(values) * tf.math.log1p(tf.abs(values))
-        if getattr(feature, "transform", "standardise") != "none":
-            moments = self.statistics.moments[feature.name]
-            values = (values - tf.constant(moments.mean, tf.float32)) / tf.constant(moments.deviation, tf.float32)
-        known = tf.math.is_finite(values)  # what overflows counts as infinite, too
-        if getattr(feature, "transform", "standardise") != "none":
-            values = tf.clip_by_value(values, -_FAR, _FAR)
-        if vector:
-            known = tf.reduce_all(known, axis=1, keepdims=True)
-        fill = 0.0
-        if isinstance(feature, Numeric) and feature.missing == "mean" and feature.transform == "none":
-            fill = self.statistics.moments[feature.name].mean[0]
-        flag = tf.logical_not(known)
-        if isinstance(feature, Numeric) and feature.missing == "mean":
-            flag = tf.zeros_like(flag)
-        return tf.concat([tf.where(known, values, fill), tf.cast(flag, tf.float32)], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         """Return the schema and the statistics as plain values."""
@@ -166,6 +159,16 @@ def encoded_spec(feature: Feature) -> tf.TensorSpec:
     """Return the tensor specification of an encoded feature, batch first."""
     dtype = tf.float32 if feature.vocabulary is None else tf.int32
     return tf.TensorSpec([None, *feature.encoded_shape], dtype, name=feature.name)
+
+
+def _joint_lookups(schema: Schema, statistics: Statistics) -> Iterator[JointLookup]:
+    """Yield a look-up of strings and one of integers, each of those categories that have small vocabularies."""
+    for dtype, absent in (("string", ""), ("int64", MISSING_INTEGER)):
+        alike = [f.name for f in schema.features.values() if isinstance(f, Categorical) and f.dtype == dtype]
+        names = small_together({name: len(statistics.vocabularies[name]) for name in alike})
+        if names:
+            vocabularies = {name: statistics.vocabularies[name] for name in names}
+            yield JointLookup(vocabularies, absent, MISSING, UNKNOWN, FIRST)
 
 
 def _table(feature: Feature, values: np.ndarray) -> tf.lookup.StaticHashTable:

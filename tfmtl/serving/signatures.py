@@ -183,7 +183,8 @@ class Recommender:
     @property
     def resources(self) -> list[Any]:
         """Tables and modules that the signatures use."""
-        tables = list(self.model.preprocessor.tables.values())
+        read = {id(t) for encode in self._encoders.values() for t in encode.get_concrete_function().captured_inputs}
+        tables = [table for table in self.model.preprocessor.tables.values() if id(table.resource_handle) in read]
         return [*tables, self.index] if self.retrieves else tables
 
     @property
@@ -196,8 +197,8 @@ class Recommender:
         """Return what a client must know besides the signatures, as plain values."""
         if not self.retrieves:
             return {}
-        counts = {"max_k": self.index.max_k, "candidates": int(self.index.size), "search": self.index.describe()}
-        return {**counts, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
+        index = {"max_k": self.index.max_k, "candidates": int(self.index.size), "search": self.index.describe()}
+        return {**index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 
     def _predict(self, encoded: Features) -> Answer:
         outputs = self.model(encoded, training=False)
@@ -258,8 +259,7 @@ class Recommender:
         weights: Mapping[str, tf.Tensor] | None = None,
     ) -> Answer:
         encoded, embedding = self._embed(query)
-        hits = self._search(embedding, limits)
-        values = self._values_of_hits(encoded, hits)
+        values = self._values_of_hits(encoded, hits := self._search(embedding, limits))
         fused = self.fusion(values, hits, weights)
         order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.index.max_k).indices
         kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)

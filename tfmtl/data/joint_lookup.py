@@ -1,0 +1,81 @@
+"""Many small vocabularies behind one hash table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from tfmtl._keras import tf
+
+_LARGEST = 2**17  # entries of the matrix; beyond it, a table a vocabulary takes less room and hardly more time
+
+
+class JointLookup(tf.Module):
+    """Looks values of several features up at once, each in its own vocabulary.
+
+    i_f = M[f, h(v_f)]: h numbers the distinct values of all vocabularies, M [features, values] holds the index of each
+    in the vocabulary of each feature. What an operation costs besides its work is paid once instead of once a feature.
+
+    Args:
+        vocabularies: distinct values by feature, one type; value i has index `first` + i.
+        absent: the value that stands for a missing one.
+        missing, unknown, first: the indices of a missing value, of one outside the vocabulary, of its first value.
+
+    Example:
+        >>> vocabularies = {"colour": np.array(["red", "blue"]), "mood": np.array(["blue"])}
+        >>> lookup = JointLookup(vocabularies, "", missing=0, unknown=1, first=2)
+        >>> found = lookup({"mood": tf.constant(["blue", "red"]), "colour": tf.constant(["blue", ""])})
+        >>> {name: indices.numpy().tolist() for name, indices in found.items()}
+        {'mood': [2, 1], 'colour': [3, 0]}
+
+    Cost: a look-up and a gather of one number a value; 4 bytes an entry of M.
+    """
+
+    def __init__(
+        self, vocabularies: Mapping[str, np.ndarray], absent: str | int, missing: int, unknown: int, first: int
+    ) -> None:
+        super().__init__()
+        every = [value for values in vocabularies.values() for value in values.tolist()]
+        place = {value: i + 1 for i, value in enumerate(dict.fromkeys([absent, *every]))}  # 0: in no vocabulary
+        matrix = np.full([len(vocabularies), len(place) + 1], unknown, np.int32)
+        for row, values in zip(matrix, vocabularies.values(), strict=True):
+            row[[place[value] for value in values.tolist()]] = np.arange(first, first + len(values))
+            row[place[absent]] = missing
+        self._row = {name: i for i, name in enumerate(vocabularies)}
+        self._width = matrix.shape[1]
+        self._matrix = matrix.reshape(-1)
+        dtype = tf.string if isinstance(absent, str) else tf.int64
+        keys = tf.constant(list(place), dtype)
+        entries = tf.lookup.KeyValueTensorInitializer(keys, tf.constant(list(place.values()), tf.int32))
+        self.table = tf.lookup.StaticHashTable(entries, 0)
+
+    def __contains__(self, name: str) -> bool:
+        """Say whether a feature is among those looked up."""
+        return name in self._row
+
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return the int32 indices [B] of some of the features' values [B]."""
+        rows = tf.constant([self._width * self._row[name] for name in features], tf.int32)
+        places = self.table.lookup(tf.stack(list(features.values())))
+        found = tf.gather(tf.constant(self._matrix), places + rows[:, tf.newaxis])
+        return dict(zip(features, tf.unstack(found, num=len(features)), strict=True))
+
+
+def small_together(sizes: Mapping[str, int]) -> Sequence[str]:
+    """Return the features whose vocabularies are small enough to be joined, the smallest first, or none of them.
+
+    Args:
+        sizes: number of values by feature.
+    """
+    chosen = list(_within(sizes))
+    return chosen if len(chosen) > 1 else []
+
+
+def _within(sizes: Mapping[str, int]) -> Iterator[str]:
+    total = 0
+    for count, name in enumerate(sorted(sizes, key=sizes.__getitem__), start=1):
+        total += sizes[name]
+        if count * (total + 2) > _LARGEST:
+            return
+        yield name
