@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def standardise(
     names: Sequence[str], raw: Mapping[str, tf.Tensor], schema: Schema, statistics: Statistics
 ) -> dict[str, tf.Tensor]:
     """Return numeric features [B] as (value, missing flag) [B, 2], each as its `transform` and `missing` say."""
-    features = [feature for name in names if isinstance(feature := schema.features[name], Numeric)]
+    features = [cast("Numeric", schema.features[name]) for name in names]
     logarithmic, plain = ([f.transform == kind for f in features] for kind in ("log1p", "none"))
     moments = [(statistics.moments[f.name].mean[0], statistics.moments[f.name].deviation[0]) for f in features]
     learned = [f.missing != "mean" for f in features]

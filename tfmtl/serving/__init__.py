@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl.serving.budget import Budget, BudgetExceeded
 from tfmtl.serving.card import ModelCard
 from tfmtl.serving.examples import to_examples
 from tfmtl.serving.exporter import Exporter, Servable
@@ -17,6 +18,8 @@ from tfmtl.serving.signatures import Recommender
 from tfmtl.serving.verification import foreign_operations, probe_features, verify
 
 __all__ = [
+    "Budget",
+    "BudgetExceeded",
     "CorpusIndex",
     "Exporter",
     "Fusion",

@@ -72,6 +72,8 @@ def markdown(manifest: Mapping[str, Any]) -> str:
             **card["versions"],
         }
         lines += _table("provenance", ("what", "value"), list(facts.items()))
+    budget = [(b["what"], f"{b['measured']:.5g}", _limit(b)) for b in manifest.get("budget", [])]
+    lines += _table("budget", ("what", "measured", "limit"), budget) if budget else []
     rows = [
         (
             name,
@@ -81,6 +83,10 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         for name, s in manifest["signatures"].items()
     ]
     return "\n".join([*lines, *_table("signatures", ("signature", "inputs", "outputs"), rows)])
+
+
+def _limit(line: Mapping[str, Any]) -> str:
+    return f"{'at most' if line['at_most'] else 'at least'} {line['limit']:.5g}"
 
 
 def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.publishing import publish
@@ -86,8 +87,9 @@ class Exporter(abc.ABC):
         version: int | None = None,
         probe: Any = None,
         card: ModelCard | None = None,
+        budget: Budget | None = None,
     ) -> pathlib.Path:
-        """Write, reload, compare, publish.
+        """Write, reload, compare, weigh, publish.
 
         Args:
             model: the trained model; it is not changed.
@@ -96,12 +98,14 @@ class Exporter(abc.ABC):
             probe: pandas table of feature columns whose rows are asked before and after; by default rows made from the
                 vocabularies, with unknown and missing values among them.
             card: what is to be told of the model; its tasks, features and surroundings are, anyway.
+            budget: what the version may cost and must be worth; its metrics are those of the card.
 
         Returns:
             `directory/<version>`, complete.
 
         Raises:
             ValueError: if the model cannot be served as asked or answers NaN.
+            BudgetExceeded: a `ValueError` with a table of what misses the budget.
             FileExistsError: if the version exists.
             RuntimeError: if the reloaded model answers differently or needs an operation foreign to TensorFlow.
             OSError: if the disk is full.
@@ -114,12 +118,14 @@ class Exporter(abc.ABC):
             features = (
                 probe_features(model.schema, model.preprocessor.statistics) if probe is None else _raw(probe, model)
             )
-            _write(self.servable(model), features, folder, (card or ModelCard()).describe(model))
+            _write(self.servable(model), features, folder, (card or ModelCard()).describe(model), budget)
 
         return publish(pathlib.Path(directory), write, version)
 
 
-def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Mapping[str, Any]) -> None:
+def _write(
+    servable: Servable, features: Tensors, folder: pathlib.Path, card: Mapping[str, Any], budget: Budget | None
+) -> None:
     functions = servable.trace()
     requests = servable.requests(features)
     expected = {name: functions[name](**request) for name, request in requests.items()}
@@ -135,7 +141,7 @@ def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Ma
                 part.fill_before(bare.narrow_variables)
     tf.saved_model.save(bare, str(folder), signatures=functions)
     differences = verify(folder, expected, requests)
-    manifest = {
+    manifest: dict[str, Any] = {
         "tfmtl": tfmtl.__version__,
         "tensorflow": tf.__version__,
         "fingerprint": tf.saved_model.experimental.read_fingerprint(str(folder)).singleprint(),
@@ -145,10 +151,16 @@ def _write(servable: Servable, features: Tensors, folder: pathlib.Path, card: Ma
         "card": card,
     }
     (folder / MANIFEST).parent.mkdir()
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    (folder / CARD).write_text(markdown(manifest))
     write_requests(folder, requests)
     write_warm_up(folder, functions, requests)
+    _describe_in(folder, manifest)
+    if budget is not None:
+        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, card["metrics"])})
+
+
+def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    (folder / CARD).write_text(markdown(manifest))
 
 
 def _variables(functions: Mapping[str, Any]) -> list[tf.Variable]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.inverted_file import InvertedFile
@@ -83,6 +84,7 @@ def export(
     version: int | None = None,
     probe: Any = None,
     card: ModelCard | None = None,
+    budget: Budget | None = None,
 ) -> pathlib.Path:
     """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights, search)`.
 
@@ -90,13 +92,13 @@ def export(
         model: the trained model.
         directory: the model's folder, which holds its versions.
         max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
-        version, probe, card: as in `Exporter.export`.
+        version, probe, card, budget: as in `Exporter.export`.
 
     Returns:
         `directory/<version>`.
 
     Raises:
-        ValueError, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
+        ValueError, BudgetExceeded, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
     """
     exporter = RecommenderExporter(max_k, retrieval, fusion_weights, search)
-    return exporter.export(model, directory, version=version, probe=probe, card=card)
+    return exporter.export(model, directory, version=version, probe=probe, card=card, budget=budget)
