@@ -13,8 +13,10 @@ from tests.compression import models
 from tfmtl._keras import keras, tf
 from tfmtl.compression import DistilledModel, distil
 from tfmtl.data import Preprocessor, fit_statistics, to_batch
+from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import LossInputs, Regression
+from tfmtl.training import LazyAdam
 
 FIT: dict[str, Any] = {"batch_size": 60, "verbose": 0}
 
@@ -153,6 +155,61 @@ def test_embedding_term_pulls_projected_embeddings_to_the_teachers() -> None:
     assert float(distance) == pytest.approx(expected, rel=1e-4)
 
 
+def test_each_task_may_have_its_own_share_and_temperature() -> None:
+    alpha, temperature = {"liked": 1.0, "": 0.25}, {"liked": 3.0, "seen": 1.5, "": 2.0}
+    model = DistilledModel.of(models.model(3), models.teacher(), alpha=alpha, temperature=temperature)
+    batch = to_batch(models.table(), models.preprocessor())
+    mixed = model.compute_losses(batch, training=True)
+    for task in model.tasks:
+        share, heat = alpha.get(task.name, 0.25), temperature.get(task.name, 2.0)
+        one = DistilledModel.of(models.model(3), models.teacher(), alpha=share, temperature=heat)
+        expected = one.compute_losses(batch, training=True)[task.name]
+        np.testing.assert_allclose(mixed[task.name], expected, rtol=1e-5)
+    copy = model.with_network(models.model(4).network)
+    assert (copy.alpha, copy.temperature) == (alpha, temperature)
+
+
+def hidden_layer(network: keras.Model, task: str, features: Any) -> np.ndarray:
+    """What the trunk hands to a task."""
+    trunk = next(layer for layer in network.layers if isinstance(layer, MultiTaskLayer))
+    return keras.Model(network.input, trunk.output[task])(features).numpy()
+
+
+def test_representation_term_is_the_distance_of_what_the_trunks_hand_to_the_task() -> None:
+    arguments: dict[str, Any] = {"alpha": 0.5, "representation_weight": 3.0}
+    arguments["embedding_distance"] = keras.losses.mean_squared_error
+    model = DistilledModel.of(models.model(3), models.teacher(), **arguments)
+    without = DistilledModel.of(models.model(3), models.teacher(), alpha=0.5)
+    batch = to_batch(models.table(), models.preprocessor())
+    extra = len(model.trainable_variables) - len(model.network.trainable_variables)
+    assert extra == 3 + 1  # a map for each task of the trunk, and the balancer's log variances
+    losses, plain = (m.compute_losses(batch, training=True) for m in (model, without))
+    features = {name: batch.features[name] for name in model.network.input}
+    for task in ("rating", "liked", "mood"):
+        own, taught = (hidden_layer(m.network, task, features) for m in (model, models.teacher()))
+        expected = np.mean(np.mean((taught - own @ model._maps[task].kernel.numpy()) ** 2, axis=1))
+        assert float(losses[task][0] - plain[task][0]) == pytest.approx(3.0 * expected, rel=1e-3), task
+    np.testing.assert_allclose(losses["seen"], plain["seen"])  # retrieval has no part in the trunk
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("precompute", [True, False])
+def test_representations_come_nearer_and_the_student_is_plain(precompute: bool) -> None:
+    options: dict[str, Any] = {"alpha": 0.0, "representation_weight": 20.0, "precompute": precompute}
+    model = DistilledModel.of(models.model(3), models.teacher(), **options)
+    model.compile(LazyAdam(0.02))
+    batch = to_batch(models.table(), models.preprocessor())
+
+    def excess() -> float:
+        mixed, hard = model.compute_losses(batch, training=True), model.losses_of(batch, model(batch.features), True)
+        return sum(float(mixed[task.name][0] - hard[task.name][0]) for task in model.tasks)
+
+    before = excess()
+    model.fit(models.table(), epochs=5, **FIT)
+    assert excess() < 0.7 * before
+    assert sorted(model.without_teacher().network.output) == sorted(task.name for task in model.tasks)
+
+
 def test_embedding_distance_may_be_a_keras_loss_function() -> None:
     options = {"embedding_weight": 1.0, "embedding_distance": keras.losses.mean_squared_error}
     model = DistilledModel.of(models.model(3), models.teacher(), **options)
@@ -176,9 +233,13 @@ def test_copy_with_another_network_keeps_the_teacher_and_the_state() -> None:
         ({"alpha": 1.5}, "`alpha` must lie between 0 .labels only. and 1 .teacher only.. Received: alpha=1.5"),
         ({"temperature": 0.0}, "`temperature` must be above 0"),
         ({"embedding_weight": -1.0}, "`embedding_weight` must be 0 or more"),
+        ({"representation_weight": -1.0}, "`representation_weight` must be 0 or more"),
+        ({"alpha": {"liked": 0.5}}, r"`alpha` names no value for the tasks \['seen', 'rating', 'mood'\]; add them"),
+        ({"alpha": {"lked": 0.5, "": 1.0}}, "Unknown task .*lked"),
+        ({"temperature": {"liked": 0.0, "": 1.0}}, "`temperature` must be above 0"),
     ],
 )
-def test_arguments_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistilledModel.of(models.model(3), models.teacher(), **options)
 

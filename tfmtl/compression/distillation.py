@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import keras
@@ -15,10 +16,11 @@ def distil(
     student: MultiTaskModel,
     x: Any,
     *,
-    alpha: float = 0.5,
-    temperature: float = 2.0,
+    alpha: float | Mapping[str, float] = 0.5,
+    temperature: float | Mapping[str, float] = 2.0,
     unlabelled_rows: bool = True,
     embedding_weight: float = 0.0,
+    representation_weight: float = 0.0,
     optimizer: keras.optimizers.Optimizer | None = None,
     **fit: Any,
 ) -> MultiTaskModel:
@@ -29,7 +31,7 @@ def distil(
         student: a model with its own network and the teacher's tasks, schema and preprocessor. Its network is trained
             in place.
         x: as in `MultiTaskModel.fit`.
-        alpha, temperature, unlabelled_rows, embedding_weight: as in `DistilledModel`.
+        alpha, temperature, unlabelled_rows, embedding_weight, representation_weight: as in `DistilledModel`.
         optimizer: a Keras 2 optimiser; by default a fresh one with the student's settings, or `LazyAdam()`.
         **fit: as in `MultiTaskModel.fit`, such as `epochs`, `batch_size`, `validation_data`, `callbacks`.
 
@@ -43,8 +45,9 @@ def distil(
     quarter as wide as its teacher, with `alpha` 0.5, T = 2 and `embedding_weight` 1, ended at least as good as the
     teacher on all three tasks; alone it did not, in as many epochs.
     """
-    options = {"unlabelled_rows": unlabelled_rows, "embedding_weight": embedding_weight}
-    model = DistilledModel.of(student, teacher, alpha=alpha, temperature=temperature, **options)
+    options: dict[str, Any] = {"unlabelled_rows": unlabelled_rows, "embedding_weight": embedding_weight}
+    options |= {"alpha": alpha, "temperature": temperature, "representation_weight": representation_weight}
+    model = DistilledModel.of(student, teacher, **options)
     model.compile(fresh_optimizer(student) if optimizer is None else optimizer)
     history = model.fit(x, **fit)
     distilled = model.without_teacher()

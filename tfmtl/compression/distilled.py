@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfmtl._checks import require, require_type
+from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
-from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32
+from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
 from tfmtl.data import Batch, gather_batches, to_batch
+from tfmtl.layers import mark_outputs
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
 from tfmtl.tasks import Task
@@ -21,6 +22,7 @@ _OPTIONS = (
     "temperature",
     "unlabelled_rows",
     "embedding_weight",
+    "representation_weight",
     "embedding_distance",
     "precompute",
 )
@@ -40,21 +42,24 @@ def cosine_distance(target: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
 class DistilledModel(MultiTaskModel):
     """Trains a small network on its labels and on what a trained teacher says, on every task at once.
 
-    L_k = (1 - alpha) hard_k + alpha soft_k + embedding_weight mean_i D(v_i^teacher, P_k v_i) for each task k: hard_k is
-    the task's own loss, soft_k its `distillation_loss` (ranking: T^2 KL of softened probabilities, or the squared
-    difference of standardised values; retrieval: T^2 KL of the score distributions over the batch's candidates, on the
-    positive rows). The last term is there for retrieval tasks only, for both towers, with learned linear maps P that
-    are not part of the network. Balancer, callbacks and logs are those of `MultiTaskModel`; validation reports the hard
-    losses, comparable with those of any other model.
+    L_k = (1 - alpha_k) hard_k + alpha_k soft_k + embedding_weight mean_i D(v_i^teacher, P_k v_i)
+    + representation_weight mean_i D(h_ki^teacher, Q_k h_ki) for each task k: hard_k is the task's own loss, soft_k its
+    `distillation_loss` (ranking: T^2 KL of softened probabilities, or the squared difference of standardised values;
+    retrieval: T^2 KL of the score distributions over the batch's candidates, on the positive rows, which is listwise).
+    The term of embeddings v is there for retrieval tasks only, for both towers, that of representations h for tasks of
+    a trunk, h being what the trunk hands to the task; P and Q are learned linear maps that are not part of the network.
+    Balancer, callbacks and logs are those of `MultiTaskModel`; validation reports the hard losses, comparable with
+    those of any other model.
 
     Args:
         network, tasks, preprocessor, balancer, candidates, seed: as in `MultiTaskModel`.
         teacher: a trained model with these tasks and this encoding. It is run in inference mode and shares no variable
             with this model.
-        alpha: share of the teacher, in [0, 1].
-        temperature: T, softens the teacher's distributions; above 0.
+        alpha: share of the teacher, in [0, 1]; one for all or by task ("" for the others).
+        temperature: T, softens the teacher's distributions; above 0, one for all or by task.
         unlabelled_rows: whether ranking tasks also imitate the teacher on rows without a label of theirs.
         embedding_weight: weight of the distance between the towers' embeddings; 0 leaves it out.
+        representation_weight: weight of the distance between what the trunks hand to their tasks; 0 leaves it out.
         embedding_distance: D, (target [B, d], value [B, d]) -> [B]; any function of `keras.losses` fits.
         precompute: whether the teacher is asked once about each row of a table, before training, rather than in each
             step.
@@ -65,7 +70,9 @@ class DistilledModel(MultiTaskModel):
     Reference:
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531,
         section 2, which also explains the factor T^2; the embedding term is that of Romero et al., "FitNets", ICLR
-        2015, https://arxiv.org/abs/1412.6550, equation 3, with a distance of one's choice.
+        2015, https://arxiv.org/abs/1412.6550, equation 3, with a distance of one's choice, as is that of
+        representations. The distribution over a list is that of Cao et al., "Learning to Rank: From Pairwise Approach to Listwise
+        Approach", ICML 2007, section 4.2 (top one).
 
     Cost: one teacher forward pass a row (with `precompute`) or a step, and two more B x B matrices of scores a
     retrieval task. Precomputed outputs stay in memory: 4 bytes a number, for a retrieval task 2 d numbers a row.
@@ -76,28 +83,37 @@ class DistilledModel(MultiTaskModel):
         network: keras.Model,
         *args: Any,
         teacher: MultiTaskModel,
-        alpha: float = 0.5,
-        temperature: float = 2.0,
+        alpha: float | Mapping[str, float] = 0.5,
+        temperature: float | Mapping[str, float] = 2.0,
         unlabelled_rows: bool = True,
         embedding_weight: float = 0.0,
+        representation_weight: float = 0.0,
         embedding_distance: Distance = cosine_distance,
         precompute: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(network, *args, **kwargs)
         require_type(teacher, MultiTaskModel, "teacher")
-        require(0 <= alpha <= 1, "`alpha` must lie between 0 (labels only) and 1 (teacher only).", alpha=alpha)
-        require(temperature > 0, "`temperature` must be above 0.", temperature=temperature)
-        require(embedding_weight >= 0, "`embedding_weight` must be 0 or more.", embedding_weight=embedding_weight)
-        self.alpha = float(alpha)
-        self.temperature = float(temperature)
+        self._alphas, self._temperatures = self._by_task(alpha, "alpha"), self._by_task(temperature, "temperature")
+        for share in self._alphas.values():
+            require(0 <= share <= 1, "`alpha` must lie between 0 (labels only) and 1 (teacher only).", alpha=alpha)
+        for value in self._temperatures.values():
+            require(value > 0, "`temperature` must be above 0.", temperature=temperature)
+        weights = {"embedding_weight": embedding_weight, "representation_weight": representation_weight}
+        for name, weight in weights.items():
+            require(weight >= 0, f"`{name}` must be 0 or more.", **{name: weight})
+        self.alpha = alpha
+        self.temperature = temperature
         self.unlabelled_rows = unlabelled_rows
         self.embedding_weight = float(embedding_weight)
+        self.representation_weight = float(representation_weight)
         self.embedding_distance = embedding_distance
         self.precompute = precompute
-        self._teacher = Teacher(teacher)
+        self._teacher = Teacher(teacher, representations=representation_weight > 0)
         self._teacher.check(self)
+        self._with_representations = with_representations(network) if representation_weight else network
         self._projections = self._build_projections(teacher) if embedding_weight else {}
+        self._maps = self._build_maps() if representation_weight else {}
 
     @classmethod
     def of(cls, student: MultiTaskModel, teacher: MultiTaskModel, **options: Any) -> DistilledModel:
@@ -119,33 +135,62 @@ class DistilledModel(MultiTaskModel):
         """Return the constructor's arguments but the network; see `MultiTaskModel.arguments`."""
         return {**super().arguments(), **{name: getattr(self, name) for name in _OPTIONS}}
 
+    @property
+    def _taught(self) -> bool:
+        """Whether training asks the teacher."""
+        return bool(any(self._alphas.values()) or self.embedding_weight or self.representation_weight)
+
+    def _by_task(self, given: float | Mapping[str, float], name: str) -> dict[str, float]:
+        names = [task.name for task in self.tasks]
+        if not isinstance(given, Mapping):
+            return dict.fromkeys(names, float(given))
+        require_known([key for key in given if key], names, "task", f"`{name}`")
+        missing = [] if "" in given else [key for key in names if key not in given]
+        require(not missing, f'`{name}` names no value for the tasks {missing}; add them, or "" for all others.')
+        return {key: float(given[key] if key in given else given[""]) for key in names}
+
     def compute_losses(self, data: Any, training: bool) -> TaskLosses:
         """Return each task's loss, in training mixed with the teacher's, and the weight of its rows."""
-        if not training or not (self.alpha or self.embedding_weight):
+        if not training or not self._taught:
             return super().compute_losses(data, training)
-        outputs = self(data.features, training=True)
+        features = {name: data.features[name] for name in self.network.input}
+        outputs = self._with_representations(features, training=True)
+        for task in self.tasks:
+            mark_outputs(task.name, outputs[task.name])
+            key = representation(task.name)
+            if key in outputs:  # a loss reads a copy, on which the task's output does not depend
+                outputs[key] = tf.identity(outputs[key])
+                mark_outputs(task.name, outputs[key])
         names = [task.name for task in self.tasks]
         taught = data.taught if isinstance(data, TaughtBatch) else self._teacher.outputs(data.features, names)
-        return {t.name: self._mixed_loss(t, data, as_float32(outputs[t.name]), taught[t.name]) for t in self.tasks}
+        return {task.name: self._mixed_loss(task, data, outputs, taught) for task in self.tasks}
 
     def _mixed_loss(self, task: Task, data: Any, outputs: Any, taught: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        name, own, target = task.name, as_float32(outputs[task.name]), taught[task.name]
         labels, weights, inputs = self.loss_arguments(task, data, training=True)
-        hard, weight = task.compute_loss(labels, outputs, weights, inputs)
+        hard, weight = task.compute_loss(labels, own, weights, inputs)
         soft_weights = task.distillation_weight(labels, weights)
         if not self.unlabelled_rows:
             soft_weights = tf.where(weights > 0, soft_weights, 0.0)
-        soft = task.distillation_loss(outputs, taught, soft_weights, inputs, self.temperature)
-        loss = (1 - self.alpha) * hard + self.alpha * soft
-        for side, projection in self._projections.get(task.name, {}).items():
-            distances = self.embedding_distance(taught[side], projection(outputs[side]))
-            total = tf.reduce_sum(soft_weights)
-            loss += self.embedding_weight * tf.math.divide_no_nan(tf.reduce_sum(soft_weights * distances), total)
+        soft = task.distillation_loss(own, target, soft_weights, inputs, self._temperatures[name])
+        loss = (1 - self._alphas[name]) * hard + self._alphas[name] * soft
+        for side, projection in self._projections.get(name, {}).items():
+            loss += self.embedding_weight * self._distance(target[side], projection(own[side]), soft_weights)
+        if name in self._maps:
+            key = representation(name)
+            mapped = self._maps[name](as_float32(outputs[key]))
+            loss += self.representation_weight * self._distance(taught[key], mapped, soft_weights)
         # A batch without a label of the task still teaches it, and the balancer must see that.
         return loss, tf.where(weight > 0, weight, tf.reduce_sum(soft_weights))
 
+    def _distance(self, target: tf.Tensor, value: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Return the weighted mean over the rows."""
+        distances = self.embedding_distance(target, value)
+        return tf.math.divide_no_nan(tf.reduce_sum(weights * distances), tf.reduce_sum(weights))
+
     def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
         """Return what `fit` iterates over; a table's batches bring the teacher's outputs along."""
-        if not self.precompute or not (self.alpha or self.embedding_weight) or isinstance(x, tf.data.Dataset):
+        if not self.precompute or not self._taught or isinstance(x, tf.data.Dataset):
             return super().training_batches(x, batch_size)
         whole = x if isinstance(x, Batch) else to_batch(x, self.preprocessor)
         taught = self._teacher.outputs_of_table(whole.features, [task.name for task in self.tasks])
@@ -158,13 +203,21 @@ class DistilledModel(MultiTaskModel):
         taught = teacher.network.output
         return {name: _projections(name, self.network.output[name], taught[name], self.seed) for name in retrieval}
 
+    def _build_maps(self) -> dict[str, Any]:
+        own, taught = self._with_representations.output, self._teacher.network.output
+        keys = {task.name: representation(task.name) for task in self.tasks}
+        common = {name: key for name, key in keys.items() if key in own and key in taught}
+        require(bool(common), "`representation_weight` needs a trunk in both networks, with tasks in common.")
+        return {name: _linear(f"{name}_trunk", own[key], taught[key], self.seed) for name, key in common.items()}
+
 
 def _projections(task: str, own: Mapping[str, Any], taught: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return a linear map for each tower, from this model's embeddings to the teacher's."""
-    maps = {}
-    for side in own:
-        initial = spawn("glorot_uniform", 0, seed_of(f"{task}_{side}", seed))
-        width = taught[side].shape[-1]
-        maps[side] = keras.layers.Dense(width, use_bias=False, kernel_initializer=initial, dtype="float32")
-        maps[side].build(own[side].shape)
-    return maps
+    return {side: _linear(f"{task}_{side}", own[side], taught[side], seed) for side in own}
+
+
+def _linear(name: str, own: Any, taught: Any, seed: int) -> keras.layers.Layer:
+    initial = spawn("glorot_uniform", 0, seed_of(name, seed))
+    layer = keras.layers.Dense(taught.shape[-1], use_bias=False, kernel_initializer=initial, dtype="float32")
+    layer.build(own.shape)
+    return layer

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfmtl._checks import require, require_known
-from tfmtl._keras import tf
+from tfmtl._keras import keras, tf
 from tfmtl.data import Preprocessor
-from tfmtl.layers import marking
+from tfmtl.layers import MultiTaskLayer, marking
 from tfmtl.models import MultiTaskModel
 from tfmtl.types import Features
 
@@ -39,10 +39,12 @@ class Teacher:
 
     Args:
         model: the trained model.
+        representations: whether to give what its trunk hands to each task, too.
     """
 
-    def __init__(self, model: MultiTaskModel) -> None:
+    def __init__(self, model: MultiTaskModel, representations: bool = False) -> None:
         self.model = model
+        self.network = with_representations(model.network) if representations else model.network
 
     def check(self, student: MultiTaskModel) -> None:
         """Raise `ValueError` unless the teacher knows the student's tasks and encodes features as the student does."""
@@ -64,10 +66,16 @@ class Teacher:
         )
 
     def outputs(self, features: Features, tasks: list[str]) -> dict[str, Any]:
-        """Return the outputs of `tasks` for encoded features [B, ...] as float32 constants."""
+        """Return the outputs of `tasks`, and their representations if asked for, as float32 constants.
+
+        Args:
+            features: encoded [B, ...].
+            tasks: names.
+        """
         with marking():  # what the teacher marks is nothing that the student's tasks share
-            outputs = self.model(features, training=False)
-        return {name: as_float32(outputs[name], tf.stop_gradient) for name in tasks}
+            outputs = self.network({name: features[name] for name in self.network.input}, training=False)
+        wanted = [key for name in tasks for key in (name, representation(name)) if key in outputs]
+        return {key: as_float32(outputs[key], tf.stop_gradient) for key in wanted}
 
     def outputs_of_table(self, features: Features, tasks: list[str]) -> dict[str, Any]:
         """Return the outputs of `tasks` for whole encoded columns [N, ...].
@@ -81,6 +89,23 @@ class Teacher:
             for start in range(0, rows, _ROWS)
         ]
         return tf.nest.map_structure(lambda *pieces: tf.concat(pieces, axis=0), *parts)
+
+
+def representation(task: str) -> str:
+    """Return the name of what a trunk hands to a task, among the outputs of `with_representations`."""
+    return f"{task}/representation"
+
+
+def with_representations(network: keras.Model) -> keras.Model:
+    """Return the same network with the trunk's outputs [B, units] of each task among its own.
+
+    Raises:
+        ValueError: if the network has no trunk.
+    """
+    layers = [layer for layer in network.layers if isinstance(getattr(layer, "layer", layer), MultiTaskLayer)]
+    require(bool(layers), "`representation_weight` needs a trunk in both networks, with tasks in common.")
+    found = {representation(task): tensor for layer in layers for task, tensor in layer.output.items()}
+    return keras.Model(network.input, {**network.output, **found}, name=network.name)
 
 
 def as_float32(outputs: Any, then: Any = tf.identity) -> Any:
