@@ -21,6 +21,7 @@ from tfmtl.compression import (
     strip,
 )
 from tfmtl.data import to_batch
+from tfmtl.layers import Experts
 from tfmtl.models import MultiTaskModel
 from tfmtl.training import LazyAdam
 
@@ -64,6 +65,33 @@ def test_every_weight_ends_with_exactly_the_zeros_the_toolkit_promises(target: f
     check_sparsity(stripped, target)
     for own, bare in zip(outputs(pruned.network), outputs(stripped), strict=True):
         np.testing.assert_allclose(own, bare, atol=1e-6)
+
+
+def test_layers_may_have_shares_and_patterns_of_their_own() -> None:
+    model = models.model(8)
+    wanted = {"item_id_embedding": 0.75, "query_tower_0": (2, 4), "candidate_tower_0": (3, 8)}
+    stripped = strip(fit(model, prune(model.network, wanted, end_step=STEPS - 1)).network)
+    check_sparsity(stripped, wanted)
+    zeros = sparsity(stripped)
+    dense = [name for name, share in zeros.items() if name.split("/")[0] not in wanted]
+    assert dense
+    assert max(zeros[name] for name in dense) < 0.05
+    kernel = stripped.get_layer("query_tower_0").kernel.numpy()
+    groups = kernel.reshape(-1, 4, kernel.shape[1])  # four successive inputs of a unit
+    assert np.all(np.sum(groups == 0, axis=1) == 2)
+    with pytest.raises(ValueError, match=r"Weight 'query_tower_0/kernel' has 50.0% zeros instead of 3 of each 4"):
+        check_sparsity(stripped, {"query_tower_0": (3, 4)})
+
+
+def test_blocks_vanish_together() -> None:
+    model = models.model(8)
+    towers = {"query_tower_0": 0.5, "candidate_tower_0": 0.5}
+    stripped = strip(fit(model, prune(model.network, towers, block_size=(4, 2), end_step=STEPS - 1)).network)
+    for name in towers:
+        kernel = stripped.get_layer(name).kernel.numpy()
+        blocks = (kernel == 0).reshape(kernel.shape[0] // 4, 4, kernel.shape[1] // 2, 2).mean(axis=(1, 3))
+        assert set(np.unique(blocks)) == {0.0, 1.0}
+        assert np.mean(blocks) == pytest.approx(0.5, abs=1 / blocks.size)
 
 
 @pytest.mark.parametrize("spe", [1, 4])
@@ -185,6 +213,10 @@ def test_weights_restored_from_before_the_end_are_found_out() -> None:
     [
         ({"sparsity": 1.0, "end_step": 5}, r"`sparsity` must be a number in \[0, 1\). Received: sparsity=1.0."),
         ({"sparsity": -0.1, "end_step": 5}, r"`sparsity` must be a number in \[0, 1\)"),
+        ({"sparsity": (4, 4), "end_step": 5}, r"`sparsity` as \(m, n\) must be integers with 0 < m < n"),
+        ({"sparsity": {"item_id_embeding": 0.5}, "end_step": 5}, "Unknown layer .*item_id_embeding"),
+        ({"sparsity": {}, "end_step": 5}, "No layer of the network is selected"),
+        ({"block_size": (0, 4), "end_step": 5}, "`block_size` must be two positive integers"),
         ({"begin_step": 5, "end_step": 5}, "Steps must satisfy 0 <= begin_step < end_step"),
         ({"end_step": 5, "frequency": 0}, "`frequency` must be a positive integer"),
         ({"end_step": 5, "select": lambda layer: False}, "No layer of the network is selected"),
@@ -193,6 +225,15 @@ def test_weights_restored_from_before_the_end_are_found_out() -> None:
 def test_bad_arguments_are_refused_in_one_sentence(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prune(models.teacher().network, **arguments)
+
+
+def test_patterns_are_for_matrices() -> None:
+    inputs = keras.Input([3])
+    network = keras.Model(inputs, Experts(2, (4, 4), name="experts")(inputs))  # its second kernel is [2, 4, 4]
+    with pytest.raises(ValueError, match="Layer 'experts' cannot have m zeros of n: that is for matrices"):
+        prune(network, (2, 4), end_step=5)
+    with pytest.raises(ValueError, match=r"Blocks are for matrices, but the layers \['experts'\] have other weights"):
+        prune(network, 0.5, block_size=(4, 4), end_step=5)
 
 
 def test_mixed_precision_is_refused() -> None:

@@ -47,5 +47,5 @@ def test_check_allows_the_tolerance_and_one_entry(zeros: int, passes: bool) -> N
 def test_check_refuses_what_cannot_be_checked() -> None:
     with pytest.raises(ValueError, match=r"`target` must be a number in \[0, 1\)"):
         check_sparsity(network(0), 1.0)
-    with pytest.raises(ValueError, match="no prunable weight"):
+    with pytest.raises(ValueError, match="No layer of the network is selected"):
         check_sparsity(network(0), 0.5, select=lambda layer: False)

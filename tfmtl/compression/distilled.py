@@ -71,8 +71,8 @@ class DistilledModel(MultiTaskModel):
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531,
         section 2, which also explains the factor T^2; the embedding term is that of Romero et al., "FitNets", ICLR
         2015, https://arxiv.org/abs/1412.6550, equation 3, with a distance of one's choice, as is that of
-        representations. The distribution over a list is that of Cao et al., "Learning to Rank: From Pairwise Approach to Listwise
-        Approach", ICML 2007, section 4.2 (top one).
+        representations. The distribution over a list is that of Cao et al., "Learning to Rank: From Pairwise Approach
+        to Listwise Approach", ICML 2007, section 4.2 (top one).
 
     Cost: one teacher forward pass a row (with `precompute`) or a step, and two more B x B matrices of scores a
     retrieval task. Precomputed outputs stay in memory: 4 bytes a number, for a retrieval task 2 d numbers a row.

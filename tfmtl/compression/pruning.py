@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensorflow_model_optimization.sparsity import keras as toolkit
@@ -10,7 +10,7 @@ from tensorflow_model_optimization.sparsity import keras as toolkit
 from tfmtl._checks import require, require_fraction, require_positive_int, require_type
 from tfmtl._keras import keras, tf
 from tfmtl.compression.distillation import fresh_optimizer
-from tfmtl.compression.sparsity import Select, check_sparsity, is_prunable
+from tfmtl.compression.sparsity import Select, Sparsity, check_sparsity, is_prunable, prunable_weights, targets
 from tfmtl.data import Batch
 from tfmtl.models import MultiTaskModel
 
@@ -62,22 +62,26 @@ class UpdatePruning(toolkit.UpdatePruningStep):
 
 def prune(
     network: keras.Model,
-    sparsity: float = 0.8,
+    sparsity: Sparsity = 0.8,
     *,
     begin_step: int = 0,
     end_step: int,
     frequency: int | None = None,
     initial_sparsity: float = 0.0,
+    block_size: tuple[int, int] = (1, 1),
     select: Select = is_prunable,
 ) -> keras.Model:
     """Wrap a copy of a network so that training makes its weights sparse.
 
     Args:
         network: functional network, from `build_network`; it is not changed.
-        sparsity: fraction of each selected weight that ends at zero, in [0, 1).
+        sparsity: fraction of each selected weight that ends at zero, in [0, 1); or (m, n) for m zeros among each n
+            successive inputs of a unit, which hardware knows for (2, 4), from the first update on; or either by layer
+            name, "" being all others.
         begin_step, end_step: optimiser steps between which the sparsity rises.
         frequency: steps between two updates of the masks; by default a thirtieth of the schedule.
         initial_sparsity: fraction at `begin_step`.
+        block_size: rows and columns of the blocks that vanish together; only for layers whose weights are matrices.
         select: layers to prune; dense layers, embeddings and trunks by default.
 
     Returns:
@@ -85,8 +89,8 @@ def prune(
         `PruneLowMagnitude`; train it with the callback `UpdatePruning` and `strip` it.
 
     Raises:
-        ValueError: if the sparsity is not in [0, 1), the steps do not increase, no layer is selected or one computes in
-            half precision.
+        ValueError: if the sparsity is not in [0, 1), the steps do not increase, no layer is selected, one computes in
+            half precision, or a pattern does not fit a layer's weights.
 
     Example:
         >>> inputs = keras.Input([3])
@@ -98,28 +102,41 @@ def prune(
     Cost: each call multiplies every pruned weight by its mask, each update sorts it: for a table of 50,000 x 32, 4 ms
     of CPU time a step and 0.14 s an update. A table of a million rows is better left out by `select`.
     """
-    require_fraction(sparsity=sparsity, initial_sparsity=initial_sparsity)
+    require_fraction(initial_sparsity=initial_sparsity)
     ordered = isinstance(begin_step, int) and isinstance(end_step, int) and 0 <= begin_step < end_step
     require(ordered, "Steps must satisfy 0 <= begin_step < end_step.", begin_step=begin_step, end_step=end_step)
     frequency = max(1, (end_step - begin_step) // _UPDATES) if frequency is None else frequency
     require_positive_int(frequency=frequency)
-    chosen = [layer for layer in network.layers if select(layer)]
-    require(bool(chosen), "No layer of the network is selected for pruning.")
-    half = [layer.name for layer in chosen if layer.compute_dtype != layer.variable_dtype]
-    require(
-        not half, f"The toolkit cannot prune in mixed precision, as in layers {half}; build the network in float32."
-    )
+    wanted = targets(network, sparsity, select, "sparsity")
+    _check_layers([network.get_layer(name) for name in wanted], tuple(block_size))
 
     def wrap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if not select(layer):
+        if layer.name not in wanted:
             return layer
-        schedule = OptimizerSchedule(initial_sparsity, sparsity, begin_step, end_step, frequency=frequency)
+        fraction, m_by_n = wanted[layer.name]
+        schedule = OptimizerSchedule(initial_sparsity, fraction, begin_step, end_step, frequency=frequency)
         # The wrapper calls the layer's `call` only: what Keras does around it, the wrapper has to do.
         layer.activity_regularizer = network.get_layer(layer.name).activity_regularizer
         around = {"activity_regularizer": layer.activity_regularizer, "dtype": layer.dtype_policy}
-        return toolkit.prune_low_magnitude(layer, schedule, **around)
+        return toolkit.prune_low_magnitude(
+            layer, schedule, block_size=tuple(block_size), sparsity_m_by_n=m_by_n, **around
+        )
 
     return keras.models.clone_model(_copy_to_wrap(network), clone_function=wrap)
+
+
+def _check_layers(layers: Sequence[keras.layers.Layer], block_size: tuple[int, ...]) -> None:
+    half = [layer.name for layer in layers if layer.compute_dtype != layer.variable_dtype]
+    require(
+        not half, f"The toolkit cannot prune in mixed precision, as in layers {half}; build the network in float32."
+    )
+    pair = len(block_size) == 2 and all(isinstance(n, int) and n > 0 for n in block_size)
+    require(pair, "`block_size` must be two positive integers.", block_size=block_size)
+    flat = [layer.name for layer in layers if any(len(weight.shape) != 2 for weight in prunable_weights(layer))]
+    require(
+        block_size == (1, 1) or not flat,
+        f"Blocks are for matrices, but the layers {flat} have other weights; leave them out by `select`.",
+    )
 
 
 def strip(network: keras.Model) -> keras.Model:
@@ -141,11 +158,12 @@ def strip(network: keras.Model) -> keras.Model:
 def prune_model(
     model: MultiTaskModel,
     x: Any,
-    sparsity: float = 0.8,
+    sparsity: Sparsity = 0.8,
     *,
     epochs: int = 6,
     batch_size: int = 1024,
     ramp: float = 0.6,
+    block_size: tuple[int, int] = (1, 1),
     select: Select = is_prunable,
     optimizer: keras.optimizers.Optimizer | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
@@ -156,9 +174,8 @@ def prune_model(
     Args:
         model: the trained model; it is not changed. A `DistilledModel` goes on listening to its teacher.
         x, batch_size, epochs, callbacks, **fit: as in `MultiTaskModel.fit`.
-        sparsity: fraction of zeros in each selected weight, in [0, 1).
+        sparsity, block_size, select: as in `prune`.
         ramp: share of the steps in which the sparsity rises; the rest repairs what it cost. In (0, 1].
-        select: layers to prune.
         optimizer: a Keras 2 optimiser; by default a fresh one with the model's settings. A learning rate two or three
             times that of training lets the remaining weights make up for the lost ones sooner.
 
@@ -170,13 +187,13 @@ def prune_model(
             sparsity.
     """
     require_type(model, MultiTaskModel, "model")
-    require_fraction(sparsity=sparsity)
     require_positive_int(epochs=epochs, batch_size=batch_size)
     require(0 < ramp <= 1, "`ramp` must lie in (0, 1].", ramp=ramp)
     steps = epochs * _steps_per_epoch(x, batch_size, fit.get("steps_per_epoch"))
     require(steps > 1, "Pruning needs more than one step; add epochs or make the batches smaller.", steps=steps)
     end_step = max(1, min(round(ramp * steps), steps - 1))
-    pruned = model.with_network(prune(model.network, sparsity, end_step=end_step, select=select))
+    wrapped = prune(model.network, sparsity, end_step=end_step, block_size=block_size, select=select)
+    pruned = model.with_network(wrapped)
     pruned.compile(fresh_optimizer(model) if optimizer is None else optimizer)
     everything = [UpdatePruning(), *(callbacks or [])]
     history = pruned.fit(x, epochs=epochs, batch_size=batch_size, callbacks=everything, **fit)
