@@ -10,20 +10,10 @@ from typing import TextIO
 
 import numpy as np
 
-from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.serving.card import markdown
-from tfmtl.serving.exporter import MANIFEST
+from tfmtl.serving.versions import MANIFEST, version_of
 from tfmtl.serving.warm_up import of_size, read_requests, tensor
-
-
-def version_of(path: pathlib.Path) -> pathlib.Path:
-    """Return a version's folder: the path itself, or the newest version of a model's folder."""
-    if (path / MANIFEST).is_file():
-        return path
-    versions = [child for child in path.glob("*/") if child.name.isdecimal() and (child / MANIFEST).is_file()]
-    require(bool(versions), f"{path} holds no version exported by tfmtl; give a folder such as saved_models/NAME/1.")
-    return max(versions, key=lambda child: int(child.name))
 
 
 def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:

@@ -15,6 +15,7 @@ from tfmtl.data import Preprocessor, to_batch, to_columns
 from tfmtl.layers import (
     STEM,
     AttentionPooling,
+    CompactEmbedding,
     ContextGate,
     DotInteraction,
     Fusion,
@@ -93,6 +94,7 @@ def _(layer: Fusion) -> tuple[keras.Model, Any]:
 
 
 @network_of.register(RandomUnknown)
+@network_of.register(CompactEmbedding)
 @network_of.register(JoinedEmbedding)
 def _(layer: keras.layers.Layer) -> tuple[keras.Model, Any]:
     inputs = keras.Input([3], dtype=tf.int32, name="x")

@@ -92,6 +92,13 @@ PARTS: Recipes = {
     "EntireSpaceConversion": lambda: EntireSpaceConversion("t", "front", **_CONVERSION),
     "InversePropensityConversion": lambda: InversePropensityConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "AdaTT": lambda: layers.AdaTT(TASKS, num_task_experts=3, num_levels=3, **_LEVELS),
+    "HashedEmbedding": lambda: layers.HashedEmbedding(
+        7, 4, buckets=3, num_hashes=3, embeddings_initializer="normal", seed=3
+    ),
+    "LowRankEmbedding": lambda: layers.LowRankEmbedding(7, 4, rank=2, embeddings_initializer="normal", seed=3),
+    "QuotientRemainderEmbedding": lambda: layers.QuotientRemainderEmbedding(
+        7, 4, divisor=3, embeddings_initializer="normal", seed=3
+    ),
     "JoinedEmbedding": lambda: layers.JoinedEmbedding({"x": 7, "y": 9, "z": 8}, 4, "normal", seed=3),
     "GateNU": lambda: layers.GateNU(2, 3, 4, _seeded(), _l2(), 3),
     "LearningToBranch": lambda: layers.LearningToBranch(

@@ -7,6 +7,7 @@ from tfmtl.compression.distilled import DistilledModel, cosine_distance
 from tfmtl.compression.pruning import OptimizerSchedule, UpdatePruning, prune, prune_model, strip
 from tfmtl.compression.quantisation import quantise, quantise_model
 from tfmtl.compression.sparsity import check_sparsity, is_prunable, prunable_weights, sparsity
+from tfmtl.compression.tables import shrink_tables
 
 __all__ = [
     "DistilledModel",
@@ -21,6 +22,7 @@ __all__ = [
     "prune_model",
     "quantise",
     "quantise_model",
+    "shrink_tables",
     "sparsity",
     "strip",
 ]

@@ -10,6 +10,7 @@ from tfmtl.layers.attention_pooling import AttentionPooling
 from tfmtl.layers.bayesian_relations import BayesianRelations
 from tfmtl.layers.bilinear_fusion import BilinearFusion
 from tfmtl.layers.chained_trunk import ChainedTrunk
+from tfmtl.layers.compact_embedding import CompactEmbedding
 from tfmtl.layers.concat_fusion import ConcatFusion
 from tfmtl.layers.context_gate import ContextGate
 from tfmtl.layers.cross_network import CrossNetwork
@@ -22,10 +23,12 @@ from tfmtl.layers.experts import Experts
 from tfmtl.layers.fusion import Fusion
 from tfmtl.layers.gate_nu import GateNU
 from tfmtl.layers.gating import Gate, SoftmaxGate
+from tfmtl.layers.hashed_embedding import HashedEmbedding
 from tfmtl.layers.home import HoME
 from tfmtl.layers.interaction import Interaction
 from tfmtl.layers.joined_embedding import JoinedEmbedding
 from tfmtl.layers.learning_to_branch import LearningToBranch
+from tfmtl.layers.low_rank_embedding import LowRankEmbedding
 from tfmtl.layers.low_rank_fusion import LowRankFusion
 from tfmtl.layers.marks import EncodingMark, Marks, Mixture, mark_outputs, marking
 from tfmtl.layers.mmoe import MMoE, OMoE
@@ -35,6 +38,7 @@ from tfmtl.layers.ple import CGC, PLE
 from tfmtl.layers.pooling import MaskedMean
 from tfmtl.layers.presence import Presence
 from tfmtl.layers.prior_gate import PriorGate
+from tfmtl.layers.quotient_remainder_embedding import QuotientRemainderEmbedding
 from tfmtl.layers.randomness import Dropout, RandomUnknown
 from tfmtl.layers.reach import readers_of
 from tfmtl.layers.self_attention import SelfAttention
@@ -55,6 +59,7 @@ __all__ = [
     "BayesianRelations",
     "BilinearFusion",
     "ChainedTrunk",
+    "CompactEmbedding",
     "ConcatFusion",
     "ContextGate",
     "CrossNetwork",
@@ -70,10 +75,12 @@ __all__ = [
     "Fusion",
     "Gate",
     "GateNU",
+    "HashedEmbedding",
     "HoME",
     "Interaction",
     "JoinedEmbedding",
     "LearningToBranch",
+    "LowRankEmbedding",
     "LowRankFusion",
     "MMoE",
     "Marks",
@@ -84,6 +91,7 @@ __all__ = [
     "PEPNet",
     "Presence",
     "PriorGate",
+    "QuotientRemainderEmbedding",
     "RandomUnknown",
     "SelfAttention",
     "SelfAttentionHistory",

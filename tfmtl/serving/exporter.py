@@ -22,10 +22,8 @@ from tfmtl.serving.publishing import publish
 from tfmtl.serving.signature import Signature
 from tfmtl.serving.storage import narrowed
 from tfmtl.serving.verification import Tensors, probe_features, verify
+from tfmtl.serving.versions import MANIFEST
 from tfmtl.serving.warm_up import write_requests, write_warm_up
-
-MANIFEST = pathlib.PurePath("assets.extra", "tfmtl.json")
-"""Where a version describes itself; TensorFlow Serving leaves this folder to others."""
 
 CARD = pathlib.PurePath("assets.extra", "model_card.md")
 """The same for people."""

@@ -15,15 +15,15 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfmtl import data
 from tfmtl._checks import require
-from tfmtl._inspect import version_of
 from tfmtl._keras import tf
 from tfmtl.models.candidates import distinct_candidates
 from tfmtl.serving.card import markdown
-from tfmtl.serving.exporter import CARD, MANIFEST
+from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus
 from tfmtl.serving.inverted_file import InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.verification import difference
+from tfmtl.serving.versions import MANIFEST, version_of
 from tfmtl.serving.warm_up import read_requests, tensor
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
