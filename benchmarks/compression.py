@@ -1,4 +1,4 @@
-"""A small student beside its teacher: size, speed in the loader of TensorFlow Serving, and what it keeps of the quality.
+"""A small student beside its teacher: size, speed in TensorFlow Serving's loader, what it keeps of the quality.
 
     PYTHONPATH=examples:tests/serving python benchmarks/compression.py [--movielens PATH] [--seed 0]
 

@@ -24,7 +24,7 @@ def other(ids: IdType) -> tuple[MultiTaskModel, pd.DataFrame, pd.DataFrame]:
     return MultiTaskModel(model.network, model.tasks, model.preprocessor, candidates=candidates), frame, table
 
 
-@pytest.mark.parametrize("search", [None, InvertedFile(block=4, probes=99)])
+@pytest.mark.parametrize(("ids", "search"), [("string", None), ("int64", InvertedFile(block=4, probes=99))])
 def test_the_new_version_answers_for_the_new_candidates(
     ids: IdType, search: InvertedFile | None, tmp_path: pathlib.Path
 ) -> None:
@@ -49,6 +49,7 @@ def test_the_new_version_answers_for_the_new_candidates(
     assert '"candidates": 45' in (path / "assets.extra" / "tfmtl.json").read_text()
 
 
+@pytest.mark.parametrize("ids", ["int64"])
 def test_candidates_are_added_and_removed(ids: IdType, tmp_path: pathlib.Path) -> None:
     changed, frame, table = other(ids)
     model, _ = build(ids)

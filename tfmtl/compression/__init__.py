@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfmtl.compression.distillation import distil
 from tfmtl.compression.distilled import DistilledModel, cosine_distance
+from tfmtl.compression.lite import to_lite
 from tfmtl.compression.pruning import OptimizerSchedule, UpdatePruning, prune, prune_model, strip
 from tfmtl.compression.quantisation import quantise, quantise_model
 from tfmtl.compression.sparsity import check_sparsity, is_prunable, prunable_weights, sparsity
@@ -25,4 +26,5 @@ __all__ = [
     "shrink_tables",
     "sparsity",
     "strip",
+    "to_lite",
 ]

@@ -25,5 +25,6 @@ class MaskedMean(keras.layers.Layer):
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Average the real entries."""
         embeddings, indices = inputs
-        mask = tf.cast(indices > 0, embeddings.dtype)[..., tf.newaxis]
-        return tf.reduce_sum(embeddings * mask, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+        mask = tf.cast(indices > 0, embeddings.dtype)
+        total = tf.linalg.matvec(embeddings, mask, transpose_a=True)  # no product of the embeddings' size in between
+        return total / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
