@@ -177,7 +177,7 @@ def main() -> None:
         teacher = problem.teacher()
         student, pruned = problem.pruned(teacher)
         named = {"teacher": teacher, "student": student, "pruned": pruned}
-        named["8 bits"] = compression.quantise_model(pruned, 8)
+        named |= {f"{bits} bits": compression.quantise_model(pruned, bits) for bits in (8, 6)}
         reports = {each: problem.report(model) for each, model in named.items()}
         trivial = problem.trivial(teacher)
         kept = {

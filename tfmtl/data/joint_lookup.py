@@ -44,7 +44,8 @@ class JointLookup(tf.Module):
             row[place[absent]] = missing
         self._row = {name: i for i, name in enumerate(vocabularies)}
         self._width = matrix.shape[1]
-        self._matrix = matrix.reshape(-1)
+        with tf.init_scope():  # functions share this one tensor, also when they are saved
+            self._matrix = tf.constant(matrix.reshape(-1))
         dtype = tf.string if isinstance(absent, str) else tf.int64
         keys = tf.constant(list(place), dtype)
         entries = tf.lookup.KeyValueTensorInitializer(keys, tf.constant(list(place.values()), tf.int32))
@@ -58,7 +59,7 @@ class JointLookup(tf.Module):
         """Return the int32 indices [B] of some of the features' values [B]."""
         rows = tf.constant([self._width * self._row[name] for name in features], tf.int32)
         places = self.table.lookup(tf.stack(list(features.values())))
-        found = tf.gather(tf.constant(self._matrix), places + rows[:, tf.newaxis])
+        found = tf.gather(self._matrix, places + rows[:, tf.newaxis])
         return dict(zip(features, tf.unstack(found, num=len(features)), strict=True))
 
 

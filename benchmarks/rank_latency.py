@@ -1,0 +1,72 @@
+"""`rank` with raw features in TensorFlow Serving's loader beside torch-rechub's ONNX export fed with integers.
+
+    PYTHONPATH=tests/serving python benchmarks/rank_latency.py --census FOLDER [--rechub PYTHON]
+
+One MMoE (8 experts of 16 units, embeddings of 4, towers of 8) on census income, two tasks, untrained. Ours is a
+SavedModel that takes the table's strings and numbers; torch-rechub's is asked by onnxruntime in its own environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import tempfile
+
+import cc_loader
+import census
+import numpy as np
+
+from tfmtl import data, layers, serving
+
+ROWS = {1: 300, 128: 150, 1024: 60}  # batch size: calls
+ROUNDS = 5
+WORKER = pathlib.Path(__file__).parent / "peers" / "rechub_onnx.py"
+
+
+def main() -> None:
+    """Parse the arguments and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--census", type=pathlib.Path, required=True)
+    parser.add_argument("--rechub", help="interpreter with torch-rechub, onnx and onnxruntime")
+    arguments = parser.parse_args()
+    train, _, test, schema = census.load_group(arguments.census, 1)
+    preprocessor = data.Preprocessor(schema, data.fit_statistics(schema, train))
+    names = list(schema.tasks)
+    model = census.model(preprocessor, names, layers.MMoE(names, num_experts=8, units=(16,)))
+    columns = {n: np.asarray(v) for n, v in data.to_columns(test[:1024], schema.features.values()).items()}
+    columns |= {n: np.char.encode(v.astype(str)).astype(object) for n, v in columns.items() if v.dtype.kind in "OUS"}
+    sizes = [preprocessor.statistics.size(name) for name in schema.vocabularies]
+    numbers = len(schema.features) - len(sizes)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        version = serving.export(model, folder / "model")
+        program = cc_loader.compile_loader(folder)
+        taken: dict[str, dict[int, list[float]]] = {name: {n: [] for n in ROWS} for name in ("tfmtl", "torch-rechub")}
+            "tfmtl": {n: [] for n in ROWS},
+            "torch-rechub": {n: [] for n in ROWS},
+        }
+        for _ in range(ROUNDS):
+            with cc_loader.loaded(program, version, max(ROWS.values())) as loader:
+                for rows in ROWS:
+                    asked = {feature: column[:rows] for feature, column in columns.items()}
+                    taken["tfmtl"][rows].append(1000 * float(np.median(loader.ask("rank", asked)["seconds"][10:])))
+            if arguments.rechub:
+                order = json.dumps({"sizes": sizes, "numbers": numbers, "rows": {str(n): c for n, c in ROWS.items()}})
+                command = [arguments.rechub, str(WORKER), order]
+                printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                for rows, value in json.loads(printed.splitlines()[-1]).items():
+                    taken["torch-rechub"][int(rows)].append(value)
+    print(f"{model.network.count_params():,} parameters, {len(schema.features)} features\n")
+    print("| rows | tfmtl ms | torch-rechub, onnxruntime ms | times (range) |\n|---|---|---|---|")
+    for rows, own in taken["tfmtl"].items():
+        theirs = taken["torch-rechub"][rows]
+        ratio = np.divide(own, theirs) if theirs else np.full(1, np.nan)
+        beside = f"{np.median(theirs):.3f}" if theirs else "-"
+        times = f"{np.median(ratio):.2f} ({ratio.min():.2f}-{ratio.max():.2f})"
+        print(f"| {rows} | {np.median(own):.3f} | {beside} | {times} |")
+
+
+if __name__ == "__main__":
+    main()
