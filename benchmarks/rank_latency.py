@@ -43,9 +43,8 @@ def main() -> None:
         folder = pathlib.Path(name)
         version = serving.export(model, folder / "model")
         program = cc_loader.compile_loader(folder)
-        taken: dict[str, dict[int, list[float]]] = {name: {n: [] for n in ROWS} for name in ("tfmtl", "torch-rechub")}
-            "tfmtl": {n: [] for n in ROWS},
-            "torch-rechub": {n: [] for n in ROWS},
+        taken: dict[str, dict[int, list[float]]] = {
+            name: {rows: [] for rows in ROWS} for name in ("tfmtl", "torch-rechub")
         }
         for _ in range(ROUNDS):
             with cc_loader.loaded(program, version, max(ROWS.values())) as loader:
