@@ -130,8 +130,9 @@ class MovieLens:
         untaught = self.model({"": 4, "user_id": 16, "movie_id": 16, "title": 4}, 32, (32,), 5)
         student = compression.distil(teacher, untaught, self.batch, **lessons, epochs=5, verbose=0)
         pupil = compression.DistilledModel.of(student, teacher, **lessons)
-        pupil.compile(self.optimiser(3e-3, 5))
-        pruned = compression.prune_model(pupil, self.batch, 0.5, ramp=0.3, epochs=5, verbose=0)
+        pupil.compile(self.optimiser(3e-3, 8))
+        tables = dict.fromkeys(("user_id_embedding", "movie_id_embedding", "title_embedding"), 0.6)
+        pruned = compression.prune_model(pupil, self.batch, tables, ramp=0.3, epochs=8, verbose=0)
         return student, pruned.without_teacher()
 
     def report(self, model: models.MultiTaskModel) -> pd.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -126,3 +127,21 @@ def test_versions_are_swapped_under_load(version: pathlib.Path, tmp_path: pathli
 
 def test_killed_exports_leave_nothing_that_does_not_load(version: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert robustness.kill_exports(tmp_path / "model", 2, [str(version)]) >= 2
+
+
+def test_documented_requests_get_the_documented_answers() -> None:
+    saved_models = pathlib.Path(__file__).parents[2] / "saved_models"
+    text = (saved_models / "README.md").read_text()
+    documented = re.findall(r"golden:predict -d '(.*?)'\n(\{[^\n]*\})?", text, re.DOTALL)
+    assert len(documented) == 8
+    with client.serving(saved_models / "golden") as golden:
+        golden.wait_for(1)
+        for body, rest in documented:
+            status, answer = golden.post(body.encode())
+            assert status == 200, answer
+            if rest:
+                tf.nest.map_structure(close, json.loads(rest), answer)
+
+
+def close(documented: Any, found: Any) -> None:
+    assert found == documented if isinstance(documented, str) else found == pytest.approx(documented, abs=2e-4)
