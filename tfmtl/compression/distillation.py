@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import keras
+from tfmtl.compression.cross_task import CrossTask
 from tfmtl.compression.distilled import DistilledModel
 from tfmtl.models import MultiTaskModel
 from tfmtl.training import LazyAdam
@@ -21,6 +22,7 @@ def distil(
     unlabelled_rows: bool = True,
     embedding_weight: float = 0.0,
     representation_weight: float = 0.0,
+    cross_task: CrossTask | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
     **fit: Any,
 ) -> MultiTaskModel:
@@ -31,7 +33,8 @@ def distil(
         student: a model with its own network and the teacher's tasks, schema and preprocessor. Its network is trained
             in place.
         x: as in `MultiTaskModel.fit`.
-        alpha, temperature, unlabelled_rows, embedding_weight, representation_weight: as in `DistilledModel`.
+        alpha, temperature, unlabelled_rows, embedding_weight, representation_weight, cross_task: as in
+            `DistilledModel`.
         optimizer: a Keras 2 optimiser; by default a fresh one with the student's settings, or `LazyAdam()`.
         **fit: as in `MultiTaskModel.fit`, such as `epochs`, `batch_size`, `validation_data`, `callbacks`.
 
@@ -47,6 +50,7 @@ def distil(
     """
     options: dict[str, Any] = {"unlabelled_rows": unlabelled_rows, "embedding_weight": embedding_weight}
     options |= {"alpha": alpha, "temperature": temperature, "representation_weight": representation_weight}
+    options["cross_task"] = cross_task
     model = DistilledModel.of(student, teacher, **options)
     model.compile(fresh_optimizer(student) if optimizer is None else optimizer)
     history = model.fit(x, **fit)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
+from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
 from tfmtl.data import Batch, gather_batches, to_batch
 from tfmtl.layers import mark_outputs
@@ -23,6 +24,7 @@ _OPTIONS = (
     "unlabelled_rows",
     "embedding_weight",
     "representation_weight",
+    "cross_task",
     "embedding_distance",
     "precompute",
 )
@@ -48,8 +50,8 @@ class DistilledModel(MultiTaskModel):
     retrieval: T^2 KL of the score distributions over the batch's candidates, on the positive rows, which is listwise).
     The term of embeddings v is there for retrieval tasks only, for both towers, that of representations h for tasks of
     a trunk, h being what the trunk hands to the task; P and Q are learned linear maps that are not part of the network.
-    Balancer, callbacks and logs are those of `MultiTaskModel`; validation reports the hard losses, comparable with
-    those of any other model.
+    `cross_task` adds its own. Balancer, callbacks and logs are those of `MultiTaskModel`; validation reports the hard
+    losses, comparable with those of any other model.
 
     Args:
         network, tasks, preprocessor, balancer, candidates, seed: as in `MultiTaskModel`.
@@ -60,6 +62,8 @@ class DistilledModel(MultiTaskModel):
         unlabelled_rows: whether ranking tasks also imitate the teacher on rows without a label of theirs.
         embedding_weight: weight of the distance between the towers' embeddings; 0 leaves it out.
         representation_weight: weight of the distance between what the trunks hand to their tasks; 0 leaves it out.
+        cross_task: for tasks of yes or no, the tasks from whose teacher they learn the order of rows that have the same
+            label of their own, with a weight each, such as `{"bought": {"clicked": 0.1}}`; see `order_loss`.
         embedding_distance: D, (target [B, d], value [B, d]) -> [B]; any function of `keras.losses` fits.
         precompute: whether the teacher is asked once about each row of a table, before training, rather than in each
             step.
@@ -72,7 +76,9 @@ class DistilledModel(MultiTaskModel):
         section 2, which also explains the factor T^2; the embedding term is that of Romero et al., "FitNets", ICLR
         2015, https://arxiv.org/abs/1412.6550, equation 3, with a distance of one's choice, as is that of
         representations. The distribution over a list is that of Cao et al., "Learning to Rank: From Pairwise Approach
-        to Listwise Approach", ICML 2007, section 4.2 (top one).
+        to Listwise Approach", ICML 2007, section 4.2 (top one). Learning a task's order from another one's teacher is
+        the idea of Yang et al., "Cross-Task Knowledge Distillation in Multi-Task Recommendation", AAAI 2022,
+        https://arxiv.org/abs/2202.09852, here without tasks added for it, without calibration and error correction.
 
     Cost: one teacher forward pass a row (with `precompute`) or a step, and two more B x B matrices of scores a
     retrieval task. Precomputed outputs stay in memory: 4 bytes a number, for a retrieval task 2 d numbers a row.
@@ -88,6 +94,7 @@ class DistilledModel(MultiTaskModel):
         unlabelled_rows: bool = True,
         embedding_weight: float = 0.0,
         representation_weight: float = 0.0,
+        cross_task: CrossTask | None = None,
         embedding_distance: Distance = cosine_distance,
         precompute: bool = True,
         **kwargs: Any,
@@ -107,6 +114,8 @@ class DistilledModel(MultiTaskModel):
         self.unlabelled_rows = unlabelled_rows
         self.embedding_weight = float(embedding_weight)
         self.representation_weight = float(representation_weight)
+        self.cross_task = {name: dict(others) for name, others in (cross_task or {}).items()}
+        check_cross_task(self.cross_task, self.tasks)
         self.embedding_distance = embedding_distance
         self.precompute = precompute
         self._teacher = Teacher(teacher, representations=representation_weight > 0)
@@ -138,7 +147,8 @@ class DistilledModel(MultiTaskModel):
     @property
     def _taught(self) -> bool:
         """Whether training asks the teacher."""
-        return bool(any(self._alphas.values()) or self.embedding_weight or self.representation_weight)
+        weights = self.embedding_weight, self.representation_weight, self.cross_task
+        return any(self._alphas.values()) or any(map(bool, weights))
 
     def _by_task(self, given: float | Mapping[str, float], name: str) -> dict[str, float]:
         names = [task.name for task in self.tasks]
@@ -180,8 +190,14 @@ class DistilledModel(MultiTaskModel):
             key = representation(name)
             mapped = self._maps[name](as_float32(outputs[key]))
             loss += self.representation_weight * self._distance(taught[key], mapped, soft_weights)
+        for other, strength in self.cross_task.get(name, {}).items():
+            logits = task.event_logit(own)[:, 0], self._task(other).event_logit(taught[other])[:, 0]
+            loss += strength * order_loss(*logits, labels, weights)
         # A batch without a label of the task still teaches it, and the balancer must see that.
         return loss, tf.where(weight > 0, weight, tf.reduce_sum(soft_weights))
+
+    def _task(self, name: str) -> Task:
+        return next(task for task in self.tasks if task.name == name)
 
     def _distance(self, target: tf.Tensor, value: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return the weighted mean over the rows."""
