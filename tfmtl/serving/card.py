@@ -82,7 +82,10 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         )
         for name, s in manifest["signatures"].items()
     ]
-    return "\n".join([*lines, *_table("signatures", ("signature", "inputs", "outputs"), rows)])
+    lines += _table("signatures", ("signature", "inputs", "outputs"), rows)
+    if "serve" in manifest:
+        lines += ["## Serve", "", "```", manifest["serve"], "```", ""]
+    return "\n".join(lines)
 
 
 def _limit(line: Mapping[str, Any]) -> str:

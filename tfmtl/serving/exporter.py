@@ -19,7 +19,9 @@ from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.publishing import publish
+from tfmtl.serving.server_config import server_command, write_batching
 from tfmtl.serving.signature import Signature
+from tfmtl.serving.slimming import slim
 from tfmtl.serving.storage import narrowed
 from tfmtl.serving.verification import Tensors, probe_features, verify
 from tfmtl.serving.versions import MANIFEST
@@ -116,13 +118,14 @@ class Exporter(abc.ABC):
             features = (
                 probe_features(model.schema, model.preprocessor.statistics) if probe is None else _raw(probe, model)
             )
-            _write(self.servable(model), features, folder, (card or ModelCard()).describe(model), budget)
+            told = {"card": (card or ModelCard()).describe(model), "serve": server_command(pathlib.Path(directory).name)}
+            _write(self.servable(model), features, folder, told, budget)
 
         return publish(pathlib.Path(directory), write, version)
 
 
 def _write(
-    servable: Servable, features: Tensors, folder: pathlib.Path, card: Mapping[str, Any], budget: Budget | None
+    servable: Servable, features: Tensors, folder: pathlib.Path, told: Mapping[str, Any], budget: Budget | None
 ) -> None:
     functions = servable.trace()
     requests = servable.requests(features)
@@ -138,6 +141,7 @@ def _write(
             if isinstance(part, ComputedOnLoad):
                 part.fill_before(bare.narrow_variables)
     tf.saved_model.save(bare, str(folder), signatures=functions)
+    slim(folder)
     differences = verify(folder, expected, requests)
     manifest: dict[str, Any] = {
         "tfmtl": tfmtl.__version__,
@@ -146,14 +150,15 @@ def _write(
         "largest_difference_after_reload": differences,
         "signatures": {name: _describe(function) for name, function in functions.items()},
         **servable.description,
-        "card": card,
+        **told,
     }
     (folder / MANIFEST).parent.mkdir()
     write_requests(folder, requests)
     write_warm_up(folder, functions, requests)
+    write_batching(folder)
     _describe_in(folder, manifest)
     if budget is not None:
-        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, card["metrics"])})
+        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, told["card"]["metrics"])})
 
 
 def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
+from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.serving.on_load import ComputedOnLoad
 
 Embed = Callable[[], tf.Tensor]
@@ -67,7 +68,7 @@ class CorpusIndex(tf.Module):
         self._loaded = ComputedOnLoad(self._on_load)
         rows = self._loaded.value("embeddings").shape[0]
         require(rows == len(ids), "Every candidate needs one embedding.", embeddings=rows, ids=len(ids))
-        self._rows = tf.lookup.StaticHashTable(_Positions(self._ids), -1)
+        self._rows = tf.lookup.StaticHashTable(NumberedKeys(self._ids, first=0), -1)
 
     @property
     def id_dtype(self) -> tf.DType:
@@ -153,17 +154,3 @@ def check_corpus(ids: np.ndarray, max_k: int) -> None:
         f"`max_k` must be at most the number of candidates, {count}; give a smaller one.",
         max_k=max_k,
     )
-
-
-class _Positions(tf.lookup.KeyValueTensorInitializer):
-    """Fills a table from ids to positions with a variable's value at the time of loading."""
-
-    def __init__(self, ids: tf.Variable) -> None:
-        super().__init__(ids[:1], tf.range(1))
-        self._variable = ids
-
-    def initialize(self, table: Any) -> tf.Operation:
-        """Fill the table."""
-        ids = self._variable.value()
-        rows = tf.range(tf.shape(ids)[0])
-        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=ids, values=rows)
