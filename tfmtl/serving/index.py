@@ -53,6 +53,9 @@ class CorpusIndex(tf.Module):
     Cost: B C d multiplications and B C floats of memory a call.
     """
 
+    namespaces: tuple[str, ...] = ()
+    """Of the operations that the search needs besides TensorFlow's own."""
+
     def __init__(self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int) -> None:
         super().__init__()
         require_positive_int(max_k=max_k)
@@ -134,6 +137,11 @@ class CorpusIndex(tf.Module):
         variance = tf.reduce_sum(tf.matmul(query, self._loaded.value("covariance")) * query, axis=1, keepdims=True)
         deviation = tf.sqrt(tf.maximum(variance, 0.0))
         return Hits(tf.where(valid, rows, 0), tf.where(valid, best, 0.0), valid, mean, deviation)
+
+    def _without(self, scores: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
+        """Set the scores of excluded rows [B, n] to minus infinity."""
+        excluded = tf.reduce_any(tf.equal(rows[:, :, None], self.rows_of(exclude_ids)[:, None, :]), axis=2)
+        return tf.where(excluded, -np.inf, scores)
 
     def _mask(self, scores: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
         """Set excluded scores to minus infinity; ids outside the corpus land in an extra last column."""

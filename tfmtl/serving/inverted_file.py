@@ -10,10 +10,8 @@ from sklearn.cluster import KMeans
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
-from tfmtl.data import Schema, Statistics
-from tfmtl.data.columns import to_columns
 from tfmtl.serving.index import CorpusIndex, Embed, Hits
-from tfmtl.serving.verification import probe_features
+from tfmtl.serving.search import Search
 
 _MANY = 1024  # clusters; more are found in two steps, since k-means costs rows times clusters
 _SAMPLE = 100_000  # rows from which the first step's centres are learned
@@ -21,7 +19,7 @@ _SPREAD = 0.35  # of a block's radius that its best candidate is taken to be nea
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class InvertedFile:
+class InvertedFile(Search):
     """Search of the blocks of similar candidates that a query resembles most, instead of the whole corpus.
 
     The embeddings are clustered by k-means and every cluster is cut into blocks of at most `block` candidates. A query
@@ -62,12 +60,11 @@ class InvertedFile:
         counts = {"probes": self.probes, "clusters": self.clusters, "block": self.block}
         require_positive_int(**{name: count for name, count in counts.items() if count is not None})
 
-    def sample(self, schema: Schema, statistics: Statistics) -> dict[str, tf.Tensor]:
-        """Return the raw query features for which the recall is measured."""
-        if self.queries is None:
-            features = probe_features(schema, statistics, rows=256)
-            return {feature.name: features[feature.name] for feature in schema.query}
-        return {name: tf.constant(column) for name, column in to_columns(self.queries, schema.query).items()}
+    def build_index(
+        self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int, queries: tf.Tensor
+    ) -> InvertedFileIndex:
+        """Return the index, see `Search.build_index`."""
+        return InvertedFileIndex(ids, embeddings, max_k, queries, self)
 
     def blocks(self, embeddings: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """Return the rows [blocks, block] of similar candidates, -1 where a block has no more.
@@ -211,8 +208,7 @@ class InvertedFileIndex(CorpusIndex):
         excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
         best, rows = self._search_blocks(query, self.max_k + excluded, exclude_ids is not None)
         if exclude_ids is not None:
-            banned = tf.reduce_any(tf.equal(rows[:, :, None], self.rows_of(exclude_ids)[:, None, :]), axis=2)
-            best, places = tf.math.top_k(tf.where(banned, -np.inf, best), self.max_k)
+            best, places = tf.math.top_k(self._without(best, rows, exclude_ids), self.max_k)
             rows = tf.gather(rows, places, batch_dims=1)
         return self._hits(query, best, rows)
 
