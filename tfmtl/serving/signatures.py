@@ -124,10 +124,7 @@ class Recommender:
 
     def embed_candidate(self, /, **candidate: tf.Tensor) -> Answer:
         """Return the candidates' embeddings [B, d], of the corpus or not."""
-        encoded = self.model.preprocessor(candidate)
-        return {
-            "embedding": tf.cast(self.model.tower("candidate")(encoded, training=False)[self.retrieval], tf.float32)
-        }
+        return {"embedding": self._candidate_tower(self._encode("candidate", candidate))}
 
     def recommend(self, /, **query: tf.Tensor) -> Answer:
         """Return ids, fused scores and task values of the best candidates."""
@@ -190,8 +187,10 @@ class Recommender:
     @property
     def functions(self) -> dict[str, Any]:
         """What `replace_candidates` needs to encode and embed candidates."""
-        encode = self._encoders["candidate"]
-        return {"encode_candidates": encode, "embed_candidates": self._candidate_tower} if self.retrieves else {}
+        if not self.retrieves:
+            return {}
+        functions = {"encode_candidates": self._encoders["candidate"], "embed_candidates": self._candidate_tower}
+        return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return what a client must know besides the signatures, as plain values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensorflow.core.protobuf import saved_model_pb2
@@ -14,14 +14,15 @@ from tensorflow.python.saved_model import fingerprinting_utils
 def slim(folder: pathlib.Path) -> None:
     """Shorten `saved_model.pb` of a SavedModel, without changing what it computes.
 
-    Runtimes infer the shapes of intermediate tensors and count operations themselves, and nobody looks up a node inside
-    of a function by name: `network/rating_head/MatMul/ReadVariableOp` becomes `ReadVariableOp_3`. Names of functions,
-    signatures and nodes outside of functions stay. The fingerprint is made anew.
+    Runtimes infer the shapes of intermediate tensors and count operations themselves, a constant is needed once a
+    function, and nobody looks up a node inside of a function by name: `network/rating_head/MatMul/ReadVariableOp`
+    becomes `ReadVariableOp_3`. Names of functions, signatures and nodes outside of functions stay. The fingerprint is
+    made anew.
 
     Args:
         folder: of a SavedModel that nothing has loaded yet.
 
-    Cost: a pass over the graph; it shrinks by two fifths, a quarter of what it takes compressed.
+    Cost: two passes over the graph; it shrinks to half, to two thirds of what it takes compressed.
     """
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -29,8 +30,10 @@ def slim(folder: pathlib.Path) -> None:
         meta.meta_info_def.ClearField("stripped_op_list")
         _forget_shapes(meta.graph_def.node)
         for function in meta.graph_def.library.function:
-            _forget_shapes([*function.node_def, *function.arg_attr.values()])
-            _rename(function)
+            _forget_shapes(function.node_def)
+            function.arg_attr.clear()  # shapes and names of arguments, which the object graph has, too
+            same = _drop_repeated_constants(function)
+            _rename(function, same)
     path.write_bytes(saved.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(folder))
 
@@ -40,8 +43,31 @@ def _forget_shapes(nodes: Iterable[Any]) -> None:
         node.attr.pop("_output_shapes", None)
 
 
-def _rename(function: Any) -> None:
-    """Name the nodes of a function after their operations."""
+def _drop_repeated_constants(function: Any) -> dict[str, str]:
+    """Keep one of the constants that are equal, and return what stands for the others, by name."""
+    first: dict[bytes, str] = {}
+    same = {}
+    kept = []
+    for node in function.node_def:
+        if node.op == "Const" and not node.input:
+            value = node.attr["value"].SerializeToString(deterministic=True)
+            if value in first:
+                same[node.name] = first[value]
+                continue
+            first[value] = node.name
+        kept.append(node)
+    function.ClearField("node_def")
+    function.node_def.extend(kept)
+    return same
+
+
+def _rename(function: Any, same: Mapping[str, str]) -> None:
+    """Name the nodes of a function after their operations.
+
+    Args:
+        function: FunctionDef.
+        same: nodes that are gone, and those that stand for them.
+    """
     kept = {node.name for node in function.node_def if _names_a_resource(node)}
     taken = kept | {argument.name for argument in function.signature.input_arg}
     count: Counter[str] = Counter()
@@ -55,6 +81,7 @@ def _rename(function: Any) -> None:
             name = f"{node.op}_{count[node.op]}"
         taken.add(name)
         names[node.name] = name
+    names |= {gone: names[other] for gone, other in same.items()}
     for node in function.node_def:
         node.name = names.get(node.name, node.name)
         node.input[:] = [_renamed(reference, names) for reference in node.input]
