@@ -77,9 +77,7 @@ def test_what_misses_is_said(budget: dict[str, Any], missed: str) -> None:
 def test_version_beyond_its_budget_is_not_published(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "model"
     with pytest.raises(BudgetExceeded, match=r"misses its budget in size \[kB\], clicked auc; nothing was published"):
-        export(
-            build()[0], folder, max_k=MAX_K, card=CARD, budget=Budget(size=1, at_least={("clicked", "auc"): 0.7001})
-        )
+        export(build()[0], folder, max_k=MAX_K, card=CARD, budget=Budget(size=1, at_least={("clicked", "auc"): 0.7001}))
     assert not folder.exists()
 
 

@@ -25,7 +25,9 @@ class Everything(tf.Module):
         with tf.name_scope("some/scope"):
             return tf.map_fn(lambda value: 2.0 * value, x)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x"), tf.TensorSpec([None], tf.string, name="Identity")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 2], name="x"), tf.TensorSpec([None], tf.string, name="Identity")]
+    )
     def serve(self, x: tf.Tensor, Identity: tf.Tensor) -> dict[str, tf.Tensor]:  # noqa: N803 - hostile on purpose
         with tf.name_scope("a/long/name/of/a/layer"):
             product = tf.squeeze(x @ self.weight, 1)

@@ -121,7 +121,10 @@ class Exporter(abc.ABC):
             features = (
                 probe_features(model.schema, model.preprocessor.statistics) if probe is None else _raw(probe, model)
             )
-            told = {"card": (card or ModelCard()).describe(model), "serve": server_command(pathlib.Path(directory).name)}
+            told = {
+                "card": (card or ModelCard()).describe(model),
+                "serve": server_command(pathlib.Path(directory).name),
+            }
             _write(self.servable(model), features, folder, told, budget)
 
         return publish(pathlib.Path(directory), write, version)

@@ -20,7 +20,7 @@ from tfmtl.models.candidates import distinct_candidates
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus
-from tfmtl.serving.inverted_file import InvertedFile
+from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.verification import difference
 from tfmtl.serving.versions import MANIFEST, version_of
@@ -143,7 +143,7 @@ def _cluster(
     ]
     embeddings, queries = np.concatenate(parts), checkpoint.value("corpus_queries")
     settings = InvertedFile(
-        **{name: search[name] for name in ("min_recall", "clusters", "block", "seed")}, probes=search["given_probes"]
+        **{name: search[name] for name in RESTORED if name in search}, probes=search["given_probes"]
     )
     blocks = settings.blocks(embeddings, queries)
     probes, recall = settings.choose_probes(blocks, embeddings, queries, k)

@@ -38,11 +38,11 @@ def server_command(name: str, base_path: str = "/models") -> str:
 
     Example:
         >>> print(server_command("shop"))
-        tensorflow_model_server --port=8500 --rest_api_port=8501 --model_name=shop --model_base_path=/models/shop \\
+        tensorflow_model_server --port=8500 --rest_api_port=8501 --model_name=shop --model_base_path=/models/shop
           --enable_batching --enable_per_model_batching_params
     """
     ports = "--port=8500 --rest_api_port=8501"
-    return f"tensorflow_model_server {ports} --model_name={name} --model_base_path={base_path}/{name} \\\n  {OPTIONS}"
+    return f"tensorflow_model_server {ports} --model_name={name} --model_base_path={base_path}/{name} {OPTIONS}"
 
 
 def write_server_config(
