@@ -76,6 +76,11 @@ def test_variable_set_gives_keras_2_and_a_broken_scann_does_not_break_tfrs(tmp_p
     assert result.stdout.strip() == "False"
 
 
+def test_variable_set_gives_keras_2_to_who_imports_tfrs_first() -> None:
+    result = run(f"import tensorflow_recommenders\nimport tfmtl\n{GIVES_KERAS_2}", TF_USE_LEGACY_KERAS="1")
+    assert result.returncode == 0, result.stderr
+
+
 def test_import_loads_no_room_and_none_of_the_heavy_libraries() -> None:
     code = """
 import sys, tfmtl

@@ -38,7 +38,7 @@ def _too_late() -> str | None:
 
 
 def _is_keras_2(module: Any) -> bool:
-    return str(getattr(module, "__version__", "2")).startswith("2.")
+    return str(getattr(module, "__version__", "2.")).startswith("2.")  # TensorFlow's view of Keras 2 has no version
 
 
 def _point_package_at_keras_2() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans
-
 from tfmtl._keras import tf
 
 MARGIN = 4
@@ -19,6 +17,8 @@ _SPREAD = 0.35  # of a block's radius that its best candidate is taken to be nea
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """Return the number of the cluster of each row [C], by k-means, in two steps if there are many."""
+    from sklearn.cluster import KMeans  # half a second that only this needs
+
     first = clusters if clusters <= _MANY else round(clusters**0.5)
     kept = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[: max(_SAMPLE, 2 * first)])
     fit = KMeans(first, n_init=1, max_iter=20, random_state=seed).fit(embeddings[kept])
