@@ -10,6 +10,7 @@ from tfmtl.evaluation.baselines import (
     weighted_mean,
 )
 from tfmtl.evaluation.callbacks import RetrievalEvaluation
+from tfmtl.evaluation.progress_bar import ProgressBar
 from tfmtl.evaluation.ranks import rank_by_scores, rank_positives
 from tfmtl.evaluation.reports import (
     compare,
@@ -23,6 +24,7 @@ from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.evaluation.task_metrics import binary_metrics, grouped_auc, multiclass_metrics, regression_metrics
 
 __all__ = [
+    "ProgressBar",
     "RetrievalEvaluation",
     "binary_metrics",
     "class_frequencies",

@@ -52,7 +52,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or not self._last:
             self._last = {}
             for task, corpus in self._corpora.items():
-                ranks = corpus.rank(*self._towers, task, None)
+                ranks = corpus.rank(*self._towers, task)
                 values = retrieval_metrics(ranks, corpus.query_index, self.ks, items=corpus.candidate_index)
                 self._last |= {f"val_{task}_{name.replace('@', '_')}": value for name, value in values.items()}
         if logs is not None:

@@ -13,7 +13,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.data import Batch
 from tfmtl.data.columns import to_columns
 from tfmtl.evaluation.baselines import popularity, popularity_scorer
-from tfmtl.evaluation.ranks import Progress, rank_by_scores, rank_positives
+from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress, rank_by_scores, rank_positives
 from tfmtl.models import Candidates, MultiTaskModel
 from tfmtl.types import Features
 
@@ -43,7 +43,14 @@ class Corpus:
     seen: tuple[Ints, Ints] | None
     candidates: Candidates
 
-    def rank(self, query_tower: keras.Model, candidate_tower: keras.Model, task: str, progress: Progress | None) -> Any:
+    def rank(
+        self,
+        query_tower: keras.Model,
+        candidate_tower: keras.Model,
+        task: str,
+        progress: Progress | None = None,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> Any:
         """Return the rank [n] of each positive by the towers' dot product."""
         return rank_positives(
             embed(query_tower, self.queries)[task],
@@ -51,6 +58,7 @@ class Corpus:
             self.query_index,
             self.candidate_index,
             seen=self.seen,
+            block_bytes=block_bytes,
             progress=progress,
         )
 

@@ -12,7 +12,7 @@ from tfmtl._checks import require, require_known
 from tfmtl.data import Batch, gather_batches, to_batch
 from tfmtl.evaluation.baselines import class_frequencies, prior_probability, weighted_mean
 from tfmtl.evaluation.corpus import Seen, locate, positions, positives
-from tfmtl.evaluation.ranks import Progress
+from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.evaluation.task_metrics import binary_metrics, multiclass_metrics, regression_metrics
 from tfmtl.models import MultiTaskModel
@@ -71,6 +71,7 @@ def evaluate(
     ks: Sequence[int] = (10, 100),
     tasks: Sequence[str] | None = None,
     progress: Progress | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> pd.Series:
     """Measure every task of a model on a table.
 
@@ -81,7 +82,8 @@ def evaluate(
             the two id columns are enough. None leaves them in.
         ks: cut-offs of the retrieval metrics.
         tasks: names of the tasks to measure, all by default.
-        progress: called with (queries ranked, queries in all).
+        progress: called with (queries ranked, queries in all), such as a `ProgressBar()`.
+        block_bytes: bound of the memory in which scores of queries with all candidates are held at a time.
 
     Returns:
         Values by (task, metric); a task without an observed label in the table has no rows.
@@ -97,7 +99,7 @@ def evaluate(
     report: dict[tuple[str, str], float] = {}
     for task in chosen:
         if isinstance(task, Retrieval) and len(positives(batch, task.name)):
-            values = _retrieval(model, task.name, frame, batch, seen, ks, progress)
+            values = _retrieval(model, task.name, frame, batch, seen, ks, progress, block_bytes)
             report |= {(task.name, metric): value for metric, value in values.items()}
     ranking = [task for task in chosen if not isinstance(task, Retrieval)]
     predictions = _predict(model, batch) if ranking else {}
@@ -184,10 +186,11 @@ def _retrieval(
     seen: pd.DataFrame | None,
     ks: Sequence[int],
     progress: Progress | None,
+    block_bytes: int,
 ) -> Metrics:
     known = None if seen is None else Seen.from_frame(model, task, seen)
     corpus = locate(model, task, frame, batch, known)
-    ranks = corpus.rank(model.tower("query"), model.tower("candidate"), task, progress)
+    ranks = corpus.rank(model.tower("query"), model.tower("candidate"), task, progress, block_bytes)
     return retrieval_metrics(
         ranks, corpus.query_index, ks, items=corpus.candidate_index, num_candidates=len(corpus.candidates)
     )

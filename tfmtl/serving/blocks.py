@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from tfmtl._keras import tf
 
 MARGIN = 4
