@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
-from tfmtl.data import Batch, Preprocessor, encode_dataset, from_frame, gather_batches
+from tfmtl.data import Batch, Preprocessor, ShardedFiles, encode_dataset, from_frame, gather_batches
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task, in_order
 
@@ -23,11 +23,14 @@ def as_dataset(
 ) -> tf.data.Dataset:
     """Return a data set of `Batch` from a table, an encoded table (one large `Batch`) or a data set.
 
-    The other arguments are those of `tfmtl.data.from_frame`.
+    The other arguments are those of `tfmtl.data.from_frame`. Shared files, of which `shared_batches` makes a data set,
+    and distributed data sets are returned as they are.
 
     Raises:
         ValueError: if `x` is neither.
     """
+    if isinstance(x, ShardedFiles | tf.distribute.DistributedDataset):
+        return x
     if isinstance(x, Batch):
         return gather_batches(x, batch_size, shuffle_seed=shuffle_seed, clock=clock)
     if isinstance(x, tf.data.Dataset):
@@ -36,6 +39,24 @@ def as_dataset(
         hasattr(x, "columns"), "Training data must be a pandas DataFrame or a tf.data.Dataset.", type=type(x).__name__
     )
     return from_frame(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
+
+
+def shared_batches(files: ShardedFiles, strategy: tf.distribute.Strategy, clock: tf.Variable | None) -> tuple[Any, int]:
+    """Return what each worker of a strategy reads of shared files, an endless data set, and the steps of an epoch.
+
+    Args:
+        files: from `tfmtl.data.distribute`.
+        strategy: TensorFlow's own default stands for one worker.
+        clock: see `ShardedFiles.pipeline`.
+    """
+    workers = []
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers.append(context.num_input_pipelines)
+        return files.pipeline(context, clock=clock)
+
+    dataset = strategy.distribute_datasets_from_function(of_worker)
+    return dataset, files.steps(workers[0])
 
 
 def check_tasks(
