@@ -1,19 +1,62 @@
-"""Files that the workers of a distribution strategy share: each reads its own parts."""
+"""Data that the workers of a distribution strategy share: each reads its own part."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data.files import FileSource
 from tfmtl.data.formats import spread
-from tfmtl.data.frames import Batch, without_autotuning
+from tfmtl.data.frames import Batch, rows_of, table_reader, without_autotuning
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.streams import epoch_reader
 
 _FOR_EVER = 2**40
+
+
+class Shared(Protocol):
+    """Data of which every worker of a distribution strategy reads its own part, again and again."""
+
+    def steps(self, workers: int = 1) -> int:
+        """Return the steps of an epoch."""
+
+    def pipeline(
+        self, context: tf.distribute.InputContext | None = None, *, clock: tf.Variable | None = None
+    ) -> tf.data.Dataset:
+        """Return the endless data set of `Batch` that one worker reads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedTable:
+    """An encoded table of which the workers take the batches in turn, each of them whole.
+
+    For workers that do not compute a step together. The pipeline holds no state, so that it can be sent to a worker.
+
+    Attributes:
+        table: the columns.
+        batch_size: rows a batch.
+        shuffle_seed: seed of the permutations, a new one each epoch, or None to keep the table's order.
+    """
+
+    table: Batch
+    batch_size: int
+    shuffle_seed: int | None = None
+
+    def steps(self, workers: int = 1) -> int:
+        """Return the batches of the table, whoever computes them."""
+        return -(-rows_of(self.table) // self.batch_size)
+
+    def pipeline(
+        self, context: tf.distribute.InputContext | None = None, *, clock: tf.Variable | None = None
+    ) -> tf.data.Dataset:
+        """Return the endless data set of one worker's batches; `clock` is not read."""
+        context = context or tf.distribute.InputContext()
+        order = table_reader(self.table, self.batch_size, shuffle_seed=self.shuffle_seed)
+        batches = tf.data.Dataset.range(_FOR_EVER).flat_map(order)
+        own = batches.shard(context.num_input_pipelines, context.input_pipeline_id)
+        return without_autotuning(own.prefetch(2))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -249,6 +249,10 @@ class MultiTaskModel(TableModel):
             self._loss_means[name].update_state(loss, sample_weight=weight)
         for name, weight in zip(self._weight_means, tf.unstack(self.balancer.current_weights()), strict=True):
             self._weight_means[name].update_state(weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Return the means that the log of `fit` shows."""
         means = [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
         unweighted = tf.add_n([metric.result() for metric in self._loss_means.values()])
         return {**{metric.name: metric.result() for metric in means}, "unweighted_loss": unweighted}

@@ -12,8 +12,8 @@ import tensorflow_recommenders as tfrs
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
-from tfmtl.data import Batch, Preprocessor, ShardedFiles
-from tfmtl.models.inputs import as_dataset, shared_batches
+from tfmtl.data import Batch, Preprocessor, ShardedFiles, SharedTable
+from tfmtl.models.inputs import as_dataset, serves_parameters, shared_batches, shared_table
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
 
@@ -61,6 +61,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
         self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
+        self._traced_test_on = tf.function(self.test_step)
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
 
     def fit(
@@ -88,14 +89,27 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
     def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
         """Return what `fit` iterates over: `Batch`, a table shuffled by the seed and the optimiser's step."""
+        if serves_parameters(self.distribute_strategy) and not isinstance(x, tf.data.Dataset):
+            return shared_table(x, self.preprocessor, batch_size, shuffle_seed=self.seed)
         return as_dataset(x, self.preprocessor, batch_size, shuffle_seed=self.seed, clock=self.optimizer.iterations)
 
     def evaluate(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> Any:
         """Return the mean losses and metrics; arguments as in `fit`."""
         kwargs.pop("_use_cached_eval_dataset", None)  # how `fit` asks for an iterator made for its own steps a call
+        data = as_dataset(x, self.preprocessor, batch_size)
+        if serves_parameters(self.distribute_strategy):
+            return self._evaluate_here(data, kwargs.get("return_dict", False))
         with self._single_steps():
-            data = self._share(as_dataset(x, self.preprocessor, batch_size), "steps", kwargs)
-            return super().evaluate(data, **kwargs)
+            return super().evaluate(self._share(data, "steps", kwargs), **kwargs)
+
+    def _evaluate_here(self, dataset: tf.data.Dataset, return_dict: bool) -> Any:
+        """Evaluate in this process: workers that compute steps of their own would not take every batch once."""
+        self.reset_metrics()
+        logs: dict[str, Any] = {}
+        for batch in dataset:
+            logs = self._traced_test_on(batch)
+        values = {name: float(value) for name, value in logs.items()}
+        return values if return_dict else list(values.values())
 
     def predict(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> dict[str, Any]:
         """Return each task's served values for a table (labels not needed) or a data set."""
@@ -104,7 +118,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
     def _share(self, data: Any, steps: str, options: dict[str, Any], clock: tf.Variable | None = None) -> Any:
         """Return shared files as what this worker reads of them and add the number of steps; other data as it is."""
-        if not isinstance(data, ShardedFiles):
+        if not isinstance(data, ShardedFiles | SharedTable):
             return data
         dataset, options[steps] = shared_batches(data, self.distribute_strategy, clock)
         return dataset

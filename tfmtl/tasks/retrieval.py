@@ -189,7 +189,7 @@ class Retrieval(Task):
             tf.cast(rows, tf.float32),
             0.0 if negatives is None else tf.cast(tf.size(negatives[1]), tf.float32),
         )
-        share = tf.gather(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
+        share = tf.nn.embedding_lookup(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
         uniform = 1.0 / self._num_candidates
         share = tf.where(share > 0, share, uniform)  # before its first count a candidate is as likely as any
         return tf.maximum((batch * share + extra * uniform) / (batch + extra), 1e-6)

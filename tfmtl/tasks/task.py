@@ -161,6 +161,7 @@ class Task(keras.layers.Layer, abc.ABC):
         """
         return sample_weight
 
+    @tf.autograph.experimental.do_not_convert  # autograph cannot convert a body without a statement, and says so
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
