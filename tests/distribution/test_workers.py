@@ -32,7 +32,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["table", "files"])
 def test_two_workers_train_as_one_process_on_the_same_batches(found: list[dict[str, Any]], data: str) -> None:
-    """Logs, metrics, weights and counts, though labels are missing unevenly and the last parts are of different size."""
+    """Logs, metrics, weights and counts, though labels are missing unevenly and the last parts differ in size."""
     first, second, alone = (printed[data] for printed in found)
     assert largest_difference(first, alone) < 1e-4
     assert largest_difference(second, alone) < 1e-4

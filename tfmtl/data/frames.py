@@ -129,9 +129,7 @@ def rows_of(table: Table) -> int:
     return int(next(iter(table.features.values())).shape[0])
 
 
-def table_reader(
-    table: Table, batch_size: int, *, shuffle_seed: int | None
-) -> Callable[[tf.Tensor], tf.data.Dataset]:
+def table_reader(table: Table, batch_size: int, *, shuffle_seed: int | None) -> Callable[[tf.Tensor], tf.data.Dataset]:
     """Return a function from what seeds an epoch's order, an int64 scalar, to the epoch in batches of the table."""
     rows = rows_of(table)
     packed, unpack = _packed(table)

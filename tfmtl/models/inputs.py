@@ -20,7 +20,6 @@ from tfmtl.data import (
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task, in_order
 
-
 _READY = (ShardedFiles, SharedTable, tf.distribute.DistributedDataset, keras.utils.experimental.DatasetCreator)
 
 
@@ -68,7 +67,9 @@ def shared_batches(
     """
     if serves_parameters(strategy):
         cure = "give `fit` a table, which is sent to them, or a `DatasetCreator` of batches of `Batch`"
-        require(isinstance(data, SharedTable), f"Files are read by Python, which workers of servers do not run; {cure}.")
+        require(
+            isinstance(data, SharedTable), f"Files are read by Python, which workers of servers do not run; {cure}."
+        )
         return keras.utils.experimental.DatasetCreator(data.pipeline), data.steps()
     workers = []
 
