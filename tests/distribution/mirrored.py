@@ -12,8 +12,9 @@ from tfmtl._keras import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from tests.distribution.training import largest_difference, outcome, table  # noqa: E402  devices are set first
+from tests.distribution.training import largest_difference, model, outcome, table  # noqa: E402  devices are set first
 from tfmtl.balancing import Uncertainty, UPGrad  # noqa: E402
+from tfmtl.serving import export  # noqa: E402
 from tfmtl.tasks import LossInputs, Retrieval  # noqa: E402
 
 CASES: dict[str, dict[str, Any]] = {
@@ -53,6 +54,13 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], gather: boo
     }  # fmt: skip
 
 
+def exported(folder: str) -> int:
+    """Export a model of two replicas, which compares what was saved with the model, and return its signatures."""
+    with strategy.scope():
+        mirrored = model()
+    return len(tf.saved_model.load(str(export(mirrored, folder))).signatures)
+
+
 given = json.loads(sys.argv[1])
 found = {
     "parts": [losses_of_parts(given["rows"], *arguments) for arguments in given["parts"]],
@@ -60,5 +68,6 @@ found = {
         name: largest_difference(outcome(None, table(), **case), outcome(strategy, table(), **case))
         for name, case in CASES.items()
     },
+    "signatures": exported(given["folder"]),
 }
 sys.stdout.write("\n" + json.dumps(found) + "\n")

@@ -24,8 +24,9 @@ PARTS = [([2], True), ([6], True), ([0], True), ([2], False)]
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    [printed] = answers("tests.distribution.mirrored", arguments=[json.dumps({"rows": ROWS, "parts": PARTS})])
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    given = {"rows": ROWS, "parts": PARTS, "folder": str(tmp_path_factory.mktemp("export"))}
+    [printed] = answers("tests.distribution.mirrored", arguments=[json.dumps(given)])
     return dict(printed)
 
 
@@ -49,6 +50,7 @@ def softmax_loss(rows: list[int], weights: np.ndarray) -> tuple[float, np.ndarra
     return float(-(weights * np.log(np.diag(chances))).sum()), of_query, of_candidate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(4))
 def test_gathered_loss_and_gradient_are_those_of_the_whole_batch(found: dict[str, Any], case: int) -> None:
     positives = [0, 1, 3, 4, 5]
@@ -64,7 +66,13 @@ def test_gathered_loss_and_gradient_are_those_of_the_whole_batch(found: dict[str
     assert part["counts"] == [0, 0, 1, 2, 0, 1, 0, 1, 0, 0]  # on every replica those of the whole batch
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one_device(found: dict[str, Any]) -> None:
     """Logs, metrics, weights, balancers' state and counts, though labels are missing unevenly and a batch is ragged."""
     assert len(found["differences"]) == 2
     assert max(found["differences"].values()) < 1e-4, found
+
+
+@pytest.mark.slow
+def test_a_model_of_two_replicas_is_exported(found: dict[str, Any]) -> None:
+    assert found["signatures"] > 10
