@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -84,7 +85,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         on_train_end=lambda logs: begun.append(time.perf_counter()),
     )
     log = model.fit(frame, batch_size=options.batch, epochs=options.epochs, verbose=0, callbacks=[clock]).history
-    seconds = min(after - before for before, after in zip(begun[:-1], begun[1:], strict=True))
+    seconds = min(after - before for before, after in itertools.pairwise(begun))
     losses = {name: values for name, values in log.items() if name == "loss" or name.endswith("_loss")}
     return {"losses": losses, "rate": options.rows / seconds}
 
