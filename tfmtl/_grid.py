@@ -39,8 +39,8 @@ def nearest_codes(values: np.ndarray, bits: int) -> Codes:
         bits: 2 to 8.
 
     Example:
-        >>> nearest_codes(np.float32([[0.0, 0.5, -1.0]] * 8), 3).codes[0].tolist()
-        [0, 2, -3]
+        >>> nearest_codes(np.float32([[0.0, 0.5, -1.0]] * 8), 3).codes[0].tolist()  # a step a column comes nearer
+        [0, 3, -3]
     """
     found = [_codes(values, axis, 2 ** (bits - 1) - 1) for axis in _axes(values.shape)]
     return min(found, key=lambda codes: float(np.sum(np.square(codes.values() - values))))

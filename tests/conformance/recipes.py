@@ -71,7 +71,8 @@ def _model(kind: type[MultiTaskModel] = MultiTaskModel, **arguments: Any) -> Mul
 
 def _distilled() -> MultiTaskModel:
     options = {"alpha": 0.25, "temperature": 3.0, "unlabelled_rows": False, "precompute": False}
-    return _model(DistilledModel, teacher=_model(), embedding_weight=0.5, **options)
+    weights = {"embedding_weight": 0.5, "representation_weight": 0.25}
+    return _model(DistilledModel, teacher=_model(), **weights, **options)
 
 
 Recipes = dict[str, Callable[[], Any]]

@@ -13,7 +13,10 @@ from tests.serving.models import MAX_K, build
 from tfmtl.evaluation import retained_margin
 from tfmtl.serving import Budget, BudgetExceeded, ModelCard, compressed_size, export
 from tfmtl.serving.budget import Line, table
+from tfmtl.serving.warm_up import read_requests, tensor
 
+GOLDEN = pathlib.Path(__file__).parents[2] / "saved_models" / "golden" / "1"
+CARD_METRICS = {"rating": {"rmse": 0.5}, "clicked": {"auc": 0.7}, "mood": {"accuracy": None}}
 CARD = ModelCard(metrics={("rating", "rmse"): 0.5, ("clicked", "auc"): 0.7, ("mood", "accuracy"): math.nan})
 
 
@@ -62,15 +65,19 @@ def test_version_within_its_budget_tells_it(tmp_path: pathlib.Path) -> None:
         ({"at_least": {("mood", "log_loss"): 0.1}}, "mood log_loss"),
     ],
 )
-def test_version_beyond_its_budget_is_not_published(
-    tmp_path: pathlib.Path, budget: dict[str, Any], missed: str
-) -> None:
-    folder = tmp_path / "model"
+def test_what_misses_is_said(budget: dict[str, Any], missed: str) -> None:
+    requests = {n: {i: tensor(v) for i, v in stored.items()} for n, stored in read_requests(GOLDEN).items()}
     with pytest.raises(BudgetExceeded) as refused:
-        export(build()[0], folder, max_k=MAX_K, card=CARD, budget=Budget(**budget))
+        Budget(**budget).check(GOLDEN, requests, CARD_METRICS)
     message = str(refused.value)
     assert message.startswith(f"The version misses its budget in {missed}; nothing was published.")
     assert message.count("| missed |") == 1
+
+
+def test_version_beyond_its_budget_is_not_published(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "model"
+    with pytest.raises(BudgetExceeded, match=r"misses its budget in size \[kB\], clicked auc; nothing was published"):
+        export(build()[0], folder, max_k=MAX_K, card=CARD, budget=Budget(size=1, at_least={("clicked", "auc"): 0.7001}))
     assert not folder.exists()
 
 
@@ -99,9 +106,9 @@ def test_limits_that_mean_nothing_are_refused(arguments: dict[str, Any], message
         Budget(**arguments)
 
 
-def test_limits_of_what_does_not_exist_are_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match=r"`latency` limits the signatures \['rnak'\]; the version has \['embed_"):
-        export(build()[0], tmp_path / "model", max_k=MAX_K, budget=Budget(latency={"rnak": 1.0}))
+def test_limits_of_what_does_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`latency` limits the signatures \['rnak'\]; the version has \['rank'\]"):
+        Budget(latency={"rnak": 1.0}).check(GOLDEN, {"rank": {}}, {})
     with pytest.raises(ValueError, match="The reports must have 'auc' of task 'rating'"):
         Budget.keeping(0.9, report(rating__rmse=1.0), report(rating__rmse=2.0), {"rating": "auc"})
     with pytest.raises(ValueError, match="Reference and baseline agree in 'rmse' of task 'rating'"):

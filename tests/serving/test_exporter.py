@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +15,10 @@ from tfmtl._keras import tf
 from tfmtl.data.preprocessor import raw_spec
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import Exporter, Servable, foreign_operations, probe_features
+from tfmtl.serving.exporter import CARD
 from tfmtl.serving.signature import Signature
 from tfmtl.serving.verification import difference
+from tfmtl.serving.versions import MANIFEST
 
 
 class Doubler(Exporter):
@@ -124,6 +128,24 @@ def test_export_with_foreign_operation_is_not_published(
     ):
         Doubler().export(build()[0], tmp_path / "model")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("namespaces", "refused"), [((), True), (("Other",), True), (("Other", "Scann"), False)])
+def test_operations_of_declared_namespaces_are_published_and_told(
+    namespaces: tuple[str, ...], refused: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("exporter", "verification"):
+        monkeypatch.setattr(f"tfmtl.serving.{module}.foreign_operations", lambda path: ["Scann>ScannSearch"])
+    exporter = Doubler()
+    servable = dataclasses.replace(exporter.servable(build()[0]), namespaces=namespaces)
+    monkeypatch.setattr(exporter, "servable", lambda model: servable)
+    if refused:
+        with pytest.raises(RuntimeError, match="stock TensorFlow server lacks"):
+            exporter.export(build()[0], tmp_path / "model")
+        return
+    path = exporter.export(build()[0], tmp_path / "model")
+    assert json.loads((path / MANIFEST).read_text())["foreign_operations"] == ["Scann>ScannSearch"]
+    assert "needs: `Scann>ScannSearch`, of the library that has them." in (path / CARD).read_text()
 
 
 @pytest.mark.parametrize("rows", [3, 8])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,8 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_golden_export_is_small_and_stock() -> None:
-    assert compressed_size(MODEL) < 200_000
+    assert sum(path.stat().st_size for path in MODEL.parent.rglob("*") if path.is_file()) < 500_000
+    assert compressed_size(MODEL) < 110_000
     assert foreign_operations(MODEL) == []
 
 
@@ -57,17 +57,3 @@ def test_filters_hold_in_the_golden_answers(golden: list[dict[str, Any]]) -> Non
             ids = np.reshape(call["answer"]["ids"]["values"], call["answer"]["ids"]["shape"])
             assert not {"i1", "i2"} & set(ids.reshape(-1))
             assert (ids != "").sum(axis=1).tolist() == [3, 10, 0, 2, 1, 10, 2]
-
-
-def test_requests_of_the_readme_are_answered() -> None:
-    """Rows as TensorFlow Serving takes them: exactly the signature's inputs in each, values of their types."""
-    requests = re.findall(r"-d '(.*?)'\n", (MODEL.parents[1] / "README.md").read_text(), re.DOTALL)
-    assert len(requests) == 2
-    signatures = tf.saved_model.load(str(MODEL)).signatures
-    for body in map(json.loads, requests):
-        signature = signatures[body.get("signature_name", "serving_default")]
-        specs = signature.structured_input_signature[1]
-        (row,) = body["instances"]
-        assert set(row) == set(specs)
-        answer = signature(**{name: tf.constant([value], specs[name].dtype) for name, value in row.items()})
-        assert answer["ids"].shape == [1, 10]

@@ -9,7 +9,7 @@ from tests.serving.models import MAX_K, build, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import CorpusIndex, InvertedFile, InvertedFileIndex, export
-from tfmtl.serving import inverted_file as module
+from tfmtl.serving import blocks as module
 
 RNG = np.random.default_rng(3)
 CENTRES = RNG.normal(size=(12, 6))
@@ -33,9 +33,11 @@ def test_two_steps_of_clusters_hold_every_candidate_once(monkeypatch: pytest.Mon
     assert 20 <= len(np.unique(module.cluster(VECTORS, 30, seed=0))) <= 40
 
 
-def test_recall_is_what_a_search_finds_and_scores_are_exact() -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_recall_is_what_a_search_finds_and_scores_are_exact(int8: bool) -> None:
     exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
-    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, min_recall=0.9))
+    settings = InvertedFile(block=16, min_recall=0.9, int8=int8)
+    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, settings)
     wanted, found = exact.search(tf.constant(QUERIES)), index.search(tf.constant(QUERIES))
     pairs = list(zip(wanted.rows.numpy(), found.rows.numpy(), strict=True))
     recall = np.mean([len(np.intersect1d(one, other)) / 20 for one, other in pairs])
@@ -51,9 +53,11 @@ def test_recall_is_what_a_search_finds_and_scores_are_exact() -> None:
     np.testing.assert_allclose(found.deviation, wanted.deviation, rtol=1e-5)
 
 
-def test_all_blocks_are_the_exact_search_with_exclusions() -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_all_blocks_are_the_exact_search_with_exclusions(int8: bool) -> None:
     exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
-    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, probes=10_000))
+    settings = InvertedFile(block=16, probes=10_000, int8=int8)
+    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, settings)
     best = exact.search(tf.constant(QUERIES))
     first = exact.ids(best.rows, best.valid).numpy()
     for exclude in (first[:, :7], np.full_like(first, -1), np.tile(IDS, (80, 1))):
@@ -62,6 +66,19 @@ def test_all_blocks_are_the_exact_search_with_exclusions() -> None:
         np.testing.assert_array_equal(found.valid, wanted.valid)
         np.testing.assert_array_equal(found.rows, wanted.rows)
         np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+
+
+def test_codes_that_lose_candidates_cost_recall() -> None:
+    """One number of a thousand leaves a step of 8: the rest of a vector, and with it its order, is rounded away."""
+    coarse = np.concatenate([VECTORS, np.full((900, 1), 1000.0, np.float32)], axis=1)
+    queries = np.concatenate([QUERIES, np.zeros((80, 1), np.float32)], axis=1)
+    kept = InvertedFile(block=16, probes=10_000, min_recall=0.01)
+    lossy = InvertedFile(block=16, probes=10_000, min_recall=0.01, int8=True)
+    exact, rough = (InvertedFileIndex(IDS, tf.constant(coarse), 20, queries, s) for s in (kept, lossy))
+    assert exact.describe()["recall"] == 1
+    assert rough.describe()["recall"] < 0.5
+    with pytest.raises(ValueError, match=r"finds 0\.\d+ of the first 20 candidates with \d+ of \d+ blocks, less than"):
+        InvertedFileIndex(IDS, tf.constant(coarse), 20, queries, InvertedFile(block=16, int8=True))
 
 
 @pytest.mark.parametrize(
@@ -77,9 +94,10 @@ def test_bad_settings(settings: dict[str, float], message: str) -> None:
         InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(**{"block": 16, **settings}))
 
 
+@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 40])
-def test_few_candidates(rows: int) -> None:
-    index = InvertedFileIndex(IDS[:rows], tf.constant(VECTORS[:rows]), rows, QUERIES, InvertedFile())
+def test_few_candidates(rows: int, int8: bool) -> None:
+    index = InvertedFileIndex(IDS[:rows], tf.constant(VECTORS[:rows]), rows, QUERIES, InvertedFile(int8=int8))
     found = index.search(tf.constant(QUERIES))
     assert found.valid.numpy().all()
     np.testing.assert_array_equal(np.sort(found.rows, axis=1), np.tile(np.arange(rows), (80, 1)))
@@ -88,7 +106,7 @@ def test_few_candidates(rows: int) -> None:
 def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path) -> None:
     """With all of the few blocks searched the answers are those of the exact bundle."""
     model, frame = build()
-    search = InvertedFile(block=4, min_recall=0.999, queries=frame[:50])
+    search = InvertedFile(block=4, min_recall=0.999, int8=True, queries=frame[:50])
     path = export(model, tmp_path / "model", max_k=MAX_K, search=search)
     loaded, query = tf.saved_model.load(str(path)).signatures, queries(model, frame)
     reference = Reference(model, frame, query)

@@ -24,7 +24,7 @@ def other(ids: IdType) -> tuple[MultiTaskModel, pd.DataFrame, pd.DataFrame]:
     return MultiTaskModel(model.network, model.tasks, model.preprocessor, candidates=candidates), frame, table
 
 
-@pytest.mark.parametrize(("ids", "search"), [("string", None), ("int64", InvertedFile(block=4, probes=99))])
+@pytest.mark.parametrize(("ids", "search"), [("string", None), ("int64", InvertedFile(block=4, probes=99, int8=True))])
 def test_the_new_version_answers_for_the_new_candidates(
     ids: IdType, search: InvertedFile | None, tmp_path: pathlib.Path
 ) -> None:

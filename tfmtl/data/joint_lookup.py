@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tfmtl._keras import tf
+from tfmtl.data.numbered_keys import NumberedKeys
 
 _LARGEST = 2**17  # entries of the matrix; beyond it, a table a vocabulary takes less room and hardly more time
 
@@ -47,9 +48,7 @@ class JointLookup(tf.Module):
         with tf.init_scope():  # functions share this one tensor, also when they are saved
             self._matrix = tf.constant(matrix.reshape(-1))
         dtype = tf.string if isinstance(absent, str) else tf.int64
-        keys = tf.constant(list(place), dtype)
-        entries = tf.lookup.KeyValueTensorInitializer(keys, tf.constant(list(place.values()), tf.int32))
-        self.table = tf.lookup.StaticHashTable(entries, 0)
+        self.table = tf.lookup.StaticHashTable(NumberedKeys(tf.constant(list(place), dtype), first=1), 0)
 
     def __contains__(self, name: str) -> bool:
         """Say whether a feature is among those looked up."""

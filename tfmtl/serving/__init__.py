@@ -12,6 +12,8 @@ from tfmtl.serving.inverted_file import InvertedFile, InvertedFileIndex
 from tfmtl.serving.publishing import compressed_size
 from tfmtl.serving.recommender import RecommenderExporter, export
 from tfmtl.serving.replacement import add_candidates, replace_candidates
+from tfmtl.serving.scann import ScaNN, ScaNNIndex
+from tfmtl.serving.search import Search
 from tfmtl.serving.server_config import write_server_config
 from tfmtl.serving.signature import Signature
 from tfmtl.serving.signatures import Recommender
@@ -29,6 +31,9 @@ __all__ = [
     "ModelCard",
     "Recommender",
     "RecommenderExporter",
+    "ScaNN",
+    "ScaNNIndex",
+    "Search",
     "Servable",
     "Signature",
     "add_candidates",

@@ -60,6 +60,11 @@ def markdown(manifest: Mapping[str, Any]) -> str:
     """Return a version's manifest for people to read."""
     card = manifest.get("card", {})
     lines = ["# Model card", "", card.get("description") or "No description was given.", ""]
+    foreign = manifest.get("foreign_operations")
+    if foreign:
+        names = ", ".join(map("`{}`".format, foreign))
+        library = manifest.get("search", {}).get("library", "the library that has them")
+        lines += [f"A stock TensorFlow server lacks operations that this model needs: {names}, of {library}.", ""]
     if card:
         lines += _table("tasks", ("task", "kind", "metrics of the held-out split"), _task_rows(card))
         rows = [(name, f["role"], f["kind"]) for name, f in card["schema"].items()]
@@ -82,7 +87,10 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         )
         for name, s in manifest["signatures"].items()
     ]
-    return "\n".join([*lines, *_table("signatures", ("signature", "inputs", "outputs"), rows)])
+    lines += _table("signatures", ("signature", "inputs", "outputs"), rows)
+    if "serve" in manifest:
+        lines += ["## Serve", "", "```", manifest["serve"], "```", ""]
+    return "\n".join(lines)
 
 
 def _limit(line: Mapping[str, Any]) -> str:

@@ -19,9 +19,11 @@ from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.publishing import publish
+from tfmtl.serving.server_config import server_command, write_batching
 from tfmtl.serving.signature import Signature
+from tfmtl.serving.slimming import slim
 from tfmtl.serving.storage import narrowed
-from tfmtl.serving.verification import Tensors, probe_features, verify
+from tfmtl.serving.verification import Tensors, foreign_operations, probe_features, verify
 from tfmtl.serving.versions import MANIFEST
 from tfmtl.serving.warm_up import write_requests, write_warm_up
 
@@ -40,12 +42,14 @@ class Servable:
         resources: tables and modules the signatures use; variables are found by themselves.
         description: plain values for clients, stored with the model.
         functions: traced functions that are saved beside the signatures, for tools.
+        namespaces: of the operations, such as `Scann`, that a server must have besides TensorFlow's own.
     """
 
     signatures: Mapping[str, Signature]
     resources: Sequence[Any] = ()
     description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     functions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    namespaces: Sequence[str] = ()
 
     def trace(self) -> dict[str, Any]:
         """Return the concrete functions by name; two names of one function share it.
@@ -105,7 +109,8 @@ class Exporter(abc.ABC):
             ValueError: if the model cannot be served as asked or answers NaN.
             BudgetExceeded: a `ValueError` with a table of what misses the budget.
             FileExistsError: if the version exists.
-            RuntimeError: if the reloaded model answers differently or needs an operation foreign to TensorFlow.
+            RuntimeError: if the reloaded model answers differently or needs an operation that is neither
+                TensorFlow's nor of the servable's `namespaces`.
             OSError: if the disk is full.
 
         Whatever is raised, no version appears and nothing half-written stays.
@@ -117,13 +122,17 @@ class Exporter(abc.ABC):
             features = (
                 probe_features(model.schema, model.preprocessor.statistics) if probe is None else _raw(probe, model)
             )
-            _write(self.servable(model), features, folder, (card or ModelCard()).describe(model), budget)
+            told = {
+                "card": (card or ModelCard()).describe(model),
+                "serve": server_command(pathlib.Path(directory).name),
+            }
+            _write(self.servable(model), features, folder, told, budget)
 
         return publish(pathlib.Path(directory), write, version)
 
 
 def _write(
-    servable: Servable, features: Tensors, folder: pathlib.Path, card: Mapping[str, Any], budget: Budget | None
+    servable: Servable, features: Tensors, folder: pathlib.Path, told: Mapping[str, Any], budget: Budget | None
 ) -> None:
     functions = servable.trace()
     requests = servable.requests(features)
@@ -138,23 +147,27 @@ def _write(
         for part in getattr(resource, "submodules", ()):
             if isinstance(part, ComputedOnLoad):
                 part.fill_before(bare.narrow_variables)
-    tf.saved_model.save(bare, str(folder), signatures=functions)
-    differences = verify(folder, expected, requests)
+    options = tf.saved_model.SaveOptions(namespace_whitelist=list(servable.namespaces))
+    tf.saved_model.save(bare, str(folder), signatures=functions, options=options)
+    slim(folder)
+    differences = verify(folder, expected, requests, namespaces=servable.namespaces)
     manifest: dict[str, Any] = {
         "tfmtl": tfmtl.__version__,
         "tensorflow": tf.__version__,
         "fingerprint": tf.saved_model.experimental.read_fingerprint(str(folder)).singleprint(),
         "largest_difference_after_reload": differences,
+        "foreign_operations": foreign_operations(folder),
         "signatures": {name: _describe(function) for name, function in functions.items()},
         **servable.description,
-        "card": card,
+        **told,
     }
     (folder / MANIFEST).parent.mkdir()
     write_requests(folder, requests)
     write_warm_up(folder, functions, requests)
+    write_batching(folder)
     _describe_in(folder, manifest)
     if budget is not None:
-        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, card["metrics"])})
+        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, told["card"]["metrics"])})
 
 
 def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:

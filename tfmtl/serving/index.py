@@ -9,6 +9,7 @@ import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
+from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.serving.on_load import ComputedOnLoad
 
 Embed = Callable[[], tf.Tensor]
@@ -52,6 +53,9 @@ class CorpusIndex(tf.Module):
     Cost: B C d multiplications and B C floats of memory a call.
     """
 
+    namespaces: tuple[str, ...] = ()
+    """Of the operations that the search needs besides TensorFlow's own."""
+
     def __init__(self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int) -> None:
         super().__init__()
         require_positive_int(max_k=max_k)
@@ -67,7 +71,7 @@ class CorpusIndex(tf.Module):
         self._loaded = ComputedOnLoad(self._on_load)
         rows = self._loaded.value("embeddings").shape[0]
         require(rows == len(ids), "Every candidate needs one embedding.", embeddings=rows, ids=len(ids))
-        self._rows = tf.lookup.StaticHashTable(_Positions(self._ids), -1)
+        self._rows = tf.lookup.StaticHashTable(NumberedKeys(self._ids, first=0), -1)
 
     @property
     def id_dtype(self) -> tf.DType:
@@ -134,6 +138,11 @@ class CorpusIndex(tf.Module):
         deviation = tf.sqrt(tf.maximum(variance, 0.0))
         return Hits(tf.where(valid, rows, 0), tf.where(valid, best, 0.0), valid, mean, deviation)
 
+    def _without(self, scores: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
+        """Set the scores of excluded rows [B, n] to minus infinity."""
+        excluded = tf.reduce_any(tf.equal(rows[:, :, None], self.rows_of(exclude_ids)[:, None, :]), axis=2)
+        return tf.where(excluded, -np.inf, scores)
+
     def _mask(self, scores: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
         """Set excluded scores to minus infinity; ids outside the corpus land in an extra last column."""
         columns = self.rows_of(exclude_ids)
@@ -153,17 +162,3 @@ def check_corpus(ids: np.ndarray, max_k: int) -> None:
         f"`max_k` must be at most the number of candidates, {count}; give a smaller one.",
         max_k=max_k,
     )
-
-
-class _Positions(tf.lookup.KeyValueTensorInitializer):
-    """Fills a table from ids to positions with a variable's value at the time of loading."""
-
-    def __init__(self, ids: tf.Variable) -> None:
-        super().__init__(ids[:1], tf.range(1))
-        self._variable = ids
-
-    def initialize(self, table: Any) -> tf.Operation:
-        """Fill the table."""
-        ids = self._variable.value()
-        rows = tf.range(tf.shape(ids)[0])
-        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=ids, values=rows)

@@ -6,27 +6,28 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
-from tfmtl.data import Schema, Statistics
-from tfmtl.data.columns import to_columns
+from tfmtl.serving.blocks import MARGIN, block_keys, cluster, ranks_of_best, resemblance, rounded, to_codes
 from tfmtl.serving.index import CorpusIndex, Embed, Hits
-from tfmtl.serving.verification import probe_features
+from tfmtl.serving.search import Search
 
-_MANY = 1024  # clusters; more are found in two steps, since k-means costs rows times clusters
-_SAMPLE = 100_000  # rows from which the first step's centres are learned
-_SPREAD = 0.35  # of a block's radius that its best candidate is taken to be nearer to the query than its mean
+RESTORED = ("min_recall", "clusters", "block", "seed", "int8")
+"""What a version tells of its settings, from which `replace_candidates` makes them again."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class InvertedFile:
+class InvertedFile(Search):
     """Search of the blocks of similar candidates that a query resembles most, instead of the whole corpus.
 
     The embeddings are clustered by k-means and every cluster is cut into blocks of at most `block` candidates. A query
     q is compared with every block, by q . mean + 0.35 |q| radius, and with the candidates of the `probes` best blocks.
     Scores are exact; what may be missed are candidates of other blocks.
+
+    With `int8` the candidates of the blocks are held as e ~ s c with codes c = round(e / s) in [-127, 127] and a step
+    s = max |e| / 127 a candidate, and the best by these, a quarter more than wanted, are scored again by their
+    embeddings.
 
     Args:
         min_recall: share of the true first `max_k` candidates that must be found, on average over sample queries.
@@ -34,6 +35,7 @@ class InvertedFile:
         clusters: number of clusters; by default one for two blocks.
         block: candidates a block.
         seed: decides the clusters.
+        int8: whether blocks hold codes of a byte a number, which is a quarter of the memory to hold and to read.
         queries: pandas table of query features, some hundred rows as they are expected, for which the recall is
             measured when a model is exported; by default 256 rows made of the vocabularies.
 
@@ -47,7 +49,9 @@ class InvertedFile:
         a fifth fewer blocks hold the same share of the best candidates of a grocery store.
 
     Cost: k-means when the index is built, seconds for 100,000 candidates and 20 s for a million; in a search, d
-    multiplications a block and for every candidate in `probes` blocks. The embeddings are held twice.
+    multiplications a block and for every candidate in `probes` blocks. The embeddings are held twice, the second time
+    in a quarter of the memory with `int8`, which is the faster of the two once hundreds of blocks are searched for one
+    query.
     """
 
     min_recall: float = 0.95
@@ -55,6 +59,7 @@ class InvertedFile:
     clusters: int | None = None
     block: int = 64
     seed: int = 0
+    int8: bool = False
     queries: Any = None
 
     def __post_init__(self) -> None:
@@ -62,12 +67,11 @@ class InvertedFile:
         counts = {"probes": self.probes, "clusters": self.clusters, "block": self.block}
         require_positive_int(**{name: count for name, count in counts.items() if count is not None})
 
-    def sample(self, schema: Schema, statistics: Statistics) -> dict[str, tf.Tensor]:
-        """Return the raw query features for which the recall is measured."""
-        if self.queries is None:
-            features = probe_features(schema, statistics, rows=256)
-            return {feature.name: features[feature.name] for feature in schema.query}
-        return {name: tf.constant(column) for name, column in to_columns(self.queries, schema.query).items()}
+    def build_index(
+        self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int, queries: tf.Tensor
+    ) -> InvertedFileIndex:
+        """Return the index, see `Search.build_index`."""
+        return InvertedFileIndex(ids, embeddings, max_k, queries, self)
 
     def blocks(self, embeddings: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """Return the rows [blocks, block] of similar candidates, -1 where a block has no more.
@@ -99,12 +103,13 @@ class InvertedFile:
         Raises:
             ValueError: if `probes` are given and too few.
         """
-        wanted = ranks_of_best(blocks, embeddings, queries, k)
-        by_probes = np.cumsum(np.bincount(wanted.ravel(), minlength=len(blocks))) / max(1, wanted.size)
+        coarse = rounded(embeddings) if self.int8 else None
+        wanted = ranks_of_best(blocks, embeddings, queries, k, coarse)
+        by_probes = np.cumsum(np.bincount(wanted.ravel(), minlength=len(blocks))[: len(blocks)]) / max(1, wanted.size)
         if self.probes is None:
             full = np.cumsum(np.sort(np.count_nonzero(blocks >= 0, axis=1)))
             enough = int(np.searchsorted(full, k)) + 1  # blocks that hold k candidates, whichever they are
-            probes = max(enough, int(np.searchsorted(by_probes, self.min_recall)) + 1)
+            probes = min(len(blocks), max(enough, int(np.searchsorted(by_probes, self.min_recall)) + 1))
         else:
             probes = min(self.probes, len(blocks))
         recall = float(by_probes[probes - 1])
@@ -114,56 +119,6 @@ class InvertedFile:
             f"less than `min_recall` {self.min_recall}; give more `probes`, or None to choose them.",
         )
         return probes, recall
-
-
-def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Return the number of the cluster of each row [C], by k-means, in two steps if there are many."""
-    first = clusters if clusters <= _MANY else round(clusters**0.5)
-    kept = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[: max(_SAMPLE, 2 * first)])
-    fit = KMeans(first, n_init=1, max_iter=20, random_state=seed).fit(embeddings[kept])
-    nearest: np.ndarray = fit.predict(embeddings).astype(np.int64)
-    if first == clusters:
-        return nearest
-    found = np.empty_like(nearest)
-    for number in range(first):
-        rows = np.flatnonzero(nearest == number)
-        inner = min(_MANY, max(1, len(rows) * clusters // len(embeddings)))
-        found[rows] = number * _MANY + (cluster(embeddings[rows], inner, seed) if len(rows) else 0)
-    return found
-
-
-def block_keys(vectors: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
-    """Return what queries are compared with: every block's mean and a share of its radius [blocks, d + 1].
-
-    Args:
-        vectors: float32 [blocks, block, d], 0 where there is no candidate.
-        inside: float32 [blocks, block], 1 or 0.
-    """
-    counts = tf.reduce_sum(inside, axis=1, keepdims=True)
-    means = tf.reduce_sum(vectors, axis=1) / counts
-    squares = tf.reduce_sum(vectors**2, axis=[1, 2])[:, None] / counts - tf.reduce_sum(means**2, axis=1, keepdims=True)
-    return tf.concat([means, _SPREAD * tf.sqrt(tf.maximum(squares, 0.0))], axis=1)
-
-
-def resemblance(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """Return q . mean + share * |q| * radius [B, blocks]: about the best score to be found in a block."""
-    return tf.matmul(tf.concat([query, tf.norm(query, axis=1, keepdims=True)], axis=1), keys, transpose_b=True)
-
-
-def ranks_of_best(blocks: np.ndarray, embeddings: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """Return for the best k candidates of each query the rank [n, k] of their block among all blocks, from 0."""
-    inside = blocks >= 0
-    block_of = np.empty(len(embeddings), np.int64)
-    block_of[blocks[inside]] = np.nonzero(inside)[0]
-    vectors = embeddings[np.maximum(blocks, 0)] * inside[:, :, None]
-    keys = block_keys(vectors, inside.astype(np.float32))
-    ranks = []
-    for query in queries:
-        best = np.argpartition(-(embeddings @ query), k - 1)[:k]
-        rank = np.empty(len(blocks), np.int64)
-        rank[np.argsort(-resemblance(query[None], keys).numpy()[0])] = np.arange(len(blocks))
-        ranks.append(rank[block_of[best]])
-    return np.stack(ranks)
 
 
 class InvertedFileIndex(CorpusIndex):
@@ -211,41 +166,66 @@ class InvertedFileIndex(CorpusIndex):
         excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
         best, rows = self._search_blocks(query, self.max_k + excluded, exclude_ids is not None)
         if exclude_ids is not None:
-            banned = tf.reduce_any(tf.equal(rows[:, :, None], self.rows_of(exclude_ids)[:, None, :]), axis=2)
-            best, places = tf.math.top_k(tf.where(banned, -np.inf, best), self.max_k)
+            best, places = tf.math.top_k(self._without(best, rows, exclude_ids), self.max_k)
             rows = tf.gather(rows, places, batch_dims=1)
         return self._hits(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
         """Return what a client should know of the search, as plain values."""
-        settings = {name: getattr(self._settings, name) for name in ("min_recall", "clusters", "block", "seed")}
+        settings = {name: getattr(self._settings, name) for name in RESTORED}
         blocks, queries = (int(tf.shape(variable)[0]) for variable in (self._blocks, self._queries))
         measured = {"probes": int(self._probes), "blocks": blocks, "recall": self._recall, "sample_queries": queries}
         return {"kind": "inverted file", **settings, "given_probes": self._settings.probes, **measured}
 
     def _search_blocks(self, query: tf.Tensor, k: tf.Tensor | int, exclude: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return scores, minus infinity where there is no candidate, and rows [B, k]."""
-        keys, vectors, rows = (self._loaded.value(name) for name in ("block_keys", "block_vectors", "block_rows"))
-        probes = tf.minimum(self._probes, tf.shape(keys)[0])
+        keys = self._loaded.value("block_keys")
+        probes, width = tf.minimum(self._probes, tf.shape(keys)[0]), self._settings.block
         chosen = tf.math.top_k(resemblance(query, keys), probes, sorted=False).indices
-        found = tf.reshape(tf.gather(rows, chosen), [tf.shape(query)[0], -1])
-        near = tf.reshape(tf.gather(vectors, chosen), [tf.shape(query)[0], -1, query.shape[1]])
-        scores = tf.reduce_sum(near * query[:, None, :], axis=2)  # faster than a product with one column
-        scores = tf.where(found < 0, -np.inf, scores)
+        scores = tf.reshape(self._scores(query, chosen), [-1, probes * width])
         if exclude:  # top-k needs as many columns; without exclusions there are enough
-            room = [[0, 0], [0, k]]
-            scores, found = tf.pad(scores, room, constant_values=-np.inf), tf.pad(found, room)
-        best, places = tf.math.top_k(scores, k)
-        return best, tf.gather(found, places, batch_dims=1)
+            scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
+        more = _more(k, tf.shape(scores)[1]) if self._settings.int8 else k
+        best, places = tf.math.top_k(scores, more)
+        places = tf.minimum(places, probes * width - 1)  # of no candidate, where the scores say so
+        flat = tf.gather(chosen, places // width, batch_dims=1) * width + places % width
+        rows = tf.gather(tf.reshape(self._loaded.value("block_rows"), [-1]), flat)
+        return self._scored_again(query, best, rows, k) if self._settings.int8 else (best, rows)
+
+    def _scores(self, query: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        """Return the scores [B, probes, 1, block] of the candidates in the chosen blocks [B, probes]."""
+        near = tf.gather(self._loaded.value("block_vectors"), chosen)
+        if not self._settings.int8:  # the last coordinate is minus infinity where there is no candidate
+            return tf.matmul(tf.pad(query, [[0, 0], [0, 1]], constant_values=1.0)[:, None, None, :], near)
+        steps = tf.gather(self._loaded.value("block_steps"), chosen)[:, :, None, :]
+        scores = tf.matmul(query[:, None, None, :], tf.cast(near, tf.float32)) * steps
+        return tf.where(steps > 0, scores, -np.inf)
+
+    def _scored_again(
+        self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor, k: tf.Tensor | int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        exact = tf.reduce_sum(self.embeddings_at(tf.maximum(rows, 0)) * query[:, None, :], axis=2)
+        best, places = tf.math.top_k(tf.where(best > -np.inf, exact, -np.inf), k)
+        return best, tf.gather(rows, places, batch_dims=1)
 
     def _on_load(self) -> dict[str, tf.Tensor]:
         values = super()._on_load()
-        rows, width = self._blocks.value(), values["embeddings"].shape[1]
+        rows = self._blocks.value()
         inside = tf.cast(rows >= 0, tf.float32)
         vectors = tf.gather(values["embeddings"], tf.maximum(rows, 0)) * inside[:, :, None]
-        return {
-            **values,
-            "block_keys": block_keys(vectors, inside),
-            "block_vectors": tf.reshape(vectors, [-1, self._settings.block * width]),
-            "block_rows": rows,
-        }
+        values |= {"block_keys": block_keys(vectors, inside), "block_rows": rows}
+        if self._settings.int8:
+            codes, steps = to_codes(vectors)
+            return {**values, "block_vectors": _columns(codes), "block_steps": steps[:, :, 0] * inside}
+        absent = tf.where(inside > 0, 0.0, -np.inf)[:, :, None]
+        return {**values, "block_vectors": _columns(tf.concat([vectors, absent], axis=2))}
+
+
+def _columns(vectors: tf.Tensor) -> tf.Tensor:
+    """Return blocks [blocks, block, d] as [blocks, d, block]: a product with one query then runs along memory."""
+    return tf.transpose(vectors, [0, 2, 1])
+
+
+def _more(k: tf.Tensor | int, available: tf.Tensor) -> tf.Tensor:
+    """Return how many candidates to score again for the best k."""
+    return tf.minimum(k + k // MARGIN, available)

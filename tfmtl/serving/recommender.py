@@ -11,7 +11,7 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard
 from tfmtl.serving.exporter import Exporter, Servable
-from tfmtl.serving.inverted_file import InvertedFile
+from tfmtl.serving.search import Search
 from tfmtl.serving.signatures import Recommender
 
 
@@ -49,7 +49,7 @@ class RecommenderExporter(Exporter):
         max_k: candidates retrieved, ranked and answered a query; by default 100, or the whole corpus if it is smaller.
         retrieval: name of the retrieval task that is served; by default the model's first.
         fusion_weights: default weights of `recommend` by task name, see `Fusion.of`.
-        search: an `InvertedFile` for an approximate search; by default the whole corpus is compared.
+        search: an `InvertedFile` or `ScaNN` for an approximate search; by default the whole corpus is compared.
 
     Cost: a `retrieve` of one query is a product with the corpus' embeddings; `recommend` adds the network on `max_k`
     rows.
@@ -60,7 +60,7 @@ class RecommenderExporter(Exporter):
         max_k: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
-        search: InvertedFile | None = None,
+        search: Search | None = None,
     ) -> None:
         self.max_k = max_k
         self.retrieval = retrieval
@@ -70,7 +70,10 @@ class RecommenderExporter(Exporter):
     def servable(self, model: MultiTaskModel) -> Servable:
         """Return the signatures of a model; what `recommend` needs of the candidates is computed here, once."""
         recommender = Recommender(model, self.max_k, self.retrieval, self.fusion_weights, self.search)
-        return Servable(recommender.signatures(), recommender.resources, recommender.describe(), recommender.functions)
+        namespaces = recommender.index.namespaces if recommender.retrieves else ()
+        return Servable(
+            recommender.signatures(), recommender.resources, recommender.describe(), recommender.functions, namespaces
+        )
 
 
 def export(
@@ -80,7 +83,7 @@ def export(
     max_k: int | None = None,
     retrieval: str | None = None,
     fusion_weights: Mapping[str, float] | None = None,
-    search: InvertedFile | None = None,
+    search: Search | None = None,
     version: int | None = None,
     probe: Any = None,
     card: ModelCard | None = None,
@@ -99,6 +102,7 @@ def export(
 
     Raises:
         ValueError, BudgetExceeded, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
+        ImportError: if `search` needs a package that is not installed.
     """
     exporter = RecommenderExporter(max_k, retrieval, fusion_weights, search)
     return exporter.export(model, directory, version=version, probe=probe, card=card, budget=budget)

@@ -20,7 +20,7 @@ from tfmtl.models.candidates import distinct_candidates
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus
-from tfmtl.serving.inverted_file import InvertedFile
+from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.verification import difference
 from tfmtl.serving.versions import MANIFEST, version_of
@@ -28,6 +28,7 @@ from tfmtl.serving.warm_up import read_requests, tensor
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _UNCHANGED = ("rank", "embed_query", "embed_candidate")
+_REPLACEABLE = ("exact", "inverted file")
 _ROWS = 65_536  # candidates embedded at a time
 
 
@@ -44,7 +45,8 @@ def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version
         `directory/<version>`, complete. An inverted file is clustered anew and its recall measured on the same queries.
 
     Raises:
-        ValueError: if the version does not retrieve, the table lacks a column, or has fewer candidates than `max_k`.
+        ValueError: if the version does not retrieve or searches by `ScaNN`, or the table lacks a column or has fewer
+            candidates than `max_k`.
         RuntimeError: if `rank` or an embedding would change.
         FileExistsError, OSError: as in `Exporter.export`.
 
@@ -72,6 +74,12 @@ def _publish(
 ) -> pathlib.Path:
     source = version_of(directory)
     manifest = json.loads((source / MANIFEST).read_text())
+    kind = manifest.get("search", {}).get("kind", "exact")
+    require(
+        kind in _REPLACEABLE,
+        f"{source} searches by {kind}, which is learned from the candidates when a model is exported; "
+        "export the model again with the other ones.",
+    )
     model = tf.saved_model.load(str(source))
     require(hasattr(model, "encode_candidates"), f"{source} does not retrieve, so it has no candidates.")
     ids, raw = distinct_candidates(frame, _schema(manifest))
@@ -135,7 +143,7 @@ def _cluster(
     ]
     embeddings, queries = np.concatenate(parts), checkpoint.value("corpus_queries")
     settings = InvertedFile(
-        **{name: search[name] for name in ("min_recall", "clusters", "block", "seed")}, probes=search["given_probes"]
+        **{name: search[name] for name in RESTORED if name in search}, probes=search["given_probes"]
     )
     blocks = settings.blocks(embeddings, queries)
     probes, recall = settings.choose_probes(blocks, embeddings, queries, k)

@@ -1,4 +1,4 @@
-"""The files that TensorFlow Serving is started with."""
+"""The files and options that TensorFlow Serving is started with."""
 
 from __future__ import annotations
 
@@ -14,6 +14,35 @@ num_batch_threads {{ value: {threads} }}
 max_enqueued_batches {{ value: 1000 }}
 """
 _MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }\n'
+
+
+BATCHING = "batching_params.pbtxt"
+"""Where TensorFlow Serving looks for a version's own rules of joining requests."""
+
+OPTIONS = "--enable_batching --enable_per_model_batching_params"
+"""With these a server reads `BATCHING` in the versions of the models that it loads."""
+
+
+def write_batching(version: pathlib.Path, max_batch_size: int = 64, threads: int = 4) -> None:
+    """Write how requests to a version are joined, into its folder.
+
+    Args:
+        version: folder of a SavedModel.
+        max_batch_size, threads: as in `write_server_config`.
+    """
+    (version / BATCHING).write_text(_BATCHING.format(size=max_batch_size, threads=threads))
+
+
+def server_command(name: str, base_path: str = "/models") -> str:
+    """Return the command that serves one model's newest version.
+
+    Example:
+        >>> print(server_command("shop"))
+        tensorflow_model_server --port=8500 --rest_api_port=8501 --model_name=shop --model_base_path=/models/shop
+          --enable_batching --enable_per_model_batching_params
+    """
+    ports = "--port=8500 --rest_api_port=8501"
+    return f"tensorflow_model_server {ports} --model_name={name} --model_base_path={base_path}/{name} {OPTIONS}"
 
 
 def write_server_config(

@@ -15,8 +15,8 @@ from tfmtl.serving.corpus import compact
 from tfmtl.serving.examples import MISSING, missing_row
 from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits
-from tfmtl.serving.inverted_file import InvertedFile, InvertedFileIndex
 from tfmtl.serving.restriction import restricted
+from tfmtl.serving.search import Search
 from tfmtl.serving.signature import Answer, FromExamples, Signature
 from tfmtl.tasks import Ranking, Retrieval
 from tfmtl.types import Features
@@ -46,7 +46,7 @@ class Recommender:
         max_k: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
-        search: InvertedFile | None = None,
+        search: Search | None = None,
     ) -> None:
         self.model = model
         self.schema = model.schema
@@ -76,12 +76,12 @@ class Recommender:
         self.fusion = Fusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
         self._check_names()
 
-    def _index(self, ids: np.ndarray, max_k: int, search: InvertedFile | None) -> CorpusIndex:
+    def _index(self, ids: np.ndarray, max_k: int, search: Search | None) -> CorpusIndex:
         embed = tf.function(self._embed_corpus, autograph=False)
         if search is None:
             return CorpusIndex(ids, embed, max_k)
         queries = search.sample(self.schema, self.model.preprocessor.statistics)
-        return InvertedFileIndex(ids, embed, max_k, self.embed_query(**queries)["embedding"], search)
+        return search.build_index(ids, embed, max_k, self.embed_query(**queries)["embedding"])
 
     def _fusable(self) -> list[str]:
         """Return the tasks that have one value a candidate: the retrieval, and scalars of the pair."""
@@ -124,10 +124,7 @@ class Recommender:
 
     def embed_candidate(self, /, **candidate: tf.Tensor) -> Answer:
         """Return the candidates' embeddings [B, d], of the corpus or not."""
-        encoded = self.model.preprocessor(candidate)
-        return {
-            "embedding": tf.cast(self.model.tower("candidate")(encoded, training=False)[self.retrieval], tf.float32)
-        }
+        return {"embedding": self._candidate_tower(self._encode("candidate", candidate))}
 
     def recommend(self, /, **query: tf.Tensor) -> Answer:
         """Return ids, fused scores and task values of the best candidates."""
@@ -190,8 +187,10 @@ class Recommender:
     @property
     def functions(self) -> dict[str, Any]:
         """What `replace_candidates` needs to encode and embed candidates."""
-        encode = self._encoders["candidate"]
-        return {"encode_candidates": encode, "embed_candidates": self._candidate_tower} if self.retrieves else {}
+        if not self.retrieves:
+            return {}
+        functions = {"encode_candidates": self._encoders["candidate"], "embed_candidates": self._candidate_tower}
+        return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return what a client must know besides the signatures, as plain values."""

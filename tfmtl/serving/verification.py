@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,11 @@ def probe_features(schema: Schema, statistics: Statistics, rows: int = 8) -> dic
 
 
 def verify(
-    path: pathlib.Path, expected: Mapping[str, Tensors], requests: Mapping[str, Tensors], tolerance: float = 1e-5
+    path: pathlib.Path,
+    expected: Mapping[str, Tensors],
+    requests: Mapping[str, Tensors],
+    tolerance: float = 1e-5,
+    namespaces: Collection[str] = (),
 ) -> dict[str, float]:
     """Load a SavedModel and compare its answers.
 
@@ -49,14 +53,16 @@ def verify(
         expected: answers of the model in memory by signature.
         requests: what was asked, by signature.
         tolerance: largest difference, relative above 1.
+        namespaces: whose operations are allowed besides TensorFlow's own, such as `Scann` for `Scann>ScannSearch`.
 
     Returns:
         The largest difference by signature.
 
     Raises:
-        RuntimeError: if an answer differs or is not finite, or an operation is foreign to TensorFlow.
+        RuntimeError: if an answer differs or is not finite, or an operation is foreign to TensorFlow and to
+            the namespaces.
     """
-    foreign = foreign_operations(path)
+    foreign = [op for op in foreign_operations(path) if op.rpartition(">")[0] not in namespaces]
     if foreign:
         raise RuntimeError(f"The model uses the operations {foreign}, which a stock TensorFlow server lacks.")
     loaded = tf.saved_model.load(str(path)).signatures
