@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.models import small
+from tfmtl import _replicas
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import Balancer, loss_weighting
+from tfmtl.balancing import Balancer
 from tfmtl.balancing.dwa import DWA
 from tfmtl.balancing.equal import EqualWeights
 from tfmtl.balancing.famo import FAMO
@@ -196,8 +197,8 @@ def test_an_unobserved_loss_may_be_anything() -> None:
 
 def test_replicas_weigh_the_losses_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """This replica has the losses (1, 7), the other one (3, 9): both must weigh (2, 8), whose mean is 4."""
-    monkeypatch.setattr(loss_weighting, "replicas", lambda: 2)
-    monkeypatch.setattr(loss_weighting, "all_reduce", lambda losses: tf.add(losses, [3.0, 9.0]))
+    monkeypatch.setattr(_replicas, "replicas", lambda: 2)
+    monkeypatch.setattr(_replicas, "all_reduce", lambda losses: tf.add(losses, [3.0, 9.0]))
     objective, weights, _ = derivatives(bound(GLS(), 2), [1.0, 7.0], training=True)
     assert objective == pytest.approx(4)
     np.testing.assert_allclose(weights, [1, 0.25], rtol=1e-6)

@@ -9,8 +9,9 @@ Loss weighting looks at the losses alone: `FixedWeights`, `EqualWeights`, `Sched
 
 from __future__ import annotations
 
+from tfmtl._replicas import all_reduce, replicas
 from tfmtl.balancing.aligned_mtl import AlignedMTL
-from tfmtl.balancing.balancer import Balancer, all_reduce, replicas
+from tfmtl.balancing.balancer import Balancer
 from tfmtl.balancing.cagrad import CAGrad
 from tfmtl.balancing.cr_mogm import CRMOGM
 from tfmtl.balancing.db_mtl import DBMTL

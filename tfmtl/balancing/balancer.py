@@ -110,20 +110,3 @@ class SeparatingBalancer(Balancer):
     def current_weights(self) -> tf.Tensor:
         """Return the weights of the last step."""
         return tf.convert_to_tensor(self.last_weights)
-
-
-def replicas() -> int:
-    """Return how many replicas of the distribution strategy compute a step together."""
-    context = tf.distribute.get_replica_context()
-    return 1 if context is None else int(context.num_replicas_in_sync)
-
-
-def all_reduce(value: Any) -> Any:
-    """Return the sum of a tensor, dense or sparse, over the replicas."""
-    if replicas() == 1:
-        return value
-    context = tf.distribute.get_replica_context()
-    if isinstance(value, tf.IndexedSlices):  # replicas touch different numbers of rows, which a reduction cannot take
-        values, indices = context.all_gather(value.values, axis=0), context.all_gather(value.indices, axis=0)
-        return tf.IndexedSlices(values, indices, value.dense_shape)
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -9,12 +9,12 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
+from tfmtl._replicas import mean_over_replicas
 from tfmtl.balancing.loss_weighting import (
     LossWeighting,
     checked_numbers,
     in_order,
     masked_softmax,
-    mean_over_replicas,
     shares,
 )
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.balancing.balancer import SeparatingBalancer, all_reduce, replicas
+from tfmtl._replicas import all_reduce, replicas
+from tfmtl.balancing.balancer import SeparatingBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients, add, gramian_of, join, mixture_gramian
 from tfmtl.balancing.step import Step
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
-from tfmtl.balancing.balancer import Balancer, all_reduce, replicas
+from tfmtl._replicas import mean_over_replicas
+from tfmtl.balancing.balancer import Balancer
 
 
 class LossWeighting(Balancer):
@@ -58,11 +59,6 @@ class LossWeighting(Balancer):
     def current_weights(self) -> tf.Tensor:
         """Return the weights of the last training step."""
         return tf.convert_to_tensor(self.last_weights)
-
-
-def mean_over_replicas(losses: tf.Tensor) -> tf.Tensor:
-    """Return the losses of the step from those of this replica's part of the batch."""
-    return all_reduce(losses) / replicas()
 
 
 def masked_softmax(logits: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:

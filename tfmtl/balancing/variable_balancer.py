@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.balancing.balancer import SeparatingBalancer, all_reduce, replicas
+from tfmtl._replicas import all_reduce, replicas
+from tfmtl.balancing.balancer import SeparatingBalancer
 from tfmtl.balancing.gradient_balancer import by_variable, complete
 from tfmtl.balancing.gramian import Gradient, TaskGradients
 from tfmtl.balancing.step import Step

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
-from tfmtl.tasks import Task
+from tfmtl.tasks import Task, mean_over_observed
 
 CrossTask = Mapping[str, Mapping[str, float]]
 """Weights by the task that learns and the task whose teacher is listened to."""
@@ -34,7 +34,7 @@ def order_loss(logits: tf.Tensor, taught: tf.Tensor, labels: tf.Tensor, weights:
     pairs = alike * tf.cast(weights > 0, logits.dtype) * tf.cast(tf.roll(weights, -1, 0) > 0, logits.dtype)
     share = tf.sigmoid(target)
     cross, least = (tf.nn.sigmoid_cross_entropy_with_logits(labels=share, logits=x) for x in (own, target))
-    return tf.math.divide_no_nan(tf.reduce_sum(pairs * (cross - least)), tf.reduce_sum(pairs))
+    return mean_over_observed(cross - least, pairs)[0]
 
 
 def check_cross_task(cross_task: CrossTask, tasks: Sequence[Task]) -> None:

@@ -9,11 +9,11 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
-from tfmtl.data import Batch, gather_batches, to_batch
+from tfmtl.data import Batch, ShardedFiles, gather_batches, to_batch
 from tfmtl.layers import mark_outputs
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
-from tfmtl.tasks import Task
+from tfmtl.tasks import Task, mean_over_observed, total_weight
 
 Distance = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -194,7 +194,7 @@ class DistilledModel(MultiTaskModel):
             logits = task.event_logit(own)[:, 0], self._task(other).event_logit(taught[other])[:, 0]
             loss += strength * order_loss(*logits, labels, weights)
         # A batch without a label of the task still teaches it, and the balancer must see that.
-        return loss, tf.where(weight > 0, weight, tf.reduce_sum(soft_weights))
+        return loss, tf.where(weight > 0, weight, total_weight(soft_weights))
 
     def _task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
@@ -202,11 +202,11 @@ class DistilledModel(MultiTaskModel):
     def _distance(self, target: tf.Tensor, value: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return the weighted mean over the rows."""
         distances = self.embedding_distance(target, value)
-        return tf.math.divide_no_nan(tf.reduce_sum(weights * distances), tf.reduce_sum(weights))
+        return mean_over_observed(distances, weights)[0]
 
     def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
         """Return what `fit` iterates over; a table's batches bring the teacher's outputs along."""
-        if not self.precompute or not self._taught or isinstance(x, tf.data.Dataset):
+        if not self.precompute or not self._taught or isinstance(x, tf.data.Dataset | ShardedFiles):
             return super().training_batches(x, batch_size)
         whole = x if isinstance(x, Batch) else to_batch(x, self.preprocessor)
         taught = self._teacher.outputs_of_table(whole.features, [task.name for task in self.tasks])

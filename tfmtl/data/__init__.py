@@ -11,6 +11,7 @@ from tfmtl.data.fingerprint import fingerprint
 from tfmtl.data.frames import Batch, encode, encode_dataset, from_frame, gather_batches, to_batch
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label, Schema
+from tfmtl.data.sharded import ShardedFiles, SharedTable, distribute
 from tfmtl.data.splits import Split, grouped_kfold, leave_last_split, random_split, temporal_split
 from tfmtl.data.statistics import LabelStatistics, Moments, Statistics, fit_statistics
 from tfmtl.data.streams import from_files
@@ -29,11 +30,14 @@ __all__ = [
     "Numeric",
     "Preprocessor",
     "Schema",
+    "ShardedFiles",
+    "SharedTable",
     "Split",
     "Statistics",
     "Text",
     "Vector",
     "censored",
+    "distribute",
     "encode",
     "encode_dataset",
     "fingerprint",

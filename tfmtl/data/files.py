@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data.features import Categorical, Feature, MultiValued, Numeric, Text
-from tfmtl.data.formats import FORMATS, Part
+from tfmtl.data.formats import FORMATS, Part, spread
 from tfmtl.data.schema import Label, Schema
 
 Paths = str | os.PathLike[str]
@@ -61,6 +61,24 @@ class FileSource:
     def count_rows(self) -> int:
         """Return the number of rows; free for Parquet, one pass for CSV."""
         return sum(part.count_rows() for part in self.parts)
+
+    def shard(self, index: int, count: int) -> FileSource:
+        """Return one of `count` tables of about as many rows, which together have every part of this one once.
+
+        Args:
+            index: number of the table, from 0; every process that shares the files asks for its own.
+            count: number of tables.
+
+        Raises:
+            ValueError: if there are fewer parts than tables, or no such table.
+
+        Cost: that of `count_rows`.
+        """
+        require_positive_int(count=count)
+        require(0 <= index < count, f"`index` must lie between 0 and {count - 1}.", index=index)
+        cure = "write more files, or Parquet files of more row groups"
+        require(len(self.parts) >= count, f"{len(self.parts)} parts cannot be shared by {count} processes; {cure}.")
+        return dataclasses.replace(self, parts=spread(self.parts, count)[index])
 
     def chunks(self, columns: Iterable[str] | None = None, rows: int = 65_536) -> Iterator[pd.DataFrame]:
         """Yield the table in order, `rows` rows at a time; the last piece may be smaller.

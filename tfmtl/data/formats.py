@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.csv
@@ -124,6 +124,20 @@ def csv_parts(path: pathlib.Path) -> Iterator[Part]:
         schema, first = reader.schema, next(iter(reader), None)
     _require_filled(path, schema, 0 if first is None else first.num_rows)
     yield CsvPart(path, {field.name: field.type for field in schema})
+
+
+def spread(parts: Sequence[Part], count: int) -> list[tuple[Part, ...]]:
+    """Return `count` groups of parts with about as many rows: the largest part goes to the emptiest group.
+
+    In a group the parts keep their order.
+    """
+    rows = [part.count_rows() for part in parts]
+    filled = [0] * count
+    owners = {}
+    for position in sorted(range(len(parts)), key=lambda position: -rows[position]):
+        owners[position] = min(range(count), key=filled.__getitem__)
+        filled[owners[position]] += rows[position]
+    return [tuple(part for position, part in enumerate(parts) if owners[position] == group) for group in range(count)]
 
 
 FORMATS: Mapping[str, Callable[[pathlib.Path], Iterator[Part]]] = {

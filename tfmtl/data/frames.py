@@ -112,28 +112,42 @@ def gather_batches(
 
     Its elements have the table's structure; the other arguments are those of `from_frame`.
     """
-    rows = int(next(iter(table.features.values())).shape[0])
-    packed, unpack = _packed(table)
-    steps = -(-rows // batch_size)
-    epochs = tf.Variable(0, dtype=tf.int64, trainable=False) if clock is None else clock
+    order = table_reader(table, batch_size, shuffle_seed=shuffle_seed)
+    counter = tf.Variable(0, dtype=tf.int64, trainable=False) if clock is None and shuffle_seed is not None else None
 
-    def order(_: tf.Tensor) -> tf.data.Dataset:
+    def read(none: tf.Tensor) -> tf.data.Dataset:
+        epoch = clock if counter is None else counter.assign_add(1)
+        return order(none if epoch is None else tf.cast(epoch, tf.int64))
+
+    steps = -(-rows_of(table) // batch_size)
+    dataset = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).flat_map(read)
+    return without_autotuning(dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2))
+
+
+def rows_of(table: Table) -> int:
+    """Return the number of rows."""
+    return int(next(iter(table.features.values())).shape[0])
+
+
+def table_reader(table: Table, batch_size: int, *, shuffle_seed: int | None) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Return a function from what seeds an epoch's order, an int64 scalar, to the epoch in batches of the table."""
+    rows = rows_of(table)
+    packed, unpack = _packed(table)
+
+    def order(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.range(rows)
         if shuffle_seed is not None:
-            epoch = tf.cast(epochs if clock is not None else epochs.assign_add(1), tf.int64)
-            positions = tf.random.experimental.stateless_shuffle(
-                positions, seed=[tf.cast(shuffle_seed, tf.int64), epoch]
-            )
+            seed = [tf.cast(shuffle_seed, tf.int64), epoch]
+            positions = tf.random.experimental.stateless_shuffle(positions, seed=seed)
 
         def gather(step: tf.Tensor) -> Any:
             start = tf.cast(step, tf.int32) * batch_size
             chosen = positions[start : tf.minimum(start + batch_size, rows)]
             return unpack([tf.gather(matrix, chosen) for matrix in packed])
 
-        return tf.data.Dataset.range(steps).map(gather)
+        return tf.data.Dataset.range(-(-rows // batch_size)).map(gather)
 
-    dataset = tf.data.Dataset.from_tensors(0).flat_map(order)
-    return without_autotuning(dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2))
+    return order
 
 
 def _packed(table: Any) -> tuple[list[tf.Tensor], Callable[[list[tf.Tensor]], Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -45,28 +45,42 @@ def from_files(
     Cost: memory of about four times `shuffle_rows` rows, whatever the size of the files. Parquet is counted first, so
     that Keras knows the steps of an epoch; of CSV it learns them in the first.
     """
-    require_positive_int(batch_size=batch_size, shuffle_rows=shuffle_rows)
+    require_positive_int(batch_size=batch_size)
+    windows = epoch_reader(source, preprocessor, shuffle_seed=shuffle_seed, shuffle_rows=shuffle_rows, labels=labels)
+    epochs = tf.Variable(0, dtype=tf.int64, trainable=False) if clock is None else clock
+
+    def read(_: tf.Tensor) -> tf.data.Dataset:
+        return windows(tf.cast(epochs if clock is not None else epochs.assign_add(1), tf.int64))
+
+    dataset = tf.data.Dataset.from_tensors(0).flat_map(read).prefetch(1).rebatch(batch_size)
+    if all(part.typed for part in source.parts):
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-source.count_rows() // batch_size)))
+    return without_autotuning(dataset.prefetch(2))
+
+
+def epoch_reader(
+    source: FileSource, preprocessor: Preprocessor, *, shuffle_seed: int | None, shuffle_rows: int, labels: bool
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """Return a function from what seeds an epoch's order, an int64 scalar, to the epoch in pieces of `shuffle_rows`.
+
+    The arguments are those of `from_files`, and so are the errors.
+    """
+    require_positive_int(shuffle_rows=shuffle_rows)
     valid = shuffle_seed is None or (isinstance(shuffle_seed, int | np.integer) and shuffle_seed >= 0)
     require(valid, "`shuffle_seed` must be None or an integer of at least 0.", shuffle_seed=shuffle_seed)
     schema = preprocessor.schema
     names = list(dict.fromkeys(schema.columns() if labels else schema.features))
     source.arrow_schema(names)  # so that an absent column fails here and not in the first step
-
-    read_epoch = functools.partial(_windows, source, schema, names, shuffle_rows, shuffle_seed, labels)
+    windows = functools.partial(_windows, source, schema, names, shuffle_rows, shuffle_seed, labels)
     signature = _signature(schema, labels)
-    epochs = tf.Variable(0, dtype=tf.int64, trainable=False) if clock is None else clock
-
-    def read(_: tf.Tensor) -> tf.data.Dataset:
-        epoch = tf.cast(epochs if clock is not None else epochs.assign_add(1), tf.int64)
-        return tf.data.Dataset.from_generator(read_epoch, output_signature=signature, args=(epoch,))
 
     def encode(raw: Batch) -> Batch:
         return raw._replace(features=preprocessor(raw.features))
 
-    dataset = tf.data.Dataset.from_tensors(0).flat_map(read).map(encode).prefetch(1).rebatch(batch_size)
-    if all(part.typed for part in source.parts):
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-source.count_rows() // batch_size)))
-    return without_autotuning(dataset.prefetch(2))
+    def read(epoch: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_generator(windows, output_signature=signature, args=(epoch,)).map(encode)
+
+    return read
 
 
 def _windows(

@@ -54,7 +54,7 @@ class CompactEmbedding(keras.layers.Layer, abc.ABC):
 
     def rows_of(self, table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
         """Look rows up; of the variable, not of its value in half precision, whose gradient would be dense."""
-        return tf.cast(tf.gather(table, rows), self.compute_dtype)
+        return tf.cast(tf.nn.embedding_lookup(table, rows), self.compute_dtype)
 
     def checked(self, table: np.ndarray) -> np.ndarray:
         """Return a table as float64, or raise `ValueError` if it is not [V, d]."""

@@ -73,7 +73,7 @@ class JoinedEmbedding(keras.layers.Layer):
         sizes = list(self.sizes.values())
         first = tf.constant([sum(sizes[:i]) for i in range(len(sizes))], tf.int32)
         # of the variable, not of its value in half precision, whose gradient would be dense
-        looked_up = tf.gather(self.embeddings, tf.cast(inputs, tf.int32) + first)
+        looked_up = tf.nn.embedding_lookup(self.embeddings, tf.cast(inputs, tf.int32) + first)
         return tf.cast(tf.reshape(looked_up, [-1, len(sizes) * self.units]), self.compute_dtype)
 
     def get_prunable_weights(self) -> list[tf.Variable]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require_fraction
 from tfmtl._keras import keras, register, tf
+from tfmtl._replicas import own_seed
 
 
 class _Counted(keras.layers.Layer, abc.ABC):
@@ -28,7 +29,7 @@ class _Counted(keras.layers.Layer, abc.ABC):
         if not training or self.rate == 0:
             return inputs
         step = self._step.assign_add(1)
-        draws = tf.random.stateless_uniform(tf.shape(inputs), seed=tf.stack([self.seed, step]))
+        draws = tf.random.stateless_uniform(tf.shape(inputs), own_seed(tf.stack([self.seed, step])))
         return self.disturb(inputs, draws < self.rate)
 
     @abc.abstractmethod

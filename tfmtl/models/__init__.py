@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tfmtl.models.candidates import Candidates
+from tfmtl.models.local_copy import local_copy
 from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.models.network import build_network
 from tfmtl.models.regularisation import Regularisation
 
-__all__ = ["Candidates", "MultiTaskModel", "Regularisation", "build_network"]
+__all__ = ["Candidates", "MultiTaskModel", "Regularisation", "build_network", "local_copy"]

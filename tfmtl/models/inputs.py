@@ -7,9 +7,20 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
-from tfmtl.data import Batch, Preprocessor, encode_dataset, from_frame, gather_batches
+from tfmtl.data import (
+    Batch,
+    Preprocessor,
+    ShardedFiles,
+    SharedTable,
+    encode_dataset,
+    from_frame,
+    gather_batches,
+    to_batch,
+)
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task, in_order
+
+_READY = (ShardedFiles, SharedTable, tf.distribute.DistributedDataset, keras.utils.experimental.DatasetCreator)
 
 
 def as_dataset(
@@ -23,11 +34,14 @@ def as_dataset(
 ) -> tf.data.Dataset:
     """Return a data set of `Batch` from a table, an encoded table (one large `Batch`) or a data set.
 
-    The other arguments are those of `tfmtl.data.from_frame`.
+    The other arguments are those of `tfmtl.data.from_frame`. Shared files, of which `shared_batches` makes a data set,
+    and distributed data sets are returned as they are.
 
     Raises:
         ValueError: if `x` is neither.
     """
+    if isinstance(x, _READY):
+        return x
     if isinstance(x, Batch):
         return gather_batches(x, batch_size, shuffle_seed=shuffle_seed, clock=clock)
     if isinstance(x, tf.data.Dataset):
@@ -36,6 +50,47 @@ def as_dataset(
         hasattr(x, "columns"), "Training data must be a pandas DataFrame or a tf.data.Dataset.", type=type(x).__name__
     )
     return from_frame(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
+
+
+def shared_batches(
+    data: ShardedFiles | SharedTable, strategy: tf.distribute.Strategy, clock: tf.Variable | None
+) -> tuple[Any, int]:
+    """Return what each worker of a strategy reads of shared data, endlessly, and the steps of an epoch.
+
+    Args:
+        data: files from `tfmtl.data.distribute`, or a table.
+        strategy: TensorFlow's own default stands for one worker.
+        clock: see `ShardedFiles.pipeline`.
+
+    Raises:
+        ValueError: for files under a parameter server strategy, whose workers run no Python.
+    """
+    if serves_parameters(strategy):
+        cure = "give `fit` a table, which is sent to them, or a `DatasetCreator` of batches of `Batch`"
+        require(
+            isinstance(data, SharedTable), f"Files are read by Python, which workers of servers do not run; {cure}."
+        )
+        return keras.utils.experimental.DatasetCreator(data.pipeline), data.steps()
+    workers = []
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers.append(context.num_input_pipelines)
+        return data.pipeline(context, clock=clock)
+
+    dataset = strategy.distribute_datasets_from_function(of_worker)
+    return dataset, data.steps(workers[0])
+
+
+def shared_table(x: Any, preprocessor: Preprocessor, batch_size: int, shuffle_seed: int | None = None) -> Any:
+    """Return a table, or an encoded one, as workers share it; other data as it is."""
+    if isinstance(x, _READY):
+        return x
+    return SharedTable(x if isinstance(x, Batch) else to_batch(x, preprocessor), batch_size, shuffle_seed)
+
+
+def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
+    """Return whether variables live on servers and workers compute steps of their own."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
 def check_tasks(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import keras, register, tf
-from tfmtl.balancing import Balancer, FixedWeights, Step, all_reduce, replicas
+from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
+from tfmtl.balancing import Balancer, FixedWeights, Step
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.layers import mark_outputs, marking
 from tfmtl.models.candidates import Candidates
@@ -241,13 +242,17 @@ class MultiTaskModel(TableModel):
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
 
     def _log(self, data: Batch, losses: TaskLosses, objective: Any, penalty: Any) -> dict[str, tf.Tensor]:
-        rows = tf.shape(next(iter(data.features.values())))[0]
-        self._objective_mean.update_state(objective, sample_weight=rows)
+        rows = tf.cast(tf.shape(next(iter(data.features.values())))[0], tf.float32)
+        self._objective_mean.update_state(objective, sample_weight=mean_over_replicas(rows))
         self._penalty_mean.update_state(penalty)
         for name, (loss, weight) in losses.items():
             self._loss_means[name].update_state(loss, sample_weight=weight)
         for name, weight in zip(self._weight_means, tf.unstack(self.balancer.current_weights()), strict=True):
             self._weight_means[name].update_state(weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Return the means that the log of `fit` shows."""
         means = [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
         unweighted = tf.add_n([metric.result() for metric in self._loss_means.values()])
         return {**{metric.name: metric.result() for metric in means}, "unweighted_loss": unweighted}

@@ -12,8 +12,8 @@ import tensorflow_recommenders as tfrs
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
-from tfmtl.data import Batch, Preprocessor
-from tfmtl.models.inputs import as_dataset
+from tfmtl.data import Batch, Preprocessor, ShardedFiles, SharedTable
+from tfmtl.models.inputs import as_dataset, serves_parameters, shared_batches, shared_table
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
 
@@ -25,6 +25,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
     balancer: Balancer
     seed: int
     steps_per_execution: Any  # a property of Keras: takes a number and gives a variable
+    distribute_reduction_method: str  # a property of Keras
 
     @abc.abstractmethod
     def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
@@ -57,8 +58,10 @@ class TableModel(tfrs.models.Model, abc.ABC):
         require(not refused, f"compile() takes no {refused}: tasks have losses and metrics, the balancer has weights.")
         self._automatic_steps = steps_per_execution is None
         kwargs["weighted_metrics"] = []  # tells Keras that the weights in a batch are looked after
+        self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
+        self._traced_test_on = tf.function(self.test_step)
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
 
     def fit(
@@ -68,38 +71,64 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
         Args:
             x: pandas table or encoded table (a `Batch` from `tfmtl.data.to_batch`), shuffled anew each epoch; data set
-                of raw batches or of `Batch`.
-            batch_size: rows a batch of a table.
+                of raw batches or of `Batch`; files from `tfmtl.data.distribute`.
+            batch_size: rows a batch of a table, over all replicas of a distribution strategy.
             validation_data: as `x`, never shuffled.
             **kwargs: as in `keras.Model.fit`.
         """
         train = self.training_batches(x, batch_size)
         validation = None if validation_data is None else as_dataset(validation_data, self.preprocessor, batch_size)
+        train = self._share(train, "steps_per_epoch", kwargs, self.optimizer.iterations)
+        validation = self._share(validation, "validation_steps", kwargs)
         self._choose_steps(train)
         if hasattr(self.optimizer, "build"):
-            self.optimizer.build(self.trainable_variables)  # slots created while tracing would cost a second trace
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)  # slots created while tracing would cost a second trace
         callbacks = [_EndEpoch(), *(kwargs.pop("callbacks", None) or [])]
         return super().fit(train, validation_data=validation, callbacks=callbacks, **kwargs)
 
     def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
         """Return what `fit` iterates over: `Batch`, a table shuffled by the seed and the optimiser's step."""
+        if serves_parameters(self.distribute_strategy) and not isinstance(x, tf.data.Dataset):
+            return shared_table(x, self.preprocessor, batch_size, shuffle_seed=self.seed)
         return as_dataset(x, self.preprocessor, batch_size, shuffle_seed=self.seed, clock=self.optimizer.iterations)
 
     def evaluate(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> Any:
         """Return the mean losses and metrics; arguments as in `fit`."""
         kwargs.pop("_use_cached_eval_dataset", None)  # how `fit` asks for an iterator made for its own steps a call
+        data = as_dataset(x, self.preprocessor, batch_size)
+        if serves_parameters(self.distribute_strategy):
+            return self._evaluate_here(data, kwargs.get("return_dict", False))
         with self._single_steps():
-            return super().evaluate(as_dataset(x, self.preprocessor, batch_size), **kwargs)
+            return super().evaluate(self._share(data, "steps", kwargs), **kwargs)
+
+    def _evaluate_here(self, dataset: tf.data.Dataset, return_dict: bool) -> Any:
+        """Evaluate in this process: workers that compute steps of their own would not take every batch once."""
+        self.reset_metrics()
+        logs: dict[str, Any] = {}
+        for batch in dataset:
+            logs = self._traced_test_on(batch)
+        values = {name: float(value) for name, value in logs.items()}
+        return values if return_dict else list(values.values())
 
     def predict(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> dict[str, Any]:
         """Return each task's served values for a table (labels not needed) or a data set."""
         with self._single_steps():
             return super().predict(as_dataset(x, self.preprocessor, batch_size, labels=False), **kwargs)
 
-    def _choose_steps(self, dataset: tf.data.Dataset) -> None:
+    def _share(self, data: Any, steps: str, options: dict[str, Any], clock: tf.Variable | None = None) -> Any:
+        """Return shared files as what this worker reads of them and add the number of steps; other data as it is."""
+        if not isinstance(data, ShardedFiles | SharedTable):
+            return data
+        dataset, options[steps] = shared_batches(data, self.distribute_strategy, clock)
+        return dataset
+
+    def _choose_steps(self, dataset: Any) -> None:
         """Set the steps a call; a last call beyond the end of a data set of unknown length would lose its logs."""
         if self._automatic_steps:
-            steps = min(_STEPS_PER_EXECUTION, max(int(dataset.cardinality()), 1))
+            # Replicas name a message by its place in the program: two steps in one program must not differ in shape.
+            alone = self.distribute_strategy.num_replicas_in_sync == 1 and isinstance(dataset, tf.data.Dataset)
+            steps = min(_STEPS_PER_EXECUTION, max(int(dataset.cardinality()), 1)) if alone else 1
             if self.steps_per_execution == 1 and steps > 1:
                 self.train_function = None  # Keras traced one that makes a single step
             self.steps_per_execution = steps

@@ -14,7 +14,7 @@ import tfmtl
 from tfmtl._checks import require, require_type
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns
-from tfmtl.models import MultiTaskModel
+from tfmtl.models import MultiTaskModel, local_copy
 from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.on_load import ComputedOnLoad
@@ -116,6 +116,7 @@ class Exporter(abc.ABC):
         Whatever is raised, no version appears and nothing half-written stays.
         """
         require_type(model, MultiTaskModel, "model")
+        model = local_copy(model)
 
         def write(folder: pathlib.Path) -> None:
             features = (

@@ -13,7 +13,7 @@ from tfmtl.tasks.multi_class import MultiClassClassification
 from tfmtl.tasks.ranking import Ranking
 from tfmtl.tasks.regression import Regression
 from tfmtl.tasks.retrieval import Retrieval
-from tfmtl.tasks.task import Encodings, LossInputs, Task
+from tfmtl.tasks.task import Encodings, LossInputs, Task, mean_over_observed, total_weight
 
 __all__ = [
     "BinaryClassification",
@@ -30,4 +30,6 @@ __all__ = [
     "Retrieval",
     "Task",
     "in_order",
+    "mean_over_observed",
+    "total_weight",
 ]

@@ -10,7 +10,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
-from tfmtl.tasks.task import Encodings, LossInputs, Task, float32_policy, head
+from tfmtl.tasks.task import Encodings, LossInputs, Task, float32_policy, head, total_weight
 
 Scope = Literal["pair", "query"]
 
@@ -67,7 +67,7 @@ class Ranking(Task, abc.ABC):
         targets = self.targets(known(labels))[:, tf.newaxis]
         outputs = tf.cast(outputs, tf.float32)
         summed = self._objective(targets, outputs, sample_weight=sample_weight, compute_metrics=False)
-        total = tf.reduce_sum(sample_weight)
+        total = total_weight(sample_weight)
         return tf.math.divide_no_nan(summed, total), total
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:

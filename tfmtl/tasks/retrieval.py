@@ -9,7 +9,17 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.task import Encodings, LabelSummary, LossInputs, Task, float32_policy, head, mean_over_observed
+from tfmtl.tasks.others import Others
+from tfmtl.tasks.task import (
+    Encodings,
+    LabelSummary,
+    LossInputs,
+    Task,
+    float32_policy,
+    head,
+    mean_over_observed,
+    total_weight,
+)
 
 
 @register
@@ -34,6 +44,9 @@ class Retrieval(Task):
         num_uniform_negatives: N, extra candidates drawn uniformly from the corpus each training step; the model then
             needs its `candidates`.
         candidate_bias: whether v carries a learned popularity bias of its own dimension (u has 1 there).
+        gather_negatives: whether the in-batch negatives of a row are those of the whole batch where replicas of a
+            distribution strategy compute its parts together; if not, those of its own part. Workers of a parameter
+            server never compute a batch together.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
@@ -41,7 +54,8 @@ class Retrieval(Task):
         them); Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW
         2020, https://doi.org/10.1145/3366424.3386195. The logits are those of `tfrs.tasks.Retrieval`.
 
-    Cost: B (B + N) d multiplications a step: the batch size, not the corpus, decides.
+    Cost: B (B + N) d multiplications a step: the batch size, not the corpus, decides. Gathering sends every replica's
+    v, and in the backward pass the sum of [B, d], to every other.
     """
 
     uses_trunk: ClassVar[bool] = False
@@ -58,6 +72,7 @@ class Retrieval(Task):
         num_hard_negatives: int | None = None,
         num_uniform_negatives: int = 0,
         candidate_bias: bool = False,
+        gather_negatives: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -79,6 +94,7 @@ class Retrieval(Task):
         self.num_hard_negatives = num_hard_negatives
         self.num_uniform_negatives = num_uniform_negatives
         self.candidate_bias = candidate_bias
+        self.gather_negatives = gather_negatives
         with float32_policy():
             self._objective = tfrs.tasks.Retrieval(
                 num_hard_negatives=num_hard_negatives, remove_accidental_hits=remove_accidental_hits
@@ -128,19 +144,20 @@ class Retrieval(Task):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the mean softmax loss over the positive rows and their weight."""
         weight = tf.where(labels > 0, sample_weight, 0.0)
-        kept = _positives(weight)
-        weight = tf.boolean_mask(weight, kept)
-        query, candidate = (tf.boolean_mask(tf.cast(outputs[s], tf.float32), kept) for s in ("query", "candidate"))
-        ids = None if inputs.candidate_ids is None else tf.boolean_mask(inputs.candidate_ids, kept)
-        if ids is not None and inputs.training and self.sampling_correction:
-            self._counts.scatter_add(tf.IndexedSlices(tf.cast(weight > 0, tf.float32), ids))
-        rows = tf.shape(query)[0]
+        kept = weight > 0
+        weight = _not_empty(tf.boolean_mask(weight, kept))
+        query, candidate = (
+            _not_empty(tf.boolean_mask(tf.cast(outputs[side], tf.float32), kept)) for side in ("query", "candidate")
+        )
+        ids = None if inputs.candidate_ids is None else _not_empty(tf.boolean_mask(inputs.candidate_ids, kept))
+        candidate, ids, rows = self._with_others(candidate, ids, weight > 0, inputs.training)
         if inputs.negatives is not None:
             extra, extra_ids = inputs.negatives
             candidate = tf.concat([candidate, tf.cast(extra, tf.float32)], axis=0)
             ids = None if ids is None else tf.concat([ids, tf.cast(extra_ids, ids.dtype)], axis=0)
-        total = tf.reduce_sum(weight)
-        probability = self._sampling_probability(ids, rows) if self.sampling_correction and ids is not None else None
+        total = total_weight(weight)
+        corrected = self.sampling_correction and ids is not None
+        probability = self._sampling_probability(ids, rows, inputs.negatives) if corrected else None
         with float32_policy():
             summed = self._objective(
                 query,
@@ -153,9 +170,26 @@ class Retrieval(Task):
             )
         return tf.math.divide_no_nan(summed, total), total
 
-    def _sampling_probability(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        batch, extra = tf.cast(rows, tf.float32), tf.cast(tf.shape(ids)[0] - rows, tf.float32)
-        share = tf.gather(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
+    def _with_others(
+        self, candidate: tf.Tensor, ids: tf.Tensor | None, positive: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
+        """Count the positives; return candidates and ids with those of other replicas, and the number of positives."""
+        others = Others.of(positive)
+        every_id = None if ids is None else others.behind(ids)
+        if every_id is not None and training and self.sampling_correction:
+            seen = tf.concat([tf.cast(positive, tf.float32), tf.ones([others.count])], axis=0)
+            self._counts.scatter_add(tf.IndexedSlices(seen, every_id))
+        rows = tf.math.count_nonzero(positive, dtype=tf.int32)
+        if self.gather_negatives:
+            candidate, ids, rows = others.behind(candidate), every_id, rows + others.count
+        return candidate, ids, tf.maximum(rows, 1)
+
+    def _sampling_probability(self, ids: tf.Tensor, rows: tf.Tensor, negatives: Any) -> tf.Tensor:
+        batch, extra = (
+            tf.cast(rows, tf.float32),
+            0.0 if negatives is None else tf.cast(tf.size(negatives[1]), tf.float32),
+        )
+        share = tf.nn.embedding_lookup(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
         uniform = 1.0 / self._num_candidates
         share = tf.where(share > 0, share, uniform)  # before its first count a candidate is as likely as any
         return tf.maximum((batch * share + extra * uniform) / (batch + extra), 1e-6)
@@ -169,10 +203,17 @@ class Retrieval(Task):
     ) -> tf.Tensor:
         """Return T^2 KL(teacher || student) of the score distributions of each query over the batch's candidates."""
         positive = sample_weight > 0
-        student = tf.nn.log_softmax(_scores(outputs, positive) / temperature)
-        teacher = tf.nn.log_softmax(_scores(teacher_outputs, positive) / temperature)
+        weight = _not_empty(tf.boolean_mask(sample_weight, positive))
+        others = Others.of(weight > 0)
+        both = (self._scores(x, positive, others) / temperature for x in (outputs, teacher_outputs))
+        student, teacher = map(tf.nn.log_softmax, both)
         divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=1)
-        return temperature**2 * mean_over_observed(divergence, tf.boolean_mask(sample_weight, positive))[0]
+        return temperature**2 * mean_over_observed(divergence, weight)[0]
+
+    def _scores(self, outputs: Any, positive: tf.Tensor, others: Others) -> tf.Tensor:
+        sides = (tf.boolean_mask(tf.cast(outputs[side], tf.float32), positive) for side in ("query", "candidate"))
+        query, candidate = map(_not_empty, sides)
+        return tf.matmul(query, others.behind(candidate) if self.gather_negatives else candidate, transpose_b=True)
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
         """Return the weights of the positive rows, whose queries and candidates meet in the softmax."""
@@ -182,19 +223,12 @@ class Retrieval(Task):
         """Return the constructor's arguments."""
         own = (
             "normalise", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
-            "num_uniform_negatives", "candidate_bias",
+            "num_uniform_negatives", "candidate_bias", "gather_negatives",
         )  # fmt: skip
         return {**super().get_config(), "units": list(self.units), **{name: getattr(self, name) for name in own}}
 
 
-def _positives(weight: tf.Tensor) -> tf.Tensor:
-    """Return which rows [B] have weight, or the first one if none has: TFRS cannot take an empty batch."""
-    positive = weight > 0
-    first = tf.equal(tf.range(tf.size(weight)), 0)
-    return positive | (first & ~tf.reduce_any(positive))
-
-
-def _scores(outputs: Any, rows: tf.Tensor) -> tf.Tensor:
-    query = tf.boolean_mask(tf.cast(outputs["query"], tf.float32), rows)
-    candidate = tf.boolean_mask(tf.cast(outputs["candidate"], tf.float32), rows)
-    return tf.matmul(query, candidate, transpose_b=True)
+def _not_empty(rows: tf.Tensor) -> tf.Tensor:
+    """Return the rows [n, ...], or a single one of zeros if there are none: TFRS cannot take an empty batch."""
+    missing = tf.cast(tf.equal(tf.shape(rows)[0], 0), tf.int32)
+    return tf.pad(rows, [[0, missing]] + [[0, 0]] * (rows.shape.rank - 1))

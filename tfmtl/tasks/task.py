@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, seed_of, spawn, tf
+from tfmtl._replicas import mean_over_replicas
 from tfmtl.types import Features
 
 
@@ -136,7 +137,8 @@ class Task(keras.layers.Layer, abc.ABC):
             inputs: features and extra negatives.
 
         Returns:
-            Two scalars: sum_i w_i l_i / sum_i w_i, which is 0 without an observed row, and sum_i w_i.
+            Two scalars: sum_i w_i l_i / W, which is 0 without an observed row, and W = sum_i w_i. Under a distribution
+            strategy W is `total_weight`, so that the mean of the replicas' losses is that of the whole batch.
         """
 
     def event_logit(self, outputs: Any) -> Any:
@@ -159,6 +161,7 @@ class Task(keras.layers.Layer, abc.ABC):
         """
         return sample_weight
 
+    @tf.autograph.experimental.do_not_convert  # autograph cannot convert a body without a statement, and says so
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
@@ -214,5 +217,17 @@ def mean_over_observed(losses: tf.Tensor, sample_weight: tf.Tensor) -> tuple[tf.
         >>> float(mean), float(weight)
         (1.0, 2.0)
     """
-    total = tf.reduce_sum(sample_weight)
+    total = total_weight(sample_weight)
     return tf.math.divide_no_nan(tf.reduce_sum(losses * sample_weight), total), total
+
+
+def total_weight(sample_weight: tf.Tensor) -> tf.Tensor:
+    """Return sum(w), of which replicas that compute a step together return the mean of theirs.
+
+    What a replica divides by it has the mean over the replicas that the whole batch has, wherever labels are missing.
+
+    Example:
+        >>> float(total_weight(tf.constant([2.0, 0.0])))
+        2.0
+    """
+    return mean_over_replicas(tf.reduce_sum(sample_weight))

@@ -1,0 +1,130 @@
+"""Two workers on loopback against one process, on the same global batches: the losses, and rows a second as they are.
+
+    python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3] [--workers 2]
+
+Retrieval with gathered negatives, a binary task and a regression over random rows, in which labels are missing. Each
+worker is a process of its own with TF_CONFIG, as on several machines; here they share one machine's cores, so that the
+rate says what the messages cost and not what a second machine brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+USERS, ITEMS = 20_000, 5_000
+
+
+def main() -> None:
+    """Train in one process, then with workers, and print a table; or be one of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in {"rows": 200_000, "batch": 4096, "epochs": 3, "workers": 2}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--one-of-them", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one_of_them:
+        print("\n" + json.dumps(train(options)))
+        return
+    arguments = [f"--{name}={getattr(options, name)}" for name in ("rows", "batch", "epochs")]
+    alone = started(arguments, [{}])[0]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(options.workers)]}
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(options.workers)]
+    together = started(arguments, [{"TF_CONFIG": json.dumps(task)} for task in tasks])[0]
+    print(f"| | one process | {options.workers} workers | difference |\n|---|---|---|---|")
+    for name, values in alone["losses"].items():
+        others = together["losses"][name]
+        worst = max(abs(one - other) for one, other in zip(values, others, strict=True))
+        print(f"| {name}, last epoch | {values[-1]:.6f} | {others[-1]:.6f} | {worst:.1e} in any epoch |")
+    print(f"| rows a second, best epoch | {alone['rate']:,.0f} | {together['rate']:,.0f} | |")
+
+
+def started(arguments: list[str], environments: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return what processes of this script print, one for each environment."""
+    command = [sys.executable, __file__, "--one-of-them", *arguments]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for environment in environments:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            processes.append(process)
+        printed = [process.communicate(timeout=1800)[0] for process in processes]
+    return [json.loads(text.splitlines()[-1]) for text in printed]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    """Train under the strategy that TF_CONFIG says and return the losses by epoch and the best rate."""
+    from tfmtl._keras import keras, tf  # here, since the parent process needs no TensorFlow
+
+    strategy = (
+        tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else tf.distribute.get_strategy()
+    )
+    frame = table(options.rows)
+    with strategy.scope():
+        model = build(frame)
+    begun: list[float] = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: begun.append(time.perf_counter()),
+        on_train_end=lambda logs: begun.append(time.perf_counter()),
+    )
+    log = model.fit(frame, batch_size=options.batch, epochs=options.epochs, verbose=0, callbacks=[clock]).history
+    seconds = min(after - before for before, after in itertools.pairwise(begun))
+    losses = {name: values for name, values in log.items() if name == "loss" or name.endswith("_loss")}
+    return {"losses": losses, "rate": options.rows / seconds}
+
+
+def table(rows: int) -> Any:
+    """Return interactions that users and items decide, with labels missing here and there."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, USERS, rows), (ITEMS * rng.random(rows) ** 2).astype(int)
+    score = rng.normal(size=USERS)[user] + rng.normal(size=ITEMS)[item]
+    columns = {"user": user, "item": item, "age": rng.normal(size=rows), "rating": 3 + score, "seen": 1.0}
+    frame = pd.DataFrame({**columns, "liked": (score > 0).astype(float)})
+    frame.loc[rng.random(rows) < 0.3, "liked"] = np.nan
+    frame.loc[rng.random(rows) < 0.2, "seen"] = np.nan
+    return frame
+
+
+def build(frame: Any) -> Any:
+    """Return a compiled model."""
+    from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics
+    from tfmtl.models import MultiTaskModel, Regularisation, build_network
+    from tfmtl.tasks import BinaryClassification, Regression, Retrieval
+    from tfmtl.training import LazyAdam
+
+    schema = Schema(
+        query=[Categorical("user", dtype="int64"), Numeric("age")],
+        candidate=[Categorical("item", dtype="int64")],
+        labels=[Label("seen"), Label("liked"), Label("rating")],
+    )
+    statistics = fit_statistics(schema, frame)
+    rating = Regression.from_statistics("rating", statistics.labels["rating"])
+    tasks = [Retrieval("seen", units=[16]), BinaryClassification("liked"), rating]
+    network = build_network(schema, statistics, tasks, regularisation=Regularisation(unknown_rate=0.0))
+    model = MultiTaskModel(network, tasks, Preprocessor(schema, statistics))
+    model.compile(LazyAdam(0.003))
+    return model
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.distribution.processes import answers
+
+RNG = np.random.default_rng(3)
+IDS = [2, 3, 2, 5, 7, 3, 2]
+WEIGHTS = [1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 0.0]
+LABELS = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0]  # the third and the last row are no positives
+ROWS: dict[str, list[Any]] = {
+    "query": RNG.normal(size=(7, 3)).astype("float32").tolist(),
+    "candidate": RNG.normal(size=(7, 3)).astype("float32").tolist(),
+    "ids": IDS,
+    "weights": WEIGHTS,
+    "labels": LABELS,
+}
+# Parts of 2 and 5 rows, of 6 and 1 (which is no positive), of 0 and 7; and 2 and 5 rows that do not see each other.
+PARTS = [([2], True), ([6], True), ([0], True), ([2], False)]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    given = {"rows": ROWS, "parts": PARTS, "folder": str(tmp_path_factory.mktemp("export"))}
+    [printed] = answers("tests.distribution.mirrored", arguments=[json.dumps(given)])
+    return dict(printed)
+
+
+def softmax_loss(rows: list[int], weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the summed loss of some rows of the batch over each other's candidates, and its gradients.
+
+    l_i = -log softmax_i(s_i), s_ij = u_i v_j - log q_j, without j of the same item as i; q_j = n_j / n, the shares
+    after this batch, in which item 3 occurs twice and 2, 5 and 7 once. dl_i/du_i = sum_j (p_ij - [i = j]) v_j and
+    dl_i/dv_j = (p_ij - [i = j]) u_i.
+    """
+    share = {2: 1 / 5, 3: 2 / 5, 5: 1 / 5, 7: 1 / 5}
+    query, candidate = (np.array(ROWS[side])[rows] for side in ("query", "candidate"))
+    ids = np.array(IDS)[rows]
+    scores = query @ candidate.T - np.log([share[item] for item in ids])
+    hidden = (ids[:, None] == ids) & ~np.eye(len(rows), dtype=bool)
+    scores = np.where(hidden, -np.inf, scores)
+    chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    change = weights[:, None] * (chances - np.eye(len(rows)))
+    of_query, of_candidate = np.zeros((7, 3)), np.zeros((7, 3))
+    of_query[rows], of_candidate[rows] = change @ candidate, change.T @ query
+    return float(-(weights * np.log(np.diag(chances))).sum()), of_query, of_candidate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", range(4))
+def test_gathered_loss_and_gradient_are_those_of_the_whole_batch(found: dict[str, Any], case: int) -> None:
+    positives = [0, 1, 3, 4, 5]
+    whole = [positives] if case < 3 else [[0, 1], [3, 4, 5]]
+    summed = [softmax_loss(rows, np.array(WEIGHTS)[rows]) for rows in whole]
+    weight = sum(WEIGHTS[row] for row in positives)
+    part = found["parts"][case]
+    assert np.mean(part["losses"]) == pytest.approx(sum(loss for loss, _, _ in summed) / weight, rel=1e-5)
+    for place, side in ((1, "query"), (2, "candidate")):
+        expected = sum(gradients[place] for gradients in summed) / weight
+        np.testing.assert_allclose(part[side], expected, rtol=1e-4, atol=1e-6)
+        assert np.abs(expected[positives]).max(axis=1).min() > 1e-3
+    assert part["counts"] == [0, 0, 1, 2, 0, 1, 0, 1, 0, 0]  # on every replica those of the whole batch
+
+
+@pytest.mark.slow
+def test_two_replicas_train_as_one_device(found: dict[str, Any]) -> None:
+    """Logs, metrics, weights, balancers' state and counts, though labels are missing unevenly and a batch is ragged."""
+    assert len(found["differences"]) == 2
+    assert max(found["differences"].values()) < 1e-4, found
+
+
+@pytest.mark.slow
+def test_a_model_of_two_replicas_is_exported(found: dict[str, Any]) -> None:
+    assert found["signatures"] > 10

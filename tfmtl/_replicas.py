@@ -1,0 +1,65 @@
+"""What the replicas of a distribution strategy, which compute a step together, tell each other.
+
+A global batch is cut into one part a replica; a number that is the mean of something over the batch is on each replica
+such that the mean of the replicas' numbers is that of the batch. With a single replica every function here returns what
+it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfmtl._keras import tf
+
+
+def replicas() -> int:
+    """Return how many replicas of the distribution strategy compute a step together."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def replica() -> Any:
+    """Return the number of this replica, from 0: an integer, or an int32 scalar where it is only known in the graph."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+def all_reduce(value: Any) -> Any:
+    """Return the sum of a tensor, dense or sparse, over the replicas."""
+    if replicas() == 1:
+        return value
+    context = tf.distribute.get_replica_context()
+    if isinstance(value, tf.IndexedSlices):  # replicas touch different numbers of rows, which a reduction cannot take
+        values, indices = context.all_gather(value.values, axis=0), context.all_gather(value.indices, axis=0)
+        return tf.IndexedSlices(values, indices, value.dense_shape)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Return the mean of the replicas' tensors.
+
+    Example:
+        >>> mean_over_replicas(tf.constant([2.0])).numpy().tolist()  # one replica
+        [2.0]
+    """
+    return value if replicas() == 1 else all_reduce(value) / replicas()
+
+
+def gather_rows(rows: tf.Tensor) -> tf.Tensor:
+    """Return the rows of all replicas in their order, [sum of n_r, ...], from the n_r rows of each.
+
+    The gradient of a replica's rows is the sum of what all replicas' losses say about them.
+    """
+    if replicas() == 1:
+        return rows
+    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
+def own_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Return a seed [2] of a stateless operation that differs between replicas, whose rows are different ones.
+
+    Example:
+        >>> own_seed(tf.constant([1, 2])).numpy().tolist()  # one replica
+        [1, 2]
+    """
+    return seed if replicas() == 1 else tf.random.experimental.stateless_fold_in(seed, replica())

@@ -1,0 +1,47 @@
+"""Rows that other replicas of a distribution strategy hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfmtl._keras import tf
+from tfmtl._replicas import gather_rows, replica, replicas
+
+
+@dataclasses.dataclass(frozen=True)
+class Others:
+    """Chosen rows of the other replicas' parts of a batch.
+
+    Attributes:
+        chosen: bool [rows of all replicas], or None if one replica computes the whole batch.
+    """
+
+    chosen: tf.Tensor | None
+
+    @property
+    def count(self) -> tf.Tensor:
+        """Number of these rows."""
+        return tf.constant(0) if self.chosen is None else tf.math.count_nonzero(self.chosen, dtype=tf.int32)
+
+    @classmethod
+    def of(cls, offered: tf.Tensor) -> Others:
+        """Return the rows that other replicas offer; every replica has to call this.
+
+        Args:
+            offered: bool [n], which rows of its own part this replica offers to the others; n may differ.
+        """
+        if replicas() == 1:
+            return cls(None)
+        owner = gather_rows(tf.where(offered, replica(), -1))
+        return cls((owner >= 0) & tf.not_equal(owner, replica()))
+
+    def behind(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return this replica's rows [n, ...] and behind them the others', in the order of the replicas.
+
+        Example:
+            >>> Others.of(tf.constant([True, False])).behind(tf.constant([3, 4])).numpy().tolist()  # one replica
+            [3, 4]
+        """
+        if self.chosen is None:
+            return rows
+        return tf.concat([rows, tf.boolean_mask(gather_rows(rows), self.chosen)], axis=0)
