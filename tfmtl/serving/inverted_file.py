@@ -179,17 +179,15 @@ class InvertedFileIndex(CorpusIndex):
 
     def _search_blocks(self, query: tf.Tensor, k: tf.Tensor | int, exclude: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return scores, minus infinity where there is no candidate, and rows [B, k]."""
-        keys = self._loaded.value("block_keys")
-        probes, width = tf.minimum(self._probes, tf.shape(keys)[0]), self._settings.block
-        chosen = tf.math.top_k(resemblance(query, keys), probes, sorted=False).indices
-        scores = tf.reshape(self._scores(query, chosen), [-1, probes * width])
+        keys, shape = self._loaded.value("block_keys"), self._loaded.value("searched")
+        chosen = tf.math.top_k(resemblance(query, keys), self._probes, sorted=False).indices
+        found = self._scores(query, chosen), tf.gather(self._loaded.value("block_rows"), chosen)
+        scores, rows = (tf.ensure_shape(tf.reshape(value, shape), [None, None]) for value in found)
         if exclude:  # top-k needs as many columns; without exclusions there are enough
             scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
-        more = _more(k, tf.shape(scores)[1]) if self._settings.int8 else k
-        best, places = tf.math.top_k(scores, more)
-        places = tf.minimum(places, probes * width - 1)  # of no candidate, where the scores say so
-        flat = tf.gather(chosen, places // width, batch_dims=1) * width + places % width
-        rows = tf.gather(tf.reshape(self._loaded.value("block_rows"), [-1]), flat)
+            rows = tf.pad(rows, [[0, 0], [0, k]])
+        best, places = tf.math.top_k(scores, _more(k, tf.shape(scores)[1]) if self._settings.int8 else k)
+        rows = tf.gather(rows, places, batch_dims=1)
         return self._scored_again(query, best, rows, k) if self._settings.int8 else (best, rows)
 
     def _scores(self, query: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
@@ -213,7 +211,8 @@ class InvertedFileIndex(CorpusIndex):
         rows = self._blocks.value()
         inside = tf.cast(rows >= 0, tf.float32)
         vectors = tf.gather(values["embeddings"], tf.maximum(rows, 0)) * inside[:, :, None]
-        values |= {"block_keys": block_keys(vectors, inside), "block_rows": rows}
+        searched = tf.stack([-1, self._probes * self._settings.block])
+        values |= {"block_keys": block_keys(vectors, inside), "block_rows": rows, "searched": searched}
         if self._settings.int8:
             codes, steps = to_codes(vectors)
             return {**values, "block_vectors": _columns(codes), "block_steps": steps[:, :, 0] * inside}
