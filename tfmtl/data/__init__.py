@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfmtl._label_graph import LabelGraph
 from tfmtl.data.chains import censored, matured
 from tfmtl.data.columns import to_columns
+from tfmtl.data.encoded_table import EncodedTable, cache
 from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.files import FileSource, open_files
 from tfmtl.data.fingerprint import fingerprint
@@ -14,10 +15,12 @@ from tfmtl.data.schema import Label, Schema
 from tfmtl.data.splits import Split, grouped_kfold, leave_last_split, random_split, temporal_split
 from tfmtl.data.statistics import LabelStatistics, Moments, Statistics, fit_statistics
 from tfmtl.data.streams import from_files
+from tfmtl.data.tfrecord_writer import write_tfrecords
 
 __all__ = [
     "Batch",
     "Categorical",
+    "EncodedTable",
     "Feature",
     "FileSource",
     "IdSequence",
@@ -33,6 +36,7 @@ __all__ = [
     "Statistics",
     "Text",
     "Vector",
+    "cache",
     "censored",
     "encode",
     "encode_dataset",
@@ -49,4 +53,5 @@ __all__ = [
     "temporal_split",
     "to_batch",
     "to_columns",
+    "write_tfrecords",
 ]

@@ -7,7 +7,18 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
-from tfmtl.data import Batch, Preprocessor, encode_dataset, from_frame, gather_batches
+from tfmtl.data import (
+    Batch,
+    EncodedTable,
+    FileSource,
+    Preprocessor,
+    cache,
+    encode_dataset,
+    from_files,
+    from_frame,
+    gather_batches,
+)
+from tfmtl.data.windows import Layout
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task, in_order
 
@@ -21,7 +32,7 @@ def as_dataset(
     clock: tf.Variable | None = None,
     labels: bool = True,
 ) -> tf.data.Dataset:
-    """Return a data set of `Batch` from a table, an encoded table (one large `Batch`) or a data set.
+    """Return a data set of `Batch` from a table, files, an encoded table (a large `Batch`, a file) or a data set.
 
     The other arguments are those of `tfmtl.data.from_frame`.
 
@@ -30,12 +41,30 @@ def as_dataset(
     """
     if isinstance(x, Batch):
         return gather_batches(x, batch_size, shuffle_seed=shuffle_seed, clock=clock)
+    if isinstance(x, EncodedTable):
+        return x.batches(batch_size, shuffle_seed=shuffle_seed, clock=clock)
+    if isinstance(x, FileSource):
+        return from_files(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
     if isinstance(x, tf.data.Dataset):
         return encode_dataset(x, preprocessor, labels=labels)
     require(
-        hasattr(x, "columns"), "Training data must be a pandas DataFrame or a tf.data.Dataset.", type=type(x).__name__
+        hasattr(x, "columns"),
+        "Training data must be a pandas DataFrame, files from `open_files`, a table from `cache` or a tf.data.Dataset.",
+        type=type(x).__name__,
     )
     return from_frame(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
+
+
+def encoded_once(x: Any, preprocessor: Preprocessor, memory_bytes: int) -> Any:
+    """Return files as an encoded table in memory if that takes at most `memory_bytes`, else as they are.
+
+    Cost: counts the rows of the files, for which those that are not Parquet are read.
+    """
+    require(memory_bytes >= 0, "`memory_bytes` must be 0 or more.", memory_bytes=memory_bytes)
+    if not isinstance(x, FileSource) or not memory_bytes:
+        return x
+    size = 4 * Layout(preprocessor.schema, labels=True).width * x.count_rows()
+    return cache(x, preprocessor) if size <= memory_bytes else x
 
 
 def check_tasks(

@@ -13,7 +13,7 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
 from tfmtl.data import Batch, Preprocessor
-from tfmtl.models.inputs import as_dataset
+from tfmtl.models.inputs import as_dataset, encoded_once
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
 
@@ -62,17 +62,26 @@ class TableModel(tfrs.models.Model, abc.ABC):
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
 
     def fit(
-        self, x: Any, *, batch_size: int = 1024, validation_data: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        *,
+        batch_size: int = 1024,
+        validation_data: Any = None,
+        memory_bytes: int = 1 << 30,
+        **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train.
 
         Args:
-            x: pandas table or encoded table (a `Batch` from `tfmtl.data.to_batch`), shuffled anew each epoch; data set
-                of raw batches or of `Batch`.
+            x: pandas table, files from `tfmtl.data.open_files` or encoded table from `tfmtl.data.cache`, shuffled anew
+                each epoch; data set of raw batches or of `Batch`.
             batch_size: rows a batch of a table.
             validation_data: as `x`, never shuffled.
+            memory_bytes: files are encoded once and kept in memory if that takes at most so many bytes; larger ones are
+                streamed, each epoch anew, unless `tfmtl.data.cache` keeps them encoded in a file.
             **kwargs: as in `keras.Model.fit`.
         """
+        x, validation_data = (encoded_once(rows, self.preprocessor, memory_bytes) for rows in (x, validation_data))
         train = self.training_batches(x, batch_size)
         validation = None if validation_data is None else as_dataset(validation_data, self.preprocessor, batch_size)
         self._choose_steps(train)
