@@ -167,7 +167,11 @@ def _(feature: Vector, column: pd.Series) -> np.ndarray:
     rule = f"Column {feature.name!r} must hold vectors of {feature.size} numbers in every row"
     lists = arrow_lists(column)
     if lists is not None and is_number(lists.type.value_type) and (sizes_of(lists)[~absent] == feature.size).all():
-        values[~absent] = _float32(lists.flatten().to_numpy(zero_copy_only=False)).reshape(-1, feature.size)
+        known = _float32(lists.flatten().to_numpy(zero_copy_only=False)).reshape(-1, feature.size)
+        if absent.any():
+            values[~absent] = known
+        else:
+            values = known
         require(not np.isinf(values).any(), f"Column {feature.name!r} holds infinite values; replace them.")
         return values
     try:

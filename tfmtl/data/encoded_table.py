@@ -66,7 +66,7 @@ class EncodedTable:
             clock: variable whose value, read when an epoch begins, seeds the order together with `shuffle_seed`, as in
                 `from_frame`. By default epochs are counted from the data set's creation.
 
-        Cost: memory of about four times `shuffle_rows` encoded rows; each byte is read once an epoch.
+        Cost: memory of about five times `shuffle_rows` encoded rows; each byte is read once an epoch.
         """
         rows = window_rows(shuffle_rows, batch_size, shuffle_seed)
         windows = functools.partial(_windows, self.words, rows, shuffle_seed)

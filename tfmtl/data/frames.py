@@ -67,7 +67,7 @@ def _encode(columns: Mapping[str, np.ndarray], preprocessor: Preprocessor) -> di
     for name, values in columns.items():
         codes, distinct = pd.factorize(values) if _is_split(preprocessor.schema.features[name]) else (values, values)
         if 2 * len(distinct) <= len(values):
-            once = preprocessor({name: tf.constant(distinct, tf.string)})[name]
+            once = preprocessor.compiled({name: tf.constant(distinct, tf.string)})[name]
             encoded[name] = tf.gather(once, codes)
             del rest[name]
     return {**encoded, **(preprocessor.compiled(_tensors(rest)) if rest else {})}

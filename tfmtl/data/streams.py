@@ -13,7 +13,9 @@ from tfmtl.data.columns import to_columns, to_labels
 from tfmtl.data.files import FileSource
 from tfmtl.data.frames import Batch, encode
 from tfmtl.data.preprocessor import Preprocessor
-from tfmtl.data.windows import Layout, batches_of, permuted, window_rows
+from tfmtl.data.windows import Layout, batches_of, permuted, regrouped, window_rows
+
+_PIECE_ROWS = 32_768  # rows decoded and encoded at a time: less would cost more calls than it saves memory
 
 
 def from_files(
@@ -42,7 +44,7 @@ def from_files(
         ValueError: naming the file and column, at the call; values that are not of their column's type end the
             iteration with an `InvalidArgumentError` that says so.
 
-    Cost: memory of about four times `shuffle_rows` rows, whatever the size of the files. Parquet is counted first, so
+    Cost: memory of about six times `shuffle_rows` encoded rows, however large the files. Parquet is counted first, so
     that Keras knows the steps of an epoch; of other formats it learns them in the first. Every epoch decodes and
     encodes anew; `cache` does so once.
     """
@@ -58,13 +60,13 @@ def from_files(
 def encoded_windows(
     source: FileSource, preprocessor: Preprocessor, layout: Layout, rows: int, seed: int | None, epoch: int | np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Yield one epoch as encoded words, `rows` rows at a time."""
+    """Yield one epoch as encoded words, `rows` rows at a time, permuted if there is a seed."""
     names = list(dict.fromkeys(layout.schema.columns() if layout.labels else layout.schema.features))
-    if seed is None:
-        return (encoded_words(frame, preprocessor, layout) for frame in source.chunks(names, rows))
-    generator = np.random.default_rng([seed, int(epoch)])
-    frames = source.mixed_chunks(names, rows, generator)
-    return permuted((encoded_words(frame, preprocessor, layout) for frame in frames), generator)
+    generator = np.random.default_rng([seed or 0, int(epoch)])
+    piece = min(rows, _PIECE_ROWS)
+    frames = source.chunks(names, piece) if seed is None else source.mixed_chunks(names, piece, generator)
+    windows = regrouped((encoded_words(frame, preprocessor, layout) for frame in frames), rows)
+    return windows if seed is None else permuted(windows, generator)
 
 
 def encoded_words(frame: pd.DataFrame, preprocessor: Preprocessor, layout: Layout) -> np.ndarray:

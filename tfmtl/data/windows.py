@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,24 @@ def window_rows(shuffle_rows: int, batch_size: int, shuffle_seed: int | None) ->
     valid = shuffle_seed is None or (isinstance(shuffle_seed, int | np.integer) and shuffle_seed >= 0)
     require(valid, "`shuffle_seed` must be None or an integer of at least 0.", shuffle_seed=shuffle_seed)
     return -(-shuffle_rows // batch_size) * batch_size
+
+
+def regrouped(pieces: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Yield the rows of all pieces [n, width] in windows of `rows` rows, and a last one of the rest."""
+    window, used = np.empty([0, 0], np.int32), 0
+    for piece in pieces:
+        start = 0
+        while start < len(piece):
+            if not used:
+                window = np.empty([rows, piece.shape[1]], np.int32)
+            count = min(len(piece) - start, rows - used)
+            window[used : used + count] = piece[start : start + count]
+            start, used = start + count, used + count
+            if used == rows:
+                yield window
+                used = 0
+    if used:
+        yield window[:used]
 
 
 def permuted(windows: Iterator[np.ndarray], generator: np.random.Generator) -> Iterator[np.ndarray]:
