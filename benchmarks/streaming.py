@@ -1,14 +1,14 @@
 """Training from files ten times as large as the memory allowed for data, against training on rows in memory.
 
     python benchmarks/streaming.py                          # 128 MB for data, files of 1.28 GB
-    python benchmarks/streaming.py --megabytes 32 --passes 2
+    python benchmarks/streaming.py --megabytes 256 --segments 20
 
 The process first builds and warms up everything, then forbids itself (RLIMIT_DATA: heap and private pages) to grow by
-more than the limit: who wanted to hold the data set would get a MemoryError. It trains the same model, in turn, on one
-pass over the files (`from_files`), on one over the cache that `data.cache` made of them on disk, and on the same number
-of rows of a table that fits. Rates are rows a second from the first batch's end to the last batch's; ratios
-are to the pass in memory of the same round, with their range. Memory is the growth of VmRSS beyond what it was before
-the pass, sampled once a tenth of the pass, and of the peak VmHWM.
+more than the limit: who wanted to hold the data set would get a MemoryError. It trains one model on one pass over the
+files (`from_files`), on one over the cache that `data.cache` made of them on disk, and on as many rows of a table that
+fits, a segment of each in turn. Rates are rows a second from a segment's first batch to its last; ratios are between
+neighbouring segments, median and range. Memory is the growth of VmRSS since the limit was set, after each segment, and
+of its peak.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import argparse
 import pathlib
 import resource
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import tfmtl  # noqa: F401 - before TFRS: it selects Keras 2 for the process
@@ -34,6 +33,7 @@ from tfmtl import data, layers, models, tasks
 from tfmtl._keras import keras
 
 BATCH_SIZE, SIZE = 4096, 32
+STEPS = 16  # a call of the traced function; `fit` would choose 32
 SCHEMA = data.Schema(
     query=[data.Categorical("user_id"), data.Numeric("age"), data.Categorical("hour", dtype="int64")],
     candidate=[
@@ -84,7 +84,7 @@ def build(preprocessor: data.Preprocessor) -> models.MultiTaskModel:
     trunk = layers.SharedBottom(["click", "stars"], units=(64,))
     network = models.build_network(SCHEMA, preprocessor.statistics, heads, trunk, embedding_dim=16)
     model = models.MultiTaskModel(network, heads, preprocessor)
-    model.compile(keras.optimizers.legacy.Adagrad(0.05), steps_per_execution=1)
+    model.compile(keras.optimizers.legacy.Adagrad(0.05), steps_per_execution=STEPS)
     return model
 
 
@@ -94,29 +94,13 @@ def megabytes(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) / 1024
 
 
-class Watch(keras.callbacks.Callback):
-    """Takes the time of batches and samples memory while training goes on."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.every = max(steps // 10, 1)
-        self.start = self.end = 0.0
-        self.memory: list[float] = []
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Note the time and, now and then, the memory."""
-        self.end = time.perf_counter()
-        if batch == 0:
-            self.start = self.end
-        if batch % self.every == self.every - 1:
-            self.memory.append(megabytes("VmRSS"))
-
-
-def train(model: models.MultiTaskModel, dataset: tf.data.Dataset, steps: int) -> tuple[float, list[float]]:
-    """Return rows a second from the first batch to the last, and the memory while training."""
-    watch = Watch(steps)
-    model.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[watch])
-    return (steps - 1) * BATCH_SIZE / (watch.end - watch.start), watch.memory
+def advance(step: Callable[[Any], Any], iterator: Any, calls: int) -> tuple[float, float]:
+    """Train for some calls; return rows a second from the end of the first to that of the last, CPU us a row."""
+    step(iterator)
+    start, cpu, rows = time.perf_counter(), time.process_time(), (calls - 1) * STEPS * BATCH_SIZE
+    for _ in range(calls - 1):
+        step(iterator)
+    return rows / (time.perf_counter() - start), 1e6 * (time.process_time() - cpu) / rows
 
 
 def sources(
@@ -145,20 +129,13 @@ def refused(rows: int) -> bool:
     return False
 
 
-def passes(model: models.MultiTaskModel, made: Any, steps: int, count: int) -> Iterator[tuple[str, float, list[float]]]:
-    """Yield name, rate and memory of each pass; the names take turns."""
-    for round_ in range(count):
-        for name, make in made.items():
-            yield (name, *train(model, make(round_), steps))
-
-
 def main() -> None:
     """Print a row a source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=128, help="growth allowed to the process")
     parser.add_argument("--times", type=int, default=10, help="how many times as large the data set is")
-    parser.add_argument("--passes", type=int, default=3, help="passes over the data set from each source")
-    parser.add_argument("--window", type=int, default=65_536, help="rows permuted at a time")
+    parser.add_argument("--segments", type=int, default=10, help="in how many turns a pass is made")
+    parser.add_argument("--window", type=int, default=16_384, help="rows permuted at a time")
     options = parser.parse_args()
     limit = options.megabytes << 20
     pa.set_memory_pool(pa.system_memory_pool())  # whose pages RLIMIT_DATA counts at once
@@ -179,26 +156,35 @@ def main() -> None:
         assert isinstance(fits, data.Batch)
         model, steps = build(preprocessor), rows // BATCH_SIZE
         made = sources(files, cached, fits, preprocessor, options.window)
+        step = model.make_train_function()
         for make in made.values():
-            train(model, make(0), 3 * options.window // BATCH_SIZE)
+            advance(step, iter(make(0)), 2)
         forbid_growth(limit)
-        report(passes(model, made, steps, options.passes), made, refused(rows))
+        race(model, made, steps, options.segments, refused(rows))
 
 
-def report(results: Iterator[tuple[str, float, list[float]]], names: Any, limited: bool) -> None:
-    """Print what was measured."""
+def race(model: models.MultiTaskModel, made: Any, steps: int, segments: int, limited: bool) -> None:
+    """Train on one pass over each source, a segment of each in turn, and print what was measured."""
+    step = model.make_train_function()
     before, peak = megabytes("VmRSS"), megabytes("VmHWM")
-    print(f"limit in force: {limited}; RSS {before:,.0f} MB, peak {peak:,.0f} MB; threads {threading.active_count()}")
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    for name, rate, memory in results:
-        rates[name].append(rate)
-        growth = " ".join(f"{value - before:+.0f}" for value in memory)
-        print(f"  {name:14s} {rate:10,.0f} rows/s   RSS, MB: {growth}", flush=True)
-    print(f"RSS now {megabytes('VmRSS') - before:+,.0f} MB, peak {megabytes('VmHWM') - peak:+,.0f} MB")
-    print("| source | rows/s | in memory / this |\n|---|---|---|")
+    print(f"limit in force: {limited}; RSS {before:,.0f} MB, peak {peak:,.0f} MB")
+    iterators = {name: iter(make(1)) for name, make in made.items()}
+    rates: dict[str, list[float]] = {name: [] for name in made}
+    costs: dict[str, list[float]] = {name: [] for name in made}
+    for segment in range(segments):
+        for name, iterator in iterators.items():
+            rate, cost = advance(step, iterator, steps // STEPS // segments)
+            rates[name].append(rate)
+            costs[name].append(cost)
+        line = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
+        print(f"  {segment + 1}/{segments}: RSS {megabytes('VmRSS') - before:+.0f} MB; rows/s: {line}", flush=True)
+    print(f"peak {megabytes('VmHWM') - peak:+,.0f} MB")
+    print("| source | rows/s | in memory / this | CPU us/row |\n|---|---|---|---|")
     for name, found in rates.items():
         ratios = np.divide(rates["in memory"], found)
-        print(f"| {name} | {np.median(found):,.0f} | {np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f}) |")
+        low, middle, high = np.quantile(ratios, [0, 0.5, 1])
+        cost = np.median(costs[name])
+        print(f"| {name} | {np.median(found):,.0f} | {middle:.2f} ({low:.2f}-{high:.2f}) | {cost:.2f} |")
 
 
 if __name__ == "__main__":
