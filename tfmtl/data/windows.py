@@ -96,7 +96,9 @@ def batches_of(
     dataset = tf.data.Dataset.from_tensors(0).flat_map(read).prefetch(1).flat_map(cut)
     if rows is not None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size)))
-    return without_autotuning(dataset.prefetch(2))
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 2  # reading must not wait for the threads that train
+    return without_autotuning(dataset.prefetch(2)).with_options(options)
 
 
 def window_rows(shuffle_rows: int, batch_size: int, shuffle_seed: int | None) -> int:
