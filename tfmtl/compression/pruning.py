@@ -11,7 +11,7 @@ from tfmtl._checks import require, require_fraction, require_positive_int, requi
 from tfmtl._keras import keras, tf
 from tfmtl.compression.distillation import fresh_optimizer
 from tfmtl.compression.sparsity import Select, Sparsity, check_sparsity, is_prunable, prunable_weights, targets
-from tfmtl.data import Batch
+from tfmtl.data import Batch, FileSource
 from tfmtl.models import MultiTaskModel
 
 _UPDATES = 30  # mask updates in a schedule; each sorts every pruned weight
@@ -203,8 +203,12 @@ def prune_model(
 
 def _steps_per_epoch(x: Any, batch_size: int, given: int | None) -> int:
     table = next(iter(x.features.values())) if isinstance(x, Batch) else x
-    steps = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else -(-len(table) // batch_size)
-    steps = steps if given is None else given
+    if given is not None:
+        steps = given
+    elif isinstance(x, tf.data.Dataset):
+        steps = int(x.cardinality())
+    else:
+        steps = -(-(x.count_rows() if isinstance(x, FileSource) else len(table)) // batch_size)
     require(steps > 0, "The data set does not know its number of batches; give `steps_per_epoch`.", cardinality=steps)
     return steps
 

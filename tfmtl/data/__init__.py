@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfmtl._label_graph import LabelGraph
 from tfmtl.data.chains import censored, matured
 from tfmtl.data.columns import to_columns
+from tfmtl.data.encoded_table import EncodedTable, cache
 from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.files import FileSource, open_files
 from tfmtl.data.fingerprint import fingerprint
@@ -15,10 +16,12 @@ from tfmtl.data.sharded import ShardedFiles, SharedTable, distribute
 from tfmtl.data.splits import Split, grouped_kfold, leave_last_split, random_split, temporal_split
 from tfmtl.data.statistics import LabelStatistics, Moments, Statistics, fit_statistics
 from tfmtl.data.streams import from_files
+from tfmtl.data.tfrecord_writer import write_tfrecords
 
 __all__ = [
     "Batch",
     "Categorical",
+    "EncodedTable",
     "Feature",
     "FileSource",
     "IdSequence",
@@ -36,6 +39,7 @@ __all__ = [
     "Statistics",
     "Text",
     "Vector",
+    "cache",
     "censored",
     "distribute",
     "encode",
@@ -53,4 +57,5 @@ __all__ = [
     "temporal_split",
     "to_batch",
     "to_columns",
+    "write_tfrecords",
 ]

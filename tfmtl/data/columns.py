@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require
+from tfmtl.data.arrow_lists import arrow_lists, first_values, is_number, sizes_of
 from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.schema import Label, Schema
 
@@ -85,6 +86,15 @@ def _weight(label: Label, frame: pd.DataFrame, labels: np.ndarray) -> np.ndarray
     return np.where(observed, weights, 0).astype(np.float32)
 
 
+def to_numbers(column: pd.Series) -> np.ndarray:
+    """Return a column of numbers as float32 [N], NaN where missing.
+
+    Raises:
+        ValueError: naming the column, if it holds anything else, or infinity.
+    """
+    return _numbers(column, f"Column {column.name!r}")
+
+
 def _numbers(column: pd.Series, where: str) -> np.ndarray:
     require(
         pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column) or _all_numbers(column),
@@ -139,7 +149,7 @@ def _(feature: IdSequence, column: pd.Series) -> np.ndarray:
 
 @_convert.register
 def _(feature: Numeric, column: pd.Series) -> np.ndarray:
-    values = _numbers(column, f"Column {feature.name!r}")
+    values = to_numbers(column)
     if feature.missing == "error":
         absent = np.isnan(values)
         require(
@@ -155,6 +165,15 @@ def _(feature: Vector, column: pd.Series) -> np.ndarray:
     absent = column.isna().to_numpy()
     values = np.full((len(column), feature.size), np.nan, np.float32)
     rule = f"Column {feature.name!r} must hold vectors of {feature.size} numbers in every row"
+    lists = arrow_lists(column)
+    if lists is not None and is_number(lists.type.value_type) and (sizes_of(lists)[~absent] == feature.size).all():
+        known = _float32(lists.flatten().to_numpy(zero_copy_only=False)).reshape(-1, feature.size)
+        if absent.any():
+            values[~absent] = known
+        else:
+            values = known
+        require(not np.isinf(values).any(), f"Column {feature.name!r} holds infinite values; replace them.")
+        return values
     try:
         rows = [_float32(row) for row in column[~absent]]
     except (TypeError, ValueError) as error:
@@ -203,6 +222,19 @@ def _integers(column: pd.Series, name: str) -> np.ndarray:
 
 def _lists(column: pd.Series, dtype: str, length: int, name: str) -> np.ndarray:
     """Pad and cut lists to [N, length] through one flat array, without a Python loop over the values."""
+    lists = arrow_lists(column)
+    if lists is not None:
+        values, sizes = first_values(lists, length)
+        flat = _ids(values, dtype, name)
+    else:
+        flat, sizes = _python_lists(column, dtype, length, name)
+    padded = np.full((len(sizes), length), "" if dtype == "string" else MISSING_INTEGER, flat.dtype)
+    padded[np.arange(length) < sizes[:, None]] = flat
+    return padded
+
+
+def _python_lists(column: pd.Series, dtype: str, length: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first `length` values of each row's list [N], flat, and how many each has [N]."""
     rows = column.to_numpy(dtype=object, na_value=None)
     require(
         not any(isinstance(row, str | bytes) for row in rows),
@@ -210,13 +242,9 @@ def _lists(column: pd.Series, dtype: str, length: int, name: str) -> np.ndarray:
     )
     try:
         cut = [() if row is None else row[:length] for row in rows]
-        sizes = np.fromiter(map(len, cut), np.int64, len(cut))
-        flat = _ids(_flat(cut), dtype, name)
+        return _ids(_flat(cut), dtype, name), np.fromiter(map(len, cut), np.int64, len(cut))
     except TypeError as error:
         raise ValueError(f"Column {name!r} must hold lists of {dtype} values; {error}.") from error
-    padded = np.full((len(cut), length), "" if dtype == "string" else MISSING_INTEGER, flat.dtype)
-    padded[np.arange(length) < sizes[:, None]] = flat
-    return padded
 
 
 def _flat(rows: list[Any]) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Tables larger than memory in Parquet or CSV files: read in pieces, in order or shuffled anew each epoch."""
+"""Tables larger than memory in Parquet, CSV or TFRecord files: read in pieces, in order or shuffled anew each epoch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pandas as pd
 import pyarrow as pa
 
 from tfmtl._checks import require, require_known, require_positive_int
-from tfmtl.data.features import Categorical, Feature, MultiValued, Numeric, Text
-from tfmtl.data.formats import FORMATS, Part, spread
-from tfmtl.data.schema import Label, Schema
+from tfmtl.data.arrow_lists import is_listed, to_series
+from tfmtl.data.declared import declared_types
+from tfmtl.data.formats import FORMATS, spread
+from tfmtl.data.parts import Part
+from tfmtl.data.schema import Schema
 
 Paths = str | os.PathLike[str]
 
@@ -41,8 +43,8 @@ class FileSource:
     """A table in files, to be read in pieces; made by `open_files`.
 
     Attributes:
-        parts: runs of rows that are read by themselves: row groups of Parquet files, whole CSV files.
-        declared: types the schema states for columns of files that state none (CSV).
+        parts: runs of rows that are read by themselves: row groups of Parquet files, whole CSV and TFRecord files.
+        declared: types the schema states for columns of files that state none (CSV, TFRecord).
     """
 
     parts: tuple[Part, ...]
@@ -59,7 +61,7 @@ class FileSource:
         return tuple(dict.fromkeys(name for part in self.parts for name in part.types))
 
     def count_rows(self) -> int:
-        """Return the number of rows; free for Parquet, one pass for CSV."""
+        """Return the number of rows; free for Parquet, one pass for the others."""
         return sum(part.count_rows() for part in self.parts)
 
     def shard(self, index: int, count: int) -> FileSource:
@@ -117,21 +119,37 @@ class FileSource:
 
         Cost: memory of about three pieces.
         """
-        require_positive_int(rows=rows)
-        schema = self.arrow_schema(columns)
-        pieces = _regroup(_mixed(self.parts, schema, generator), rows)
+        pieces = self._mixed_pieces(columns, rows, generator)
         return (_to_frame(piece.take(generator.permutation(piece.num_rows))) for piece in pieces)
+
+    def mixed_chunks(
+        self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
+    ) -> Iterator[pd.DataFrame]:
+        """Yield what `shuffled_chunks` yields before each piece is permuted, for who permutes it more cheaply later."""
+        return map(_to_frame, self._mixed_pieces(columns, rows, generator))
+
+    def _mixed_pieces(
+        self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
+    ) -> Iterator[pa.Table]:
+        require_positive_int(rows=rows)
+        return _regroup(_mixed(self.parts, self.arrow_schema(columns), generator), rows)
 
     def arrow_schema(self, columns: Iterable[str] | None = None) -> pa.Schema:
         """Return the common type of each column over all files."""
         names = list(self.columns if columns is None else dict.fromkeys(columns))
-        require_known(names, self.columns, "column", f"the files '{self.paths[0]}'...")
+        rare = [name for name in names if name not in self.columns and self._holds(name)]
+        require_known(names, [*self.columns, *rare], "column", f"the files '{self.paths[0]}'...")
         return pa.schema([(name, self._type(name)) for name in names])
+
+    def _holds(self, name: str) -> bool:
+        """Say whether a column that no first row has is declared and in a later row."""
+        return name in self.declared and any(part.holds(pa.field(name, self.declared[name])) for part in self.parts)
 
     def _type(self, name: str) -> pa.DataType:
         for part in self.parts:
-            require(name in part.types, f"File '{part.path}' lacks the column {name!r}, which other files have.")
-        found = dict.fromkeys((part.types[name], part.typed) for part in self.parts)
+            has = name in part.types or not part.complete
+            require(has, f"File '{part.path}' lacks the column {name!r}, which other files have.")
+        found = dict.fromkeys((part.types[name], part.typed) for part in self.parts if name in part.types)
         declared = self.declared.get(name)
         if declared is not None and not any(typed for _, typed in found):
             guesses = [kind for kind, _ in found if (declared, kind) in _GUESS_WINS]
@@ -145,20 +163,22 @@ class FileSource:
         try:
             return pa.unify_schemas(pair, promote_options="permissive").field(name).type
         except pa.ArrowException as error:
-            path = next(part.path for part in self.parts if part.types[name] == second)
+            path = next(part.path for part in self.parts if part.types.get(name) == second)
             raise ValueError(
                 f"File '{path}' holds {second} in column {name!r}, where files before it hold {first}; convert one."
             ) from error
 
 
 def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> FileSource:
-    r"""Open Parquet or CSV files as one table, without reading them.
+    r"""Open Parquet, CSV or TFRecord files as one table, without reading them.
 
     Args:
-        paths: a folder (searched with its sub-folders for `.parquet`, `.csv` and `.csv.gz`), a glob pattern, a file, or
-            several of these; files are read in the order given, those of a folder or pattern by name.
-        schema: states the types of the columns of CSV files, which otherwise are guessed from the first block of each
-            ("007" would become 7), and the columns that every file must have.
+        paths: a folder (searched with its sub-folders for `.parquet`, `.csv`, `.tfrecord`, `.csv.gz` and
+            `.tfrecord.gz`), a glob pattern, a file, or several of these; files are read in the order given, those of a
+            folder or pattern by name.
+        schema: states the columns that the files must have, and their types in CSV and TFRecord files, which otherwise
+            are guessed from the first rows of each ("007" would become 7). Records (`tf.Example`) may leave a column
+            out where it is missing, but one of them must have it.
 
     Raises:
         FileNotFoundError: if a path or pattern matches no file.
@@ -167,6 +187,7 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
 
     Example:
         >>> import tempfile
+        >>> from tfmtl.data import Categorical, Label
         >>> folder = tempfile.TemporaryDirectory()
         >>> _ = (pathlib.Path(folder.name) / "part-0.csv").write_text("user_id,stars\n007,5\n008,\n")
         >>> source = open_files(folder.name, Schema(query=[Categorical("user_id")], labels=[Label("stars")]))
@@ -174,7 +195,8 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
         (['007', '008'], 2)
         >>> folder.cleanup()
 
-    Cost: the footer of each Parquet file, the first 4 MB of each CSV file.
+    Cost: the footer of each Parquet file, the first 4 MB of each CSV file, the first 256 records of each TFRecord file
+    and, if a column of the schema is in none of these, the records up to the first that has it.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     require(len(given) > 0, "`paths` must name at least one file.")
@@ -191,9 +213,20 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
     if schema is None:
         return source
     if not source.parts[0].typed:
-        source = dataclasses.replace(source, declared=_declared(schema))
+        source = dataclasses.replace(source, declared=declared_types(schema))
+        _check_lists(source, schema)
     source.arrow_schema(schema.columns())
     return source
+
+
+def _check_lists(source: FileSource, schema: Schema) -> None:
+    listed = [name for name, kind in source.declared.items() if pa.types.is_list(kind)]
+    if listed and not source.parts[0].lists:
+        kind = type(schema.features[listed[0]]).__name__
+        raise ValueError(
+            f"Column {listed[0]!r} of kind {kind} holds lists, which CSV cannot; store the table as Parquet, or use a "
+            "MultiValued feature with a separator."
+        )
 
 
 def _expand(path: Paths) -> list[pathlib.Path]:
@@ -251,46 +284,6 @@ def _to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _to_series(column: pa.ChunkedArray) -> pd.Series:
+    if is_listed(column.type):
+        return to_series(column)
     return column.to_pandas(types_mapper=_NULLABLE.get if column.null_count else None)
-
-
-def _declared(schema: Schema) -> dict[str, pa.DataType]:
-    """Return the types that the schema states for the columns of a CSV file."""
-    kinds = {name: _arrow_type(feature) for name, feature in schema.features.items()}
-    for label in schema.labels:
-        kinds[label.column] = _label_type(label)
-        if label.sample_weight:
-            kinds[label.sample_weight] = pa.float64()
-    return kinds
-
-
-def _label_type(label: Label) -> pa.DataType:
-    return pa.array(label.classes).type if label.classes else pa.float64()
-
-
-@functools.singledispatch
-def _arrow_type(feature: Feature) -> pa.DataType:
-    raise ValueError(
-        f"Column {feature.name!r} of kind {type(feature).__name__} holds lists, which CSV cannot; store the table as "
-        "Parquet, or use a MultiValued feature with a separator."
-    )
-
-
-@_arrow_type.register
-def _(feature: Categorical) -> pa.DataType:
-    return {"string": pa.string(), "int64": pa.int64()}[feature.dtype]
-
-
-@_arrow_type.register
-def _(feature: Text) -> pa.DataType:
-    return pa.string()
-
-
-@_arrow_type.register
-def _(feature: Numeric) -> pa.DataType:
-    return pa.float64()
-
-
-@_arrow_type.register
-def _(feature: MultiValued) -> pa.DataType:
-    return pa.string() if feature.separator is not None else _arrow_type.dispatch(object)(feature)

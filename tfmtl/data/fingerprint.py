@@ -20,7 +20,7 @@ def fingerprint(table: pd.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     for name, column in table.items():
-        values = column.map(_text) if column.dtype == object else column
+        values = column.map(_text) if column.dtype == object or isinstance(column.dtype, pd.ArrowDtype) else column
         digest.update(f"{name}\0".encode())
         digest.update(pd.util.hash_pandas_object(values, index=False).to_numpy().tobytes())
     return digest.hexdigest()

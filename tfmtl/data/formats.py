@@ -1,22 +1,21 @@
-"""Parquet and CSV files as parts that are read by themselves, in order, with bounded memory."""
+"""Parquet and CSV files as parts, and how the files of every format are cut into parts."""
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from tfmtl._checks import require
-
-READ_ROWS = 8_192
-"""Rows decoded at a time: the grain at which rows of several parts are mixed."""
+from tfmtl.data.parts import READ_ROWS, Part
+from tfmtl.data.tfrecords import tfrecord_parts
 
 _STREAMED = {"buffer_size": 1 << 20, "pre_buffer": False}  # by default pyarrow loads a row group before its first row
 _BLOCK_BYTES = 4 << 20  # also the longest line of a CSV file
@@ -25,32 +24,6 @@ _NULLS = (  # those of pandas.read_csv, so that a table read either way has the 
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Part(abc.ABC):
-    """A run of rows of one file.
-
-    Attributes:
-        path: the file.
-        types: type of each of the file's columns, by name.
-    """
-
-    path: pathlib.Path
-    types: Mapping[str, pa.DataType] = dataclasses.field(repr=False)
-
-    @property
-    @abc.abstractmethod
-    def typed(self) -> bool:
-        """Whether the file states its types; if not, they are a guess from its first lines."""
-
-    @abc.abstractmethod
-    def count_rows(self) -> int:
-        """Return the number of rows."""
-
-    @abc.abstractmethod
-    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield the columns of `schema`, as its types, in runs of rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +61,8 @@ class ParquetPart(Part):
 @dataclasses.dataclass(frozen=True)
 class CsvPart(Part):
     """A whole CSV file, plain or `.gz`; its first line names the columns."""
+
+    lists: ClassVar[bool] = False
 
     @property
     def typed(self) -> bool:
@@ -144,6 +119,8 @@ FORMATS: Mapping[str, Callable[[pathlib.Path], Iterator[Part]]] = {
     ".parquet": parquet_parts,
     ".csv": csv_parts,
     ".csv.gz": csv_parts,
+    ".tfrecord": tfrecord_parts,
+    ".tfrecord.gz": tfrecord_parts,
 }
 """How a file is cut into parts, by suffix."""
 

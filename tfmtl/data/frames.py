@@ -11,6 +11,7 @@ import pandas as pd
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
+from tfmtl.data.features import Feature, MultiValued, Text
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label
 
@@ -40,7 +41,7 @@ class Table(Protocol):
 
 
 def encode(preprocessor: Preprocessor, columns: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
-    """Run the preprocessor over whole columns in pieces.
+    """Run the preprocessor over whole columns in pieces; texts that repeat are split once.
 
     Args:
         preprocessor: the model's preprocessor.
@@ -50,13 +51,31 @@ def encode(preprocessor: Preprocessor, columns: Mapping[str, np.ndarray]) -> dic
         Encoded columns [N, ...] by feature name.
     """
     rows = len(next(iter(columns.values())))
+    starts = range(0, rows, _ENCODE_ROWS)
     parts = [
-        preprocessor.compiled(
-            {name: tf.convert_to_tensor(values[start : start + _ENCODE_ROWS]) for name, values in columns.items()}
-        )
-        for start in range(0, rows, _ENCODE_ROWS)
+        _encode({name: values[start : start + _ENCODE_ROWS] for name, values in columns.items()}, preprocessor)
+        for start in starts
     ]
-    return {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
+    return {
+        name: tf.concat([part[name] for part in parts], axis=0) if len(parts) > 1 else parts[0][name]
+        for name in columns
+    }
+
+
+def _encode(columns: Mapping[str, np.ndarray], preprocessor: Preprocessor) -> dict[str, tf.Tensor]:
+    encoded, rest = {}, dict(columns)
+    for name, values in columns.items():
+        codes, distinct = pd.factorize(values) if _is_split(preprocessor.schema.features[name]) else (values, values)
+        if 2 * len(distinct) <= len(values):
+            once = preprocessor.compiled({name: tf.constant(distinct, tf.string)})[name]
+            encoded[name] = tf.gather(once, codes)
+            del rest[name]
+    return {**encoded, **(preprocessor.compiled(_tensors(rest)) if rest else {})}
+
+
+def _is_split(feature: Feature) -> bool:
+    """Say whether a column holds texts to be split, which takes several times as long as a look-up."""
+    return isinstance(feature, Text) or (isinstance(feature, MultiValued) and feature.separator is not None)
 
 
 def to_batch(frame: pd.DataFrame, preprocessor: Preprocessor, *, labels: bool = True) -> Batch:

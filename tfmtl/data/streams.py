@@ -6,14 +6,16 @@ import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pandas as pd
 
-from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns, to_labels
 from tfmtl.data.files import FileSource
-from tfmtl.data.frames import Batch, without_autotuning
-from tfmtl.data.preprocessor import Preprocessor, raw_spec
-from tfmtl.data.schema import Schema
+from tfmtl.data.frames import Batch, encode
+from tfmtl.data.preprocessor import Preprocessor
+from tfmtl.data.windows import Layout, batches_of, permuted, regrouped, window_rows
+
+_PIECE_ROWS = 32_768  # rows decoded and encoded at a time: less would cost more calls than it saves memory
 
 
 def from_files(
@@ -29,11 +31,11 @@ def from_files(
     """Return a data set of `Batch` that streams files; every row comes once an epoch.
 
     Args:
-        source: from `open_files`, with the schema for CSV.
+        source: from `open_files`, with the schema for CSV and TFRecord.
         preprocessor: the model's preprocessor.
         batch_size: rows a batch; the last batch may be smaller.
         shuffle_seed: seed of the order, which differs from epoch to epoch, or None to keep the files' order.
-        shuffle_rows: rows read, permuted and encoded at a time.
+        shuffle_rows: rows read, permuted and encoded at a time, made a multiple of `batch_size`.
         clock: variable whose value, read when an epoch begins, seeds the order together with `shuffle_seed`, as in
             `from_frame`. By default epochs are counted from the data set's creation.
         labels: whether to read label and weight columns.
@@ -42,20 +44,17 @@ def from_files(
         ValueError: naming the file and column, at the call; values that are not of their column's type end the
             iteration with an `InvalidArgumentError` that says so.
 
-    Cost: memory of about four times `shuffle_rows` rows, whatever the size of the files. Parquet is counted first, so
-    that Keras knows the steps of an epoch; of CSV it learns them in the first.
+    Cost: memory of about six times `shuffle_rows` encoded rows, however large the files. Parquet is counted first, so
+    that Keras knows the steps of an epoch; of other formats it learns them in the first. Every epoch decodes and
+    encodes anew; `cache` does so once.
     """
-    require_positive_int(batch_size=batch_size)
-    windows = epoch_reader(source, preprocessor, shuffle_seed=shuffle_seed, shuffle_rows=shuffle_rows, labels=labels)
-    epochs = tf.Variable(0, dtype=tf.int64, trainable=False) if clock is None else clock
-
-    def read(_: tf.Tensor) -> tf.data.Dataset:
-        return windows(tf.cast(epochs if clock is not None else epochs.assign_add(1), tf.int64))
-
-    dataset = tf.data.Dataset.from_tensors(0).flat_map(read).prefetch(1).rebatch(batch_size)
-    if all(part.typed for part in source.parts):
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-source.count_rows() // batch_size)))
-    return without_autotuning(dataset.prefetch(2))
+    rows = window_rows(shuffle_rows, batch_size, shuffle_seed)
+    schema = preprocessor.schema
+    source.arrow_schema(schema.columns() if labels else schema.features)  # an absent column fails here, not in a step
+    layout = Layout(schema, labels)
+    windows = functools.partial(encoded_windows, source, preprocessor, layout, rows, shuffle_seed)
+    typed = all(part.typed for part in source.parts)
+    return batches_of(windows, layout, batch_size, rows=source.count_rows() if typed else None, clock=clock)
 
 
 def epoch_reader(
@@ -65,37 +64,30 @@ def epoch_reader(
 
     The arguments are those of `from_files`, and so are the errors.
     """
-    require_positive_int(shuffle_rows=shuffle_rows)
-    valid = shuffle_seed is None or (isinstance(shuffle_seed, int | np.integer) and shuffle_seed >= 0)
-    require(valid, "`shuffle_seed` must be None or an integer of at least 0.", shuffle_seed=shuffle_seed)
-    schema = preprocessor.schema
-    names = list(dict.fromkeys(schema.columns() if labels else schema.features))
-    source.arrow_schema(names)  # so that an absent column fails here and not in the first step
-    windows = functools.partial(_windows, source, schema, names, shuffle_rows, shuffle_seed, labels)
-    signature = _signature(schema, labels)
-
-    def encode(raw: Batch) -> Batch:
-        return raw._replace(features=preprocessor(raw.features))
-
-    def read(epoch: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.from_generator(windows, output_signature=signature, args=(epoch,)).map(encode)
-
-    return read
+    rows = window_rows(shuffle_rows, 1, shuffle_seed)
+    layout = Layout(preprocessor.schema, labels)
+    source.arrow_schema(layout.schema.columns() if labels else layout.schema.features)
+    windows = functools.partial(encoded_windows, source, preprocessor, layout, rows, shuffle_seed)
+    spec = tf.TensorSpec([None, layout.width], tf.int32)
+    return lambda epoch: tf.data.Dataset.from_generator(windows, output_signature=spec, args=(epoch,)).map(
+        layout.unpack
+    )
 
 
-def _windows(
-    source: FileSource, schema: Schema, names: list[str], rows: int, seed: int | None, labels: bool, epoch: np.ndarray
-) -> Iterator[Batch]:
-    """Yield one epoch as raw columns, `rows` rows at a time."""
-    if seed is None:
-        frames = source.chunks(names, rows)
-    else:
-        frames = source.shuffled_chunks(names, rows, np.random.default_rng([seed, int(epoch)]))
-    for frame in frames:
-        values, weights = to_labels(frame, schema) if labels else ({}, {})
-        yield Batch(to_columns(frame, schema.features.values()), values, weights)
+def encoded_windows(
+    source: FileSource, preprocessor: Preprocessor, layout: Layout, rows: int, seed: int | None, epoch: int | np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield one epoch as encoded words, `rows` rows at a time, permuted if there is a seed."""
+    names = list(dict.fromkeys(layout.schema.columns() if layout.labels else layout.schema.features))
+    generator = np.random.default_rng([seed or 0, int(epoch)])
+    piece = min(rows, _PIECE_ROWS)
+    frames = source.chunks(names, piece) if seed is None else source.mixed_chunks(names, piece, generator)
+    windows = regrouped((encoded_words(frame, preprocessor, layout) for frame in frames), rows)
+    return windows if seed is None else permuted(windows, generator)
 
 
-def _signature(schema: Schema, labels: bool) -> Batch:
-    number = {task: tf.TensorSpec([None], tf.float32) for task in schema.tasks if labels}
-    return Batch({name: raw_spec(feature) for name, feature in schema.features.items()}, number, dict(number))
+def encoded_words(frame: pd.DataFrame, preprocessor: Preprocessor, layout: Layout) -> np.ndarray:
+    """Return the rows of a table as encoded words."""
+    schema = layout.schema
+    values, weights = to_labels(frame, schema) if layout.labels else ({}, {})
+    return layout.pack(Batch(encode(preprocessor, to_columns(frame, schema.features.values())), values, weights))

@@ -9,14 +9,19 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
 from tfmtl.data import (
     Batch,
+    EncodedTable,
+    FileSource,
     Preprocessor,
     ShardedFiles,
     SharedTable,
+    cache,
     encode_dataset,
+    from_files,
     from_frame,
     gather_batches,
     to_batch,
 )
+from tfmtl.data.windows import Layout
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task, in_order
 
@@ -32,7 +37,7 @@ def as_dataset(
     clock: tf.Variable | None = None,
     labels: bool = True,
 ) -> tf.data.Dataset:
-    """Return a data set of `Batch` from a table, an encoded table (one large `Batch`) or a data set.
+    """Return a data set of `Batch` from a table, files, an encoded table (a large `Batch`, a file) or a data set.
 
     The other arguments are those of `tfmtl.data.from_frame`. Shared files, of which `shared_batches` makes a data set,
     and distributed data sets are returned as they are.
@@ -44,10 +49,16 @@ def as_dataset(
         return x
     if isinstance(x, Batch):
         return gather_batches(x, batch_size, shuffle_seed=shuffle_seed, clock=clock)
+    if isinstance(x, EncodedTable):
+        return x.batches(batch_size, shuffle_seed=shuffle_seed, clock=clock)
+    if isinstance(x, FileSource):
+        return from_files(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
     if isinstance(x, tf.data.Dataset):
         return encode_dataset(x, preprocessor, labels=labels)
     require(
-        hasattr(x, "columns"), "Training data must be a pandas DataFrame or a tf.data.Dataset.", type=type(x).__name__
+        hasattr(x, "columns"),
+        "Training data must be a pandas DataFrame, files from `open_files`, a table from `cache` or a tf.data.Dataset.",
+        type=type(x).__name__,
     )
     return from_frame(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
 
@@ -85,12 +96,28 @@ def shared_table(x: Any, preprocessor: Preprocessor, batch_size: int, shuffle_se
     """Return a table, or an encoded one, as workers share it; other data as it is."""
     if isinstance(x, _READY):
         return x
+    cure = "raise `memory_bytes`, or give a table"
+    require(
+        not isinstance(x, EncodedTable | FileSource), f"Workers of servers take a table that fits in memory; {cure}."
+    )
     return SharedTable(x if isinstance(x, Batch) else to_batch(x, preprocessor), batch_size, shuffle_seed)
 
 
 def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
     """Return whether variables live on servers and workers compute steps of their own."""
     return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+
+def encoded_once(x: Any, preprocessor: Preprocessor, memory_bytes: int) -> Any:
+    """Return files as an encoded table in memory if that takes at most `memory_bytes`, else as they are.
+
+    Cost: counts the rows of the files, for which those that are not Parquet are read.
+    """
+    require(memory_bytes >= 0, "`memory_bytes` must be 0 or more.", memory_bytes=memory_bytes)
+    if not isinstance(x, FileSource) or not memory_bytes:
+        return x
+    size = 4 * Layout(preprocessor.schema, labels=True).width * x.count_rows()
+    return cache(x, preprocessor) if size <= memory_bytes else x
 
 
 def check_tasks(

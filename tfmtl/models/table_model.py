@@ -13,7 +13,7 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
 from tfmtl.data import Batch, Preprocessor, ShardedFiles, SharedTable
-from tfmtl.models.inputs import as_dataset, serves_parameters, shared_batches, shared_table
+from tfmtl.models.inputs import as_dataset, encoded_once, serves_parameters, shared_batches, shared_table
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
 
@@ -65,17 +65,27 @@ class TableModel(tfrs.models.Model, abc.ABC):
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
 
     def fit(
-        self, x: Any, *, batch_size: int = 1024, validation_data: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        *,
+        batch_size: int = 1024,
+        validation_data: Any = None,
+        memory_bytes: int = 1 << 30,
+        **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train.
 
         Args:
-            x: pandas table or encoded table (a `Batch` from `tfmtl.data.to_batch`), shuffled anew each epoch; data set
-                of raw batches or of `Batch`; files from `tfmtl.data.distribute`.
+            x: pandas table, files from `tfmtl.data.open_files` or encoded table (a `Batch` from `tfmtl.data.to_batch`
+                or what `tfmtl.data.cache` made), shuffled anew each epoch; data set of raw batches or of `Batch`; files
+                from `tfmtl.data.distribute`.
             batch_size: rows a batch of a table, over all replicas of a distribution strategy.
             validation_data: as `x`, never shuffled.
+            memory_bytes: files are encoded once and kept in memory if that takes at most so many bytes; larger ones are
+                streamed, each epoch anew, unless `tfmtl.data.cache` keeps them encoded in a file.
             **kwargs: as in `keras.Model.fit`.
         """
+        x, validation_data = (encoded_once(rows, self.preprocessor, memory_bytes) for rows in (x, validation_data))
         train = self.training_batches(x, batch_size)
         validation = None if validation_data is None else as_dataset(validation_data, self.preprocessor, batch_size)
         train = self._share(train, "steps_per_epoch", kwargs, self.optimizer.iterations)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tfmtl.data.examples import to_examples
 from tfmtl.serving.budget import Budget, BudgetExceeded
 from tfmtl.serving.card import ModelCard
-from tfmtl.serving.examples import to_examples
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits

@@ -7,40 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data import Feature
 from tfmtl.data.preprocessor import raw_spec
 
 MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.float32: np.nan}
 """What stands for a missing value in a request, by its type."""
-
-
-def to_examples(columns: Mapping[str, Any]) -> tf.Tensor:
-    """Write rows as serialized `tf.Example` protos, for the signatures whose names end in `_examples`.
-
-    Args:
-        columns: strings, integers or floats [B] or [B, n] by name; missing values (`""`, -1, NaN) at a row's end are
-            left out.
-
-    Returns:
-        Strings [B].
-
-    Raises:
-        ValueError: if the columns differ in their number of rows.
-
-    Example:
-        >>> row = tf.train.Example.FromString(to_examples({"k": [3], "ids": [["a", ""]]}).numpy()[0])
-        >>> row.features.feature["k"].int64_list.value[0], row.features.feature["ids"].bytes_list.value[0]
-        (3, b'a')
-    """
-    arrays = {name: np.asarray(column) for name, column in columns.items()}
-    rows = {name: len(array) for name, array in arrays.items()}
-    require(len(set(rows.values())) <= 1, "All columns must have the same number of rows.", rows=rows)
-    return tf.constant(
-        [_row({name: array[i] for name, array in arrays.items()}) for i in range(next(iter(rows.values()), 0))],
-        tf.string,
-    )
 
 
 def from_examples(examples: tf.Tensor, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
@@ -67,32 +39,6 @@ def _fitted(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     missing = tf.fill([tf.shape(values)[0], width], tf.constant(MISSING[spec.dtype], spec.dtype))
     fitted = tf.ensure_shape(tf.concat([values, missing], axis=1)[:, :width], [None, width])
     return fitted if spec.shape.rank == 2 else fitted[:, 0]
-
-
-def _row(values: Mapping[str, np.ndarray]) -> bytes:
-    written = {name: _written(np.atleast_1d(value)) for name, value in values.items()}
-    features = {name: feature for name, feature in written.items() if feature is not None}
-    proto: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-    return proto
-
-
-def _written(values: np.ndarray) -> tf.train.Feature | None:
-    """Return the values as a feature, or None if all are missing."""
-    if values.dtype.kind == "f":  # of a vector all places or none
-        floats = tf.train.FloatList(value=values.tolist())
-        return None if np.isnan(values).all() else tf.train.Feature(float_list=floats)
-    if values.dtype.kind in "iu":
-        kept = _without_padding(values.tolist(), -1)
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=kept)) if kept else None
-    kept = _without_padding([v if isinstance(v, bytes) else str(v).encode() for v in values.tolist()], b"")
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=kept)) if kept else None
-
-
-def _without_padding(values: list[Any], missing: Any) -> list[Any]:
-    """Return the values up to the last that is not missing: places within a list stay."""
-    while values and values[-1] == missing:
-        values.pop()
-    return values
 
 
 def missing_row(feature: Feature) -> tf.Tensor:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfmtl._keras import tf
-from tfmtl.serving.examples import from_examples, to_examples
+from tfmtl.data.examples import to_examples
+from tfmtl.serving.examples import from_examples
 from tfmtl.types import Features
 
 Answer = dict[str, tf.Tensor]

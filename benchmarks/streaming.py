@@ -1,0 +1,191 @@
+"""Training from files ten times as large as the memory allowed for data, against training on rows in memory.
+
+    python benchmarks/streaming.py                          # 128 MB for data, files of 1.28 GB
+    python benchmarks/streaming.py --megabytes 256 --segments 20
+
+The process first builds and warms up everything, then forbids itself (RLIMIT_DATA: heap and private pages) to grow by
+more than the limit: who wanted to hold the data set would get a MemoryError. It trains one model on one pass over the
+files (`from_files`), on one over the cache that `data.cache` made of them on disk, and on as many rows of a table that
+fits, a segment of each in turn. Rates are rows a second from a segment's first batch to its last; ratios are between
+neighbouring segments, median and range. Memory is the growth of VmRSS since the limit was set, after each segment, and
+of its peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tfmtl  # noqa: F401 - before TFRS: it selects Keras 2 for the process
+
+# isort: split
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import tensorflow as tf
+
+from tfmtl import data, layers, models, tasks
+from tfmtl._keras import keras
+
+BATCH_SIZE, SIZE = 4096, 32
+STEPS = 16  # a call of the traced function; `fit` would choose 32
+SCHEMA = data.Schema(
+    query=[data.Categorical("user_id"), data.Numeric("age"), data.Categorical("hour", dtype="int64")],
+    candidate=[
+        data.Categorical("item_id", dtype="int64"), data.MultiValued("genres", separator="|", max_length=4),
+        data.Numeric("price", transform="log1p"), data.Vector("image", size=SIZE),
+    ],
+    labels=[data.Label("click"), data.Label("stars")],
+)  # fmt: skip
+
+
+def rows_of(count: int, seed: int) -> pa.Table:
+    """Return made-up interactions."""
+    rng = np.random.default_rng(seed)
+    genres = pa.array(["Drama", "Comedy|Romance", "Action|Crime|Thriller", "Documentary"])
+    users = rng.zipf(1.3, count) % 50_000
+    images = rng.normal(size=count * SIZE).astype(np.float32)
+    return pa.table(
+        {
+            "user_id": pa.array(np.char.add("user-", users.astype(str)).tolist()),
+            "age": rng.normal(40, 10, count).astype(np.float32),
+            "hour": rng.integers(0, 24, count),
+            "item_id": rng.zipf(1.2, count) % 20_000,
+            "genres": genres.take(pa.array(rng.integers(0, 4, count))),
+            "price": rng.gamma(2, 5, count).astype(np.float32),
+            "image": pa.ListArray.from_arrays(np.arange(0, count * SIZE + 1, SIZE, dtype=np.int32), pa.array(images)),
+            "click": rng.integers(0, 2, count).astype(np.float32),
+            "stars": rng.normal(3, 1, count).astype(np.float32),
+        }
+    )
+
+
+def write(folder: pathlib.Path, size: int) -> tuple[int, int]:
+    """Write Parquet files whose tables take `size` bytes in memory; return their rows and bytes."""
+    rows = total = number = 0
+    while total < size:
+        table = rows_of(100_000, number)
+        pyarrow.parquet.write_table(table, folder / f"part-{number:04d}.parquet", row_group_size=25_000)
+        rows, total, number = rows + table.num_rows, total + table.nbytes, number + 1
+    return rows, total
+
+
+def build(preprocessor: data.Preprocessor) -> models.MultiTaskModel:
+    """Return a small model of two tasks."""
+    heads = [
+        tasks.BinaryClassification("click"),
+        tasks.Regression.from_statistics("stars", preprocessor.statistics.labels["stars"]),
+    ]
+    trunk = layers.SharedBottom(["click", "stars"], units=(64,))
+    network = models.build_network(SCHEMA, preprocessor.statistics, heads, trunk, embedding_dim=16)
+    model = models.MultiTaskModel(network, heads, preprocessor)
+    model.compile(keras.optimizers.legacy.Adagrad(0.05), steps_per_execution=STEPS)
+    return model
+
+
+def megabytes(name: str) -> float:
+    """Return a line of the process's memory, such as `VmRSS`, in MB."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) / 1024
+
+
+def advance(step: Callable[[Any], Any], iterator: Any, calls: int) -> tuple[float, float]:
+    """Train for some calls; return rows a second from the end of the first to that of the last, CPU us a row."""
+    step(iterator)
+    start, cpu, rows = time.perf_counter(), time.process_time(), (calls - 1) * STEPS * BATCH_SIZE
+    for _ in range(calls - 1):
+        step(iterator)
+    return rows / (time.perf_counter() - start), 1e6 * (time.process_time() - cpu) / rows
+
+
+def sources(
+    files: data.FileSource, cached: data.EncodedTable, fits: data.Batch, preprocessor: data.Preprocessor, window: int
+) -> dict[str, Callable[[int], tf.data.Dataset]]:
+    """Return how to make each data set, by its name and the seed of its order."""
+    return {
+        "in memory": lambda seed: data.gather_batches(fits, BATCH_SIZE, shuffle_seed=seed).repeat(),
+        "files": lambda seed: data.from_files(files, preprocessor, BATCH_SIZE, shuffle_seed=seed, shuffle_rows=window),
+        "cache on disk": lambda seed: cached.batches(BATCH_SIZE, shuffle_seed=seed, shuffle_rows=window),
+    }
+
+
+def forbid_growth(limit: int) -> None:
+    """Let the process's private memory grow by at most `limit` bytes more."""
+    now = int(megabytes("VmData") * 2**20)
+    resource.setrlimit(resource.RLIMIT_DATA, (now + limit, now + limit))
+
+
+def refused(rows: int) -> bool:
+    """Say whether the limit holds: the table as one array of words is refused."""
+    try:
+        np.ones([rows, SIZE + 16], np.float32)
+    except MemoryError:
+        return True
+    return False
+
+
+def main() -> None:
+    """Print a row a source."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=128, help="growth allowed to the process")
+    parser.add_argument("--times", type=int, default=10, help="how many times as large the data set is")
+    parser.add_argument("--segments", type=int, default=10, help="in how many turns a pass is made")
+    parser.add_argument("--window", type=int, default=16_384, help="rows permuted at a time")
+    options = parser.parse_args()
+    limit = options.megabytes << 20
+    pa.set_memory_pool(pa.system_memory_pool())  # whose pages RLIMIT_DATA counts at once
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        start = time.perf_counter()
+        rows, size = write(folder, options.times * limit)
+        files = data.open_files(folder, SCHEMA)
+        print(f"{rows:,} rows, {size / 2**20:,.0f} MB in memory; written in {time.perf_counter() - start:.0f} s")
+        start = time.perf_counter()
+        preprocessor = data.Preprocessor(SCHEMA, data.fit_statistics(SCHEMA, files))
+        print(f"statistics: {time.perf_counter() - start:.0f} s; RSS {megabytes('VmRSS'):,.0f} MB")
+        start = time.perf_counter()
+        cached = data.cache(files, preprocessor, folder / "rows.cache")
+        assert isinstance(cached, data.EncodedTable)
+        print(f"cache on disk: {time.perf_counter() - start:.0f} s; {(folder / 'rows.cache').stat().st_size >> 20} MB")
+        fits = data.cache(data.open_files(files.paths[:1], SCHEMA), preprocessor)
+        assert isinstance(fits, data.Batch)
+        model, steps = build(preprocessor), rows // BATCH_SIZE
+        made = sources(files, cached, fits, preprocessor, options.window)
+        step = model.make_train_function()
+        for make in made.values():
+            advance(step, iter(make(0)), 2)
+        forbid_growth(limit)
+        race(model, made, steps, options.segments, refused(rows))
+
+
+def race(model: models.MultiTaskModel, made: Any, steps: int, segments: int, limited: bool) -> None:
+    """Train on one pass over each source, a segment of each in turn, and print what was measured."""
+    step = model.make_train_function()
+    before, peak = megabytes("VmRSS"), megabytes("VmHWM")
+    print(f"limit in force: {limited}; RSS {before:,.0f} MB, peak {peak:,.0f} MB")
+    iterators = {name: iter(make(1)) for name, make in made.items()}
+    rates: dict[str, list[float]] = {name: [] for name in made}
+    costs: dict[str, list[float]] = {name: [] for name in made}
+    for segment in range(segments):
+        for name, iterator in iterators.items():
+            rate, cost = advance(step, iterator, steps // STEPS // segments)
+            rates[name].append(rate)
+            costs[name].append(cost)
+        line = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
+        print(f"  {segment + 1}/{segments}: RSS {megabytes('VmRSS') - before:+.0f} MB; rows/s: {line}", flush=True)
+    print(f"peak {megabytes('VmHWM') - peak:+,.0f} MB")
+    print("| source | rows/s | in memory / this | CPU us/row |\n|---|---|---|---|")
+    for name, found in rates.items():
+        ratios = np.divide(rates["in memory"], found)
+        low, middle, high = np.quantile(ratios, [0, 0.5, 1])
+        cost = np.median(costs[name])
+        print(f"| {name} | {np.median(found):,.0f} | {middle:.2f} ({low:.2f}-{high:.2f}) | {cost:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Lists as files hold them: one flat array and the size of each row's list, without a Python object a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
+
+
+def is_listed(kind: pa.DataType) -> bool:
+    """Say whether values of the type are lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Say whether values of the type are numbers."""
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+def to_series(column: pa.ChunkedArray) -> pd.Series:
+    """Return a column of lists as pandas without a copy; each is a Python list when it is asked for."""
+    return pd.Series(pd.arrays.ArrowExtensionArray(column))
+
+
+def arrow_lists(column: pd.Series) -> pa.Array | None:
+    """Return the lists [N] of a column that `to_series` has made, or None for any other."""
+    kind = column.dtype
+    if not isinstance(kind, pd.ArrowDtype) or not is_listed(kind.pyarrow_dtype):
+        return None
+    lists = column.array.__arrow_array__()
+    return lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+
+
+def sizes_of(lists: pa.Array) -> np.ndarray:
+    """Return the number of values [N] of each list, 0 for a missing one."""
+    sizes: np.ndarray = pa.compute.fill_null(pa.compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return sizes
+
+
+def first_values(lists: pa.Array, length: int) -> tuple[pd.Series, np.ndarray]:
+    """Return the first `length` values of each list [N], flat, and how many each has [N]."""
+    sizes = sizes_of(lists)
+    if sizes.max(initial=0) > length:
+        lists = pa.compute.list_slice(lists, 0, length)
+        sizes = np.minimum(sizes, length)
+    flat = lists.flatten()
+    integers = pa.types.is_integer(flat.type) and flat.null_count  # pandas would make floats of them
+    return flat.to_pandas(types_mapper={flat.type: pd.Int64Dtype()}.get if integers else None), sizes

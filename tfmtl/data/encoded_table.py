@@ -1,0 +1,190 @@
+"""A data set encoded once: in memory, or in a file from which each epoch reads rows in an order of its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tfmtl._checks import require_type
+from tfmtl._keras import tf
+from tfmtl.data.columns import check_columns
+from tfmtl.data.files import FileSource
+from tfmtl.data.fingerprint import fingerprint
+from tfmtl.data.frames import Batch, to_batch
+from tfmtl.data.preprocessor import Preprocessor
+from tfmtl.data.streams import encoded_windows, encoded_words
+from tfmtl.data.windows import Layout, batches_of, permuted, window_rows
+from tfmtl.data.word_file import WordFile, read_words, write_words
+
+_WINDOW = 65_536  # rows encoded at a time
+_BLOCK_BYTES = 1 << 16  # what is read from one place: less would cost a slow disk more time than the rows
+_BLOCKS = 32  # places at least that a window is read from
+
+
+class EncodedTable:
+    """An encoded data set in a file, for tables that do not fit in memory; made by `cache`.
+
+    Args:
+        layout: of the rows.
+        words: the file.
+    """
+
+    def __init__(self, layout: Layout, words: WordFile) -> None:
+        self.layout = layout
+        self.words = words
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.words.rows
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        shuffle_rows: int = 131_072,
+        clock: tf.Variable | None = None,
+    ) -> tf.data.Dataset:
+        """Return a data set of `Batch`; every row comes once an epoch.
+
+        A shuffled epoch cuts the table into blocks of about 64 kB, at other places each time, reads them in random
+        order and permutes the rows of each `shuffle_rows`: of a table that has no more, all permutations are possible;
+        of a larger one, neighbours come near each other.
+
+        Args:
+            batch_size: rows a batch; the last batch may be smaller.
+            shuffle_seed: seed of the order, which differs from epoch to epoch, or None to keep the table's order.
+            shuffle_rows: rows permuted at a time, made a multiple of `batch_size`.
+            clock: variable whose value, read when an epoch begins, seeds the order together with `shuffle_seed`, as in
+                `from_frame`. By default epochs are counted from the data set's creation.
+
+        Cost: memory of about five times `shuffle_rows` encoded rows; each byte is read once an epoch.
+        """
+        rows = window_rows(shuffle_rows, batch_size, shuffle_seed)
+        windows = functools.partial(_windows, self.words, rows, shuffle_seed)
+        return batches_of(windows, self.layout, batch_size, rows=len(self), clock=clock)
+
+    def to_batch(self) -> Batch:
+        """Return the whole table as one large `Batch` in memory."""
+        return self.layout.unpack(tf.constant(self.words.read(0, len(self))))
+
+
+def cache(
+    source: pd.DataFrame | FileSource,
+    preprocessor: Preprocessor,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    labels: bool = True,
+) -> Batch | EncodedTable:
+    """Encode a data set once, in memory or in a file; `fit`, `evaluate` and `predict` take either.
+
+    The file holds what the model's own preprocessor made of the rows. It is written anew if the source (its contents,
+    or its files' sizes and times), the schema, the vocabularies or the moments have changed since. It appears when it
+    is whole: of a writer that was killed nothing is read, and of several at once the last one stays.
+
+    Args:
+        source: pandas table, or files from `open_files`.
+        preprocessor: the model's preprocessor.
+        path: of the file, or None to keep the rows in memory.
+        labels: whether to read label and weight columns.
+
+    Returns:
+        A `Batch` of all rows, or with `path` an `EncodedTable`.
+
+    Raises:
+        ValueError: naming the file and column at fault, or a `path` that holds something else than a cache.
+
+    Example:
+        >>> import tempfile
+        >>> from tfmtl.data import Categorical, Schema, fit_statistics
+        >>> frame = pd.DataFrame({"user_id": ["b", "a", "b"]})
+        >>> schema = Schema(query=[Categorical("user_id")])
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> table = cache(frame, Preprocessor(schema, fit_statistics(schema, frame)), folder.name + "/train.cache")
+        >>> [batch.features["user_id"].numpy().tolist() for batch in table.batches(2)]
+        [[2, 3], [2]]
+        >>> folder.cleanup()
+
+    Cost: one pass; 4 bytes an id, a label or a weight, 8 a number. In memory up to three times that while encoding.
+    """
+    require_type(source, (pd.DataFrame, FileSource), "source")
+    layout = Layout(preprocessor.schema, labels)
+    if path is None:
+        return _in_memory(source, preprocessor, layout)
+    path = pathlib.Path(path)
+    key = _key(source, preprocessor, layout)
+    words = read_words(path, key, layout.width)
+    if words is None:
+        write_words(path, key, layout.width, _encoded(source, preprocessor, layout))
+        words = read_words(path, key, layout.width)
+    if words is None:  # another writer of other rows was faster
+        raise ValueError(f"Two data sets are cached in '{path}' at once; give each a path of its own.")
+    return EncodedTable(layout, words)
+
+
+def _in_memory(source: pd.DataFrame | FileSource, preprocessor: Preprocessor, layout: Layout) -> Batch:
+    if isinstance(source, pd.DataFrame):
+        return to_batch(source, preprocessor, labels=layout.labels)
+    return layout.unpack(tf.constant(np.concatenate(list(_encoded(source, preprocessor, layout)))))
+
+
+def _encoded(source: pd.DataFrame | FileSource, preprocessor: Preprocessor, layout: Layout) -> Iterator[np.ndarray]:
+    """Yield the rows in order as words."""
+    if isinstance(source, FileSource):
+        yield from encoded_windows(source, preprocessor, layout, _WINDOW, None, 0)
+        return
+    for start in range(0, len(source), _WINDOW):
+        yield encoded_words(source.iloc[start : start + _WINDOW], preprocessor, layout)
+
+
+def _key(source: pd.DataFrame | FileSource, preprocessor: Preprocessor, layout: Layout) -> str:
+    """Return a hash of everything that the encoded rows depend on."""
+    names = list(dict.fromkeys(layout.schema.columns() if layout.labels else layout.schema.features))
+    contents: Any
+    if isinstance(source, pd.DataFrame):
+        check_columns(source, names)
+        contents = fingerprint(source[names])
+    else:
+        states = [(str(path.resolve()), path.stat()) for path in source.paths]
+        contents = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    config = {name: preprocessor.get_config()[name] for name in ("schema", "statistics")}
+    text = json.dumps([contents, config, layout.labels], default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _windows(words: WordFile, rows: int, seed: int | None, epoch: np.ndarray) -> Iterator[np.ndarray]:
+    if seed is None:
+        return _filled(words, [(0, words.rows)], rows)
+    generator = np.random.default_rng([seed, int(epoch)])
+    return permuted(_filled(words, _blocks(words, rows, generator), rows), generator)
+
+
+def _blocks(words: WordFile, rows: int, generator: np.random.Generator) -> list[tuple[int, int]]:
+    """Return the runs of rows [start, end) that make up the table, in random order; the first may be short, too."""
+    block = max(1, min(_BLOCK_BYTES // (4 * words.width), rows // _BLOCKS))
+    starts = np.arange(int(generator.integers(block)) - block, words.rows, block)
+    runs = np.stack([np.maximum(starts, 0), np.minimum(starts + block, words.rows)], axis=1)
+    runs = runs[runs[:, 0] < runs[:, 1]]
+    return [(int(start), int(end)) for start, end in runs[generator.permutation(len(runs))]]
+
+
+def _filled(words: WordFile, runs: list[tuple[int, int]], rows: int) -> Iterator[np.ndarray]:
+    """Yield the runs one after the other in windows of `rows` rows, and a last one of the rest."""
+    left = sum(end - start for start, end in runs)
+    window, used = np.empty([min(rows, left), words.width], np.int32), 0
+    for start, end in runs:
+        while start < end:
+            count = min(end - start, len(window) - used)
+            words.read_into(start, window[used : used + count])
+            start, used, left = start + count, used + count, left - count
+            if used == len(window):
+                yield window
+                window, used = np.empty([min(rows, left), words.width], np.int32), 0
