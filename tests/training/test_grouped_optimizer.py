@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -98,3 +101,20 @@ def test_a_callback_sets_the_dense_weights_rate() -> None:
     history = model.fit(small.table(), epochs=2, verbose=0, callbacks=[schedule])
     np.testing.assert_allclose(history.history["lr"], [0.05, 0.025], rtol=1e-6)
     assert float(model.optimizer.embeddings.learning_rate) == 0.5
+
+
+def test_a_traced_step_of_several_variables_is_the_eager_one() -> None:
+    made = []
+    for traced in (False, True):
+        variables, grads = gradients()
+        optimizer = GroupedOptimizer(RowWiseAdagrad(0.3), LazySGD(0.2), global_clipnorm=0.5)
+        optimizer.build(variables)
+        apply = optimizer.apply_gradients
+
+        def step(grads: list = grads, variables: list = variables, apply: Callable[..., Any] = apply) -> None:
+            apply(zip(grads, variables, strict=True))
+
+        (tf.function(step) if traced else step)()
+        made.append([variable.numpy() for variable in variables])
+    for eager, graph in zip(*made, strict=True):
+        np.testing.assert_allclose(graph, eager, atol=1e-6)

@@ -28,12 +28,13 @@ class ASGD(IterateAverages, LazySGD):
         ValueError: if `start_step` is negative.
 
     Example:
+        >>> from tfmtl._keras import tf
         >>> table, optimizer = tf.Variable([[6.0], [6.0]]), ASGD(1.0)
-        >>> for row in (0, 1, 0):
+        >>> for row in (0, 1, 0, 1):
         ...     slices = tf.IndexedSlices(tf.ones([1, 1]), tf.constant([row]))
         ...     optimizer.apply_gradients([(slices, table)]) and None
-        >>> optimizer.average_of(table).numpy()[:, 0].round(4).tolist()  # of 5, 5, 4 and of 6, 5, 5
-        [4.6667, 5.3333]
+        >>> optimizer.average_of(table).numpy()[:, 0].round(4).tolist()  # of 5, 5, 4, 4 and of 6, 5, 5, 4
+        [4.5, 5.0]
 
     Reference:
         Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on Control and

@@ -105,7 +105,7 @@ class GroupedOptimizer(ExactClipping):
             self.build([variable for _, variable in pairs])
         clipped = self._clip_gradients([gradient for gradient, _ in pairs])
         gradients = {variable.ref(): g for g, (_, variable) in zip(clipped, pairs, strict=True)}
-        for optimizer, variables in self.split(variable for _, variable in pairs):
+        for optimizer, variables in self.split([variable for _, variable in pairs]):
             if variables:
                 own = [(gradients[variable.ref()], variable) for variable in variables]
                 optimizer.apply_gradients(own, name=name, skip_gradients_aggregation=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,8 +50,7 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
 
     Reference:
         Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, https://arxiv.org/abs/1412.6980,
-        algorithm
-        1 with the rate of section 2; that lazy Adam loses quality, and a rate by the steps skipped:
+        algorithm 1 with the rate of section 2; that lazy Adam loses quality, and a rate by the steps skipped:
         https://github.com/tensorflow/tensorflow/issues/23668. Caffe2's operator `SmartDecaySparseAdam` makes good
         missed steps, too, but only after the row has been read (pytorch, caffe2/sgd/adam_op.h); paying ahead is ours,
         and so is the representative of a.
@@ -125,17 +125,17 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         m, v = tf.gather(momentums, rows), tf.gather(velocities, rows)
         step = self.iterations + 1
         if not self.catch_up:
-            m, v, direction = self._moved(m, v, gradient.values, 1)
+            m, v, direction = self._moved(m, v, gradient.values, None)
             self.subtract(variable, rows, self._rate(tf.cast(step, dtype)) * direction)
         else:
             steps = self._row_steps[str(slot)]
             last, ahead = tf.unstack(tf.gather(steps, rows), axis=1)
-            gap = step - last
-            owed = self._missed(last, gap - 1, dtype) - self._missed(last, ahead, dtype)
-            change = by_row(owed, m) * _direction(m, v, self.epsilon)
+            now, gap = tf.fill(tf.shape(rows), step), step - last
+            counts = tf.stack([gap - 1, ahead, gap - 1])
+            missed, paid, coming = tf.unstack(self._missed(tf.stack([last, last, now]), counts, dtype))
+            change = by_row(missed - paid, m) * _direction(m, v, self.epsilon)
             m, v, direction = self._moved(m, v, gradient.values, gap)
-            now = tf.fill(tf.shape(rows), step)
-            change += by_row(self._rate(tf.cast(now, dtype)) + self._missed(now, gap - 1, dtype), m) * direction
+            change += by_row(self._rate(tf.cast(step, dtype)) + coming, m) * direction
             self.subtract(variable, rows, change, gap)
             steps.scatter_update(tf.IndexedSlices(tf.stack([now, gap - 1], axis=1), rows))
         momentums.scatter_update(tf.IndexedSlices(m, rows))
@@ -152,7 +152,7 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
             return
         slot = self.slot_of(variable)
         momentums, velocities = self._momentums[slot], self._velocities[slot]
-        m, v, direction = self._moved(momentums, velocities, values, 1)
+        m, v, direction = self._moved(momentums, velocities, values, None)
         change = self._rate(tf.cast(self.iterations + 1, variable.dtype)) * direction
         change = change if share is None else change + share * variable
         touched = by_row(touched, values)
@@ -161,14 +161,12 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         variable.assign_sub(tf.where(touched, change, 0))
 
     def _moved(self, m: tf.Tensor, v: tf.Tensor, gradient: tf.Tensor, gap: Any) -> tuple[tf.Tensor, ...]:
-        """Return the moments after `gap` steps [r] or 1, of which only the last had a gradient, and their direction."""
-        dtype = gradient.dtype
-        beta_1, beta_2, gap = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype), tf.cast(gap, dtype)
-        decay_1, decay_2 = tf.pow(beta_1, gap), tf.pow(beta_2, gap)
-        if gap.shape.rank:
-            decay_1, decay_2 = by_row(decay_1, gradient), by_row(decay_2, gradient)
-        m = decay_1 * m + (1 - beta_1) * gradient
-        v = decay_2 * v + (1 - beta_2) * tf.square(gradient)
+        """Return the moments after `gap` steps [r], or one, the last with a gradient, and their direction."""
+        decay_1, decay_2 = self.beta_1, self.beta_2
+        if gap is not None:
+            decay_1, decay_2 = (by_row(_power(beta, gap, m.dtype), m) for beta in (self.beta_1, self.beta_2))
+        m = decay_1 * m + (1 - self.beta_1) * gradient
+        v = decay_2 * v + (1 - self.beta_2) * tf.square(gradient)
         return m, v, _direction(m, v, self.epsilon)
 
     def _rate(self, step: tf.Tensor) -> tf.Tensor:
@@ -177,15 +175,17 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         return rate * tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
 
     def _missed(self, last: tf.Tensor, count: tf.Tensor, dtype: Any) -> tf.Tensor:
-        """Return how far along a row's direction Adam goes in `count` [r] steps without a gradient after `last` [r].
+        """Return how far along a row's direction Adam goes in `count` [...] steps without gradient after `last` [...].
 
         sum_{j=1..c} rate(last + j) q^j with q = b1 / sqrt(b2), the rate taken at the mean of j under the weights q^j.
         """
         last, count = tf.cast(last, dtype), tf.cast(count, dtype)
-        ratio = tf.cast(self.beta_1 / self.beta_2**0.5, dtype)
-        left = tf.pow(ratio, count)
+        ratio = self.beta_1 / self.beta_2**0.5
+        left = _power(ratio, count, dtype)
         mean = 1 / (1 - ratio) - tf.math.divide_no_nan(count * left, 1 - left)
-        return self._rate(last + tf.maximum(mean, 1)) * ratio * (1 - left) / (1 - ratio)
+        middle = last + tf.maximum(mean, 1)
+        corrected = tf.sqrt(1 - _power(self.beta_2, middle, dtype)) / (1 - _power(self.beta_1, middle, dtype))
+        return tf.cast(self.learning_rate, dtype) * corrected * (1 - left) * (ratio / (1 - ratio))
 
     def sums_rows(self, gradient: tf.IndexedSlices) -> bool:
         """Return whether the gradient is that of a small table, of which this class makes the step."""
@@ -207,8 +207,13 @@ def _is_small(shape: Any) -> bool:
     return bool(len(shape) == 0 or shape[0] <= _SMALL)
 
 
+def _power(base: float, exponents: tf.Tensor, dtype: Any) -> tf.Tensor:
+    """Return powers of a number in [0, 1), faster than `tf.pow`."""
+    return tf.exp(tf.cast(exponents, dtype) * max(math.log(base) if base else -math.inf, -1e30))
+
+
 def _direction(m: tf.Tensor, v: tf.Tensor, epsilon: float) -> tf.Tensor:
-    return tf.math.divide_no_nan(m, tf.sqrt(v) + epsilon)
+    return m / (tf.sqrt(v) + (epsilon or 1e-30))  # 0 of a row without moments, also for an epsilon of 0
 
 
 def _summed_by_row(gradient: tf.IndexedSlices, size: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -23,11 +23,12 @@ class LazyAdamW(LazyAdam):
         name, **kwargs: as in `LazyAdam`; `exclude_from_weight_decay` keeps variables from it, before the first step.
 
     Example:
+        >>> from tfmtl._keras import tf
         >>> table = tf.Variable(tf.ones([20_000, 1]))
-        >>> optimizer = LazyAdamW(0.5, weight_decay=0.2)
+        >>> optimizer = LazyAdamW(0.5, weight_decay=0.25)
         >>> optimizer.apply_gradients([(tf.IndexedSlices(tf.zeros([1, 1]), tf.constant([1])), table)]) and None
-        >>> table.numpy()[:3, 0].round(2).tolist()
-        [1.0, 0.9, 1.0]
+        >>> table.numpy()[:3, 0].round(4).tolist()
+        [1.0, 0.875, 1.0]
 
     Reference:
         Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, https://arxiv.org/abs/1711.05101,

@@ -19,17 +19,18 @@ class RowWiseAdagrad(TouchedRows, keras.optimizers.Adagrad):
 
     Args:
         learning_rate: a number or a schedule; Adagrad wants more than Adam.
-        initial_accumulator_value: where h starts; gradients of a mean over a batch are small, which wants it small,
-        too. epsilon: eps.
+        initial_accumulator_value: where h starts; the mean of a loss over a batch has small gradients, which want a
+            small start, too.
+        epsilon: eps.
         name: of the optimiser.
         **kwargs: `weight_decay`, clipping and more, see `TouchedRows`.
 
     Example:
         >>> table = tf.Variable(tf.ones([3, 2]), name="user/embeddings")
         >>> slices = tf.IndexedSlices(tf.constant([[1.0, 7.0]]), tf.constant([1]))  # a mean square of 25
-        >>> RowWiseAdagrad(0.5, 0.0, 0.0).apply_gradients([(slices, table)]) and None
-        >>> table.numpy().round(2).tolist()
-        [[1.0, 1.0], [0.9, 0.3], [1.0, 1.0]]
+        >>> RowWiseAdagrad(1.25, 0.0, 0.0).apply_gradients([(slices, table)]) and None
+        >>> table.numpy().tolist()
+        [[1.0, 1.0], [0.75, -0.75], [1.0, 1.0]]
 
     Reference:
         Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", JMLR 12,

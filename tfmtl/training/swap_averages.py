@@ -71,14 +71,16 @@ def averaged(model: keras.Model) -> Iterator[keras.Model]:
         ValueError: if the model's optimiser keeps no averages.
 
     Example:
+        >>> from tfmtl._keras import tf
+        >>> from tfmtl.training import ASGD
         >>> model = keras.Sequential([keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
         >>> model.compile(ASGD(1.0), "mse")
         >>> ones = tf.ones([1, 1])
         >>> model.fit(ones, 0 * ones, epochs=2, verbose=0) and None  # 1, -1, 1
         >>> with averaged(model):
-        ...     float(model(ones))
+        ...     float(model(ones)[0, 0])
         0.0
-        >>> float(model(ones))
+        >>> float(model(ones)[0, 0])
         1.0
     """
     swapped = _put(model, averages=True)
