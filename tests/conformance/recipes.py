@@ -154,7 +154,7 @@ OTHERS: Recipes = {
         RowWiseAdagrad(0.25), LazySGD(0.5), ["Variable"], global_clipnorm=2.0, name="grouped"
     ),
     "LazyAdam": lambda: LazyAdam(0.25, 0.5, 0.75, 0.125, catch_up=False, clipnorm=2.0, name="lazy"),
-    "LazyAdamW": lambda: LazyAdamW(0.25, 0.5, beta_1=0.5, catch_up=False, name="decayed"),
+    "LazyAdamW": lambda: LazyAdamW(0.25, 0.5, beta_1=0.5, beta_2=0.75, epsilon=0.125, catch_up=False, name="decayed"),
     "LazySGD": lambda: LazySGD(0.25, 0.5, True, weight_decay=0.5, name="descent"),
     "RowWiseAdagrad": lambda: RowWiseAdagrad(0.25, 0.5, 0.125, global_clipnorm=2.0, name="by_row"),
     "Preprocessor": lambda: Preprocessor(small.SCHEMA, small.statistics()),

@@ -55,9 +55,10 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         missed steps, too, but only after the row has been read (pytorch, caffe2/sgd/adam_op.h); paying ahead is ours,
         and so is the representative of a.
 
-    Cost: rows of the batch, about a tenth more than without `catch_up`, and 16 bytes a row of a large table; Keras'
-    Adam touches every row. On long-tail ratings (benchmarks/optimisers.py, 5 seeds, best rates) the test RMSE is that
-    of Keras' Adam with it (-0.0008 +- 0.0023) and 0.0127 +- 0.0050 worse without: therefore the default.
+    Cost: rows of the batch, in the update a quarter more than without `catch_up`, and 16 bytes a row of a large table;
+    Keras' Adam touches every row. On long-tail ratings (benchmarks/optimisers.py, 5 seeds, best rates) the test RMSE is
+    that of Keras' Adam with it (-0.0008 +- 0.0023) and 0.0127 +- 0.0050 worse without, on MovieLens-100K that of Adam
+    either way: therefore the default.
     """
 
     def __init__(
