@@ -51,7 +51,7 @@ def methods(steps: int) -> dict[str, tuple[Sequence[float], Callable[[float], An
         "Adagrad (Keras)": (ADAGRAD, lambda rate: grouped(keras.optimizers.Adagrad(rate, **START))),
         "RowWiseAdagrad": (ADAGRAD, lambda rate: grouped(training.RowWiseAdagrad(rate, **START))),
         "SGD 0.9 (Keras)": (SGD, lambda rate: grouped(keras.optimizers.SGD(rate, 0.9))),
-        "LazySGD": (SGD, lambda rate: grouped(training.LazySGD(10 * rate))),
+        "LazySGD": ([10 * rate for rate in SGD], lambda rate: grouped(training.LazySGD(rate))),
         "LazySGD 0.9": (SGD, lambda rate: grouped(training.LazySGD(rate, 0.9))),
         "ASGD 0.9": (SGD, lambda rate: grouped(training.ASGD(rate, 2 * steps // EPOCHS, momentum=0.9))),
     }

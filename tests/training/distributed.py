@@ -11,19 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tests.training.sparse import OPTIMISERS, START, random_steps, run, table
 from tfmtl._keras import tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-from tests.training.sparse import OPTIMISERS, START, random_steps, run, table  # noqa: E402  devices have to be set first
-from tfmtl.training import lazy_adam  # noqa: E402
-
-lazy_adam._SMALL = 0
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one in a process would reuse its collectives
+from tfmtl.training import lazy_adam
 
 
-def difference(name: str) -> float:
+def difference(name: str, strategy: tf.distribute.Strategy) -> float:
     """Return the largest difference after four steps, half of whose rows each replica has."""
     with strategy.scope():
         weights, optimizer = table(), OPTIMISERS[name]()
@@ -53,5 +46,14 @@ def largest(parts: Any, expected: np.ndarray) -> float:
     return max(float(np.abs(part.numpy() - expected).max()) for part in parts)
 
 
-differences = {name: difference(name) for name in sys.argv[1:]}
-sys.stdout.write("\n" + json.dumps(differences) + "\n")
+def main() -> None:
+    """Print the differences as JSON."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    lazy_adam._SMALL = 0
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one would reuse its collectives
+    sys.stdout.write("\n" + json.dumps({name: difference(name, strategy) for name in sys.argv[1:]}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
