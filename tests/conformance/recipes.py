@@ -26,7 +26,7 @@ from tfmtl.tasks import (
     Regression,
     Retrieval,
 )
-from tfmtl.training import LazyAdam
+from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad
 
 TASKS = ["a", "b"]
 
@@ -150,7 +150,14 @@ PARTS: Recipes = {
 OTHERS: Recipes = {
     **BALANCERS,
     **SCHEDULES,
-    "LazyAdam": lambda: LazyAdam(0.25, beta_1=0.5, beta_2=0.75, epsilon=0.125, clipnorm=2.0),
+    "ASGD": lambda: ASGD(0.25, 1, momentum=0.5, nesterov=True, name="averaged"),
+    "GroupedOptimizer": lambda: GroupedOptimizer(
+        RowWiseAdagrad(0.25), LazySGD(0.5), ["Variable"], global_clipnorm=2.0, name="grouped"
+    ),
+    "LazyAdam": lambda: LazyAdam(0.25, 0.5, 0.75, 0.125, catch_up=False, clipnorm=2.0, name="lazy"),
+    "LazyAdamW": lambda: LazyAdamW(0.25, 0.5, beta_1=0.5, beta_2=0.75, epsilon=0.125, catch_up=False, name="decayed"),
+    "LazySGD": lambda: LazySGD(0.25, 0.5, True, weight_decay=0.5, name="descent"),
+    "RowWiseAdagrad": lambda: RowWiseAdagrad(0.25, 0.5, 0.125, global_clipnorm=2.0, name="by_row"),
     "Preprocessor": lambda: Preprocessor(small.SCHEMA, small.statistics()),
 }
 """What has a config but stands beside the network."""
