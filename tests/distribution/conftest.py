@@ -1,0 +1,5 @@
+"""Programs that the tests start in processes of their own; importing one would train."""
+
+from __future__ import annotations
+
+collect_ignore = ["mirrored.py", "servers.py", "worker.py"]
