@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tfmtl.serving.versions import MANIFEST
 # Whether its operations load, not whether it is installed: beside another TensorFlow `import tfmtl` hides it.
 needs_scann = pytest.mark.skipif(not factorized_top_k._HAVE_SCANN, reason="needs scann and the TensorFlow it is for")
 
+GOLDEN = pathlib.Path(__file__).parents[2] / "saved_models" / "golden" / "1"
 RNG = np.random.default_rng(3)
 CENTRES = RNG.normal(size=(12, 6))
 VECTORS = (CENTRES[RNG.integers(0, 12, 900)] + RNG.normal(0, 0.3, (900, 6))).astype(np.float32)
@@ -196,7 +198,7 @@ def test_other_candidates_are_refused(change: type, bundle: pathlib.Path) -> Non
 
 @pytest.mark.parametrize("change", [replace_candidates, add_candidates])
 def test_other_candidates_of_any_unknown_search_are_refused(change: type, tmp_path: pathlib.Path) -> None:
-    path = export(build()[0], tmp_path / "model", max_k=MAX_K)
+    path = pathlib.Path(shutil.copytree(GOLDEN, tmp_path / "model" / "1"))
     manifest = json.loads((path / MANIFEST).read_text())
     assert manifest["foreign_operations"] == []
     manifest["search"]["kind"] = "ScaNN"
