@@ -187,10 +187,9 @@ class Recommender:
     @property
     def functions(self) -> dict[str, Any]:
         """What `replace_candidates` needs to encode and embed candidates."""
-        if not self.retrieves:
-            return {}
-        functions = {"encode_candidates": self._encoders["candidate"], "embed_candidates": self._candidate_tower}
-        return {name: function.get_concrete_function() for name, function in functions.items()}
+        functions = (self._encoders["candidate"], self._candidate_tower) if self.retrieves else ()
+        names = ("encode_candidates", "embed_candidates")[: len(functions)]
+        return {name: function.get_concrete_function() for name, function in zip(names, functions, strict=True)}
 
     def describe(self) -> dict[str, Any]:
         """Return what a client must know besides the signatures, as plain values."""
@@ -205,7 +204,9 @@ class Recommender:
 
     def _encoder(self, role: str) -> Any:
         specs = {feature.name: raw_spec(feature) for feature in getattr(self.schema, role)}
-        return tf.function(lambda raw: self.model.preprocessor(raw), input_signature=[specs], autograph=False)
+        encode = tf.function(lambda raw: self.model.preprocessor(raw), input_signature=[specs], autograph=False)
+        encode.get_concrete_function()  # traced by a call, TensorFlow would warn of retracing at a second model's
+        return encode
 
     def _encode(self, role: str, features: Features) -> Answer:
         """Return the encoded features of one role among the given raw ones."""
