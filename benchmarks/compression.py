@@ -142,7 +142,7 @@ class MovieLens:
         student = compression.distil(teacher, untaught, self.batch, **lessons, epochs=5, verbose=0)
         pupil = compression.DistilledModel.of(student, teacher, **lessons)
         pupil.compile(self.optimiser(3e-3, 8))
-        tables = dict.fromkeys(("user_id_embedding", "movie_id_embedding", "title_embedding"), 0.4)
+        tables = dict.fromkeys(("user_id_embedding", "movie_id_embedding", "title_embedding"), 0.2)
         pruned = compression.prune_model(pupil, self.batch, tables, ramp=0.3, epochs=8, verbose=0)
         return student, pruned.without_teacher()
 
