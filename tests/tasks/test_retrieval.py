@@ -13,8 +13,9 @@ from tfmtl.tasks import Encodings, LossInputs, Retrieval
 
 RNG = np.random.default_rng(5)
 QUERY, CANDIDATE, EXTRA = RNG.normal(size=(4, 3)), RNG.normal(size=(4, 3)), RNG.normal(size=(2, 3))
-OUTPUTS = {"query": QUERY, "candidate": CANDIDATE}
 IDS, EXTRA_IDS = [2, 3, 2, 5], [3, 7]  # rows 0 and 2 have the same positive; an extra negative is row 1's positive
+CANDIDATE[2], EXTRA[0] = CANDIDATE[0], CANDIDATE[1]
+OUTPUTS = {"query": QUERY, "candidate": CANDIDATE}
 WEIGHTS = [1.0, 2.0, 0.5, 1.0]
 CORPUS = 10
 
@@ -58,8 +59,14 @@ def test_two_equal_scores() -> None:
 @pytest.mark.parametrize("accidental", [True, False])
 @pytest.mark.parametrize("hard", [None, 1, 2, 3, 50])
 @pytest.mark.parametrize("extra", [True, False])
-def test_loss_is_the_definition(accidental: bool, hard: int | None, extra: bool) -> None:
-    task = task_of(sampling_correction=False, remove_accidental_hits=accidental, num_hard_negatives=hard)
+@pytest.mark.parametrize("distinct", [True, False])
+def test_loss_is_the_definition(accidental: bool, hard: int | None, extra: bool, distinct: bool) -> None:
+    task = task_of(
+        sampling_correction=False,
+        remove_accidental_hits=accidental,
+        num_hard_negatives=hard,
+        distinct_candidates=distinct,
+    )
     loss, weight, _ = loss_of(task, [1] * 4, OUTPUTS, WEIGHTS, inputs(extra=extra))
     candidates = np.concatenate([CANDIDATE, EXTRA]) if extra else CANDIDATE
     ids = [*IDS, *EXTRA_IDS] if extra else IDS

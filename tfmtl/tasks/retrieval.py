@@ -9,6 +9,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
+from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.task import (
     Encodings,
@@ -47,6 +48,9 @@ class Retrieval(Task):
         gather_negatives: whether the in-batch negatives of a row are those of the whole batch where replicas of a
             distribution strategy compute its parts together; if not, those of its own part. Workers of a parameter
             server never compute a batch together.
+        distinct_candidates: whether rows with the same candidate share one logit in the softmax, weighted by their
+            number and embedded as their mean: the same loss where the candidate features of an id do not change from
+            row to row. If not, and with hard negatives, every row has its own, as in TFRS.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
@@ -54,7 +58,7 @@ class Retrieval(Task):
         them); Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW
         2020, https://doi.org/10.1145/3366424.3386195. The logits are those of `tfrs.tasks.Retrieval`.
 
-    Cost: B (B + N) d multiplications a step: the batch size, not the corpus, decides. Gathering sends every replica's
+    Cost: B (U + N) d multiplications a step, U <= B distinct candidates in the batch. Gathering sends every replica's
     v, and in the backward pass the sum of [B, d], to every other.
     """
 
@@ -73,6 +77,7 @@ class Retrieval(Task):
         num_uniform_negatives: int = 0,
         candidate_bias: bool = False,
         gather_negatives: bool = True,
+        distinct_candidates: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -95,6 +100,7 @@ class Retrieval(Task):
         self.num_uniform_negatives = num_uniform_negatives
         self.candidate_bias = candidate_bias
         self.gather_negatives = gather_negatives
+        self.distinct_candidates = distinct_candidates
         with float32_policy():
             self._objective = tfrs.tasks.Retrieval(
                 num_hard_negatives=num_hard_negatives, remove_accidental_hits=remove_accidental_hits
@@ -158,6 +164,10 @@ class Retrieval(Task):
         total = total_weight(weight)
         corrected = self.sampling_correction and ids is not None
         probability = self._sampling_probability(ids, rows, inputs.negatives) if corrected else None
+        if self.distinct_candidates and self.num_hard_negatives is None and ids is not None:
+            hits = self.remove_accidental_hits
+            losses = distinct_softmax(query, candidate, ids, probability, remove_accidental_hits=hits)
+            return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), total), total
         with float32_policy():
             summed = self._objective(
                 query,
@@ -223,7 +233,7 @@ class Retrieval(Task):
         """Return the constructor's arguments."""
         own = (
             "normalise", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
-            "num_uniform_negatives", "candidate_bias", "gather_negatives",
+            "num_uniform_negatives", "candidate_bias", "gather_negatives", "distinct_candidates",
         )  # fmt: skip
         return {**super().get_config(), "units": list(self.units), **{name: getattr(self, name) for name in own}}
 
