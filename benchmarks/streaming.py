@@ -1,7 +1,7 @@
 """Training from files ten times as large as the memory allowed for data, against training on rows in memory.
 
     python benchmarks/streaming.py                          # 128 MB for data, files of 1.28 GB
-    python benchmarks/streaming.py --megabytes 256 --segments 20
+    python benchmarks/streaming.py --units 256 128          # the rating head of TFRS's tutorial; by default a small one
 
 The process first builds and warms up everything, then forbids itself (RLIMIT_DATA: heap and private pages) to grow by
 more than the limit: who wanted to hold the data set would get a MemoryError. It trains one model on one pass over the
@@ -18,7 +18,7 @@ import pathlib
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tfmtl  # noqa: F401 - before TFRS: it selects Keras 2 for the process
@@ -75,13 +75,13 @@ def write(folder: pathlib.Path, size: int) -> tuple[int, int]:
     return rows, total
 
 
-def build(preprocessor: data.Preprocessor) -> models.MultiTaskModel:
-    """Return a small model of two tasks."""
+def build(preprocessor: data.Preprocessor, units: Sequence[int]) -> models.MultiTaskModel:
+    """Return a model of two tasks whose trunk has the given widths."""
     heads = [
         tasks.BinaryClassification("click"),
         tasks.Regression.from_statistics("stars", preprocessor.statistics.labels["stars"]),
     ]
-    trunk = layers.SharedBottom(["click", "stars"], units=(64,))
+    trunk = layers.SharedBottom(["click", "stars"], units=tuple(units))
     network = models.build_network(SCHEMA, preprocessor.statistics, heads, trunk, embedding_dim=16)
     model = models.MultiTaskModel(network, heads, preprocessor)
     model.compile(keras.optimizers.legacy.Adagrad(0.05), steps_per_execution=STEPS)
@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10, help="how many times as large the data set is")
     parser.add_argument("--segments", type=int, default=10, help="in how many turns a pass is made")
     parser.add_argument("--window", type=int, default=16_384, help="rows permuted at a time")
+    parser.add_argument("--units", type=int, nargs="+", default=[64], help="widths of the layers that the tasks share")
     options = parser.parse_args()
     limit = options.megabytes << 20
     pa.set_memory_pool(pa.system_memory_pool())  # whose pages RLIMIT_DATA counts at once
@@ -154,7 +155,7 @@ def main() -> None:
         print(f"cache on disk: {time.perf_counter() - start:.0f} s; {(folder / 'rows.cache').stat().st_size >> 20} MB")
         fits = data.cache(data.open_files(files.paths[:1], SCHEMA), preprocessor)
         assert isinstance(fits, data.Batch)
-        model, steps = build(preprocessor), rows // BATCH_SIZE
+        model, steps = build(preprocessor, options.units), rows // BATCH_SIZE
         made = sources(files, cached, fits, preprocessor, options.window)
         step = model.make_train_function()
         for make in made.values():
