@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -57,7 +58,7 @@ class Peer:
 
     def close(self) -> None:
         """End the process."""
-        if self._process.poll() is None:
+        with contextlib.suppress(BrokenPipeError):  # of a process that has ended by itself
             self._process.communicate('{"do": "quit"}\n')
         self._folder.cleanup()
 

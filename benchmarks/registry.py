@@ -187,7 +187,7 @@ ENTRIES = (
     ),
     Entry(
         "compression_wide",
-        "The same with a wide teacher and a narrow student?",
+        "What does a narrow student of MovieLens-1M keep of a teacher with several times the dense weights?",
         "compression.py", ("--movielens", "{ml_1m}", "--wide"), (), ("--movielens", "{ml_100k}"),
     ),
     Entry(

@@ -62,7 +62,8 @@ def write(path: pathlib.Path, sections: Mapping[str, Section], order: Iterable[s
 
 def markdown(printed: str) -> str:
     """Return what a script printed: tables and headings as they are meant, all other text as code."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in printed.splitlines()]
+    # A progress bar goes back and writes over itself: what a terminal shows in the end is what counts.
+    lines = [re.split("[\r\b]+", line.rstrip("\r\b "))[-1] for line in printed.split("\n")]
     groups = itertools.groupby(_kinds(lines), key=lambda pair: pair[0])
     blocks = [_block(kind, [line for _, line in pairs]) for kind, pairs in groups]
     return "\n\n".join(block for block in blocks if block)
