@@ -10,16 +10,8 @@ from typing import Any
 
 
 def serve(answered: Callable[[Iterator[dict[str, Any]]], Iterable[Any]]) -> None:
-    """Write the answers to the commands; `{"do": "quit"}` ends it without one. All else goes to the standard error."""
+    """Write the answers to the commands until the end of the input. All else goes to the standard error."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # what libraries print
-        for answer in answered(_commands()):
+        for answer in answered(map(json.loads, sys.stdin)):
             print(json.dumps(answer), file=answers, flush=True)
-
-
-def _commands() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin:
-        command: dict[str, Any] = json.loads(line)
-        if command["do"] == "quit":
-            return
-        yield command
