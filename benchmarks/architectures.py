@@ -23,7 +23,7 @@ import tfmtl  # before TFRS: it selects Keras 2 for the process
 # isort: split
 import census
 import numpy as np
-from paired import interval
+from paired import interval, spread
 from peer import Peer
 from sklearn.metrics import roc_auc_score
 
@@ -195,11 +195,8 @@ def rates(problem: Census, peers: Sequence[Peer], rounds: int) -> Iterator[str]:
         for peer in peers:
             seconds[peer.name].append(peer.ask("epoch")["seconds"])
     for name, taken in seconds.items():
-        ratios = sorted(other / own for own, other in zip(seconds["tfmtl"], taken, strict=True))
-        yield (
-            f"{name:10s} {rows / statistics.median(taken):9,.0f} examples/s; ours is {statistics.median(ratios):.2f} "
-            f"times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        )
+        ratios = spread(other / own for own, other in zip(seconds["tfmtl"], taken, strict=True))
+        yield (f"{name:10s} {rows / statistics.median(taken):9,.0f} examples/s; ours is {ratios} times as fast")
 
 
 def main() -> None:

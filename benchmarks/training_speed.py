@@ -25,6 +25,7 @@ import movielens
 import movielens_data
 import numpy as np
 import pandas as pd
+from paired import spread
 from peer import Peer
 
 from tfmtl import LazyAdam, data, layers, models, tasks
@@ -146,7 +147,7 @@ def race(runs: dict[str, Epochs], rounds: int, rows: int) -> None:
     for name, values in found.items():
         own = np.asarray(values)
         faster, less = own[:, 0] / stock[:, 0], stock[:, 1] / own[:, 1]
-        ratios = [f"{np.median(r):.1f} ({r.min():.1f}-{r.max():.1f})" for r in (faster, less)]
+        ratios = [spread(r, ".1f") for r in (faster, less)]
         print(f"| {name} | {np.median(own[:, 0]):,.0f} | {ratios[0]} | {np.median(own[:, 1]):.1f} | {ratios[1]} |")
 
 
