@@ -158,7 +158,7 @@ ENTRIES = (
     Entry(
         "streaming",
         "How fast is training from files ten times as large as the memory allowed, against rows in memory?",
-        "streaming.py", (), (), ("--megabytes", "32", "--times", "2", "--segments", "2"),
+        "streaming.py", (), (), ("--times", "2", "--segments", "2"),
     ),
     Entry(
         "distribution",

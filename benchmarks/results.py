@@ -13,7 +13,8 @@ HEADER = """\
 
 Written by `python benchmarks/run.py`, a section for each of its entries; see [CONTRIBUTING.md](../CONTRIBUTING.md).
 Sections are measured on different days: each names its command, its machine and its versions. FOLDER holds the data,
-which are not part of the repository. Figures of one section belong together; those of two need not.
+which are not part of the repository; `.peers/` holds the environments of other libraries, which `run.py` makes. Figures
+of one section belong together; those of two need not.
 """
 _MARK = re.compile(r"^<!-- entry: (\S+) -->$", flags=re.MULTILINE)
 _NOTE = "> "

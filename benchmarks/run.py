@@ -101,14 +101,14 @@ class Runner:
             raise environments.UnavailableError(f"needs {', '.join(missing)}")
         for name in entry.peers:
             self.ensure(environments.ENVIRONMENTS[name], self.root)
-        hardware = machine.hardware()
+        hardware, versions = machine.hardware(), machine.versions(self.root)
         start = time.perf_counter()
         printed = self.printed(entry, places)
         seconds = time.perf_counter() - start
         peers = [" ".join(environments.ENVIRONMENTS[name].requirements) for name in entry.peers]
         facts = [
             f"{today}, {seconds:.0f} s; {hardware}.",
-            f"{machine.versions(self.root)}.",
+            f"{versions}.",
             *(f"Beside it, in an environment of its own: {peer}." for peer in peers),
         ]
         quick = ["Quick arguments: the figures mean nothing."] if self.quick else []
