@@ -38,17 +38,17 @@ lint: $(VENV)/.test  ## only lint, types and import contracts
 	@echo '== import contracts'
 	$(BIN)/lint-imports
 
-benchmarks: $(VENV)/.benchmarks  ## run every script in benchmarks/ (slow)
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+benchmarks: $(VENV)/.benchmarks  ## measure everything into benchmarks/RESULTS.md (hours; BENCHMARKS_ARGS="--list")
+	$(BIN)/python benchmarks/run.py $(BENCHMARKS_ARGS)
 
-clean:  ## remove the environment, caches and builds
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean:  ## remove the environments, caches and builds
+	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: newer than what they were installed from, so that a second run installs nothing.
 $(VENV)/.examples: extras := examples
 $(VENV)/.test: extras := test,examples
-$(VENV)/.benchmarks: extras := benchmarks,examples
+$(VENV)/.benchmarks: extras := benchmarks
 $(VENV)/.examples $(VENV)/.test $(VENV)/.benchmarks: setup.cfg pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[$(extras)]'
 	@touch $@

@@ -12,11 +12,8 @@ same seeds and test rows.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,7 +23,8 @@ import tfmtl  # before TFRS: it selects Keras 2 for the process
 # isort: split
 import census
 import numpy as np
-from paired import interval
+from paired import interval, spread
+from peer import Peer
 from sklearn.metrics import roc_auc_score
 
 from tfmtl import data, layers, models, tasks
@@ -135,32 +133,6 @@ def trained(problem: Census, make: Make, seed: int, **arguments: Any) -> tuple[P
     return predictions_of(model, problem.parts["test"]), best.best_epoch, model.network.count_params()
 
 
-class Peer:
-    """Another library, which trains in a process of its own."""
-
-    def __init__(self, name: str, python: str, problem: Census) -> None:
-        self.name = name
-        self._folder = tempfile.TemporaryDirectory()
-        path = pathlib.Path(self._folder.name) / "census.npz"
-        problem.save(path)
-        script = pathlib.Path(__file__).parent / "peers" / "census_worker.py"
-        command = [python, str(script), "--peer", name, "--data", str(path)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
-        assert self._process.stdin
-        assert self._process.stdout
-        print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate('{"do": "quit"}\n')
-        self._folder.cleanup()
-
-
 def quality(
     problem: Census, trunks: Sequence[str], seeds: int, peers: Sequence[Peer], **arguments: Any
 ) -> Iterator[str]:
@@ -223,11 +195,8 @@ def rates(problem: Census, peers: Sequence[Peer], rounds: int) -> Iterator[str]:
         for peer in peers:
             seconds[peer.name].append(peer.ask("epoch")["seconds"])
     for name, taken in seconds.items():
-        ratios = sorted(other / own for own, other in zip(seconds["tfmtl"], taken, strict=True))
-        yield (
-            f"{name:10s} {rows / statistics.median(taken):9,.0f} examples/s; ours is {statistics.median(ratios):.2f} "
-            f"times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        )
+        ratios = spread(other / own for own, other in zip(seconds["tfmtl"], taken, strict=True))
+        yield (f"{name:10s} {rows / statistics.median(taken):9,.0f} examples/s; ours is {ratios} times as fast")
 
 
 def main() -> None:
@@ -244,7 +213,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for group in arguments.groups:
         problem = Census(arguments.census, group)
-        peers = [Peer(*peer.split("=", 1), problem) for peer in arguments.peers]
+        named = [peer.split("=", 1) for peer in arguments.peers]
+        peers = [Peer(name, python, "census_worker.py", problem.save, "--peer", name) for name, python in named]
         setting = {"embedding_dim": arguments.embedding_dim, "constant": arguments.constant}
         if arguments.rate:
             lines = rates(problem, peers, 9)

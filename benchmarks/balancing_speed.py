@@ -24,6 +24,7 @@ import census
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from paired import spread
 
 from tfmtl import balancing, data, layers, models, tasks
 
@@ -90,9 +91,8 @@ def show(title: str, seconds: dict[str, np.ndarray], limit: float | None) -> Non
     base = seconds["plain sum"]
     print(f"\n{title}: plain sum {1000 * np.median(base):.1f} ms a step" + (f", limit {limit}" if limit else ""))
     for name, values in seconds.items():
-        low, middle, high = np.quantile(values / base, [0.25, 0.5, 0.75])
-        missed = "  MISSED" if limit and middle > limit else ""
-        print(f"  {name:16s} {middle:5.2f} ({low:.2f} to {high:.2f}){missed}", flush=True)
+        missed = "  MISSED" if limit and np.median(values / base) > limit else ""
+        print(f"  {name:16s} {spread(values / base, half=True)}{missed}", flush=True)
 
 
 def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
@@ -177,9 +177,9 @@ def race_rows(sizes: Sequence[int], rounds: int, only: Sequence[str]) -> None:
         for size in sizes:
             race.enter(str(size), joint(size, make()))
         seconds = race.run()
-        ratios = {size: np.quantile(v / seconds[str(sizes[0])], [0.25, 0.5, 0.75]) for size, v in seconds.items()}
-        cells = [f"{int(size):,} rows {m:.2f} ({low:.2f} to {high:.2f})" for size, (low, m, high) in ratios.items()]
-        print(f"  {name:16s} {at:15s}", "; ".join(cells[1:]), flush=True)
+        first = seconds.pop(str(sizes[0]))
+        cells = [f"{int(size):,} rows {spread(values / first, half=True)}" for size, values in seconds.items()]
+        print(f"  {name:16s} {at:15s}", "; ".join(cells), flush=True)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import movielens
 import movielens_data
 import numpy as np
 import pandas as pd
+from paired import spread
 
 from tfmtl import compression, data, evaluation, layers, models, serving, tasks
 from tfmtl._keras import keras
@@ -211,8 +212,7 @@ def main() -> None:
         for each, model in named.items():
             faster = []
             for rows, own in taken[each].items():
-                ratios = np.divide(taken["teacher"][rows], own)
-                faster.append(f"{np.median(own):.3f}, {np.median(ratios):.2f} ({ratios.min():.2f}-{ratios.max():.2f})")
+                faster.append(f"{np.median(own):.3f}, {spread(np.divide(taken['teacher'][rows], own))}")
             cells = [each, f"{model.network.count_params():,}", f"{sizes[each] / 1000:.0f}"]
             cells += [f"{sizes['teacher'] / sizes[each]:.1f}", *faster]
             print("| " + " | ".join([*cells, *(f"{share:.3f}" for share in kept[each])]) + " |")

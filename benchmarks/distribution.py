@@ -1,6 +1,7 @@
 """Two workers on loopback against one process, on the same global batches: the losses, and rows a second as they are.
 
-    python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3] [--workers 2]
+    PYTHONPATH=tests/distribution python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3]
+        [--workers 2]
 
 Retrieval with gathered negatives, a binary task and a regression over random rows, in which labels are missing. Each
 worker is a process of its own with TF_CONFIG, as on several machines; here they share one machine's cores, so that the
@@ -10,17 +11,19 @@ rate says what the messages cost and not what a second machine brings.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
-import socket
-import subprocess
+import pathlib
 import sys
 import time
 from typing import Any
 
+from processes import free_ports, printed
+
 USERS, ITEMS = 20_000, 5_000
+SECONDS = 1800
+"""After which a process hangs."""
 
 
 def main() -> None:
@@ -34,39 +37,17 @@ def main() -> None:
         print("\n" + json.dumps(train(options)))
         return
     arguments = [f"--{name}={getattr(options, name)}" for name in ("rows", "batch", "epochs")]
-    alone = started(arguments, [{}])[0]
+    command = [sys.executable, str(pathlib.Path(__file__).resolve()), "--one-of-them", *arguments]
+    alone = printed(command, [{}], SECONDS)[0]
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(options.workers)]}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(options.workers)]
-    together = started(arguments, [{"TF_CONFIG": json.dumps(task)} for task in tasks])[0]
+    together = printed(command, [{"TF_CONFIG": json.dumps(task)} for task in tasks], SECONDS)[0]
     print(f"| | one process | {options.workers} workers | difference |\n|---|---|---|---|")
     for name, values in alone["losses"].items():
         others = together["losses"][name]
         worst = max(abs(one - other) for one, other in zip(values, others, strict=True))
         print(f"| {name}, last epoch | {values[-1]:.6f} | {others[-1]:.6f} | {worst:.1e} in any epoch |")
     print(f"| rows a second, best epoch | {alone['rate']:,.0f} | {together['rate']:,.0f} | |")
-
-
-def started(arguments: list[str], environments: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """Return what processes of this script print, one for each environment."""
-    command = [sys.executable, __file__, "--one-of-them", *arguments]
-    with contextlib.ExitStack() as stack:
-        processes = []
-        for environment in environments:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            processes.append(process)
-        printed = [process.communicate(timeout=1800)[0] for process in processes]
-    return [json.loads(text.splitlines()[-1]) for text in printed]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
+from paired import spread
 
 from tfmtl import layers
 from tfmtl._keras import keras, tf
@@ -91,8 +91,7 @@ def _compared(batched: keras.layers.Layer, separate: keras.layers.Layer, batch: 
     for _ in range(rounds):
         ours, theirs = (_seconds(step) for step in steps)
         ratios.append(ours / theirs)
-    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+    return spread(ratios, half=True)
 
 
 def _step(call: Callable[[tf.Tensor], Sequence[tf.Tensor]], layer: Any, inputs: tf.Tensor) -> Callable[[], Any]:

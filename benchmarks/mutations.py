@@ -89,7 +89,9 @@ def main() -> None:
     names = sys.argv[1:] or DEFAULT
     with tempfile.TemporaryDirectory() as folder:
         copied = pathlib.Path(folder) / "project"
-        shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(".venv", ".git", "saved_models", "output"))
+        shutil.copytree(
+            ROOT, copied, ignore=shutil.ignore_patterns(".venv", ".peers", ".git", "saved_models", "output")
+        )
         for name in names:
             path = copied / "tfmtl" / "balancing" / f"{name}.py"
             source = path.read_text()

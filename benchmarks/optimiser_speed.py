@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 import tf_keras as keras
+from paired import spread
 
 from tfmtl import data, models, tasks, training
 
@@ -112,10 +113,9 @@ def race_steps(makers: dict[str, Callable[[], Any]], users: Sequence[int], size:
     for name, make in makers.items():
         entered = [Entrant(rows, make(), size, tail=tail) for rows in users]
         seconds = np.array([[entrant.time()[0] for entrant in entered] for _ in range(rounds)])
-        low, middle, high = np.quantile(seconds[:, 1:] / seconds[:, :1], [0.25, 0.5, 0.75], axis=0)
         cells = [
-            f"{rows:,}: {1000 * np.median(seconds[:, i + 1]):.2f} ms, {middle[i]:.2f} ({low[i]:.2f} to {high[i]:.2f})"
-            for i, rows in enumerate(users[1:])
+            f"{rows:,}: {1000 * np.median(own):.2f} ms, {spread(own / seconds[:, 0], half=True)}"
+            for rows, own in zip(users[1:], seconds.T[1:], strict=True)
         ]
         print(f"  {name:22s} {1000 * np.median(seconds[:, 0]):.2f} ms;", "; ".join(cells), flush=True)
         del entered
@@ -129,11 +129,10 @@ def race_keras(rows: int, size: int, rounds: int) -> None:
     ]
     seconds = np.array([[entrant.time() for entrant in entered] for _ in range(rounds)])
     for kind, values in zip(("processor", "clock"), np.moveaxis(seconds, 2, 0), strict=True):
-        low, middle, high = np.quantile(values[:, 1] / values[:, 0], [0.25, 0.5, 0.75])
         lazy, whole = 1000 * np.median(values, axis=0)
         print(
             f"{rows:,} rows, batches of {size}, {kind}: LazyAdam {lazy:.2f} ms, Keras' Adam {whole:.0f} ms, "
-            f"{middle:.0f} times ({low:.0f} to {high:.0f})",
+            f"{spread(values[:, 1] / values[:, 0], '.0f', half=True)} times",
             flush=True,
         )
 

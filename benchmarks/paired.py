@@ -1,4 +1,4 @@
-"""What benchmarks over several seeds have in common: intervals, and tables of differences paired by seed."""
+"""What benchmarks have in common: intervals over seeds, differences paired by seed, ratios paired by round."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def interval(values: Iterable[float], form: str = ".4f") -> str:
     values = np.asarray(list(values))
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
     return f"{values.mean():{form}} ± {half:{form.lstrip('+')}}"
+
+
+def spread(ratios: Iterable[float], form: str = ".2f", *, half: bool = False) -> str:
+    """Return the median of ratios and their range, or that of their middle half; `form` is the format of each."""
+    low, middle, high = np.quantile(np.asarray(list(ratios)), [0.25, 0.5, 0.75] if half else [0, 0.5, 1])
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def compare(

@@ -17,6 +17,7 @@ import tempfile
 import cc_loader
 import census
 import numpy as np
+from paired import spread
 
 from tfmtl import data, layers, serving
 
@@ -63,8 +64,7 @@ def main() -> None:
         theirs = taken["torch-rechub"][rows]
         ratio = np.divide(own, theirs) if theirs else np.full(1, np.nan)
         beside = f"{np.median(theirs):.3f}" if theirs else "-"
-        times = f"{np.median(ratio):.2f} ({ratio.min():.2f}-{ratio.max():.2f})"
-        print(f"| {rows} | {np.median(own):.3f} | {beside} | {times} |")
+        print(f"| {rows} | {np.median(own):.3f} | {beside} | {spread(ratio)} |")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import cc_loader
 import grocery_data
 import grocery_models
 import numpy as np
+from paired import spread
 
 from tfmtl import data, layers, models, tasks
 from tfmtl._keras import tf
@@ -120,8 +121,7 @@ def main() -> None:
     for model_name, rows in taken.items():
         own = np.stack(rows)
         (p50, p99), faster = np.median(own, axis=0), brute / own
-        low, high = faster[:, 0].min(), faster[:, 0].max()
-        ratios = f"{np.median(faster[:, 0]):.2f} ({low:.2f}-{high:.2f}) | {np.median(faster[:, 1]):.2f}"
+        ratios = f"{spread(faster[:, 0])} | {np.median(faster[:, 1]):.2f}"
         print(f"| {model_name} | {p50:.3f} | {p99:.3f} | {ratios} | {recall[model_name]:.3f} |")
 
 

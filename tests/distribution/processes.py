@@ -24,17 +24,15 @@ SECONDS = 240
 
 
 @contextlib.contextmanager
-def running(
-    module: str, environments: Sequence[Mapping[str, str]], arguments: Sequence[str] = ()
-) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start one process of a module for each environment."""
+def running(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start one process of a command for each environment."""
     started: list[subprocess.Popen[str]] = []
     try:
         for environment in environments:
             started.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", RUN, module, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT, env={**os.environ, **environment},
+                    command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment},
                 )
             )  # fmt: skip
         yield started
@@ -45,13 +43,18 @@ def running(
             process.wait()
 
 
-def answers(module: str, environments: Sequence[Mapping[str, str]] = ({},), arguments: Sequence[str] = ()) -> list[Any]:
-    """Return what the last line that each process prints holds, as JSON."""
-    with running(module, environments, arguments) as processes:
-        printed = [process.communicate(timeout=SECONDS)[0] for process in processes]
-        for process, text in zip(processes, printed, strict=True):
+def printed(command: Sequence[str], environments: Sequence[Mapping[str, str]], seconds: float = SECONDS) -> list[Any]:
+    """Return what the last line that each process of a command prints holds, as JSON."""
+    with running(command, environments) as processes:
+        texts = [process.communicate(timeout=seconds)[0] for process in processes]
+        for process, text in zip(processes, texts, strict=True):
             assert process.returncode == 0, text[-4000:]
-    return [json.loads(text.splitlines()[-1]) for text in printed]
+    return [json.loads(text.splitlines()[-1]) for text in texts]
+
+
+def answers(module: str, environments: Sequence[Mapping[str, str]] = ({},), arguments: Sequence[str] = ()) -> list[Any]:
+    """Return what the last line that each process of a module prints holds, as JSON."""
+    return printed([sys.executable, "-c", RUN, module, *arguments], environments)
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,0 +1,219 @@
+"""Every benchmark: its question, and how its script is called."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+
+from environments import ENVIRONMENTS
+
+DATA = ("census_income", "hillstrom", "ml_100k", "ml_1m")
+"""Folders of data that a benchmark may name in braces."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A benchmark.
+
+    Args:
+        name: of its section in the results.
+        question: what it answers, one sentence.
+        script: a file of this folder.
+        arguments: of the script; `{census_income}` is that folder of data, `{deepctr}` the interpreter of that peer.
+            What is named in braces must be there for the benchmark to run.
+        optional: further arguments, given if their folders of data are there; else the script takes data of packages.
+        quick: arguments after all others that make it a matter of a minute or two, whose figures mean nothing.
+    """
+
+    name: str
+    question: str
+    script: str
+    arguments: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
+
+    def needs(self, *, quick: bool = False) -> tuple[str, ...]:
+        """Return the folders of data without which it cannot run."""
+        given = (*self.arguments, *(self.quick if quick else ()))
+        return tuple(name for name in _named(given) if name in DATA)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Peers whose environments it needs."""
+        return tuple(name for name in _named(self.arguments) if name in ENVIRONMENTS)
+
+    def command(self, places: Mapping[str, str], *, quick: bool = False) -> list[str]:
+        """Return the script's arguments; `places` are paths by the names in braces, without those of absent folders."""
+        optional = self.optional if all(name in places for name in _named(self.optional)) else ()
+        given = (*self.arguments, *optional, *(self.quick if quick else ()))
+        return [argument.format_map(places) for argument in given]
+
+
+def _named(arguments: Iterable[str]) -> list[str]:
+    return re.findall(r"\{([\w-]+)\}", " ".join(arguments))
+
+
+def places(data: pathlib.Path | None, root: pathlib.Path) -> dict[str, str]:
+    """Return the path of every folder of data that is there, and of every peer's interpreter."""
+    found = {name: str(data / name) for name in DATA if data and (data / name).is_dir()}
+    return found | {name: str(root / peer.python) for name, peer in ENVIRONMENTS.items()}
+
+
+_PEERS = ("--peers", "deepctr={deepctr}", "rechub={torch-rechub}")
+_SEED = ("--seeds", "1")
+
+ENTRIES = (
+    Entry(
+        "training_speed",
+        "How fast is joint training of retrieval and rating beside the multi-task tutorials of TFRS and Keras RS?",
+        "training_speed.py", ("--keras-rs", "{keras-rs}"), ("--data", "{ml_100k}"), ("--rounds", "1"),
+    ),
+    Entry(
+        "architectures_rate",
+        "How many rows a second does an MMoE train, in turns with DeepCTR's and torch-rechub's of equal size?",
+        "architectures.py", ("--census", "{census_income}", "--rate", *_PEERS), (), ("--groups", "1"),
+    ),
+    Entry(
+        "architectures_peers",
+        "How good is an MMoE trained as the peers train theirs, beside DeepCTR and torch-rechub, on census income?",
+        "architectures.py",
+        ("--census", "{census_income}", "--trunks", "MMoE", "--constant", *_PEERS), (), ("--groups", "1", *_SEED),
+    ),
+    Entry(
+        "architectures",
+        "Which trunk is best on census income, by test AUC of each task?",
+        "architectures.py", ("--census", "{census_income}"), (), ("--groups", "1", "--trunks", "MMoE", *_SEED),
+    ),
+    Entry(
+        "experts",
+        "How much faster is one batched product for all experts than a dense layer an expert?",
+        "experts.py",
+    ),
+    Entry(
+        "label_chains",
+        "Do ESMM, ESCM2 and AITM predict conversions after visits better than the naive model?",
+        "label_chains.py", ("--hillstrom", "{hillstrom}/hillstrom.parquet"), (), _SEED,
+    ),
+    Entry(
+        "attention",
+        "What is attention over a user's history worth on MovieLens-100K, and what are fused views of a movie?",
+        "attention.py", (), ("--data", "{ml_100k}"), ("--variants", "mean", *_SEED),
+    ),
+    Entry(
+        "grocery_attention",
+        "What is attention over a household's purchases worth in a year of a grocery store?",
+        "grocery_attention.py", (), (), ("--variants", "mean", "--rows", "5000", *_SEED),
+    ),
+    Entry(
+        "balancing_census",
+        "Which balancer is better than tuned fixed weights on 2, 4 and 8 tasks of census income?",
+        "balancing.py", ("--census", "{census_income}"), (),
+        ("--tasks", "2", "--epochs", "1", "--rows", "5000", "--trials", "1", "--only", "PCGrad", *_SEED),
+    ),
+    Entry(
+        "balancing_movielens",
+        "Which balancer is better than tuned fixed weights on retrieval and rating of MovieLens-100K?",
+        "balancing.py", ("--movielens", "{ml_100k}"), (),
+        ("--epochs", "1", "--trials", "1", "--only", "PCGrad", *_SEED),
+    ),
+    Entry(
+        "balancing_speed_census",
+        "What does a balancer that looks at gradients add to a step of an MMoE with 2, 4 and 8 tasks?",
+        "balancing_speed.py", ("--census", "{census_income}", "--rounds", "15"), (),
+        ("--rounds", "2", "--only", "PCGrad"),
+    ),
+    Entry(
+        "balancing_speed_joint",
+        "What does a balancer add to a step of joint retrieval and rating, and does the vocabulary cost anything?",
+        "balancing_speed.py", ("--joint", "100000", "--rows", "10000", "1000000"), (),
+        ("--rows", "10000", "20000", "--rounds", "2", "--only", "PCGrad"),
+    ),
+    Entry(
+        "mutations",
+        "Do the tests of the balancing methods notice a changed sign or factor?",
+        "mutations.py", (), (), ("pe_ltr",),
+    ),
+    Entry(
+        "optimisers_movielens",
+        "Which optimiser of embedding tables predicts the ratings of MovieLens-100K best, against Keras' Adam?",
+        "optimisers.py", ("--movielens", "{ml_100k}"), (), ("--only", "LazyAdam", *_SEED),
+    ),
+    Entry(
+        "optimisers_long_tail",
+        "Which optimiser of embedding tables predicts made-up ratings of long-tail users and items best?",
+        "optimisers.py", (), (), ("--only", "LazyAdam", *_SEED),
+    ),
+    Entry(
+        "optimiser_speed",
+        "What does a step of an embedding optimiser cost by rows of the table, with all ids alike?",
+        "optimiser_speed.py", (), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
+    ),
+    Entry(
+        "optimiser_speed_tail",
+        "What does a step of an embedding optimiser cost by rows of the table, with ids as frequent as in practice?",
+        "optimiser_speed.py", ("--tail",), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
+    ),
+    Entry(
+        "streaming",
+        "How fast is training from files ten times as large as the memory allowed, against rows in memory?",
+        "streaming.py", (), (), ("--times", "2", "--segments", "2"),
+    ),
+    Entry(
+        "distribution",
+        "Do two workers compute what one process does, and what do their messages cost?",
+        "distribution.py", (), (), ("--rows", "4000", "--batch", "1000", "--epochs", "1"),
+    ),
+    Entry(
+        "evaluation",
+        "How much CPU does a full-corpus evaluation of retrieval take, against the stock TFRS metric?",
+        "evaluation.py", (), ("--data", "{ml_100k}"), ("--rounds", "1"),
+    ),
+    Entry(
+        "evaluation_scale",
+        "In how much time and memory are 100,000 queries ranked among 1,000,000 candidates?",
+        "evaluation_scale.py", (), (), ("--queries", "1000", "--candidates", "10000", "--block-mb", "8"),
+    ),
+    Entry(
+        "compression_groceries",
+        "How small and fast does a student of groceries become, and what does it keep of its teacher's quality?",
+        "compression.py",
+    ),
+    Entry(
+        "compression_movielens",
+        "How small and fast does a student of MovieLens-1M become, and what does it keep of its teacher's quality?",
+        "compression.py", ("--movielens", "{ml_1m}"), (), ("--movielens", "{ml_100k}"),
+    ),
+    Entry(
+        "compression_wide",
+        "What does a narrow student of MovieLens-1M keep of a teacher with several times the dense weights?",
+        "compression.py", ("--movielens", "{ml_1m}", "--wide"), (), ("--movielens", "{ml_100k}"),
+    ),
+    Entry(
+        "rank_latency",
+        "How long does `rank` of raw features take in TensorFlow Serving's loader, beside torch-rechub's ONNX export?",
+        "rank_latency.py", ("--census", "{census_income}", "--rechub", "{torch-rechub}"),
+    ),
+    Entry(
+        "serving",
+        "How fast are exact and approximate search of 68,509 products and noise, beside TFRS' BruteForce?",
+        "serving.py", (), (), ("--rounds", "1"),
+    ),
+    Entry(
+        "serving_million",
+        "How fast are exact and approximate search of 1,000,000 candidates, beside TFRS' BruteForce?",
+        "serving.py", ("--candidates", "1000000"), (), ("--candidates", "70000", "--rounds", "1"),
+    ),
+    Entry(
+        "serving_robustness",
+        "Does a server survive malformed requests, versions swapped under load and killed exports?",
+        "serving_robustness.py", (), (), ("--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2"),
+    ),
+    Entry(
+        "serving_rows",
+        "Does an export answer as the model in memory on random rows with missing, unknown and extreme values?",
+        "serving_rows.py", (), (), ("--rows", "500"),
+    ),
+)  # fmt: skip
+"""In the order of the document."""
