@@ -71,6 +71,12 @@ ENTRIES = (
         "training_speed.py", ("--keras-rs", "{keras-rs}"), ("--data", "{ml_100k}"), ("--rounds", "1"),
     ),
     Entry(
+        "training_speed_million",
+        "How fast is joint training on MovieLens-1M beside the tutorials' form?",
+        "training_speed.py",
+        ("--keras-rs", "{keras-rs}", "--data", "{ml_1m}", "--rounds", "3"), (), ("--rounds", "1"),
+    ),
+    Entry(
         "architectures_rate",
         "How many rows a second does an MMoE train, in turns with DeepCTR's and torch-rechub's of equal size?",
         "architectures.py", ("--census", "{census_income}", "--rate", *_PEERS), (), ("--groups", "1"),
@@ -159,6 +165,11 @@ ENTRIES = (
         "streaming",
         "How fast is training from files ten times as large as the memory allowed, against rows in memory?",
         "streaming.py", (), (), ("--times", "2", "--segments", "2"),
+    ),
+    Entry(
+        "streaming_wide",
+        "The same with shared layers of 256 and 128 units, those of the rating head of TFRS's tutorial.",
+        "streaming.py", ("--units", "256", "128"), (), ("--times", "2", "--segments", "2"),
     ),
     Entry(
         "distribution",
