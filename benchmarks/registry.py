@@ -168,7 +168,7 @@ ENTRIES = (
     ),
     Entry(
         "streaming_wide",
-        "The same with shared layers of 256 and 128 units, those of the rating head of TFRS's tutorial.",
+        "How fast is training from such files if the model is as wide as the rating head of TFRS's tutorial?",
         "streaming.py", ("--units", "256", "128"), (), ("--times", "2", "--segments", "2"),
     ),
     Entry(
