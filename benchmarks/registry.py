@@ -72,9 +72,9 @@ ENTRIES = (
     ),
     Entry(
         "training_speed_million",
-        "How fast is joint training on MovieLens-1M beside the tutorials' form?",
+        "How fast is joint training on MovieLens-1M beside the form of TFRS's tutorial?",
         "training_speed.py",
-        ("--keras-rs", "{keras-rs}", "--data", "{ml_1m}", "--rounds", "3"), (), ("--rounds", "1"),
+        ("--data", "{ml_1m}", "--rounds", "2"), (), ("--rounds", "1"),
     ),
     Entry(
         "architectures_rate",
@@ -160,6 +160,11 @@ ENTRIES = (
         "optimiser_speed_tail",
         "What does a step of an embedding optimiser cost by rows of the table, with ids as frequent as in practice?",
         "optimiser_speed.py", ("--tail",), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
+    ),
+    Entry(
+        "scaling",
+        "How does cost grow with rows, vocabulary, tasks, experts and candidates?",
+        "scaling.py", ("--picture", "docs/scaling.png"), (), ("--decades", "1", "--rounds", "1"),
     ),
     Entry(
         "streaming",
