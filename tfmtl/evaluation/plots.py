@@ -41,6 +41,35 @@ def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None 
     return figure
 
 
+def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure:
+    """Draw one panel a metric of a comparison: a dot and its interval a model.
+
+    Args:
+        compared: from `tfmtl.evaluation.comparison`.
+        metrics: which to draw, all by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if the comparison has none of the metrics.
+    """
+    models = list(compared.index.unique("model"))
+    names = [name for name in compared.index.unique("metric") if metrics is None or name in metrics]
+    require(bool(names), "The comparison has none of the metrics.", metrics=metrics)
+    size = (3.2 * len(names), 0.4 * len(models) + 1)
+    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis, name in zip(axes.flat, names, strict=True):
+        rows = compared.xs(name, level="metric").reindex(models)
+        errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+        axis.errorbar(rows["value"], range(len(models)), xerr=errors, fmt="o", capsize=3)
+        axis.set_title(name, fontsize="medium")
+        axis.grid(axis="x", alpha=0.3)
+    axes.flat[0].set_yticks(range(len(models)), models)
+    axes.flat[0].invert_yaxis()
+    return figure
+
+
 def _panel(axis: Any, metric: str, logs: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     for i, (name, log) in enumerate(logs.items()):
         for key, style, label in ((metric, "-", name), (f"val_{metric}", "--", f"{name} (validation)")):

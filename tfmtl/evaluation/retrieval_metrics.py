@@ -27,6 +27,7 @@ def retrieval_metrics(
     With the positives of a group at ranks r_0 <= r_1 <= ... <= r_{P-1}, counted from 0 in the full list of candidates:
 
     - `recall@k` = #{j: r_j < k} / P
+    - `precision@k` = #{j: r_j < k} / k
     - `hit_rate@k` = 1 if r_0 < k else 0
     - `ndcg@k` = sum_{r_j < k} 1 / log2(r_j + 2), divided by sum_{j < min(P, k)} 1 / log2(j + 2)
     - `map@k` = sum_{r_j < k} (j + 1) / (r_j + 1), divided by min(P, k)
@@ -57,7 +58,8 @@ def retrieval_metrics(
     Example:
         >>> metrics = retrieval_metrics([0.0, 2.0, 5.0], ["ann", "ann", "bob"], ks=(3,))
         >>> {name: round(value, 3) for name, value in metrics.items()}
-        {'recall@3': 0.5, 'ndcg@3': 0.46, 'map@3': 0.417, 'hit_rate@3': 0.5, 'top_k_accuracy@3': 0.667, 'mrr': 0.583}
+        {'recall@3': 0.5, 'precision@3': 0.333, 'ndcg@3': 0.46, 'map@3': 0.417, 'hit_rate@3': 0.5,
+         'top_k_accuracy@3': 0.667, 'mrr': 0.583}
 
     Reference: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 2002 (binary
     gains); Krichene and Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020, for why the list is the full
@@ -65,15 +67,37 @@ def retrieval_metrics(
 
     Cost: one sort of the rows.
     """
+    _, values = retrieval_values(ranks, groups, ks, items=items, num_candidates=num_candidates)
+    metrics: dict[str, float] = {}
+    for k in ks:
+        metrics |= {name: float(np.mean(v)) for name, v in values.items() if name.endswith(f"@{k}")}
+        metrics[f"top_k_accuracy@{k}"] = float(np.mean(np.asarray(ranks) < k))
+    return {**metrics, "mrr": float(np.mean(values["mrr"]))}
+
+
+def retrieval_values(
+    ranks: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    ks: Sequence[int] = (10, 100),
+    *,
+    items: npt.ArrayLike | None = None,
+    num_candidates: int | None = None,
+) -> tuple[npt.NDArray[Any], dict[str, _Floats]]:
+    """Return the groups in order, [g], and each one's metrics, [g]: what `retrieval_metrics` averages.
+
+    Args:
+        ranks, groups, ks, items, num_candidates: as in `retrieval_metrics`, whose errors these are, too.
+
+    Example:
+        >>> users, values = retrieval_values([0.0, 2.0, 5.0], ["ann", "ann", "bob"], ks=(3,))
+        >>> users.tolist(), values["recall@3"].tolist()
+        (['ann', 'bob'], [1.0, 0.0])
+    """
     row_ranks, row_groups = np.asarray(ranks, np.float64), np.asarray(groups)
     _check(row_ranks, row_groups, ks, num_candidates)
     lists = _ideal_checked(_listed(row_ranks, row_groups, items))
-    metrics: dict[str, float] = {}
-    for k in ks:
-        metrics |= {f"{name}@{k}": float(value) for name, value in _metrics_at(lists, k).items()}
-        metrics[f"top_k_accuracy@{k}"] = float(np.mean(row_ranks < k))
-    metrics["mrr"] = float(np.mean(1 / (lists.rank[lists.place == 0] + 1)))
-    return metrics
+    values = {f"{name}@{k}": value for k in ks for name, value in _metrics_at(lists, k).items()}
+    return np.unique(row_groups), {**values, "mrr": 1 / (lists.rank[lists.place == 0] + 1)}
 
 
 class _Lists(NamedTuple):
@@ -126,7 +150,7 @@ def _ideal_checked(lists: _Lists) -> _Lists:
     return lists
 
 
-def _metrics_at(lists: _Lists, k: int) -> dict[str, np.floating[Any]]:
+def _metrics_at(lists: _Lists, k: int) -> dict[str, _Floats]:
     listed = np.flatnonzero(lists.rank < k)
     group, rank, place = lists.group[listed], lists.rank[listed], lists.place[listed]
 
@@ -137,10 +161,11 @@ def _metrics_at(lists: _Lists, k: int) -> dict[str, np.floating[Any]]:
     reachable = np.minimum(lists.size, k)
     ideal = np.cumsum(1 / np.log2(np.arange(2, int(reachable.max()) + 2)))
     return {
-        "recall": np.mean(hits / lists.size),
-        "ndcg": np.mean(per_group(1 / np.log2(rank + 2)) / ideal[reachable - 1]),
-        "map": np.mean(per_group((place + 1) / (rank + 1)) / reachable),
-        "hit_rate": np.mean(hits > 0),
+        "recall": hits / lists.size,
+        "precision": hits / k,
+        "ndcg": per_group(1 / np.log2(rank + 2)) / ideal[reachable - 1],
+        "map": per_group((place + 1) / (rank + 1)) / reachable,
+        "hit_rate": (hits > 0).astype(np.float64),
     }
 
 

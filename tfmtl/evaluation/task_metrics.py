@@ -88,9 +88,9 @@ def binary_metrics(
     Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014 (calibration).
     """
     label, probability, weight = rows = observed(labels, probabilities, weights)
-    _require_vector(rows)
+    require_vector(rows)
     require(bool(np.isin(label, (0, 1)).all()), "Binary labels must be 0, 1 or NaN.", labels=np.unique(label))
-    _require_probabilities(probability)
+    require_probabilities(probability)
     positives = float(weight @ label)
     precision = (
         float(sklearn_metrics.average_precision_score(label, probability, sample_weight=weight))
@@ -127,7 +127,7 @@ def regression_metrics(
         0.5
     """
     label, prediction, weight = rows = observed(labels, predictions, weights)
-    _require_vector(rows)
+    require_vector(rows)
     if not len(label):
         return dict.fromkeys(("rmse", "mae", "r2"), np.nan)
     total, error = weight.sum(), prediction - label
@@ -168,7 +168,7 @@ def multiclass_metrics(
     """
     label, probability, weight = observed(labels, probabilities, weights)
     require(probability.ndim == 2, "Class probabilities must have the shape [n, classes].", shape=probability.shape)
-    _require_probabilities(probability)
+    require_probabilities(probability)
     sums = probability.sum(axis=1)
     require(bool((np.abs(sums - 1) < 1e-3).all()), "Each row of class probabilities must sum to 1.", sums=sums)
     classes = label.astype(np.int64)
@@ -187,19 +187,23 @@ def multiclass_metrics(
     }
 
 
-def grouped_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike) -> float:
+def grouped_auc(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> float:
     r"""Average the AUC of each group (user), weighted by its rows: how well the rows of one user are ordered.
 
-    GAUC = sum_g n_g AUC_g / sum_g n_g over the groups with both classes; NaN if there is none. Unlike the AUC it is
-    blind to differences between users, which no ranking shown to one user can use.
+    GAUC = sum_g w_g AUC_g / sum_g w_g over the groups with both classes, w_g the sum of the weights of the group's
+    rows; NaN if there is none. Unlike the AUC it is blind to differences between users, which no ranking shown to one
+    user can use.
 
     Args:
         labels: [n] 0, 1 or NaN.
         scores: [n] any increasing function of the probability.
         groups: [n] group of each row, any dtype with an order.
+        weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for other labels, a score that is not finite or different lengths.
+        ValueError: for other labels, a score that is not finite, negative weights or different lengths.
 
     Example:
         >>> grouped_auc([1, 0, 1, 0], [0.2, 0.1, 0.8, 0.9], ["ann", "ann", "bob", "bob"])
@@ -209,32 +213,33 @@ def grouped_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayL
 
     Cost: one sort of the rows.
     """
-    rows = observed(labels, scores)
-    _require_vector(rows)
+    rows = observed(labels, scores, weights)
+    require_vector(rows)
     require(bool(np.isin(rows.labels, (0, 1)).all()), "Binary labels must be 0, 1 or NaN.", labels=rows.labels)
     every = np.asarray(groups)
     require(every.shape == np.shape(labels), "`groups` must name one group for each row.", groups=every.shape)
-    _, group = np.unique(every[~np.isnan(np.asarray(labels, np.float64))], return_inverse=True)
+    kept = ~np.isnan(np.asarray(labels, np.float64))
+    kept &= True if weights is None else np.asarray(weights) > 0
+    _, group = np.unique(every[kept], return_inverse=True)
     order = np.lexsort((rows.predictions, group))
-    group, score, label = group[order], rows.predictions[order], rows.labels[order]
-    size, positives = np.bincount(group), np.bincount(group, weights=label)
-    rank_sum = np.bincount(group, weights=_mid_ranks(group, score) * label)
-    # A rank among all rows of the data, less the rows of the groups before, is the rank within the group.
-    rank_sum -= positives * (np.cumsum(size) - size)
-    pairs = positives * (size - positives)
+    group, score, label, weight = group[order], rows.predictions[order], rows.labels[order], rows.weights[order]
+    positives, negatives = (np.bincount(group, weights=weight * part) for part in (label, 1 - label))
+    won = np.bincount(group, weights=weight * label * _negatives_below(group, score, weight * (1 - label)))
+    # What lies below a row in the whole order, less the groups before its own.
+    won -= positives * (np.cumsum(negatives) - negatives)
+    pairs = positives * negatives
     mixed = pairs > 0
     if not mixed.any():
         return np.nan
-    auc = (rank_sum - positives * (positives - 1) / 2)[mixed] / pairs[mixed]
-    return float(np.average(auc, weights=size[mixed]))
+    return float(np.average((won[mixed] / pairs[mixed]), weights=(positives + negatives)[mixed]))
 
 
-def _mid_ranks(group: npt.NDArray[np.int64], score: _Floats) -> _Floats:
-    """Position of each row, rows ordered by (group, score), ties at their mean position."""
+def _negatives_below(group: npt.NDArray[np.int64], score: _Floats, weight: _Floats) -> _Floats:
+    """Return the weight [n] of the negatives before each row, rows ordered by (group, score), half of those it ties."""
     new = np.append(True, (group[1:] != group[:-1]) | (score[1:] != score[:-1]))[: len(score)]
     start = np.flatnonzero(new)
-    length = np.diff(np.append(start, len(score)))
-    return np.repeat(start + (length - 1) / 2, length)
+    tied = np.add.reduceat(weight, start) if len(start) else weight
+    return np.repeat(np.cumsum(tied) - tied / 2, np.diff(np.append(start, len(score))))
 
 
 def _auc(positive: npt.NDArray[np.bool_], score: _Floats, weight: _Floats) -> float:
@@ -249,9 +254,11 @@ def _mean_log_loss(probability_of_label: _Floats, weight: _Floats) -> float:
     return float(-weight @ np.log(np.clip(probability_of_label, 1e-7, 1 - 1e-7)) / weight.sum())
 
 
-def _require_vector(rows: Observed) -> None:
+def require_vector(rows: Observed) -> None:
+    """Refuse predictions of several columns."""
     require(rows.predictions.ndim == 1, "Predictions must have the shape [n].", shape=rows.predictions.shape)
 
 
-def _require_probabilities(values: npt.NDArray[Any]) -> None:
+def require_probabilities(values: npt.NDArray[Any]) -> None:
+    """Refuse values outside [0, 1]."""
     require(bool(((values >= 0) & (values <= 1)).all()), "Probabilities must lie in [0, 1].", probabilities=values)

@@ -228,8 +228,11 @@ class MultiTaskModel(TableModel):
             if task.name in data.labels:
                 labels, weights, inputs = self.loss_arguments(task, data, training=False)
                 task.update_metrics(labels, outputs[task.name], weights, inputs)
+                task.update_extra_metrics(labels, outputs[task.name], weights, inputs)
         logs = self._log(data, losses, self._objective(losses), self._penalty())
-        return {**logs, **{metric.name: metric.result() for task in self.tasks for metric in task.metrics}}
+        extra = {f"{task.name}_{m.name}": m.result() for task in self.tasks for m in task.extra_metrics}
+        own = {m.name: m.result() for task in self.tasks for m in task.metrics if m not in task.extra_metrics}
+        return {**logs, **own, **extra}
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Return each task's served value for a batch."""

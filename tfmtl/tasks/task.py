@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._replicas import mean_over_replicas
 from tfmtl.types import Features
@@ -93,6 +93,8 @@ class Task(keras.layers.Layer, abc.ABC):
 
     Args:
         name: name of the task and of its label in the schema.
+        extra_metrics: Keras metrics of served values, in evaluation only, such as those of `tfmtl.evaluation`; the log
+            has them as `<task>_<metric>`.
     """
 
     uses_trunk: ClassVar[bool] = True
@@ -110,9 +112,14 @@ class Task(keras.layers.Layer, abc.ABC):
     num_extra_negatives: int = 0
     """Uniform random candidates that the loss wants in every training step."""
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
+    def __init__(self, name: str, extra_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
         require(isinstance(name, str) and name.isidentifier(), "A task's `name` must be an identifier.", name=name)
         super().__init__(name=name, **kwargs)
+        for metric in extra_metrics:
+            require_type(
+                metric, keras.metrics.Metric, "extra_metrics", "Pass an instance such as GroupedAUC('user_id')."
+            )
+        self.extra_metrics = list(extra_metrics)
 
     def check_labels(self, statistics: LabelSummary) -> None:
         """Raise `ValueError`, naming the task, if the training labels cannot teach it; called once by the model."""
@@ -167,6 +174,22 @@ class Task(keras.layers.Layer, abc.ABC):
     ) -> None:
         """Update the task's streaming metrics with the observed rows; the arguments are those of `compute_loss`."""
 
+    def update_extra_metrics(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> None:
+        """Update `extra_metrics` with labels, served values and weights; the arguments are those of `compute_loss`.
+
+        A metric with an attribute `group` that names a feature is given its encoded values as `groups`.
+        """
+        if not self.extra_metrics:
+            return
+        weight = self.served_weight(sample_weight, inputs.labels)
+        served = self.predict(outputs)
+        for metric in self.extra_metrics:
+            group = getattr(metric, "group", None)
+            groups = {} if group is None else {"groups": inputs.features[group]}
+            metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=weight, **groups)
+
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
     ) -> tf.Tensor:
@@ -179,8 +202,16 @@ class Task(keras.layers.Layer, abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        config = super().get_config()
-        return {"name": config["name"]}
+        own = {"name": super().get_config()["name"]}
+        if self.extra_metrics:
+            own["extra_metrics"] = [keras.metrics.serialize(metric) for metric in self.extra_metrics]
+        return own
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Task:
+        """Return a task from its configuration."""
+        metrics = [keras.metrics.deserialize(metric) for metric in config.get("extra_metrics", ())]
+        return cls(**{**config, **({"extra_metrics": metrics} if metrics else {})})
 
 
 def head(inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int) -> Any:

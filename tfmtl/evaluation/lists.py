@@ -1,0 +1,128 @@
+"""Metrics of lists of one's own: every group's candidates with their scores and grades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tfmtl._checks import require, require_positive_int
+from tfmtl.evaluation.task_metrics import observed, require_vector
+
+_Floats = npt.NDArray[np.float64]
+
+
+def list_metrics(
+    grades: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, ks: Sequence[int] = (10,)
+) -> dict[str, float]:
+    r"""Average ranking metrics over groups, each ranking its own rows by score.
+
+    A row is relevant if its grade is above 0. With a group's rows in the order of their scores, grades g_1, g_2, ...:
+
+    - `precision@k` = #{relevant in the first k} / k
+    - `recall@k` = #{relevant in the first k} / #{relevant}
+    - `hit_rate@k` = 1 if one of the first k is relevant else 0
+    - `ndcg@k` = sum_{j <= k} g_j / log2(j + 1), divided by that of the best order
+    - `map` = mean over the relevant rows of the share of relevant rows among those down to it
+    - `mrr` = 1 / place of the first relevant row
+
+    Groups without a relevant row count nowhere: no order of theirs is better than another. Ties are the mean over
+    orders for `ndcg`; for the others the relevant rows of a tie come last, so that a constant score gains nothing.
+
+    Args:
+        grades: [n] non-negative, NaN where missing: such a row is in no list.
+        scores: [n], higher is better.
+        groups: [n] list of each row, any dtype with an order.
+        ks: cut-offs, integers from 1.
+
+    Returns:
+        `{metric: value}`; NaN if no group has a relevant row.
+
+    Raises:
+        ValueError: for negative grades, scores that are not finite, different lengths, or a cut-off below 1.
+
+    Example:
+        >>> found = list_metrics([0, 1, 1, 0], [0.9, 0.8, 0.1, 0.2], ["a", "a", "b", "b"], ks=[1, 2])
+        >>> round(found["ndcg@2"], 4), found["precision@1"], found["map"]
+        (0.6309, 0.0, 0.5)
+
+    Reference: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 2002; ties:
+    McSherry and Najork, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
+    Scores", ECIR 2008.
+
+    Cost: two sorts of the rows.
+    """
+    rows = observed(grades, scores)
+    require_vector(rows)
+    require(bool((rows.labels >= 0).all()), "Grades must be 0 or more, or NaN.", grades=rows.labels)
+    require(len(ks) > 0, "`ks` must hold at least one cut-off.", ks=ks)
+    for k in ks:
+        require_positive_int(k=k)
+    every = np.asarray(groups)
+    require(every.shape == np.shape(grades), "`groups` must name one list for each row.", groups=every.shape)
+    _, group = np.unique(every[~np.isnan(np.asarray(grades, np.float64))], return_inverse=True)
+    lists = _Lists(group, rows.labels, rows.predictions)
+    metrics: dict[str, float] = {}
+    for k in ks:
+        metrics |= lists.at(k)
+    return {**metrics, **lists.whole()}
+
+
+class _Lists:
+    """Rows ordered by group, score, and grade where scores tie."""
+
+    def __init__(self, group: npt.NDArray[np.int64], grade: _Floats, score: _Floats) -> None:
+        self.count = int(group.max(initial=-1)) + 1
+        order = np.lexsort((grade, -score, group))
+        self.group, self.grade, self.score = group[order], grade[order], score[order]
+        self.place = self._places(self.group)  # from 0
+        self.relevant = self.grade > 0
+        self.size = self.sum(self.relevant)
+        self.counted = self.size > 0
+        best = np.lexsort((-grade, group))
+        self.best, self.best_group = grade[best], group[best]
+
+    def _places(self, group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        sizes = np.bincount(group, minlength=self.count)
+        return np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+    def sum(self, values: npt.NDArray[np.generic]) -> _Floats:
+        return np.bincount(self.group, weights=values, minlength=self.count).astype(np.float64)
+
+    def mean(self, values: _Floats) -> float:
+        return float(values[self.counted].mean()) if self.counted.any() else float("nan")
+
+    def at(self, k: int) -> dict[str, float]:
+        hits = self.sum(self.relevant & (self.place < k))
+        discount = np.where(self.place < k, 1 / np.log2(self.place + 2), 0)
+        ideal = np.bincount(self.best_group, weights=self.best * discount, minlength=self.count)
+        gain = self.sum(self.grade * self._shared(discount))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                f"precision@{k}": self.mean(hits / k),
+                f"recall@{k}": self.mean(hits / self.size),
+                f"hit_rate@{k}": self.mean((hits > 0).astype(float)),
+                f"ndcg@{k}": self.mean(gain / ideal),
+            }
+
+    def whole(self) -> dict[str, float]:
+        found: npt.NDArray[np.float64] = np.cumsum(self.relevant) - np.repeat(
+            np.cumsum(self.size) - self.size, np.bincount(self.group)
+        )
+        precision = np.where(self.relevant, found / (self.place + 1), 0)
+        first = self.relevant & (found == 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "map": self.mean(self.sum(precision) / self.size),
+                "mrr": self.mean(self.sum(first / (self.place + 1))),
+            }
+
+    def _shared(self, discount: _Floats) -> _Floats:
+        """Return the mean discount of each row's tie."""
+        if not len(discount):
+            return discount
+        new = np.append(True, (self.group[1:] != self.group[:-1]) | (self.score[1:] != self.score[:-1]))
+        start = np.flatnonzero(new)
+        length = np.diff(np.append(start, len(discount)))
+        return np.repeat(np.add.reduceat(discount, start) / length, length)

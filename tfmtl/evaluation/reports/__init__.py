@@ -1,0 +1,30 @@
+"""Reports as pandas tables: one model, models side by side, parts of the rows."""
+
+from __future__ import annotations
+
+from tfmtl.evaluation.reports.comparison import as_table, comparison, delta_m
+from tfmtl.evaluation.reports.report import (
+    compare,
+    constant_prediction,
+    evaluate,
+    ranking_report,
+    retained_margin,
+    trivial_baseline,
+)
+from tfmtl.evaluation.reports.slices import activity, by_slice, popularity_tiers, quantiles
+
+__all__ = [
+    "activity",
+    "as_table",
+    "by_slice",
+    "compare",
+    "comparison",
+    "constant_prediction",
+    "delta_m",
+    "evaluate",
+    "popularity_tiers",
+    "quantiles",
+    "ranking_report",
+    "retained_margin",
+    "trivial_baseline",
+]

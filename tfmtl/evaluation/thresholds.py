@@ -1,0 +1,93 @@
+"""What a probability is worth as a decision and as a frequency: the best F1, and the error of calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tfmtl._checks import require, require_positive_int
+from tfmtl.evaluation.task_metrics import Observed, observed, require_probabilities, require_vector
+
+
+def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> tuple[float, float]:
+    r"""Return the largest F1 over all thresholds, and the threshold.
+
+    F1 = 2 TP / (2 TP + FP + FN), rows with a score of at least the threshold being taken for positives. Of thresholds
+    that are equally good the highest is returned. NaN without a positive.
+
+    Args:
+        labels: [n] 0, 1 or NaN.
+        scores: [n] any increasing function of the probability.
+        weights: [n] non-negative, 1 by default.
+
+    Raises:
+        ValueError: for other labels, a score that is not finite, negative weights or different lengths.
+
+    Example:
+        >>> best_f1([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
+        (0.8, 0.7)
+
+    Reference: van Rijsbergen, "Information Retrieval", 1979, chapter 7. A threshold chosen on the rows it is judged on
+    is optimistic: choose it on validation rows.
+
+    Cost: one sort of the rows.
+    """
+    label, score, weight = _binary(labels, scores, weights)
+    if not (weight @ label):
+        return np.nan, np.nan
+    order = np.argsort(-score, kind="stable")
+    score, positive, taken = score[order], np.cumsum((weight * label)[order]), np.cumsum(weight[order])
+    last = np.append(score[1:] != score[:-1], True)  # ties are taken together
+    f1 = 2 * positive[last] / (taken[last] + positive[-1])
+    best = int(f1.argmax())
+    return float(f1[best]), float(score[last][best])
+
+
+def calibration_error(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    equal_mass: bool = False,
+) -> float:
+    r"""Return the expected calibration error, sum_b W_b |mean p - mean y| / W over bins b of the probability.
+
+    Args:
+        labels: [n] 0, 1 or NaN.
+        probabilities: [n] in [0, 1].
+        weights: [n] non-negative, 1 by default.
+        bins: number of bins.
+        equal_mass: whether bins hold equally many rows (equal probabilities stay together), instead of being equally
+            wide.
+
+    Raises:
+        ValueError: for other labels, probabilities outside [0, 1], negative weights or different lengths.
+
+    Example:
+        >>> calibration_error([0, 1, 1, 1], [0.25, 0.25, 0.75, 0.75], bins=2)
+        0.25
+
+    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599,
+    equation 3; bins of equal mass: Nixon et al., "Measuring Calibration in Deep Learning", 2019,
+    https://arxiv.org/abs/1904.01685.
+    """
+    require_positive_int(bins=bins)
+    label, probability, weight = _binary(labels, probabilities, weights)
+    require_probabilities(probability)
+    if not len(label):
+        return np.nan
+    if equal_mass:
+        edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
+        place = np.searchsorted(edges, probability, side="left")
+    else:
+        place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(place, weights=weight * (probability - label))
+    return float(np.abs(gaps).sum() / weight.sum())
+
+
+def _binary(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None) -> Observed:
+    rows = observed(labels, scores, weights)
+    require_vector(rows)
+    require(bool(np.isin(rows.labels, (0, 1)).all()), "Binary labels must be 0, 1 or NaN.", labels=rows.labels)
+    return rows
