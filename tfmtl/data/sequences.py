@@ -74,11 +74,9 @@ def to_sequences(
     schema = preprocessor.schema
     length = _length(schema)
     require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
-    require_known([time, schema.query_id], frame.columns, "column", "the table")
     kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
-    users, _ = pd.factorize(frame[schema.query_id])
-    order = np.lexsort((np.arange(len(frame)), frame[time].to_numpy(), users))
-    ordered, users = frame.iloc[order], users[order]
+    order, users = _in_time(frame, schema.query_id, time)
+    ordered = frame.iloc[order]
     features = {n: column.numpy() for n, column in encode(preprocessor, to_columns(ordered, kept)).items()}
     first = np.r_[True, users[1:] != users[:-1]]
     for name, history in schema.features.items():
@@ -94,16 +92,27 @@ def to_sequences(
     )
 
 
+def _in_time(frame: pd.DataFrame, user: str, time: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of the rows by user and time, and the users' numbers in that order."""
+    require_known([user, time], frame.columns, "column", "the table")
+    for name in (user, time):
+        missing = int(frame[name].isna().sum())
+        require(missing == 0, f"Column {name!r} has {missing} missing values; drop these rows.")
+    users, _ = pd.factorize(frame[user])
+    order = np.lexsort((frame[time].to_numpy(), users))  # stable: rows of one moment stay as they are
+    return order, users[order]
+
+
 class _Rows(NamedTuple):
     """Which event is at each place [R, L], whether one is there, and whether it is to be learned from."""
 
-    index: np.ndarray
+    row: np.ndarray
     real: np.ndarray
     events: np.ndarray
 
     def of(self, column: np.ndarray, padding: float) -> tf.Tensor:
         real = self.real.reshape(*self.real.shape, *[1] * (column.ndim - 1))
-        return tf.constant(np.where(real, column[self.index], np.asarray(padding, column.dtype)))
+        return tf.constant(np.where(real, column[self.row], np.asarray(padding, column.dtype)))
 
 
 def _rows(counts: np.ndarray, length: int, overlap: int) -> _Rows:
@@ -118,8 +127,8 @@ def _rows(counts: np.ndarray, length: int, overlap: int) -> _Rows:
     learned = np.where(start > 0, start + overlap, 0)  # the row before ends there
     place = start[:, np.newaxis] + np.arange(length)
     real = place < end[:, np.newaxis]
-    index = np.where(real, base[run][:, np.newaxis] + place, 0)
-    return _Rows(index, real, real & (place >= learned[:, np.newaxis]))
+    row = np.where(real, base[run][:, np.newaxis] + place, 0)
+    return _Rows(row, real, real & (place >= learned[:, np.newaxis]))
 
 
 def _length(schema: Schema) -> int:
@@ -149,9 +158,7 @@ def events_of(sequences: Sequences, schema: Schema) -> Batch:
     return Batch({**features, PLACES: places}, labels, weights)
 
 
-def with_histories(
-    frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the table with the history of each row: the ids of the user's earlier rows, most recent first.
 
     Args:
@@ -180,10 +187,9 @@ def with_histories(
     for table in tables:
         require_known(needed, table.columns, "column", "the table")
     every = pd.concat([table[list(dict.fromkeys(needed))] for table in tables], ignore_index=True)
-    users, _ = pd.factorize(every[schema.query_id])
-    order = np.lexsort((np.arange(len(every)), every[time].to_numpy(), users))
+    order, users = _in_time(every, schema.query_id, time)
     place = np.argsort(order)[len(every) - len(frame) :]  # of the frame's rows
-    begin = np.searchsorted(users[order], users[order][place])
+    begin = np.searchsorted(users, users[place])
     made = {}
     for history in histories:
         ids = every[history.of].to_numpy()[order][::-1]  # most recent first

@@ -23,6 +23,17 @@ class ReadsPrefixes(Protocol):
         """
 
 
+def no_later(length: int) -> tf.Tensor:
+    """Return whether place i of lists in the order of time may read place j, [length, length].
+
+    Example:
+        >>> no_later(2).numpy().tolist()
+        [[True, False], [True, True]]
+    """
+    place = tf.range(length)
+    return place <= place[:, tf.newaxis]
+
+
 class AtPlaces(keras.layers.Layer):
     """What a pooling makes of some beginnings of lists.
 

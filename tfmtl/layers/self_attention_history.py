@@ -6,6 +6,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, seed_of, spawn, tf
+from tfmtl.layers.prefixes import no_later
 from tfmtl.layers.randomness import Dropout
 from tfmtl.layers.self_attention import SelfAttention
 
@@ -138,8 +139,7 @@ class SelfAttentionHistory(keras.layers.Layer):
         if not self.relative:
             embeddings += tf.cast(self._positions[:length], embeddings.dtype)  # for calls from `attention_weights`
         states = self._dropout(embeddings, training=training)
-        place = tf.range(length) if newest_first else -tf.range(length)
-        older = place >= place[:, tf.newaxis]
+        older = tf.transpose(no_later(length)) if newest_first else no_later(length)
         return tf.where(mask[..., tf.newaxis], states, 0), mask[:, tf.newaxis] & older
 
     def get_prunable_weights(self) -> list[tf.Variable]:

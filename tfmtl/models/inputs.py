@@ -40,6 +40,8 @@ def as_dataset(
 ) -> tf.data.Dataset:
     """Return a data set of `Batch` from a table, files, an encoded table (a large `Batch`, a file) or a data set.
 
+    Of `Sequences` it is one of smaller `Sequences`.
+
     The other arguments are those of `tfmtl.data.from_frame`. Shared files, of which `shared_batches` makes a data set,
     and distributed data sets are returned as they are.
 
@@ -55,6 +57,8 @@ def as_dataset(
     if isinstance(x, FileSource):
         return from_files(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
     if isinstance(x, tf.data.Dataset):
+        if isinstance(x.element_spec, Sequences):
+            return x
         return encode_dataset(x, preprocessor, labels=labels)
     require(
         hasattr(x, "columns"),
@@ -102,7 +106,7 @@ def shared_table(x: Any, preprocessor: Preprocessor, batch_size: int, shuffle_se
     require(
         not isinstance(x, EncodedTable | FileSource), f"Workers of servers take a table that fits in memory; {cure}."
     )
-    return SharedTable(x if isinstance(x, Batch) else to_batch(x, preprocessor), batch_size, shuffle_seed)
+    return SharedTable(x if isinstance(x, Batch | Sequences) else to_batch(x, preprocessor), batch_size, shuffle_seed)
 
 
 def serves_parameters(strategy: tf.distribute.Strategy) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import Balancer, FixedWeights, Step
-from tfmtl.data import Batch, Preprocessor, Schema, Sequences
+from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
 from tfmtl.layers import mark_outputs, marking
 from tfmtl.models.candidates import Candidates
@@ -231,7 +231,7 @@ class MultiTaskModel(TableModel):
         """Trainable variables of the network that more than one task's loss reaches."""
         return shared_variables(self.network, self.chained)
 
-    def test_step(self, data: Batch | Sequences) -> dict[str, tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluate one batch and return the running means and the tasks' metrics."""
         data = self.as_rows(data)
         outputs = self(data.features, training=False)
@@ -247,7 +247,8 @@ class MultiTaskModel(TableModel):
         return tf.shape(data.features[self.schema.query_id])[0]
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Return each task's served value for a batch."""
+        """Return each task's served value for the rows of a batch, or the events of sequences."""
+        data = self.as_rows(data)
         features = data.features if isinstance(data, Batch) else data
         outputs = self(features, training=False)
         return {task.name: task.predict(outputs[task.name]) for task in self.tasks}

@@ -32,7 +32,7 @@ def corpus_cross_entropy(
     """
     rows = tf.shape(query)[0]
     block = tf.maximum(_BLOCK // tf.shape(corpus)[0], 1)
-    blocks = -(-rows // block)
+    blocks = tf.maximum(-(-rows // block), 1)  # a list of no block cannot be joined
     by_query = tf.TensorArray(tf.float32, blocks, infer_shape=False, element_shape=[None, query.shape[1]])
 
     def add(i: tf.Tensor, loss: tf.Tensor, by_query: tf.TensorArray, by_corpus: tf.Tensor) -> tuple[Any, ...]:

@@ -44,10 +44,10 @@ class Retrieval(Task):
         num_hard_negatives: negatives with the highest scores kept a row, or None for all.
         num_uniform_negatives: N, extra candidates drawn uniformly from the corpus each training step; the model then
             needs its `candidates`.
-        full_softmax: whether the softmax is over the whole corpus instead, which the candidate tower embeds in every step,
-            in evaluation too; the model then needs its `candidates`. Nothing is sampled, so `sampling_correction`,
-            `remove_accidental_hits` and `gather_negatives` have no part in the loss. A positive outside the corpus
-            counts as none.
+        full_softmax: whether the softmax is over the whole corpus instead, which the candidate tower embeds in every
+            step, in evaluation too; the model then needs its `candidates`. Nothing is sampled, so
+            `sampling_correction`, `remove_accidental_hits` and `gather_negatives` have no part in the loss. A positive
+            outside the corpus counts as none.
         candidate_bias: whether v carries a learned popularity bias of its own dimension (u has 1 there).
         gather_negatives: whether the in-batch negatives of a row are those of the whole batch where replicas of a
             distribution strategy compute its parts together; if not, those of its own part. Workers of a parameter
