@@ -2,7 +2,7 @@
 
     python implicit_als.py FILE.npz '{"factors": 64, "iterations": 15}'
 
-Reads the pairs `user`, `item` of the file and writes the factors [users, d], [items, d] in their place.
+Reads the pairs `user`, `item` of the file, numbers below its `shape`, and writes the factors [users, d], [items, d] in their place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from implicit.als import AlternatingLeastSquares
 def main(path: str, arguments: dict[str, Any]) -> None:
     """Fit and write."""
     pairs = np.load(path)
-    clicks = scipy.sparse.csr_matrix((np.ones(len(pairs["user"]), np.float32), (pairs["user"], pairs["item"])))
+    ones = np.ones(len(pairs["user"]), np.float32)
+    clicks = scipy.sparse.csr_matrix((ones, (pairs["user"], pairs["item"])), shape=pairs["shape"])
     model = AlternatingLeastSquares(**arguments)
     model.fit(clicks, show_progress=False)
     np.savez(path, user=model.user_factors, item=model.item_factors)

@@ -106,6 +106,10 @@ def test_other_negatives_are_refused(arguments: dict[str, int]) -> None:
         Retrieval("t", full_softmax=True, **arguments)
 
 
+def test_its_config_says_so() -> None:
+    assert Retrieval.from_config(task_of().get_config()).full_softmax
+
+
 def test_it_asks_for_the_corpus() -> None:
     assert task_of().needs_corpus
     assert not Retrieval("t").needs_corpus
