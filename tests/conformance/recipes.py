@@ -137,8 +137,8 @@ PARTS: Recipes = {
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
     ),
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
-    "SelfAttention": lambda: layers.SelfAttention(2, 0.25, _seeded(), seed=3),
-    "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(3, 2, 0.25, _seeded(), seed=3),
+    "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, _seeded(), seed=3),
+    "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(3, 2, 0.25, True, _seeded(), seed=3),
     "SharedBottom": lambda: layers.SharedBottom(TASKS, **_EXPERTS),
     "SoftmaxGate": lambda: layers.SoftmaxGate(
         2, 3, [[True, False, True], [True, True, True]], 2.0, 0.25, kernel_initializer=_seeded(), seed=3

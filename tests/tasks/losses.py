@@ -27,5 +27,5 @@ def loss_of(
         loss, weight = task.compute_loss(
             tf.constant(labels, tf.float32), outputs, tf.constant(weights, tf.float32), inputs
         )
-    gradient = tape.gradient(loss, outputs)
+    gradient = tape.gradient(loss, outputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return float(loss), float(weight), tf.nest.map_structure(lambda value: value.numpy(), gradient)

@@ -9,7 +9,7 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
-from tfmtl.data import Batch, EncodedTable, FileSource, ShardedFiles, gather_batches, to_batch
+from tfmtl.data import Batch, EncodedTable, FileSource, Sequences, ShardedFiles, gather_batches, to_batch
 from tfmtl.layers import mark_outputs
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
@@ -206,6 +206,8 @@ class DistilledModel(MultiTaskModel):
 
     def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
         """Return what `fit` iterates over; a table's batches bring the teacher's outputs along."""
+        cure = "give it a table with histories, as `with_histories` makes it"
+        require(not isinstance(x, Sequences), f"A teacher is asked about single rows, not about sequences; {cure}.")
         ready = tf.data.Dataset | EncodedTable | FileSource | ShardedFiles
         if not self.precompute or not self._taught or isinstance(x, ready):
             return super().training_batches(x, batch_size)

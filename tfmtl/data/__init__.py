@@ -12,6 +12,7 @@ from tfmtl.data.fingerprint import fingerprint
 from tfmtl.data.frames import Batch, encode, encode_dataset, from_frame, gather_batches, to_batch
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label, Schema
+from tfmtl.data.sequences import Sequences, to_sequences, with_histories
 from tfmtl.data.sharded import ShardedFiles, SharedTable, distribute
 from tfmtl.data.splits import Split, grouped_kfold, leave_last_split, random_split, temporal_split
 from tfmtl.data.statistics import LabelStatistics, Moments, Statistics, fit_statistics
@@ -33,6 +34,7 @@ __all__ = [
     "Numeric",
     "Preprocessor",
     "Schema",
+    "Sequences",
     "ShardedFiles",
     "SharedTable",
     "Split",
@@ -57,5 +59,7 @@ __all__ = [
     "temporal_split",
     "to_batch",
     "to_columns",
+    "to_sequences",
+    "with_histories",
     "write_tfrecords",
 ]

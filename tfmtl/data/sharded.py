@@ -9,7 +9,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data.files import FileSource
 from tfmtl.data.formats import spread
-from tfmtl.data.frames import Batch, rows_of, table_reader, without_autotuning
+from tfmtl.data.frames import Batch, Table, rows_of, table_reader, without_autotuning
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.streams import epoch_reader
 
@@ -40,7 +40,7 @@ class SharedTable:
         shuffle_seed: seed of the permutations, a new one each epoch, or None to keep the table's order.
     """
 
-    table: Batch
+    table: Table
     batch_size: int
     shuffle_seed: int | None = None
 

@@ -7,6 +7,7 @@ from typing import Any
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
 from tfmtl.layers.masked_softmax import masked_softmax
+from tfmtl.layers.prefixes import no_later
 
 
 @register
@@ -58,19 +59,28 @@ class AttentionPooling(keras.layers.Layer):
 
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Return a [B, length], which sum to 1 over the real entries."""
+        return masked_softmax(self._logits(inputs), inputs[1] > 0)
+
+    def _logits(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         embeddings, indices = inputs
-        mask = indices > 0
-        real = tf.where(mask[..., tf.newaxis], embeddings, 0)
+        real = tf.where(indices[..., tf.newaxis] > 0, embeddings, 0)
         # Outside of a call Keras does not bring weights to the precision of the inputs.
         kernel, bias, query = (tf.cast(v, embeddings.dtype) for v in (self._kernel, self._bias, self._query))
         hidden = tf.tanh(tf.einsum("bld,du->blu", real, kernel) + bias)
-        return masked_softmax(tf.einsum("blu,uo->bl", hidden, query), mask)
+        return tf.einsum("blu,uo->bl", hidden, query)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Average the real entries by their weights."""
         embeddings, indices = inputs
         real = tf.where(indices[..., tf.newaxis] > 0, embeddings, 0)
         return tf.einsum("bl,bld->bd", self.attention_weights(inputs), real)
+
+    def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the weighted mean of each beginning; see `ReadsPrefixes`. Cost: length^2 d multiplications a row."""
+        embeddings, indices = inputs
+        readable = (indices > 0)[:, tf.newaxis] & no_later(embeddings.shape[1])
+        weights = masked_softmax(self._logits(inputs)[:, tf.newaxis], readable)
+        return tf.einsum("bij,bjd->bid", weights, tf.where(indices[..., tf.newaxis] > 0, embeddings, 0))
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return W; the model-optimization toolkit asks by this name."""

@@ -28,3 +28,9 @@ class MaskedMean(keras.layers.Layer):
         mask = tf.cast(indices > 0, embeddings.dtype)
         total = tf.squeeze(tf.matmul(mask[:, tf.newaxis, :], embeddings), 1)  # half the time of product and sum
         return total / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+
+    def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the mean of each beginning; see `ReadsPrefixes`."""
+        embeddings, indices = inputs
+        mask = tf.cast(indices > 0, embeddings.dtype)[..., tf.newaxis]
+        return tf.cumsum(mask * embeddings, axis=1) / tf.maximum(tf.cumsum(mask, axis=1), 1.0)

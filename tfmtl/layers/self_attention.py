@@ -15,11 +15,13 @@ class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention and a pointwise feed-forward network, each with layer norm, dropout and a residual.
 
     s = x + drop(A(norm(x))), y = s + drop(W2 drop(relu(W1 norm(s) + b1)) + b2); a head of A is
-    softmax(Q K^T / sqrt(d / num_heads)) V over the entries that may be read, the heads side by side.
+    softmax(Q K^T / sqrt(d / num_heads) + b) V over the entries that may be read, the heads side by side; b_ij is 0, or
+    with `num_distances` a learned number a head and distance |i - j|.
 
     Args:
         num_heads: number of heads; must divide the states' width d.
         dropout: rate, in [0, 1).
+        num_distances: distances that have a bias, at least the length of the lists, or 0 for none.
         kernel_initializer: initializer of the kernels [d, d].
         seed: seed of the initial values and of dropout.
 
@@ -35,7 +37,9 @@ class SelfAttention(keras.layers.Layer):
 
     Reference:
         Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, section
-        3.2. The heads' outputs are joined without another projection.
+        3.2. The heads' outputs are joined without another projection. The biases are those of Raffel et al., "Exploring
+        the Limits of Transfer Learning with a Unified Text-to-Text Transformer", JMLR 2020,
+        https://arxiv.org/abs/1910.10683, section 2.1, one a distance where they share some, and of each block.
 
     Cost: length^2 d for the weights and 5 length d^2 for the projections, a row.
     """
@@ -47,6 +51,7 @@ class SelfAttention(keras.layers.Layer):
         self,
         num_heads: int = 1,
         dropout: float = 0.0,
+        num_distances: int = 0,
         kernel_initializer: Any = "glorot_uniform",
         seed: int = 0,
         **kwargs: Any,
@@ -54,8 +59,10 @@ class SelfAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         require_positive_int(num_heads=num_heads)
         require_fraction(dropout=dropout)
+        require(num_distances >= 0, "`num_distances` must be 0 or more.", num_distances=num_distances)
         self.num_heads = num_heads
         self.dropout = dropout
+        self.num_distances = num_distances
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed = seed
         self._norms = [
@@ -82,6 +89,9 @@ class SelfAttention(keras.layers.Layer):
         self._feed_forward = [dense(3, "inner", activation="relu"), dense(4, "outer")]
         for part in (*self._norms, *self._projections, *self._feed_forward):
             part.build(input_shape[0])
+        if self.num_distances:
+            shape = [self.num_heads, self.num_distances]
+            self._distances = self.add_weight("distances", shape, initializer="zeros")
         super().build(input_shape)
 
     def _attend(self, states: tf.Tensor, readable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -93,6 +103,9 @@ class SelfAttention(keras.layers.Layer):
             tf.reshape(project(normed), [-1, length, self.num_heads, size]) for project in self._projections
         )
         logits = tf.einsum("bihd,bjhd->bhij", query / size**0.5, key)  # scaled first: half precision overflows soon
+        if self.num_distances:
+            apart = tf.abs(tf.range(length)[:, tf.newaxis] - tf.range(length))
+            logits += tf.cast(tf.gather(self._distances, apart, axis=1), logits.dtype)
         return masked_softmax(logits, readable[:, tf.newaxis]), value
 
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -124,6 +137,7 @@ class SelfAttention(keras.layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "dropout": self.dropout,
+            "num_distances": self.num_distances,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "seed": self.seed,
         }

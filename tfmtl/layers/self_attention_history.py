@@ -6,6 +6,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, seed_of, spawn, tf
+from tfmtl.layers.prefixes import no_later
 from tfmtl.layers.randomness import Dropout
 from tfmtl.layers.self_attention import SelfAttention
 
@@ -15,12 +16,16 @@ class SelfAttentionHistory(keras.layers.Layer):
     """State of a causal transformer at the most recent item of a list, as in SASRec.
 
     x_j = e_j + p_j, j = 0 the most recent place; `num_blocks` times x = SelfAttention(x), where an item reads itself
-    and older items, places j and above; y = norm(x at the first place that is not padding).
+    and older items, places j and above; y = norm(x at the first place that is not padding). With `relative` there is no
+    p_j, and the blocks know how far apart two places are instead: what the items up to one of them make together then
+    does not depend on where the list ends, so that `prefixes` gives it for all of them at once, and
+    `tfmtl.data.Sequences` train such a network.
 
     Args:
         num_blocks: number of blocks, one after the other.
         num_heads: heads of each; must divide the embeddings' width d.
         dropout: rate on the embeddings and inside the blocks, in [0, 1).
+        relative: whether blocks have a learned bias a distance in the place of positions.
         kernel_initializer: initializer of the kernels.
         seed: seed of the initial values and of dropout.
 
@@ -32,7 +37,8 @@ class SelfAttentionHistory(keras.layers.Layer):
         [B, d]; zeros for an empty list.
 
     Raises:
-        ValueError: if lists are longer than in the first call or of no fixed length, or `num_heads` does not divide d.
+        ValueError: if lists are longer than in the first call or of no fixed length, or `num_heads` does not divide d;
+            from `prefixes` unless the layer is `relative`.
 
     Example:
         >>> SelfAttentionHistory(num_heads=2)((tf.ones([1, 3, 4]), tf.constant([[5, 1, 0]]))).shape
@@ -52,6 +58,7 @@ class SelfAttentionHistory(keras.layers.Layer):
         num_blocks: int = 2,
         num_heads: int = 1,
         dropout: float = 0.0,
+        relative: bool = False,
         kernel_initializer: Any = "glorot_uniform",
         seed: int = 0,
         **kwargs: Any,
@@ -62,26 +69,32 @@ class SelfAttentionHistory(keras.layers.Layer):
         self.num_blocks = num_blocks
         self.num_heads = num_heads
         self.dropout = dropout
+        self.relative = relative
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed = seed
         self._dropout = Dropout(dropout, seed, dtype=self.dtype_policy)
         self._norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=self.dtype_policy)
-        self._blocks = [self._block(i) for i in range(num_blocks)]
 
-    def _block(self, index: int) -> SelfAttention:
+    def _block(self, index: int, length: int) -> SelfAttention:
         name = f"block_{index}"
         initializer = spawn(self.kernel_initializer, index * SelfAttention.num_kernels, self.seed)
         seed = seed_of(name, self.seed)
-        return SelfAttention(self.num_heads, self.dropout, initializer, seed, name=name, dtype=self.dtype_policy)
+        distances = length if self.relative else 0
+        return SelfAttention(
+            self.num_heads, self.dropout, distances, initializer, seed, name=name, dtype=self.dtype_policy
+        )
 
     def build(self, input_shape: Any) -> None:
-        """Create the positions [length, d]."""
+        """Create the blocks and, unless they are relative, the positions [length, d]."""
         _, length, width = input_shape[0]
         require(
             length is not None, f"Layer {self.name!r} has a position for each place; give the lists a fixed length."
         )
-        positions = spawn(keras.initializers.RandomUniform(-0.05, 0.05), 0, seed_of("positions", self.seed))
-        self._positions = self.add_weight("positions", [length, width], initializer=positions)
+        self._longest = length
+        self._blocks = [self._block(i, length) for i in range(self.num_blocks)]
+        if not self.relative:
+            positions = spawn(keras.initializers.RandomUniform(-0.05, 0.05), 0, seed_of("positions", self.seed))
+            self._positions = self.add_weight("positions", [length, width], initializer=positions)
         super().build(input_shape)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
@@ -93,6 +106,17 @@ class SelfAttentionHistory(keras.layers.Layer):
         state = self._norm(_most_recent(states, mask))
         return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), state, 0)
 
+    def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the state after each item [B, length, d]; see `ReadsPrefixes`."""
+        require(self.relative, f"Layer {self.name!r} gives the state after each item only with relative=True.")
+        states, readable = self._start(inputs, training, newest_first=False)
+        for block in self._blocks:
+            states = block((states, readable), training=training)
+        latest = tf.reduce_max(tf.where(readable, tf.range(states.shape[1]), -1), axis=2)
+        width = states.shape[-1]
+        normed = tf.reshape(self._norm(tf.reshape(states, [-1, width])), tf.shape(states))  # it was built for rows
+        return tf.where(latest[..., tf.newaxis] >= 0, tf.gather(normed, tf.maximum(latest, 0), batch_dims=1), 0)
+
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Return how much the most recent item reads each place in the last block, [B, length]."""
         states, readable = self._start(inputs, False)
@@ -100,19 +124,22 @@ class SelfAttentionHistory(keras.layers.Layer):
             states = block((states, readable))
         return _most_recent(self._blocks[-1].attention_weights((states, readable)), inputs[1] > 0)
 
-    def _start(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+    def _start(
+        self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None, newest_first: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the blocks' input [B, length, d], zeros in padding, and who may read whom [B, length, length]."""
         embeddings, indices = inputs
-        longest, length = self._positions.shape[0], embeddings.shape[1]
+        longest, length = self._longest, embeddings.shape[1]
         require(
             length is not None and length <= longest,
             f"Layer {self.name!r} has positions for {longest} entries; cut longer lists, most recent first.",
             length=length,
         )
         mask = indices > 0
-        positions = tf.cast(self._positions[:length], embeddings.dtype)  # for calls from `attention_weights`
-        states = self._dropout(embeddings + positions, training=training)
-        older = tf.constant([[j >= i for j in range(length)] for i in range(length)])
+        if not self.relative:
+            embeddings += tf.cast(self._positions[:length], embeddings.dtype)  # for calls from `attention_weights`
+        states = self._dropout(embeddings, training=training)
+        older = tf.transpose(no_later(length)) if newest_first else no_later(length)
         return tf.where(mask[..., tf.newaxis], states, 0), mask[:, tf.newaxis] & older
 
     def get_prunable_weights(self) -> list[tf.Variable]:
@@ -134,6 +161,7 @@ class SelfAttentionHistory(keras.layers.Layer):
             "num_blocks": self.num_blocks,
             "num_heads": self.num_heads,
             "dropout": self.dropout,
+            "relative": self.relative,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "seed": self.seed,
         }

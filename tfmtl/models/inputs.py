@@ -12,6 +12,7 @@ from tfmtl.data import (
     EncodedTable,
     FileSource,
     Preprocessor,
+    Sequences,
     ShardedFiles,
     SharedTable,
     cache,
@@ -39,6 +40,8 @@ def as_dataset(
 ) -> tf.data.Dataset:
     """Return a data set of `Batch` from a table, files, an encoded table (a large `Batch`, a file) or a data set.
 
+    Of `Sequences` it is one of smaller `Sequences`.
+
     The other arguments are those of `tfmtl.data.from_frame`. Shared files, of which `shared_batches` makes a data set,
     and distributed data sets are returned as they are.
 
@@ -47,17 +50,20 @@ def as_dataset(
     """
     if isinstance(x, _READY):
         return x
-    if isinstance(x, Batch):
+    if isinstance(x, Batch | Sequences):
         return gather_batches(x, batch_size, shuffle_seed=shuffle_seed, clock=clock)
     if isinstance(x, EncodedTable):
         return x.batches(batch_size, shuffle_seed=shuffle_seed, clock=clock)
     if isinstance(x, FileSource):
         return from_files(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
     if isinstance(x, tf.data.Dataset):
+        if isinstance(x.element_spec, Sequences):
+            return x
         return encode_dataset(x, preprocessor, labels=labels)
     require(
         hasattr(x, "columns"),
-        "Training data must be a pandas DataFrame, files from `open_files`, a table from `cache` or a tf.data.Dataset.",
+        "Training data must be a pandas DataFrame, files from `open_files`, a table from `cache`, sequences from "
+        "`to_sequences` or a tf.data.Dataset.",
         type=type(x).__name__,
     )
     return from_frame(x, preprocessor, batch_size, shuffle_seed=shuffle_seed, clock=clock, labels=labels)
@@ -100,7 +106,7 @@ def shared_table(x: Any, preprocessor: Preprocessor, batch_size: int, shuffle_se
     require(
         not isinstance(x, EncodedTable | FileSource), f"Workers of servers take a table that fits in memory; {cure}."
     )
-    return SharedTable(x if isinstance(x, Batch) else to_batch(x, preprocessor), batch_size, shuffle_seed)
+    return SharedTable(x if isinstance(x, Batch | Sequences) else to_batch(x, preprocessor), batch_size, shuffle_seed)
 
 
 def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
@@ -133,8 +139,8 @@ def check_tasks(
     in_order(tasks)  # every task with those it comes after
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
-    wanting = [task.name for task in tasks if task.num_extra_negatives and candidates is None]
-    require(not wanting, f"The tasks {wanting} draw uniform negatives and need `candidates`.")
+    wanting = [task.name for task in tasks if (task.num_extra_negatives or task.needs_corpus) and candidates is None]
+    require(not wanting, f"The tasks {wanting} learn from candidates of the corpus and need `candidates`.")
     labels = preprocessor.statistics.labels
     unlabelled = [task.name for task in tasks if task.needs_label and task.name not in labels]
     require(not unlabelled, f"The schema has no label for the tasks {unlabelled}; it has labels for {list(labels)}.")

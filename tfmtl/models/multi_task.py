@@ -10,10 +10,12 @@ from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import Balancer, FixedWeights, Step
 from tfmtl.data import Batch, Preprocessor, Schema
+from tfmtl.data.sequences import PLACES
 from tfmtl.layers import mark_outputs, marking
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.inputs import check_tasks
 from tfmtl.models.network import shared_variables
+from tfmtl.models.over_sequences import over_sequences
 from tfmtl.models.table_model import TableModel
 from tfmtl.tasks import LossInputs, Task
 from tfmtl.types import Features
@@ -96,7 +98,8 @@ class MultiTaskModel(TableModel):
         self._objective_mean, self._penalty_mean = mean("loss"), mean("regularization_loss")
         self._loss_means = {name: mean(f"{name}_loss") for name in names}
         self._weight_means = {name: mean(f"{name}_weight") for name in names}
-        self._candidate_tower: Any = self.tower("candidate") if any(t.num_extra_negatives for t in self.tasks) else None
+        wanted = any(task.num_extra_negatives or task.needs_corpus for task in self.tasks)
+        self._candidate_tower: Any = self.tower("candidate") if wanted else None
 
     @property
     def schema(self) -> Schema:
@@ -118,11 +121,16 @@ class MultiTaskModel(TableModel):
         return keras.Model(inputs, outputs, name=f"{side}_tower")
 
     def call(self, features: Features, training: bool | None = None) -> Any:
-        """Return the network's outputs by task for encoded features."""
-        outputs = self.network({name: features[name] for name in self.network.input}, training=training)
+        """Return the network's outputs by task for encoded features, of rows or of the events of sequences."""
+        network = self._over_sequences if PLACES in features else self.network
+        outputs = network({name: features[name] for name in network.input}, training=training)
         for name, output in outputs.items():
             mark_outputs(name, output)
         return outputs
+
+    @functools.cached_property
+    def _over_sequences(self) -> keras.Model:
+        return over_sequences(self.network, self.schema)
 
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
         """Return each task's mean loss over its observed rows and the weight of these rows."""
@@ -139,18 +147,21 @@ class MultiTaskModel(TableModel):
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return what a task's loss takes besides the outputs: labels [B], weights [B] and the rest."""
-        rows = tf.shape(next(iter(data.features.values())))[0]
+        rows = self._rows_in(data)
         labels = data.labels.get(task.name, tf.ones([rows]))  # a task without a label counts every row as a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
         ids = data.features.get(self.schema.candidate_id) if self.schema.candidate_id else None
-        negatives = self._negatives(task) if training and task.num_extra_negatives else None
+        negatives = self._negatives(task, training)
         return labels, weights, LossInputs(data.features, ids, negatives, training, data.labels)
 
-    def _negatives(self, task: Task) -> tuple[tf.Tensor, tf.Tensor]:
-        assert self.candidates is not None
-        seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
-        features = self.candidates.sample(task.num_extra_negatives, seed)
-        embeddings = self._candidate_tower(features, training=True)[task.name]
+    def _negatives(self, task: Task, training: bool) -> tuple[tf.Tensor, tf.Tensor] | None:
+        if self.candidates is None or not (task.needs_corpus or (training and task.num_extra_negatives)):
+            return None
+        features = self.candidates.features
+        if not task.needs_corpus:
+            seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
+            features = self.candidates.sample(task.num_extra_negatives, seed)
+        embeddings = self._candidate_tower(features, training=training)[task.name]
         mark_outputs(task.name, embeddings)
         return embeddings, features[self.schema.candidate_id]
 
@@ -220,8 +231,9 @@ class MultiTaskModel(TableModel):
         """Trainable variables of the network that more than one task's loss reaches."""
         return shared_variables(self.network, self.chained)
 
-    def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluate one batch and return the running means and the tasks' metrics."""
+        data = self.as_rows(data)
         outputs = self(data.features, training=False)
         losses = self.losses_of(data, outputs, training=False)
         for task in self.tasks:
@@ -234,8 +246,12 @@ class MultiTaskModel(TableModel):
         own = {m.name: m.result() for task in self.tasks for m in task.metrics if m not in task.extra_metrics}
         return {**logs, **own, **extra}
 
+    def _rows_in(self, data: Batch) -> tf.Tensor:
+        return tf.shape(data.features[self.schema.query_id])[0]
+
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Return each task's served value for a batch."""
+        """Return each task's served value for the rows of a batch, or the events of sequences."""
+        data = self.as_rows(data)
         features = data.features if isinstance(data, Batch) else data
         outputs = self(features, training=False)
         return {task.name: task.predict(outputs[task.name]) for task in self.tasks}
@@ -245,7 +261,7 @@ class MultiTaskModel(TableModel):
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
 
     def _log(self, data: Batch, losses: TaskLosses, objective: Any, penalty: Any) -> dict[str, tf.Tensor]:
-        rows = tf.cast(tf.shape(next(iter(data.features.values())))[0], tf.float32)
+        rows = tf.cast(self._rows_in(data), tf.float32)
         self._objective_mean.update_state(objective, sample_weight=mean_over_replicas(rows))
         self._penalty_mean.update_state(penalty)
         for name, (loss, weight) in losses.items():

@@ -12,7 +12,8 @@ import tensorflow_recommenders as tfrs
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
-from tfmtl.data import Batch, Preprocessor, ShardedFiles, SharedTable
+from tfmtl.data import Batch, Preprocessor, Sequences, ShardedFiles, SharedTable
+from tfmtl.data.sequences import events_of
 from tfmtl.models.inputs import as_dataset, encoded_once, serves_parameters, shared_batches, shared_table
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
@@ -39,7 +40,11 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
     def _train_on(self, data: Batch) -> dict[str, tf.Tensor]:
         with tf.control_dependencies(tf.nest.flatten(data)):  # else counters run on beyond the end of a data set
-            return self.make_step(data)
+            return self.make_step(self.as_rows(data))
+
+    def as_rows(self, data: Any) -> Any:
+        """Return the events of `Sequences`; a `Batch` as it is."""
+        return events_of(data, self.preprocessor.schema) if isinstance(data, Sequences) else data
 
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, *, steps_per_execution: int | None = None, **kwargs: Any
@@ -77,8 +82,9 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
         Args:
             x: pandas table, files from `tfmtl.data.open_files` or encoded table (a `Batch` from `tfmtl.data.to_batch`
-                or what `tfmtl.data.cache` made), shuffled anew each epoch; data set of raw batches or of `Batch`; files
-                from `tfmtl.data.distribute`.
+                or what `tfmtl.data.cache` made), shuffled anew each epoch; `Sequences` from `tfmtl.data.to_sequences`,
+                whose rows are of several events; data set of raw batches or of `Batch`; files from
+                `tfmtl.data.distribute`.
             batch_size: rows a batch of a table, over all replicas of a distribution strategy.
             validation_data: as `x`, never shuffled.
             memory_bytes: files are encoded once and kept in memory if that takes at most so many bytes; larger ones are

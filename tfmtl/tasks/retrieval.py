@@ -9,6 +9,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
+from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.task import (
@@ -44,6 +45,10 @@ class Retrieval(Task):
         num_hard_negatives: negatives with the highest scores kept a row, or None for all.
         num_uniform_negatives: N, extra candidates drawn uniformly from the corpus each training step; the model then
             needs its `candidates`.
+        full_softmax: whether the softmax is over the whole corpus instead, which the candidate tower embeds in every
+            step, in evaluation too; the model then needs its `candidates`. Nothing is sampled, so
+            `sampling_correction`, `remove_accidental_hits` and `gather_negatives` have no part in the loss. A positive
+            outside the corpus counts as none.
         candidate_bias: whether v carries a learned popularity bias of its own dimension (u has 1 there).
         gather_negatives: whether the in-batch negatives of a row are those of the whole batch where replicas of a
             distribution strategy compute its parts together; if not, those of its own part. Workers of a parameter
@@ -58,7 +63,9 @@ class Retrieval(Task):
         them); Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW
         2020, https://doi.org/10.1145/3366424.3386195. The logits are those of `tfrs.tasks.Retrieval`.
 
-    Cost: B (U + N) d multiplications a step, U <= B distinct candidates in the batch. Gathering sends every replica's
+    Cost: B (U + N) d multiplications a step, U <= B distinct candidates in the batch. The full softmax takes 3 B C d
+    and a pass of C candidates through their tower, but of memory only a block of rows; it is for corpora of some
+    thousand candidates, or for large batches. Gathering sends every replica's
     v, and in the backward pass the sum of [B, d], to every other.
     """
 
@@ -75,6 +82,7 @@ class Retrieval(Task):
         remove_accidental_hits: bool = True,
         num_hard_negatives: int | None = None,
         num_uniform_negatives: int = 0,
+        full_softmax: bool = False,
         candidate_bias: bool = False,
         gather_negatives: bool = True,
         distinct_candidates: bool = True,
@@ -91,6 +99,12 @@ class Retrieval(Task):
         )
         if num_hard_negatives is not None:
             require_positive_int(num_hard_negatives=num_hard_negatives)
+        require(
+            not full_softmax or (num_hard_negatives is None and not num_uniform_negatives),
+            f"`full_softmax` of task {name!r} leaves no negatives to choose; drop the other arguments on negatives.",
+            num_hard_negatives=num_hard_negatives,
+            num_uniform_negatives=num_uniform_negatives,
+        )
         self.units = tuple(units)
         self.normalise = normalise
         self.temperature = float(temperature)
@@ -98,6 +112,7 @@ class Retrieval(Task):
         self.remove_accidental_hits = remove_accidental_hits
         self.num_hard_negatives = num_hard_negatives
         self.num_uniform_negatives = num_uniform_negatives
+        self.full_softmax = full_softmax
         self.candidate_bias = candidate_bias
         self.gather_negatives = gather_negatives
         self.distinct_candidates = distinct_candidates
@@ -110,6 +125,11 @@ class Retrieval(Task):
     def num_extra_negatives(self) -> int:  # type: ignore[override]
         """The model draws this many candidates for each training step."""
         return self.num_uniform_negatives
+
+    @property
+    def needs_corpus(self) -> bool:  # type: ignore[override]
+        """The model embeds all candidates for each loss."""
+        return self.full_softmax
 
     def check_labels(self, statistics: LabelSummary) -> None:
         """Refuse a table without a positive row."""
@@ -149,6 +169,8 @@ class Retrieval(Task):
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the mean softmax loss over the positive rows and their weight."""
+        if self.full_softmax:
+            return self._full_softmax_loss(labels, outputs, sample_weight, inputs)
         weight = tf.where(labels > 0, sample_weight, 0.0)
         kept = weight > 0
         weight = _not_empty(tf.boolean_mask(weight, kept))
@@ -178,6 +200,24 @@ class Retrieval(Task):
                 compute_metrics=False,
                 compute_batch_metrics=False,
             )
+        return tf.math.divide_no_nan(summed, total), total
+
+    def _full_softmax_loss(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        require(
+            inputs.negatives is not None and inputs.candidate_ids is not None,
+            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives` and the rows' ids.",
+        )
+        corpus, ids = inputs.negatives  # type: ignore[misc]
+        places = tf.scatter_nd(ids[:, tf.newaxis], tf.range(1, tf.size(ids) + 1), [self._num_candidates]) - 1
+        positive = tf.gather(places, inputs.candidate_ids)
+        weight = tf.where((labels > 0) & (positive >= 0), sample_weight, 0.0)
+        kept = weight > 0
+        query = tf.boolean_mask(tf.cast(outputs["query"], tf.float32), kept)
+        weight, positive = tf.boolean_mask(weight, kept), tf.boolean_mask(positive, kept)
+        total = total_weight(weight)
+        summed = corpus_cross_entropy(query, tf.cast(corpus, tf.float32), positive, weight)
         return tf.math.divide_no_nan(summed, total), total
 
     def _with_others(
@@ -233,7 +273,7 @@ class Retrieval(Task):
         """Return the constructor's arguments."""
         own = (
             "normalise", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
-            "num_uniform_negatives", "candidate_bias", "gather_negatives", "distinct_candidates",
+            "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
         )  # fmt: skip
         return {**super().get_config(), "units": list(self.units), **{name: getattr(self, name) for name in own}}
 

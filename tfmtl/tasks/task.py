@@ -72,7 +72,8 @@ class LossInputs:
     Attributes:
         features: encoded features of the batch.
         candidate_ids: encoded ids of the batch's candidates [B], or None without candidates.
-        negatives: extra candidates as (network output "candidate" of this task [n, d], encoded ids [n]), or None.
+        negatives: extra candidates as (network output "candidate" of this task [n, d], encoded ids [n]), or None; all
+            of the corpus for a task that `needs_corpus`.
         training: whether this is a training step.
         labels: the labels of all tasks [B], NaN where missing.
     """
@@ -111,6 +112,9 @@ class Task(keras.layers.Layer, abc.ABC):
 
     num_extra_negatives: int = 0
     """Uniform random candidates that the loss wants in every training step."""
+
+    needs_corpus: bool = False
+    """Whether the loss wants the whole corpus as its extra negatives, in training and in evaluation."""
 
     def __init__(self, name: str, extra_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
         require(isinstance(name, str) and name.isidentifier(), "A task's `name` must be an identifier.", name=name)

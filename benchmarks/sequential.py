@@ -1,0 +1,193 @@
+"""The next movie of each user of MovieLens-1M: a joint model that reads the history by attention, beside its peers.
+
+    PYTHONPATH=examples python benchmarks/sequential.py --data FOLDER [--implicit PYTHON] [--seeds 3] [--validate]
+
+Leave one out: a user's test row is the latest rating (that of the data's flag `ncf_test`, if it has one), the
+validation row the latest of the rest; rows of one moment are in random order. Ranks are among all rated movies without
+those that the user had rated, ties in the middle. `--validate` learns from what is before the validation rows and
+ranks those: with it the settings below were chosen. Without it, models learn from everything before the test rows.
+
+Both models of ours are trained on retrieval and rating together, in the order of time: every event of a user is
+predicted from the events before it. They differ in how a history becomes a vector, by its mean or by self-attention.
+ALS is that of the package `implicit`, in an environment of its own, with the best of 15 settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+import movielens_data
+import numpy as np
+import pandas as pd
+from paired import interval
+
+from tfmtl import data, evaluation, layers, models, tasks
+from tfmtl._keras import keras, tf
+
+LENGTH, WIDTH = 200, 64
+METRICS = ("recall@10", "recall@100", "ndcg@10")
+ALS = {"factors": 128, "regularization": 10.0, "alpha": 1.0, "iterations": 15}
+SCHEMA = data.Schema(
+    query=[data.Categorical("user_id", max_size=1), data.IdSequence("recent", of="movie_id", max_length=LENGTH)],
+    candidate=[data.Categorical("movie_id")],
+    labels=[data.Label("rating")],
+)
+"""Users are known by their histories alone: a vocabulary of one user makes all others the unknown one."""
+POOLINGS = {
+    "mean of the history": layers.MaskedMean(),
+    "attention over the history": layers.SelfAttentionHistory(num_blocks=2, dropout=0.2, relative=True),
+}
+
+
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A twentieth of the steps up, the rest down a half cosine."""
+
+    def __init__(self, peak: float, steps: int) -> None:
+        self.peak, self.steps = peak, steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the rate."""
+        share = tf.cast(step, tf.float32) / self.steps
+        return self.peak * tf.minimum(1.0, 20 * share) * (0.5 + 0.5 * tf.cos(np.pi * tf.minimum(share, 1.0)))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {"peak": self.peak, "steps": self.steps}
+
+
+def split(folder: pathlib.Path, validate: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what is known and one later row a user."""
+    table = movielens_data.load(folder)
+    flag = ["ncf_test"] if "ncf_test" in table else []
+    table = table[["user_id", "movie_id", "rating", "timestamp", *flag]]
+    table = table.assign(moment=np.random.default_rng(7).random(len(table)))
+    table = table.sort_values(["user_id", "timestamp", *flag, "moment"], ignore_index=True)
+    for _ in range(2 if validate else 1):
+        last = ~table["user_id"].duplicated(keep="last")
+        table, later = table[~last], table[last]
+    return table, later
+
+
+def metrics(ranks: np.ndarray) -> list[float]:
+    """Return the metrics of ranks counted from 0."""
+    found = evaluation.retrieval_metrics(ranks, np.arange(len(ranks)), (10, 100))
+    return [found[name] for name in METRICS]
+
+
+def popularity(train: pd.DataFrame, test: pd.DataFrame, corpus: pd.Index) -> list[float]:
+    """Rank by the number of ratings."""
+    counts = np.bincount(corpus.get_indexer(train["movie_id"]), minlength=len(corpus)).astype(np.float32)
+    return metrics(_ranks(np.ones([len(test), 1], np.float32), counts[:, np.newaxis], train, test, corpus))
+
+
+def implicit_als(python: str, train: pd.DataFrame, test: pd.DataFrame, corpus: pd.Index, seed: int) -> list[float]:
+    """Rank by the factors that the package `implicit` finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "factors.npz"
+        users = pd.Index(test["user_id"])
+        pairs = {"user": users.get_indexer(train["user_id"]), "item": corpus.get_indexer(train["movie_id"])}
+        np.savez(file, shape=[len(users), len(corpus)], **pairs)
+        worker = pathlib.Path(__file__).parent / "peers" / "implicit_als.py"
+        subprocess.run([python, str(worker), str(file), json.dumps({**ALS, "random_state": seed})], check=True)
+        factors = np.load(file)
+        return metrics(_ranks(factors["user"], factors["item"], train, test, corpus))
+
+
+def _ranks(
+    queries: np.ndarray, candidates: np.ndarray, train: pd.DataFrame, test: pd.DataFrame, corpus: pd.Index
+) -> np.ndarray:
+    users = pd.Index(test["user_id"])
+    seen = users.get_indexer(train["user_id"]), corpus.get_indexer(train["movie_id"])
+    place = corpus.get_indexer(test["movie_id"])
+    return evaluation.rank_positives(queries, candidates, np.arange(len(test)), place, seen=seen)
+
+
+def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers.Layer, seed: int) -> Any:
+    """Return a model of retrieval and rating, not trained."""
+    statistics = data.fit_statistics(SCHEMA, train.assign(recent=[[]] * len(train)))
+    preprocessor = data.Preprocessor(SCHEMA, statistics)
+    heads = [
+        tasks.Retrieval("watched", full_softmax=True),
+        tasks.Regression.from_statistics("rating", statistics.labels["rating"]),
+    ]
+    network = models.build_network(
+        SCHEMA, statistics, heads, layers.SharedBottom(["rating"], (64, 32), seed=seed),
+        embedding_dim={"": WIDTH, "user_id": 4}, tower_units=(WIDTH,), poolings={"recent": pooling}, seed=seed,
+    )  # fmt: skip
+    corpus = models.Candidates.from_frame(movies, preprocessor)
+    return models.MultiTaskModel(network, heads, preprocessor, candidates=corpus, seed=seed)
+
+
+def run(
+    train: pd.DataFrame, test: pd.DataFrame, pooling: keras.layers.Layer, seed: int, options: argparse.Namespace
+) -> list[float]:
+    """Train once; return the metrics, the rating's error, and the seconds of training by clock and CPU."""
+    movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
+    model = joint_model(train, movies, pooling, seed)
+    rows = data.to_sequences(train, model.preprocessor, "timestamp", overlap=options.overlap)
+    steps = options.epochs * -(-len(rows.events) // options.batch)
+    model.compile(keras.optimizers.Adam(WarmUp(options.rate, steps)))
+    queries = data.with_histories(test, SCHEMA, "timestamp", past=train)
+    start = np.array([time.perf_counter(), time.process_time()])
+    watch = [_Watch(queries, train)] if options.validate else []
+    model.fit(rows, batch_size=options.batch, epochs=options.epochs, callbacks=watch, verbose=2 if watch else 0)
+    seconds = np.array([time.perf_counter(), time.process_time()]) - start
+    report = evaluation.evaluate(model, queries, seen=train)
+    return [*(report["watched", name] for name in METRICS), report["rating", "rmse"], *seconds]
+
+
+class _Watch(keras.callbacks.Callback):
+    """Prints the validation metrics of every second epoch."""
+
+    def __init__(self, queries: pd.DataFrame, train: pd.DataFrame) -> None:
+        super().__init__()
+        self.queries, self.train = queries, train
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch % 2:
+            report = evaluation.evaluate(self.model, self.queries, seen=self.train)
+            print({name: round(report["watched", name], 4) for name in METRICS}, flush=True)
+
+
+def main() -> None:
+    """Parse the arguments and print a table, a line as soon as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with MovieLens-1M")
+    parser.add_argument("--implicit", help="Python of an environment with the package implicit 0.7")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--models", nargs="*", default=list(POOLINGS), choices=list(POOLINGS))
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=16, help="sequences a batch")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--overlap", type=int, default=0)
+    options = parser.parse_args()
+    train, test = split(options.data, options.validate)
+    corpus = pd.Index(pd.concat([train, test])["movie_id"].unique())
+    print(f"{len(train):,} ratings of {len(test):,} users, {len(corpus):,} movies, {options.seeds} seeds\n")
+    print(f"| model | {' | '.join(METRICS)} | rating RMSE | seconds of training | of CPU |")
+    print("|---" * 7 + "|")
+    print(_line("popularity", [popularity(train, test, corpus)]), flush=True)
+    if options.implicit:
+        found = [implicit_als(options.implicit, train, test, corpus, seed) for seed in range(options.seeds)]
+        print(_line("implicit ALS", found), flush=True)
+    for name in options.models:
+        found = [run(train, test, POOLINGS[name], seed, options) for seed in range(options.seeds)]
+        print(_line(name, found), flush=True)
+
+
+def _line(name: str, runs: list[list[float]]) -> str:
+    columns = np.asarray(runs).T
+    cells = [interval(column) if len(runs) > 1 else f"{column[0]:.4f}" for column in columns[:4]]
+    cells += [f"{column.mean():.0f}" for column in columns[4:]]
+    return f"| {' | '.join([name, *cells, *[''] * (6 - len(cells))])} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Events of one user after the other: a row of several events, whose histories are beginnings of one list."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tfmtl._checks import require, require_known
+from tfmtl._keras import tf
+from tfmtl.data.columns import to_columns, to_labels
+from tfmtl.data.features import IdSequence
+from tfmtl.data.frames import Batch, encode
+from tfmtl.data.preprocessor import Preprocessor
+from tfmtl.data.schema import Schema
+
+PLACES = "event.places"
+"""Key of a batch's features under which the places of its events are; no feature has such a name."""
+
+
+class Sequences(NamedTuple):
+    """Encoded events in the order of time, several a row: what `MultiTaskModel.fit` takes in the place of single rows.
+
+    The history of an event are the ids up to its own place, so that one causal pass over a row of length L serves L
+    events, each of which is trained as the row that it would be alone.
+
+    Attributes:
+        features: [R, L, ...] by feature name, oldest event first; of an `IdSequence` [R, L], the id that joined the
+            list just before the event, 0 for none.
+        labels: float32 [R, L] by task, NaN where the label is missing.
+        weights: float32 [R, L] by task, 0 where the label is missing.
+        events: bool [R, L], whether a place holds an event to learn from; the others are padding or history only.
+    """
+
+    features: dict[str, tf.Tensor]
+    labels: dict[str, tf.Tensor]
+    weights: dict[str, tf.Tensor]
+    events: tf.Tensor
+
+
+def to_sequences(
+    frame: pd.DataFrame, preprocessor: Preprocessor, time: str, *, overlap: int = 0, labels: bool = True
+) -> Sequences:
+    """Lay a table of events out as sequences, one user after the other.
+
+    A user's events are cut into rows of L, the `max_length` of the histories, from the latest backwards; the history of
+    an event are the user's earlier events in its row, and the last one before the row.
+
+    Args:
+        frame: one row an event, with the schema's columns but for its histories, the `IdSequence` features, which are
+            made here: each holds the values of the column it is `of`.
+        preprocessor: the model's preprocessor.
+        time: column to order a user's events by; rows of one moment keep the table's order.
+        overlap: places at the start of a row, from 0 to L - 1, that repeat the end of the row before, so that no event
+            has a history much shorter than that. Repeated events fill the history and are not learned from twice.
+        labels: whether to read label and weight columns.
+
+    Raises:
+        ValueError: if the schema has no history, or several of different lengths, a column is absent, or `overlap` is
+            out of range.
+
+    Example:
+        >>> from tfmtl.data import Categorical, fit_statistics
+        >>> schema = Schema([Categorical("user"), IdSequence("recent", of="item", max_length=3)], [Categorical("item")])
+        >>> table = pd.DataFrame({"user": ["u"] * 4, "item": ["a", "b", "b", "a"], "day": [1, 2, 3, 4]})
+        >>> found = to_sequences(table, Preprocessor(schema, fit_statistics(schema, table)), "day")
+        >>> found.features["item"].numpy().tolist(), found.features["recent"].numpy().tolist()
+        ([[2, 0, 0], [3, 3, 2]], [[0, 0, 0], [2, 3, 3]])
+
+    Cost: one sort; L numbers a row and column, also where a row is short. An epoch over sequences costs a
+    self-attention over each row where single rows cost one over each event.
+    """
+    schema = preprocessor.schema
+    length = _length(schema)
+    require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
+    kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
+    order, users = _in_time(frame, schema.query_id, time)
+    ordered = frame.iloc[order]
+    features = {n: column.numpy() for n, column in encode(preprocessor, to_columns(ordered, kept)).items()}
+    first = np.r_[True, users[1:] != users[:-1]]
+    for name, history in schema.features.items():
+        if isinstance(history, IdSequence):
+            features[name] = np.where(first, 0, np.roll(features[history.of], 1))
+    rows = _rows(np.bincount(users), length, overlap)
+    values, weights = to_labels(ordered, schema) if labels else ({}, {})
+    return Sequences(
+        {name: rows.of(column, 0) for name, column in features.items()},
+        {task: rows.of(column, np.nan) for task, column in values.items()},
+        {task: rows.of(column, 0) for task, column in weights.items()},
+        tf.constant(rows.events),
+    )
+
+
+def _in_time(frame: pd.DataFrame, user: str, time: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of the rows by user and time, and the users' numbers in that order."""
+    require_known([user, time], frame.columns, "column", "the table")
+    for name in (user, time):
+        missing = int(frame[name].isna().sum())
+        require(missing == 0, f"Column {name!r} has {missing} missing values; drop these rows.")
+    users, _ = pd.factorize(frame[user])
+    order = np.lexsort((frame[time].to_numpy(), users))  # stable: rows of one moment stay as they are
+    return order, users[order]
+
+
+class _Rows(NamedTuple):
+    """Which event is at each place [R, L], whether one is there, and whether it is to be learned from."""
+
+    row: np.ndarray
+    real: np.ndarray
+    events: np.ndarray
+
+    def of(self, column: np.ndarray, padding: float) -> tf.Tensor:
+        real = self.real.reshape(*self.real.shape, *[1] * (column.ndim - 1))
+        return tf.constant(np.where(real, column[self.row], np.asarray(padding, column.dtype)))
+
+
+def _rows(counts: np.ndarray, length: int, overlap: int) -> _Rows:
+    """Cut runs of `counts` events into rows, from their ends backwards."""
+    stride = length - overlap
+    rows = np.maximum(-(-(counts - overlap) // stride), 1)
+    run = np.repeat(np.arange(len(counts)), rows)
+    from_end = np.cumsum(rows)[run] - 1 - np.arange(len(run))  # 0 for the last row of a run
+    base = np.cumsum(counts) - counts
+    end = counts[run] - from_end * stride
+    start = np.maximum(end - length, 0)
+    learned = np.where(start > 0, start + overlap, 0)  # the row before ends there
+    place = start[:, np.newaxis] + np.arange(length)
+    real = place < end[:, np.newaxis]
+    row = np.where(real, base[run][:, np.newaxis] + place, 0)
+    return _Rows(row, real, real & (place >= learned[:, np.newaxis]))
+
+
+def _length(schema: Schema) -> int:
+    lengths = {name: f.max_length for name, f in schema.features.items() if isinstance(f, IdSequence)}
+    require(bool(lengths), "Sequences need a history: give the schema an `IdSequence` of the items' ids.")
+    require(len(set(lengths.values())) == 1, "Histories of sequences must have one `max_length`.", lengths=lengths)
+    return next(iter(lengths.values()))
+
+
+def events_of(sequences: Sequences, schema: Schema) -> Batch:
+    """Return the events of sequences as a batch: columns [n, ...], but histories [R, L] and the events' `PLACES` [n].
+
+    Args:
+        sequences: R rows of length L.
+        schema: says which features are histories.
+    """
+    places = tf.cast(tf.where(tf.reshape(sequences.events, [-1]))[:, 0], tf.int32)
+
+    def flat(column: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.reshape(column, [-1, *column.shape[2:]]), places)
+
+    features = {
+        name: column if isinstance(schema.features[name], IdSequence) else flat(column)
+        for name, column in sequences.features.items()
+    }
+    labels, weights = ({task: flat(c) for task, c in part.items()} for part in (sequences.labels, sequences.weights))
+    return Batch({**features, PLACES: places}, labels, weights)
+
+
+def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the table with the history of each row: the ids of the user's earlier rows, most recent first.
+
+    Args:
+        frame: one row an event, with the columns of the user and of the items.
+        schema: its `IdSequence` features are the columns that are made, each of the column it is `of`.
+        time: column to order by; rows of one moment come one after the other in the table's order, those of `past`
+            before those of `frame`.
+        past: earlier events that fill histories, such as the training table before test rows.
+
+    Raises:
+        ValueError: if the schema has no history or a column is absent.
+
+    Example:
+        >>> from tfmtl.data import Categorical
+        >>> schema = Schema([Categorical("user"), IdSequence("recent", of="item", max_length=2)], [Categorical("item")])
+        >>> table = pd.DataFrame({"user": ["u"] * 4, "item": ["a", "b", "c", "d"], "day": [1, 2, 3, 4]})
+        >>> with_histories(table, schema, "day")["recent"].tolist()
+        [[], ['a'], ['b', 'a'], ['c', 'b']]
+
+    Cost: one sort, and a list a row.
+    """
+    histories = [feature for feature in schema.features.values() if isinstance(feature, IdSequence)]
+    require(bool(histories), "The schema has no history: give it an `IdSequence` of the items' ids.")
+    needed = [schema.query_id, time, *(history.of for history in histories)]
+    tables = [frame] if past is None else [past, frame]
+    for table in tables:
+        require_known(needed, table.columns, "column", "the table")
+    every = pd.concat([table[list(dict.fromkeys(needed))] for table in tables], ignore_index=True)
+    order, users = _in_time(every, schema.query_id, time)
+    place = np.argsort(order)[len(every) - len(frame) :]  # of the frame's rows
+    begin = np.searchsorted(users, users[place])
+    made = {}
+    for history in histories:
+        ids = every[history.of].to_numpy()[order][::-1]  # most recent first
+        stops = np.minimum(place - begin, history.max_length)
+        lists = [ids[len(ids) - p : len(ids) - p + n].tolist() for p, n in zip(place, stops, strict=True)]
+        made[history.name] = pd.Series(lists, index=frame.index, dtype=object)
+    return frame.assign(**made)

@@ -1,0 +1,47 @@
+"""The network of single rows as one over sequences, with the same layers."""
+
+from __future__ import annotations
+
+from tfmtl._checks import require
+from tfmtl._keras import keras, tf
+from tfmtl.data import IdSequence, Schema
+from tfmtl.data.sequences import PLACES
+from tfmtl.layers.prefixes import AtPlaces
+
+
+def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
+    """Return a network that gives for each event of sequences what `network` gives for it as a row of its own.
+
+    Every layer that makes a vector of a history is asked for all beginnings of a row's list at once; everything behind
+    it sees one row an event. All layers are those of `network`.
+
+    Args:
+        network: from `build_network`.
+        schema: names the histories.
+
+    Returns:
+        A functional model of the inputs of `tfmtl.data.sequences.events_of`: histories [R, length], places and all
+        other features [n, ...], to `network`'s outputs [n, ...].
+
+    Raises:
+        ValueError: if a layer needs a history in another form than all its beginnings.
+    """
+    histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]
+    readers = [layer for layer in network.layers if hasattr(layer, "prefixes")]
+    lists = {name: network.input[name] for name in histories}
+    rest = {name: tensor for name, tensor in network.input.items() if name not in lists}
+    cure = "reads a history in another way than by a pooling with `prefixes`; train it on single rows"
+    try:
+        before = keras.Model(lists, [layer.input for layer in readers], name="histories")
+        behind = keras.Model([rest, [layer.output for layer in readers]], network.output, name="events")
+    except ValueError as error:  # Keras found no way from these inputs
+        raise ValueError(f"Sequences cannot train this network: part of it {cure}.") from error
+    require(bool(readers), f"Sequences cannot train this network: all of it {cure}.")
+    lists = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in lists.items()}
+    rest = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in rest.items()}
+    places = keras.Input([], dtype=tf.int32, name=PLACES)
+    states = [
+        AtPlaces(layer, name=f"{layer.name}_at_places")((*read, places))
+        for layer, read in zip(readers, before(lists), strict=True)
+    ]
+    return keras.Model({**lists, **rest, PLACES: places}, behind([rest, states]), name="network_over_sequences")

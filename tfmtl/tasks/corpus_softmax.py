@@ -1,0 +1,55 @@
+"""Softmax over a whole corpus, in blocks of rows: memory by the block, not by rows times candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tfmtl._keras import tf
+
+_BLOCK = 1 << 20  # scores a block: 4 MB, of which the few copies that a softmax needs stay in the processor's cache
+
+
+@tf.custom_gradient
+def corpus_cross_entropy(
+    query: tf.Tensor, corpus: tf.Tensor, positive: tf.Tensor, weight: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    """Return sum_i w_i (log sum_j exp <u_i, v_j> - <u_i, v_p(i)>), a scalar.
+
+    Args:
+        query: u [B, d], float32.
+        corpus: v [C, d], float32.
+        positive: p [B], rows of `corpus`.
+        weight: w [B], float32; no gradient reaches it.
+
+    Cost: 3 B C d multiplications with the gradients, which are made block by block together with the loss; no matrix
+    [B, C] is ever held.
+
+    Example:
+        >>> loss = corpus_cross_entropy(tf.zeros([1, 2]), tf.eye(4, 2), tf.constant([3]), tf.constant([2.0]))
+        >>> round(float(loss), 4)  # 2 log 4
+        2.7726
+    """
+    rows = tf.shape(query)[0]
+    block = tf.maximum(_BLOCK // tf.shape(corpus)[0], 1)
+    blocks = tf.maximum(-(-rows // block), 1)  # a list of no block cannot be joined
+    by_query = tf.TensorArray(tf.float32, blocks, infer_shape=False, element_shape=[None, query.shape[1]])
+
+    def add(i: tf.Tensor, loss: tf.Tensor, by_query: tf.TensorArray, by_corpus: tf.Tensor) -> tuple[Any, ...]:
+        part = slice(i * block, (i + 1) * block)
+        losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+            features=tf.matmul(query[part], corpus, transpose_b=True), labels=positive[part]
+        )
+        slopes *= weight[part, tf.newaxis]
+        by_query = by_query.write(i, tf.matmul(slopes, corpus))
+        by_corpus += tf.matmul(slopes, query[part], transpose_a=True)
+        return i + 1, loss + tf.reduce_sum(losses * weight[part]), by_query, by_corpus
+
+    start = tf.constant(0), tf.constant(0.0), by_query, tf.zeros_like(corpus)
+    _, loss, by_query, by_corpus = tf.while_loop(lambda i, *_: i < blocks, add, start, parallel_iterations=1)
+    of_query = tf.ensure_shape(by_query.concat(), query.shape)
+
+    def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None, None]:
+        return upstream * of_query, upstream * by_corpus, None, None
+
+    return loss, gradients
