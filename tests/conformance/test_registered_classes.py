@@ -170,9 +170,12 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "Dropout",
         "EncodingMark",
         "Experts",
+        "FeatureDropout",
         "GateNU",
         "JoinedEmbedding",
         "MaskedMean",
+        "Mixup",
+        "MixupPartners",
         "Presence",
         "RandomUnknown",
     }
