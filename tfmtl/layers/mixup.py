@@ -57,15 +57,23 @@ class MixupPartners(SeededNoise):
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return a permutation and shares."""
         rows = tf.shape(inputs)[0]
-        # The share of one of two Gamma variables in their sum is Beta; with a tiny alpha both may round to 0.
-        one, other = tf.unstack(tf.random.stateless_gamma([2, rows], seed, alpha=float(self.alpha)))
-        kept = tf.math.divide_no_nan(one, one + other)
-        order = tf.random.stateless_uniform([rows], tf.random.experimental.stateless_fold_in(seed, 1))
-        mixing = Mixing(tf.argsort(order), kept)
+        fold = tf.random.experimental.stateless_fold_in
+        mixing = Mixing(tf.argsort(tf.random.stateless_uniform([rows], fold(seed, 1))), self._shares(rows, seed))
         marks = active_marks()
         if marks is not None:
             marks.mixing = mixing
         return mixing.partners, mixing.kept
+
+    def _shares(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return the shares of Gamma(alpha) variables in the sums of two, which are Beta(alpha, alpha).
+
+        Gamma(alpha) is Gamma(alpha + 1) U^(1 / alpha), of which only the logarithm is no 0 for a small alpha.
+        """
+        larger = tf.random.stateless_gamma([2, rows], seed, alpha=self.alpha + 1.0)
+        fold = tf.random.experimental.stateless_fold_in
+        uniform = tf.random.stateless_uniform([2, rows], fold(seed, 2), minval=1e-30)
+        one, other = tf.unstack(tf.math.log(larger) + tf.math.log(uniform) / self.alpha)
+        return tf.sigmoid(one - other)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -174,7 +174,8 @@ class FeatureEncoder:
         if name not in self._indices:
             indices, augmentation = self.inputs[name], self.regularisation.sequence
             if augmentation is not None and isinstance(self.schema.features[name], IdSequence):
-                indices = _copy(augmentation, f"{name}_augmentation", seed=seed_of(name, self.seed))(indices)
+                own = seed_of(str(augmentation.seed), self.seed)
+                indices = _copy(augmentation, f"{name}_augmentation", seed=own)(indices)
             self._indices[name] = self._disturbed(indices, name)
         return self._indices[name]
 
