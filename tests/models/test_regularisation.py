@@ -15,7 +15,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.balancing import UPGrad
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Batch, Categorical, Label, Numeric, Schema, fit_statistics, to_batch
-from tfmtl.layers import AITM, MMoE, PEPNet, SequenceAugmentation, SharedBottom, STEM, ConcatFusion, marking
+from tfmtl.layers import AITM, STEM, ConcatFusion, MMoE, PEPNet, SequenceAugmentation, SharedBottom, marking
 from tfmtl.models import Regularisation, build_network
 from tfmtl.serving import export
 from tfmtl.tasks import BinaryClassification, Regression, Retrieval

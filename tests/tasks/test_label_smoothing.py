@@ -48,7 +48,7 @@ def test_the_best_probability_of_a_sure_event_is_1_less_half_the_smoothing(label
 def test_the_best_probability_of_a_sure_class_is_1_less_the_others_share() -> None:
     best = np.log([[0.05, 0.85, 0.05, 0.05]])
     assert np.abs(loss_of(CLASSES, [1], best, [1.0], TRAINING)[2]).max() < 1e-6
-    gradient = loss_of(CLASSES, [1], best + [[0, 0.5, 0, 0]], [1.0], TRAINING)[2]
+    gradient = loss_of(CLASSES, [1], np.add(best, [[0, 0.5, 0, 0]]), [1.0], TRAINING)[2]
     assert gradient[0, 1] > 0.01
     assert gradient[0, [0, 2, 3]].max() < 0
 

@@ -131,7 +131,7 @@ class MultiTaskModel(TableModel):
         return self.losses_of(data, outputs, training, marks.mixing if training else None)
 
     def losses_of(self, data: Batch, outputs: Any, training: bool, mixing: Mixing | None = None) -> TaskLosses:
-        """Return the losses of given outputs, of mixed rows if so; what `compute_losses` does after the forward pass."""
+        """Return the losses of given outputs, those of mixed rows; what `compute_losses` does after the pass."""
         losses = {}
         for task in self.tasks:
             if mixing is not None and task.uses_trunk:

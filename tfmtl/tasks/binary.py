@@ -41,9 +41,9 @@ class BinaryClassification(Event):
         The penalty is the "behavioral expectation calibrator" of Xi et al., "Modeling the Sequential Dependence among
         Audience Multi-step Conversions with Multi-task Learning in Targeted Display Advertising", KDD 2021,
         https://arxiv.org/abs/2105.08489. As there its gradient reaches both tasks; we take the mean over the observed
-        rows, where they take a sum. `EntireSpaceConversion` needs none: its probabilities are ordered by construction. Label
-        smoothing is that of Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
-        https://arxiv.org/abs/1512.00567, section 7.
+        rows, where they take a sum. `EntireSpaceConversion` needs none: its probabilities are ordered by construction.
+        Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
+        2016, https://arxiv.org/abs/1512.00567, section 7.
     """
 
     def __init__(

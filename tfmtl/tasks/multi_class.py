@@ -15,9 +15,9 @@ from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
 class MultiClassClassification(Ranking):
     """One of several classes: age group, kind of next action.
 
-    l = -log softmax(z)_y; served: softmax(z). With `label_smoothing` s the training loss is (1 - s) l + s times the mean
-    of -log softmax(z)_k over the K classes, so that the best softmax(z)_y of a row that is always y is 1 - s + s / K;
-    losses and metrics of validation have l itself.
+    l = -log softmax(z)_y; served: softmax(z). With `label_smoothing` s the training loss is (1 - s) l + s times the
+    mean of -log softmax(z)_k over the K classes, so that the best softmax(z)_y of a row that is always y is
+    1 - s + s / K; losses and metrics of validation have l itself.
 
     Args:
         name: name of the task and of its label, which holds integers from 0 (see `Label.classes` for names).
