@@ -27,7 +27,7 @@ import pandas as pd
 from paired import compare
 
 from tfmtl import data, evaluation, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl._keras import keras, tf
 
 EPOCHS, BATCH_SIZE, HELD_OUT = 6, 1024, 10
 METRICS = [("rating", "rmse"), ("liked", "auc"), ("watched", "top_k_accuracy@100"), ("watched", "ndcg@10")]
@@ -68,9 +68,25 @@ class Problem:
         self.preprocessor = data.Preprocessor(self.schema, data.fit_statistics(self.schema, self.train))
         self.candidates = models.Candidates.from_frame(self.train, self.preprocessor)
         self.encoded = data.to_batch(self.train, self.preprocessor)
+        self._traced: tuple[str, Any] = ("", None)
 
     def run(self, variant: str, seed: int) -> list[float]:
         """Train once and return the metrics of the test rows."""
+        model = self.model(variant, seed)
+        if variant == self._traced[0]:  # train the variant's first model anew: tracing takes as long as training
+            first = self._traced[1]
+            first.network.set_weights(model.network.get_weights())
+            first.adopt_state(model).seed = seed
+            for variable in first.optimizer.variables:
+                variable.assign(tf.zeros_like(variable))
+            model = first
+        self._traced = variant, model
+        model.fit(self.encoded, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+        report = evaluation.evaluate(model, self.test)
+        return [report[task, metric] for task, metric in METRICS]
+
+    def model(self, variant: str, seed: int) -> models.MultiTaskModel:
+        """Return a compiled model."""
         arguments = {"unknown_rate": 0.0, **VARIANTS[variant]}
         smoothing = arguments.pop("label_smoothing", 0.0)
         statistics = self.preprocessor.statistics
@@ -88,9 +104,7 @@ class Problem:
         model = models.MultiTaskModel(network, heads, self.preprocessor, candidates=self.candidates, seed=seed)
         steps = EPOCHS * -(-len(self.train) // BATCH_SIZE)
         model.compile(tfmtl.LazyAdam(keras.optimizers.schedules.CosineDecay(3e-3, steps)))
-        model.fit(self.encoded, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
-        report = evaluation.evaluate(model, self.test)
-        return [report[task, metric] for task, metric in METRICS]
+        return model
 
 
 def schema_of(table: pd.DataFrame) -> data.Schema:
