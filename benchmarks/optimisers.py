@@ -1,16 +1,22 @@
-"""Optimisers of embedding tables: how good, against Keras' Adam on long-tail ratings; see optimiser_speed.py for time.
+"""Optimisers on one model and table: how good, against Keras' Adam on long-tail ratings; see optimiser_speed.py, too.
 
     python benchmarks/optimisers.py                           # made-up ratings, Zipf users and items
     python benchmarks/optimisers.py --movielens FOLDER        # MovieLens-100K: ratings.parquet
+    python benchmarks/optimisers.py --quick                   # a tenth of the made-up ratings, two seeds
 
-Every optimiser at the learning rate of its grid with the best validation on the first two seeds; test RMSE at
-the epoch with the best validation, means over seeds with 95 % intervals, and differences from Keras' Adam paired by
-seed.
+Every optimiser at the learning rate of its grid with the best validation on the first two seeds; all grids have four
+rates, about half a power of ten apart. Test RMSE at the epoch with the best validation, means over seeds with half the
+95 % interval, and differences from Keras' Adam paired by seed. Rows a second are the median over the epochs of all
+runs but their first two, which trace; they are those of this model, whose tables are small.
+
+A table's row has a gradient in few steps, a dense weight in all: gradient descent and Adagrad are shown with one rate
+for all weights, and on the tables alone with the dense weights left to Adam.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import pathlib
 import time
@@ -32,11 +38,12 @@ from tfmtl.training import lazy_adam
 EPOCHS, BATCH_SIZE, WIDTH = 8, 512, 16
 Parts = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 ADAM, SGD, ADAGRAD = (1e-3, 3e-3, 1e-2, 3e-2), (0.3, 1.0, 3.0, 10.0), (0.01, 0.03, 0.1, 0.3)
+ALL = (0.01, 0.03, 0.1, 0.3)
 START = {"initial_accumulator_value": 1e-4}
 
 
 def methods(steps: int) -> dict[str, tuple[Sequence[float], Callable[[float], Any]]]:
-    """Return each optimiser's grid of learning rates and how to make it; dense weights of SGD take Adam."""
+    """Return each optimiser's grid of learning rates and how to make it; in some dense weights take Adam."""
 
     def grouped(tables: Any) -> Any:
         return training.GroupedOptimizer(tables, training.LazyAdam(3e-3))
@@ -48,8 +55,12 @@ def methods(steps: int) -> dict[str, tuple[Sequence[float], Callable[[float], An
         "AdamW 0.1 (Keras)": (ADAM, lambda rate: keras.optimizers.AdamW(rate, 0.1)),
         "LazyAdamW 0.1": (ADAM, lambda rate: training.LazyAdamW(rate, 0.1, catch_up=False)),
         "LazyAdamW 0.1, catch_up": (ADAM, lambda rate: training.LazyAdamW(rate, 0.1, catch_up=True)),
+        "SGD on all weights (Keras)": ([10 * rate for rate in ALL], lambda rate: keras.optimizers.SGD(rate)),
+        "SGD 0.9 on all weights (Keras)": (ALL, lambda rate: keras.optimizers.SGD(rate, 0.9)),
+        "Adagrad on all weights (Keras)": (ADAGRAD, lambda rate: keras.optimizers.Adagrad(rate, **START)),
         "Adagrad (Keras)": (ADAGRAD, lambda rate: grouped(keras.optimizers.Adagrad(rate, **START))),
         "RowWiseAdagrad": (ADAGRAD, lambda rate: grouped(training.RowWiseAdagrad(rate, **START))),
+        "SGD (Keras)": ([10 * rate for rate in SGD], lambda rate: grouped(keras.optimizers.SGD(rate))),
         "SGD 0.9 (Keras)": (SGD, lambda rate: grouped(keras.optimizers.SGD(rate, 0.9))),
         "LazySGD": ([10 * rate for rate in SGD], lambda rate: grouped(training.LazySGD(rate))),
         "LazySGD 0.9": (SGD, lambda rate: grouped(training.LazySGD(rate, 0.9))),
@@ -103,7 +114,10 @@ def network(users: int, items: int, seed: int) -> keras.Model:
 
 
 def train(make: Callable[[], Any], parts: Parts, seed: int) -> np.ndarray:
-    """Return validation and test RMSE of every epoch [EPOCHS, 2], of the averages where the optimiser keeps them."""
+    """Return validation and test RMSE and rows a second of every epoch [EPOCHS, 3].
+
+    The values are those of the averages where the optimiser keeps them.
+    """
     columns = [
         [part["user"], part["item"], part["rating"].astype(np.float32)[:, np.newaxis]] for part in _arrays(parts)
     ]
@@ -130,12 +144,12 @@ def train(make: Callable[[], Any], parts: Parts, seed: int) -> np.ndarray:
     rng, curve = np.random.default_rng(seed), []
     keeps = isinstance(getattr(optimizer, "embeddings", optimizer), training.IterateAverages)
     for _ in range(EPOCHS):
-        epoch(tf.constant(rng.permutation(len(columns[0][0]))))
-        if keeps:
-            with training.averaged(model):
-                curve.append([float(rmse(*part)) for part in tensors[1:]])
-        else:
-            curve.append([float(rmse(*part)) for part in tensors[1:]])
+        order, start = tf.constant(rng.permutation(len(columns[0][0]))), time.perf_counter()
+        epoch(order)
+        float(optimizer.iterations)  # the steps have been made
+        rows = len(columns[0][0]) / (time.perf_counter() - start)
+        with training.averaged(model) if keeps else contextlib.nullcontext():
+            curve.append([*(float(rmse(*part)) for part in tensors[1:]), rows])
     return np.nan_to_num(np.asarray(curve), nan=9.0)
 
 
@@ -147,23 +161,22 @@ def race_quality(load: Callable[[int], Parts], seeds: int, only: Sequence[str]) 
     """Print the table of quality."""
     cached = [load(seed) for seed in range(seeds)]
     steps = EPOCHS * (len(cached[0][0]) // BATCH_SIZE)
-    print("| optimiser | rate | test RMSE | against Adam | validation RMSE by epoch, seed 0 | seconds |")
+    print("| optimiser | rate | test RMSE | against Adam | validation RMSE by epoch, seed 0 | rows/s |")
     print("|---|---|---|---|---|---|", flush=True)
     reference: np.ndarray | None = None
     for name, (rates, make) in methods(steps).items():
         if only and name not in only and name != "Adam (Keras)":
             continue
-        start = time.perf_counter()
         curves = {
             rate: [train(functools.partial(make, rate), cached[s], s) for s in range(min(2, seeds))] for rate in rates
         }
         best = min(rates, key=lambda rate: np.mean([curve[:, 0].min() for curve in curves[rate]]))
-        seconds = (time.perf_counter() - start) / len(rates) / min(2, seeds)
         curves[best] += [train(functools.partial(make, best), cached[s], s) for s in range(2, seeds)]
         found = np.array([curve[curve[:, 0].argmin(), 1] for curve in curves[best]])
         reference = found if reference is None else reference
         first = " ".join(f"{value:.3f}" for value in curves[best][0][:, 0])
-        cells = [f"{best:g}", interval(found), interval(found - reference, "+.4f"), first, f"{seconds:.1f}"]
+        speed = np.median([curve[2:, 2] for runs in curves.values() for curve in runs])
+        cells = [f"{best:g}", interval(found), interval(found - reference, "+.4f"), first, f"{speed:,.0f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -173,11 +186,13 @@ def main() -> None:
     parser.add_argument("--movielens", type=pathlib.Path, help="folder with ratings.parquet")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="names of optimisers")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the made-up ratings, two seeds")
     arguments = parser.parse_args()
     lazy_adam._SMALL = 0  # what is measured is the update of large tables
     folder = arguments.movielens
-    load = long_tail if folder is None else functools.partial(movielens, folder)
-    race_quality(load, arguments.seeds, arguments.only)
+    made_up = functools.partial(long_tail, rows=24_000, users=3_000, items=2_000) if arguments.quick else long_tail
+    load = made_up if folder is None else functools.partial(movielens, folder)
+    race_quality(load, min(2, arguments.seeds) if arguments.quick else arguments.seeds, arguments.only)
 
 
 if __name__ == "__main__":

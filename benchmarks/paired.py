@@ -23,14 +23,19 @@ def spread(ratios: Iterable[float], form: str = ".2f", *, half: bool = False) ->
 
 
 def compare(
-    run: Callable[[str, int], Sequence[float]], variants: Sequence[str], metrics: Mapping[str, str], seeds: int
+    run: Callable[[str, int], Sequence[float]],
+    variants: Sequence[str],
+    metrics: Mapping[str, str] | Sequence[tuple[str, str]],
+    seeds: int,
+    first: str = "mean",
 ) -> None:
-    """Print the variants' metrics and their differences from the variant `mean`, a line as soon as it is measured."""
-    names = [f"{task} {metric}" for task, metric in metrics.items()]
-    print(f"| variant | {' | '.join(names)} | {' | '.join(f'{name}, against mean' for name in names)} | seconds |")
+    """Print the variants' metrics and their differences from the variant `first`, a line as soon as it is measured."""
+    pairs = metrics.items() if isinstance(metrics, Mapping) else metrics
+    names = [f"{task} {metric}" for task, metric in pairs]
+    print(f"| variant | {' | '.join(names)} | {' | '.join(f'{name}, against {first}' for name in names)} | seconds |")
     print("|---" * (2 * len(names) + 2) + "|")
     reference: np.ndarray | None = None
-    for name in sorted(variants, key=lambda variant: variant != "mean"):
+    for name in sorted(variants, key=lambda variant: variant != first):
         start = time.perf_counter()
         found = np.array([run(name, seed) for seed in range(seeds)])
         reference = found if reference is None else reference

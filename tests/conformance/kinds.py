@@ -21,12 +21,15 @@ from tfmtl.layers import (
     Fusion,
     JoinedEmbedding,
     MaskedMean,
+    Mixup,
+    MixupPartners,
     PEPNet,
     Presence,
     PriorGate,
     RandomUnknown,
     SelfAttention,
     SelfAttentionHistory,
+    SequenceAugmentation,
     TargetAttention,
 )
 from tfmtl.models import MultiTaskModel
@@ -77,6 +80,17 @@ def _(layer: TargetAttention) -> tuple[keras.Model, Any]:
 
 
 @network_of.register
+def _(layer: Mixup) -> tuple[keras.Model, Any]:
+    return _network(layer, (FLOATS, np.arange(ROWS, dtype=np.int32)[::-1], PRESENT[:, 0] / 4))
+
+
+@network_of.register
+def _(layer: MixupPartners) -> tuple[keras.Model, Any]:
+    inputs = keras.Input([5], name="x")
+    return keras.Model({"x": inputs}, list(layer(inputs))), {"x": tf.constant(FLOATS)}
+
+
+@network_of.register
 def _(layer: DotInteraction) -> tuple[keras.Model, Any]:
     return _network(layer, [FLOATS, np.roll(FLOATS, 1, 0)])
 
@@ -94,6 +108,7 @@ def _(layer: Fusion) -> tuple[keras.Model, Any]:
 
 
 @network_of.register(RandomUnknown)
+@network_of.register(SequenceAugmentation)
 @network_of.register(CompactEmbedding)
 @network_of.register(JoinedEmbedding)
 def _(layer: keras.layers.Layer) -> tuple[keras.Model, Any]:

@@ -83,7 +83,7 @@ PARTS: Recipes = {
     ),
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
-        "t", units=[3], scope="query", after="front", order_penalty=0.5
+        "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25
     ),
     "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER),
     "DoublyRobustConversion": lambda: DoublyRobustConversion("t", "front", **_CONVERSION, **_PROPENSITY),
@@ -93,6 +93,7 @@ PARTS: Recipes = {
     "EntireSpaceConversion": lambda: EntireSpaceConversion("t", "front", **_CONVERSION),
     "InversePropensityConversion": lambda: InversePropensityConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "AdaTT": lambda: layers.AdaTT(TASKS, num_task_experts=3, num_levels=3, **_LEVELS),
+    "FeatureDropout": lambda: layers.FeatureDropout(0.25, seed=3, features=5),
     "HashedEmbedding": lambda: layers.HashedEmbedding(
         7, 4, buckets=3, num_hashes=3, embeddings_initializer="normal", seed=3
     ),
@@ -125,7 +126,11 @@ PARTS: Recipes = {
     "MaskedMean": lambda: layers.MaskedMean(),
     "MMoE": lambda: layers.MMoE(TASKS, 3, **_EXPERTS, gate_temperature=2.0, expert_dropout=0.25),
     "OMoE": lambda: layers.OMoE(TASKS, 3, **_EXPERTS, gate_temperature=2.0, expert_dropout=0.25),
-    "MultiClassClassification": lambda: MultiClassClassification("t", 4, units=[3], scope="query"),
+    "MultiClassClassification": lambda: MultiClassClassification(
+        "t", 4, units=[3], scope="query", label_smoothing=0.25
+    ),
+    "Mixup": lambda: layers.Mixup(),
+    "MixupPartners": lambda: layers.MixupPartners(0.5, seed=3),
     "PEPNet": lambda: layers.PEPNet(TASKS, ["page"], ["user", "item"], **_EXPERTS, gate_units=3),
     "PriorGate": lambda: layers.PriorGate(4, _seeded(), _l2(), 3),
     "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
@@ -139,6 +144,7 @@ PARTS: Recipes = {
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
     "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, _seeded(), seed=3),
     "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(3, 2, 0.25, True, _seeded(), seed=3),
+    "SequenceAugmentation": lambda: layers.SequenceAugmentation(0.25, 0.5, 0.75, rate=1.0, seed=3, unknown=2),
     "SharedBottom": lambda: layers.SharedBottom(TASKS, **_EXPERTS),
     "SoftmaxGate": lambda: layers.SoftmaxGate(
         2, 3, [[True, False, True], [True, True, True]], 2.0, 0.25, kernel_initializer=_seeded(), seed=3

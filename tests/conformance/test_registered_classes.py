@@ -18,7 +18,6 @@ from tests.conformance.recipes import MODELS, OTHERS, PARTS, RECIPES
 from tfmtl._keras import keras, tf
 from tfmtl.tuning._keras_tuner import keras_tuner
 
-
 SET_ELSEWHERE = {"embedding_distance", "full_softmax"}
 """Arguments that other tests set: a function has no configuration, a full softmax excludes other arguments."""
 
@@ -174,9 +173,12 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "Dropout",
         "EncodingMark",
         "Experts",
+        "FeatureDropout",
         "GateNU",
         "JoinedEmbedding",
         "MaskedMean",
+        "Mixup",
+        "MixupPartners",
         "Presence",
         "RandomUnknown",
     }

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import keras, tf
-from tfmtl.layers import Dropout, RandomUnknown
+from tfmtl.layers import Dropout, FeatureDropout, RandomUnknown
 
 ONES = tf.ones([50, 40])
 INDICES = tf.constant(np.arange(1000) % 5, tf.int32)
 
 
-@pytest.mark.parametrize(("layer", "inputs"), [(Dropout(0.5), ONES), (RandomUnknown(0.5), INDICES)])
+@pytest.mark.parametrize(
+    ("layer", "inputs"), [(Dropout(0.5), ONES), (FeatureDropout(0.5), ONES), (RandomUnknown(0.5), INDICES)]
+)
 def test_only_training_disturbs(layer: Any, inputs: tf.Tensor) -> None:
     np.testing.assert_array_equal(layer(inputs), inputs)
     np.testing.assert_array_equal(layer(inputs, training=False), inputs)
@@ -22,7 +24,7 @@ def test_only_training_disturbs(layer: Any, inputs: tf.Tensor) -> None:
     assert layer.trainable_weights == []
 
 
-@pytest.mark.parametrize("layer", [Dropout(0.0), RandomUnknown(0.0)])
+@pytest.mark.parametrize("layer", [Dropout(0.0), FeatureDropout(0.0), RandomUnknown(0.0)])
 def test_a_rate_of_zero_never_disturbs(layer: Any) -> None:
     np.testing.assert_array_equal(layer(INDICES, training=True), INDICES)
 
@@ -52,12 +54,32 @@ def test_unknown_replaces_known_values_and_keeps_missing_ones() -> None:
     assert found.dtype == np.int32
 
 
-@pytest.mark.parametrize("kind", [Dropout, RandomUnknown])
+@pytest.mark.parametrize("shape", [[4000, 6], [4000, 6, 2]])
+def test_feature_dropout_drops_all_of_a_feature_and_keeps_the_mean(shape: list[int]) -> None:
+    # 12,000 or 4,000 draws at rate 0.2: the share of zeros has a deviation of at most 0.0063.
+    features = 3 if len(shape) == 2 else 1
+    found = FeatureDropout(0.2, seed=1, features=features)(tf.ones(shape), training=True).numpy()
+    of_features = found.reshape([4000, features, -1])
+    assert (of_features == of_features[..., :1]).all()
+    gone = of_features[..., 0] == 0
+    assert gone.mean() == pytest.approx(0.2, abs=0.025)
+    np.testing.assert_allclose(of_features[~gone], 1 / 0.8, rtol=1e-6)
+    if features > 1:  # features go by themselves: two of three with a probability of 3 * 0.2^2 * 0.8
+        assert (gone.sum(1) == 2).mean() == pytest.approx(0.096, abs=0.02)
+
+
+@pytest.mark.parametrize(("features", "shape"), [(2, [3, 5]), (2, [3, 4, 4])])
+def test_feature_dropout_checks_the_width(features: int, shape: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"takes \[B, 2 \* d\]. Received: shape="):
+        FeatureDropout(0.5, features=features)(tf.ones(shape))
+
+
+@pytest.mark.parametrize("kind", [Dropout, FeatureDropout, RandomUnknown])
 def test_draws_are_a_function_of_seed_and_step(kind: Any) -> None:
-    inputs = tf.ones([200]) if kind is Dropout else tf.fill([200], 7)
+    inputs = tf.fill([200], 7) if kind is RandomUnknown else tf.ones([200, 1])
 
     def steps(layer: Any, count: int = 3) -> list[list[float]]:
-        return [layer(inputs, training=True).numpy().tolist() for _ in range(count)]
+        return [layer(inputs, training=True).numpy().ravel().tolist() for _ in range(count)]
 
     first = steps(kind(0.5, seed=1))
     tf.random.set_seed(999)  # the global state does not matter
@@ -76,12 +98,13 @@ def test_traced_steps_differ() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
-@pytest.mark.parametrize("kind", [Dropout, RandomUnknown])
+@pytest.mark.parametrize("kind", [Dropout, FeatureDropout, RandomUnknown])
 def test_the_rate_is_checked(kind: Any, rate: float) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`rate` must be a number in [0, 1). Received: rate={rate!r}.")):
         kind(rate)
 
 
 def test_half_precision() -> None:
-    layer = Dropout(0.5, dtype=keras.mixed_precision.Policy("mixed_float16"))
-    assert layer(ONES, training=True).dtype == tf.float16
+    for kind in (Dropout, FeatureDropout):
+        layer = kind(0.5, dtype=keras.mixed_precision.Policy("mixed_float16"))
+        assert layer(ONES, training=True).dtype == tf.float16

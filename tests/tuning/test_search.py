@@ -83,10 +83,38 @@ def test_regularisation_is_that_of_the_trial_and_can_be_none_at_all() -> None:
     assert tuning.regularisation(_hp(), max_dropout=0).dropout == 0.0
 
 
-@pytest.mark.parametrize("arguments", [{"l1": []}, {"l2": [-1.0]}, {"max_dropout": 1.0}])
+def test_further_fields_are_searched_where_they_are_named(tmp_path: Path) -> None:
+    names = ["embedding_dropout", "feature_dropout", "modality_dropout", "expert_dropout", "embedding_l2", "mixup"]
+    assert tuning.regularisation(_hp(), further=[*names, "sequence"]) == Regularisation()
+    chosen = {"embedding_dropout": 0.5, "feature_dropout": 0.15, "modality_dropout": 0.2, "expert_dropout": 0.4}
+    other = {"embedding_l2": 1e-5, "mixup": 0.2}
+    assert tuning.regularisation(_hp(**chosen, **other), further=names) == Regularisation(**chosen, **other)
+    hp = _hp(sequenceaugmentation_crop=0.4, sequenceaugmentation_reorder=0.6)
+    found = tuning.regularisation(hp, further=["sequence"]).sequence
+    assert found is not None
+    assert (found.crop, found.mask, found.reorder) == (0.4, 0.0, 0.6)
+    for drawn in _drawn(lambda hp: tuning.regularisation(hp, further=names), tmp_path, max_trials=20, seed=1):
+        assert set(drawn) == {"l1", "l2", "dropout", *names}
+        Regularisation(**drawn)  # every draw is a valid one
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"l1": []},
+        {"l2": [-1.0]},
+        {"max_dropout": 1.0},
+        {"further": ["mixupp"]},
+    ],
+)
 def test_wrong_arguments_of_regularisation_are_named(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`"):
         tuning.regularisation(_hp(), **arguments)
+
+
+def test_a_field_cannot_be_searched_and_fixed() -> None:
+    with pytest.raises(ValueError, match=r"The fields \['mixup'\] are searched and fixed"):
+        tuning.regularisation(_hp(), further=["mixup"], mixup=0.2)
 
 
 def test_an_optimiser_is_a_new_instance_of_the_chosen_class() -> None:

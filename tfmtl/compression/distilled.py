@@ -10,7 +10,7 @@ from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
 from tfmtl.data import Batch, EncodedTable, FileSource, Sequences, ShardedFiles, gather_batches, to_batch
-from tfmtl.layers import mark_outputs
+from tfmtl.layers import MixupPartners, mark_outputs
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
 from tfmtl.tasks import Task, mean_over_observed, total_weight
@@ -101,6 +101,8 @@ class DistilledModel(MultiTaskModel):
     ) -> None:
         super().__init__(network, *args, **kwargs)
         require_type(teacher, MultiTaskModel, "teacher")
+        mixed = any(isinstance(layer, MixupPartners) for layer in network.layers)
+        require(not mixed, "A teacher has no word on mixed rows; build the student's network without `mixup`.")
         self._alphas, self._temperatures = self._by_task(alpha, "alpha"), self._by_task(temperature, "temperature")
         for share in self._alphas.values():
             require(0 <= share <= 1, "`alpha` must lie between 0 (labels only) and 1 (teacher only).", alpha=alpha)

@@ -30,7 +30,8 @@ from tfmtl.layers.joined_embedding import JoinedEmbedding
 from tfmtl.layers.learning_to_branch import LearningToBranch
 from tfmtl.layers.low_rank_embedding import LowRankEmbedding
 from tfmtl.layers.low_rank_fusion import LowRankFusion
-from tfmtl.layers.marks import EncodingMark, Marks, Mixture, mark_outputs, marking
+from tfmtl.layers.marks import EncodingMark, Marks, Mixing, Mixture, joined_marking, mark_outputs, marking
+from tfmtl.layers.mixup import Mixup, MixupPartners
 from tfmtl.layers.mmoe import MMoE, OMoE
 from tfmtl.layers.mtan import MTAN
 from tfmtl.layers.pepnet import PEPNet
@@ -39,10 +40,11 @@ from tfmtl.layers.pooling import MaskedMean
 from tfmtl.layers.presence import Presence
 from tfmtl.layers.prior_gate import PriorGate
 from tfmtl.layers.quotient_remainder_embedding import QuotientRemainderEmbedding
-from tfmtl.layers.randomness import Dropout, RandomUnknown
+from tfmtl.layers.randomness import Dropout, FeatureDropout, RandomUnknown
 from tfmtl.layers.reach import readers_of
 from tfmtl.layers.self_attention import SelfAttention
 from tfmtl.layers.self_attention_history import SelfAttentionHistory
+from tfmtl.layers.sequence_augmentation import SequenceAugmentation
 from tfmtl.layers.shared_bottom import SharedBottom
 from tfmtl.layers.stem import STEM
 from tfmtl.layers.target_attention import TargetAttention
@@ -71,6 +73,7 @@ __all__ = [
     "Dropout",
     "EncodingMark",
     "Experts",
+    "FeatureDropout",
     "FeatureEncodings",
     "Fusion",
     "Gate",
@@ -85,7 +88,10 @@ __all__ = [
     "MMoE",
     "Marks",
     "MaskedMean",
+    "Mixing",
     "Mixture",
+    "Mixup",
+    "MixupPartners",
     "MultiTaskLayer",
     "OMoE",
     "PEPNet",
@@ -95,9 +101,11 @@ __all__ = [
     "RandomUnknown",
     "SelfAttention",
     "SelfAttentionHistory",
+    "SequenceAugmentation",
     "SharedBottom",
     "SoftmaxGate",
     "TargetAttention",
+    "joined_marking",
     "mark_outputs",
     "marking",
     "readers_of",

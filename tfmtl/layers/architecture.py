@@ -115,6 +115,17 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         if marks is not None:
             marks.mixtures.append(Mixture(outputs, gates))
 
+    def with_expert_dropout(self, rate: float) -> MultiTaskLayer:
+        """Return a copy of this trunk, not built, that leaves experts out at a rate.
+
+        Raises:
+            ValueError: if the trunk has no argument `expert_dropout`.
+        """
+        config = self.get_config()
+        kind = type(self).__name__
+        require("expert_dropout" in config, f"A {kind} has no `expert_dropout`; take a trunk such as MMoE, or set 0.")
+        return type(self).from_config({**config, "expert_dropout": rate})
+
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels; the model-optimization toolkit asks by this name."""
         return [v for v in self.trainable_weights if "kernel" in v.name]

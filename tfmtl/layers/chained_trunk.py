@@ -97,6 +97,11 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
         readers = readers_of(self, self._specs, self.trainable_weights)
         return [v for v, names in zip(self.trainable_weights, readers, strict=True) if len(names) > 1]
 
+    def with_expert_dropout(self, rate: float) -> ChainedTrunk:
+        """Return a copy whose inner trunk leaves experts out at a rate."""
+        inner = keras.saving.serialize_keras_object(self.trunk.with_expert_dropout(rate))
+        return type(self).from_config({**self.get_config(), "trunk": inner})
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         config = super().get_config()

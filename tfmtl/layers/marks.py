@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tfmtl._keras import keras, register, tf
 
@@ -36,6 +37,23 @@ class Mixture:
         return [self.outputs[name] for name in names], gates
 
 
+@dataclasses.dataclass(frozen=True)
+class Mixing:
+    """How the rows of a batch were mixed in pairs; see `tfmtl.layers.MixupPartners`.
+
+    Attributes:
+        partners: the row [B] that each row was mixed with.
+        kept: share [B] of its own that each row kept, lambda.
+    """
+
+    partners: tf.Tensor
+    kept: tf.Tensor
+
+    def partners_of(self, rows: Any) -> Any:
+        """Return a structure of tensors [B, ...] with each row's partner in its place."""
+        return tf.nest.map_structure(lambda column: tf.gather(column, self.partners), rows)
+
+
 @dataclasses.dataclass
 class Marks:
     """What one forward pass marked.
@@ -45,12 +63,14 @@ class Marks:
         trunk: the last tensors that the tasks of a trunk share, in front of what belongs to one task.
         mixtures: the same for trunks whose tasks read mixtures of what they share; much cheaper to compare there.
         outputs: by task, everything of the network that its loss reads.
+        mixing: how rows were mixed in front of the trunk, or None.
     """
 
     encodings: list[tf.Tensor] = dataclasses.field(default_factory=list)
     trunk: list[tf.Tensor] = dataclasses.field(default_factory=list)
     mixtures: list[Mixture] = dataclasses.field(default_factory=list)
     outputs: dict[str, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
+    mixing: Mixing | None = None
 
 
 _active = threading.local()  # each replica of a distribution strategy runs in a thread of its own
@@ -79,6 +99,20 @@ def marking() -> Iterator[Marks]:
         yield stack[-1]
     finally:
         stack.pop()
+
+
+@contextlib.contextmanager
+def joined_marking() -> Iterator[Marks]:
+    """Collect the marks of the forward passes inside, where a `marking` around this one collects them already, there.
+
+    Example:
+        >>> with marking() as outer, joined_marking() as inner:
+        ...     inner is outer
+        True
+    """
+    marks = active_marks()
+    with contextlib.nullcontext(marks) if marks is not None else marking() as found:
+        yield found
 
 
 @contextlib.contextmanager

@@ -5,18 +5,20 @@ from __future__ import annotations
 import abc
 from typing import Any
 
-from tfmtl._checks import require_fraction
+from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import own_seed
 
 
-class _Counted(keras.layers.Layer, abc.ABC):
-    """Counts training steps in a weight: a checkpoint restores it, where a stateful random operation starts anew."""
+class SeededNoise(keras.layers.Layer, abc.ABC):
+    """Counts training steps in a weight: a checkpoint restores it, where a stateful random operation starts anew.
 
-    def __init__(self, rate: float, seed: int = 0, **kwargs: Any) -> None:
+    Args:
+        seed: seed of the draws.
+    """
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        require_fraction(rate=rate)
-        self.rate = rate
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
@@ -24,25 +26,54 @@ class _Counted(keras.layers.Layer, abc.ABC):
         self._step = self.add_weight("step", [], tf.int32, initializer="zeros", trainable=False)
         super().build(input_shape)
 
+    @property
+    @abc.abstractmethod
+    def idle(self) -> bool:
+        """Whether the arguments ask for no noise at all."""
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Disturb the inputs in training, pass them on otherwise."""
-        if not training or self.rate == 0:
+        if not training or self.idle:
             return inputs
-        step = self._step.assign_add(1)
-        draws = tf.random.stateless_uniform(tf.shape(inputs), own_seed(tf.stack([self.seed, step])))
-        return self.disturb(inputs, draws < self.rate)
+        return self.disturb(inputs, self.next_seed())
+
+    def next_seed(self) -> tf.Tensor:
+        """Count a step and return the seed [2] of its draws."""
+        return own_seed(tf.stack([self.seed, self._step.assign_add(1)]))
 
     @abc.abstractmethod
-    def disturb(self, inputs: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-        """Return the inputs with the chosen elements changed."""
+    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Return the inputs changed by draws of a stateless seed [2]."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "seed": self.seed}
+
+
+class _AtRate(SeededNoise, abc.ABC):
+    """Noise that hits each part of the inputs with a probability."""
+
+    def __init__(self, rate: float, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        require_fraction(rate=rate)
+        self.rate = rate
+
+    @property
+    def idle(self) -> bool:
+        """Whether the rate is 0."""
+        return self.rate == 0
+
+    def chosen(self, shape: Any, seed: tf.Tensor) -> tf.Tensor:
+        """Return which elements of a shape are hit."""
+        return tf.random.stateless_uniform(shape, seed) < self.rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate}
 
 
 @register
-class Dropout(_Counted):
+class Dropout(_AtRate):
     """Set a share of the elements to 0 in training and scale the others up.
 
     y = x m / (1 - rate), m = 0 with probability `rate`. Keras' own layer draws from a stateful operation: after a
@@ -63,13 +94,70 @@ class Dropout(_Counted):
         Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014.
     """
 
-    def disturb(self, inputs: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Drop the chosen elements."""
-        return tf.where(chosen, tf.zeros_like(inputs), inputs / (1 - self.rate))
+        return tf.where(self.chosen(tf.shape(inputs), seed), tf.zeros_like(inputs), inputs / (1 - self.rate))
 
 
 @register
-class RandomUnknown(_Counted):
+class FeatureDropout(_AtRate):
+    """Set whole features of a row to 0 in training and scale the others up, so that none is relied on alone.
+
+    y_f = x_f m_f / (1 - rate), one m_f for all coordinates of feature f of a row, 0 with probability `rate`.
+
+    Args:
+        rate: probability, in [0, 1).
+        seed: seed of the draws.
+        features: number of features of equal width that the last axis joins; 1 for longer shapes.
+
+    Call arguments:
+        inputs: floats [B, features * d], or [B, ..., d] of one feature.
+
+    Raises:
+        ValueError: if the features do not divide the width.
+
+    Example:
+        >>> FeatureDropout(0.5, features=2)(tf.ones([1, 4]), training=False).numpy().tolist()
+        [[1.0, 1.0, 1.0, 1.0]]
+
+    Reference:
+        Tompson et al., "Efficient Object Localization Using Convolutional Networks", CVPR 2015,
+        https://arxiv.org/abs/1411.4280, section 3.2, which drops whole channels; and the masking of features of Yao et
+        al., "Self-supervised Learning for Large-scale Item Recommendations", CIKM 2021,
+        https://arxiv.org/abs/2007.12865, section 3.3, here of features one by one and on the task's own loss.
+    """
+
+    def __init__(self, rate: float, seed: int = 0, features: int = 1, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+        require_positive_int(features=features)
+        self.features = features
+
+    def build(self, input_shape: Any) -> None:
+        """Check the width."""
+        shape = tuple(input_shape)
+        require(
+            shape[-1] % self.features == 0 and (self.features == 1 or len(shape) == 2),
+            f"Layer {self.name!r} takes [B, {self.features} * d].",
+            shape=shape,
+        )
+        super().build(input_shape)
+
+    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Drop the chosen features."""
+        chosen = self.chosen([tf.shape(inputs)[0], self.features], seed)
+        if self.features > 1:
+            chosen = tf.repeat(chosen, inputs.shape[-1] // self.features, axis=1)
+        while chosen.shape.rank < inputs.shape.rank:
+            chosen = chosen[..., tf.newaxis]
+        return tf.where(chosen, tf.zeros_like(inputs), inputs / (1 - self.rate))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "features": self.features}
+
+
+@register
+class RandomUnknown(_AtRate):
     """Replace known indices by "unknown" in training, so that the unknown embedding means an average value.
 
     Args:
@@ -89,9 +177,9 @@ class RandomUnknown(_Counted):
         super().__init__(rate, seed, **kwargs)
         self.unknown = unknown
 
-    def disturb(self, inputs: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Replace the chosen indices."""
-        return tf.where(chosen & (inputs > self.unknown), self.unknown, inputs)
+        return tf.where(self.chosen(tf.shape(inputs), seed) & (inputs > self.unknown), self.unknown, inputs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

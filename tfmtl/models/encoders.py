@@ -8,9 +8,18 @@ from typing import Any
 
 from tfmtl._checks import require, require_known, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
-from tfmtl.data import Categorical, Feature, Schema, Statistics
+from tfmtl.data import Categorical, Feature, IdSequence, Schema, Statistics
 from tfmtl.data.preprocessor import UNKNOWN, encoded_spec
-from tfmtl.layers import EncodingMark, Fusion, JoinedEmbedding, MaskedMean, Presence, RandomUnknown
+from tfmtl.layers import (
+    Dropout,
+    EncodingMark,
+    FeatureDropout,
+    Fusion,
+    JoinedEmbedding,
+    MaskedMean,
+    Presence,
+    RandomUnknown,
+)
 from tfmtl.models.regularisation import Regularisation
 
 _INITIALIZER = keras.initializers.RandomUniform(-0.05, 0.05)
@@ -42,6 +51,7 @@ class FeatureEncoder:
         self.poolings, self.fusion = dict(poolings or {}), dict(fusion or {})
         check_poolings(self.poolings, schema)
         check_fusion(self.fusion, schema)
+        check_noise(regularisation, schema, self.fusion)
         self.schema, self.regularisation, self.seed = schema, regularisation, seed
         self.inputs = {name: _input(feature) for name, feature in schema.features.items()}
         dims = embedding_dim if isinstance(embedding_dim, Mapping) else {"": embedding_dim}
@@ -100,7 +110,9 @@ class FeatureEncoder:
             name: Presence(name=f"{role}_{name}_presence")([self.inputs[part] for part in parts])
             for name, parts in groups.items()
         }
-        return _copy(self.fusion[role], f"{role}_fusion")((vectors, presence))
+        rate = self.regularisation.modality_dropout
+        changed = {"modality_dropout": rate} if rate else {}
+        return _copy(self.fusion[role], f"{role}_fusion", **changed)((vectors, presence))
 
     def _joined(self, features: Sequence[Feature], name: str, tables: str = "") -> Any:
         by_width = collections.defaultdict(list)
@@ -124,14 +136,14 @@ class FeatureEncoder:
             activity_regularizer=self._penalty(), name=name,
         )  # fmt: skip
         indices = self._disturbed(tf.stack([self.inputs[n] for n in names], axis=1), name)
-        joined = layer(indices)
+        joined = self._dropped(layer(indices), name, len(names))
         for i, feature in enumerate(names):  # symbolic slices, part of the network only where something reads them
             self._embedded[_joined_name(tables, feature)] = joined[:, i * width : (i + 1) * width], indices[:, i]
         return joined
 
     def _encode(self, feature: Feature, tables: str) -> Any:
         if feature.vocabulary is None:
-            return self.inputs[feature.name]
+            return self._numbers(feature.name)
         embedded, indices = self._embed(feature.name, feature.vocabulary, tables)
         if not feature.encoded_shape:
             return embedded
@@ -142,16 +154,29 @@ class FeatureEncoder:
             self._encoded[key] = pooling((embedded, indices))
         return self._encoded[key]
 
+    def _numbers(self, name: str) -> Any:
+        rate = self.regularisation.feature_dropout
+        if not rate:
+            return self.inputs[name]
+        if name not in self._encoded:
+            self._encoded[name] = self._left_out(self.inputs[name], name, rate)
+        return self._encoded[name]
+
     def _embed(self, name: str, vocabulary: str, tables: str) -> tuple[Any, Any]:
         key = _joined_name(tables, name)
         if key not in self._embedded:
             indices = self._indices_of(name)
-            self._embedded[key] = self._table(vocabulary, tables)(indices), indices
+            looked_up = self._table(vocabulary, tables)(indices)
+            self._embedded[key] = self._dropped(looked_up, key), indices
         return self._embedded[key]
 
     def _indices_of(self, name: str) -> Any:
         if name not in self._indices:
-            self._indices[name] = self._disturbed(self.inputs[name], name)
+            indices, augmentation = self.inputs[name], self.regularisation.sequence
+            if augmentation is not None and isinstance(self.schema.features[name], IdSequence):
+                own = seed_of(str(augmentation.seed), self.seed)
+                indices = _copy(augmentation, f"{name}_augmentation", seed=own)(indices)
+            self._indices[name] = self._disturbed(indices, name)
         return self._indices[name]
 
     def _disturbed(self, indices: Any, name: str) -> Any:
@@ -159,6 +184,18 @@ class FeatureEncoder:
         if not rate:
             return indices
         return RandomUnknown(rate, seed_of(name, self.seed), UNKNOWN, name=f"{name}_unknown")(indices)
+
+    def _dropped(self, embedded: Any, name: str, features: int = 1) -> Any:
+        """Return embeddings, in training without some of their coordinates and without some features."""
+        coordinates, whole = self.regularisation.embedding_dropout, self.regularisation.feature_dropout
+        if coordinates:
+            own = f"{name}_embedding_dropout"
+            embedded = Dropout(coordinates, seed_of(own, self.seed), name=own)(embedded)
+        return self._left_out(embedded, name, whole, features) if whole else embedded
+
+    def _left_out(self, encoded: Any, name: str, rate: float, features: int = 1) -> Any:
+        own = f"{name}_feature_dropout"
+        return FeatureDropout(rate, seed_of(own, self.seed), features, name=own)(encoded)
 
     def _table(self, vocabulary: str, tables: str) -> keras.layers.Embedding:
         name = _joined_name(tables, vocabulary, "embedding")
@@ -200,11 +237,22 @@ def check_fusion(fusion: Mapping[str, Any], schema: Schema) -> None:
         require_type(layer, Fusion, f"fusion[{role!r}]", "Pass an instance such as ConcatFusion({...}).")
 
 
-def _copy(layer: keras.layers.Layer, name: str) -> Any:
+def check_noise(regularisation: Regularisation, schema: Schema, fusion: Mapping[str, Any]) -> None:
+    """Raise if noise is asked for that nothing of the network can have."""
+    rate = regularisation.modality_dropout
+    require(not rate or bool(fusion), "`modality_dropout` needs a `fusion`; give a role one, or set it 0.")
+    histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]
+    require(
+        regularisation.sequence is None or bool(histories),
+        "`sequence` changes histories, but the schema has no `IdSequence`; leave it None.",
+    )
+
+
+def _copy(layer: keras.layers.Layer, name: str, **changed: Any) -> Any:
     """Return a layer with the same arguments under a name of its own, which also decides its seed: one instance may
-    serve several features, and several networks, without tying them.
+    serve several features, and several networks, without tying them. `changed` are other arguments.
     """
-    config = {**layer.get_config(), "name": name}
+    config = {**layer.get_config(), "name": name, **changed}
     if "seed" in config:
         config["seed"] = seed_of(name, config["seed"])
     return type(layer).from_config(config)

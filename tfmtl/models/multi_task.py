@@ -11,7 +11,7 @@ from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import Balancer, FixedWeights, Step
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
-from tfmtl.layers import mark_outputs, marking
+from tfmtl.layers import Mixing, joined_marking, mark_outputs, marking
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.inputs import check_tasks
 from tfmtl.models.network import shared_variables
@@ -134,16 +134,31 @@ class MultiTaskModel(TableModel):
 
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
         """Return each task's mean loss over its observed rows and the weight of these rows."""
-        return self.losses_of(data, self(data.features, training=training), training)
+        with joined_marking() as marks:
+            outputs = self(data.features, training=training)
+        return self.losses_of(data, outputs, training, marks.mixing if training else None)
 
-    def losses_of(self, data: Batch, outputs: Any, training: bool) -> TaskLosses:
-        """Return the losses of given outputs; what `compute_losses` does after the forward pass."""
+    def losses_of(self, data: Batch, outputs: Any, training: bool, mixing: Mixing | None = None) -> TaskLosses:
+        """Return the losses of given outputs, those of mixed rows; what `compute_losses` does after the pass."""
         losses = {}
         for task in self.tasks:
-            labels, weights, inputs = self.loss_arguments(task, data, training)
-            loss, weight = task.compute_loss(labels, outputs[task.name], weights, inputs)
+            if mixing is not None and task.uses_trunk:
+                loss, weight = self._mixed_loss(task, data, outputs[task.name], mixing)
+            else:
+                labels, weights, inputs = self.loss_arguments(task, data, training)
+                loss, weight = task.compute_loss(labels, outputs[task.name], weights, inputs)
             losses[task.name] = (tf.cast(loss, tf.float32), weight)
         return losses
+
+    def _mixed_loss(self, task: Task, data: Batch, output: Any, mixing: Mixing) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the mean loss over the labels of the rows and of their partners, and the weight of both."""
+        sums, total = [], tf.constant(0.0)
+        for rows, share in ((data, mixing.kept), (mixing.partners_of(data), 1 - mixing.kept)):
+            labels, weights, inputs = self.loss_arguments(task, rows, training=True)
+            loss, weight = task.compute_loss(labels, output, share * weights, inputs)
+            sums.append(loss * weight)
+            total += weight
+        return tf.math.divide_no_nan(tf.add_n(sums), total), total
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return what a task's loss takes besides the outputs: labels [B], weights [B] and the rest."""

@@ -12,6 +12,7 @@ from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl.data import Schema, Statistics
 from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom, readers_of
 from tfmtl.models.encoders import FeatureEncoder
+from tfmtl.models.mixed_features import MixedFeatures
 from tfmtl.models.regularisation import Regularisation
 from tfmtl.tasks import Encodings, Task, in_order
 
@@ -40,7 +41,7 @@ def build_network(
             the query, candidate and context encodings and, with candidates, the product of the two towers' outputs.
         embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others).
         tower_units: widths of the dense layers of both towers.
-        regularisation: of encoders and towers.
+        regularisation: penalties, noise and augmentation; see `Regularisation`.
         poolings: by list feature, what makes one vector of its embeddings; `MaskedMean` by default. Copied.
         fusion: by role, what makes one encoding of its features; their concatenation by default. Copied.
         interactions: parts between the pair's encoding and the trunk, one after the other.
@@ -65,11 +66,13 @@ def build_network(
     """
     on_pairs = _check_parts(tasks, trunk, interactions, tower_units)
     regularisation = regularisation or Regularisation()
+    _check_mixup(regularisation, tasks)
     features = FeatureEncoder(schema, statistics, embedding_dim, regularisation, seed, poolings, fusion)
     encoded, towers = _towers(features, tuple(tower_units))
     trunk = trunk or (SharedBottom(on_pairs, seed=seed) if on_pairs else None)
-    pair = trunk.connect(_pair(encoded, towers, interactions, features), features) if trunk else {}
-    encodings = Encodings(towers["query"], towers.get("candidate"), pair, seed)
+    pair = _pair(encoded, towers, interactions, features) if trunk else None
+    represented = _connect_trunk(regularisation.regularised(trunk), pair, features)
+    encodings = Encodings(towers["query"], towers.get("candidate"), represented, seed)
     return keras.Model(features.inputs, _connect(tasks, encodings), name="network")
 
 
@@ -117,6 +120,31 @@ def _pair(
     for part in interactions:
         pair = part.connect(pair, features)
     return pair
+
+
+def _connect_trunk(trunk: MultiTaskLayer | None, pair: Any, features: FeatureEncoder) -> dict[str, Any]:
+    """Return the trunk's outputs by task, its inputs being mixed in training if mixup is asked for."""
+    if trunk is None:
+        return {}
+    alpha = features.regularisation.mixup
+    if not alpha:
+        return trunk.connect(pair, features)
+    mixed = MixedFeatures(features, alpha)
+    return trunk.connect(mixed.mix(pair, "pair"), mixed)
+
+
+def _check_mixup(regularisation: Regularisation, tasks: Sequence[Task]) -> None:
+    """Raise unless mixup mixes all that the loss of a task of the trunk reads."""
+    if not regularisation.mixup:
+        return
+    mixed = {task.name: task.uses_trunk for task in tasks}
+    require(any(mixed.values()), f"`mixup` mixes what the trunk reads, but none of the tasks {list(mixed)} reads it.")
+    for task in tasks:
+        across = [name for name in task.depends_on if mixed.get(name, task.uses_trunk) != task.uses_trunk]
+        require(
+            not across,
+            f"Under `mixup` task {task.name!r} and the tasks in front of it must have one scope, unlike {across}.",
+        )
 
 
 def _connect(tasks: Sequence[Task], encodings: Encodings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_fraction
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.ranking import Ranking, Scope, known
 from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
@@ -15,21 +15,34 @@ from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
 class MultiClassClassification(Ranking):
     """One of several classes: age group, kind of next action.
 
-    l = -log softmax(z)_y; served: softmax(z).
+    l = -log softmax(z)_y; served: softmax(z). With `label_smoothing` s the training loss is (1 - s) l + s times the
+    mean of -log softmax(z)_k over the K classes, so that the best softmax(z)_y of a row that is always y is
+    1 - s + s / K; losses and metrics of validation have l itself.
 
     Args:
         name: name of the task and of its label, which holds integers from 0 (see `Label.classes` for names).
         num_classes: number of classes, at least 2.
         units: widths of the head's hidden layers.
         scope: `"pair"` or `"query"`.
+        label_smoothing: s, in [0, 1). What is served is then no longer calibrated: it is drawn towards 1 / K.
 
     Example:
         >>> MultiClassClassification("age", num_classes=4).predict(tf.zeros([1, 4])).numpy().tolist()
         [[0.25, 0.25, 0.25, 0.25]]
+
+    Reference:
+        Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
+        https://arxiv.org/abs/1512.00567, section 7: label smoothing.
     """
 
     def __init__(
-        self, name: str, num_classes: int, units: Sequence[int] = (), scope: Scope = "pair", **kwargs: Any
+        self,
+        name: str,
+        num_classes: int,
+        units: Sequence[int] = (),
+        scope: Scope = "pair",
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(name, units, scope, **kwargs)
         require(
@@ -37,7 +50,9 @@ class MultiClassClassification(Ranking):
             f"`num_classes` of task {name!r} must be an integer above 1.",
             num_classes=num_classes,
         )
+        require_fraction(label_smoothing=label_smoothing)
         self.num_classes = num_classes
+        self.label_smoothing = float(label_smoothing)
         self._metrics_by_name = {
             "accuracy": keras.metrics.SparseCategoricalAccuracy(name=f"{name}_accuracy"),
             "log_loss": keras.metrics.SparseCategoricalCrossentropy(name=f"{name}_log_loss", from_logits=True),
@@ -63,6 +78,17 @@ class MultiClassClassification(Ranking):
         """Return cross-entropy from logits."""
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
 
+    def compute_loss(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the mean loss over the observed rows and their weight."""
+        loss, total = super().compute_loss(labels, outputs, sample_weight, inputs)
+        if not (self.label_smoothing and inputs.training):
+            return loss, total
+        by_class = -tf.nn.log_softmax(tf.cast(outputs, tf.float32))
+        uniform, _ = mean_over_observed(tf.reduce_mean(by_class, axis=1), sample_weight)
+        return (1 - self.label_smoothing) * loss + self.label_smoothing * uniform, total
+
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return probabilities [B, num_classes]."""
         return tf.nn.softmax(outputs)
@@ -83,6 +109,11 @@ class MultiClassClassification(Ranking):
         divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=1)
         return temperature**2 * mean_over_observed(divergence, sample_weight)[0]
 
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the label smoothing, one for all tasks of an `hp` outside of a name scope."""
+        return {"label_smoothing": hp.Float("label_smoothing", 0.0, 0.2, step=0.05, default=0.0)}
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+        return {**super().get_config(), "num_classes": self.num_classes, "label_smoothing": self.label_smoothing}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from tfmtl._checks import require, require_fraction, require_known
 from tfmtl._keras import keras
+from tfmtl.layers import SequenceAugmentation
 from tfmtl.models import Regularisation
 from tfmtl.tuning._keras_tuner import keras_tuner
 
@@ -66,36 +67,70 @@ def regularisation(
     l1: Sequence[float] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3),
     l2: Sequence[float] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3),
     max_dropout: float = 0.5,
-    **fixed: float,
+    further: Sequence[str] = (),
+    **fixed: Any,
 ) -> Regularisation:
-    """Return a network's regularisation: the strengths of the L1 and L2 penalties and the dropout rate.
+    """Return a network's regularisation: the strengths of the L1 and L2 penalties, the dropout rate and more.
 
-    Hyperparameters: `l1` and `l2`, choices because a logarithmic range has no 0, and `dropout` in steps of 0.1; all 0
-    by default.
+    Hyperparameters: `l1` and `l2`, choices because a logarithmic range has no 0, `dropout` in steps of 0.1, and those
+    of `further`; all 0 by default. Each more needs trials: on a small budget name one or two.
 
     Args:
         hp: hyperparameters of the trial.
         l1: strengths to choose from, the first is the default.
         l2: strengths to choose from, the first is the default.
         max_dropout: largest dropout rate, in [0, 1).
+        further: fields of `Regularisation` to search besides: `embedding_dropout` up to 0.5, `feature_dropout` up to
+            0.3, `modality_dropout` and `expert_dropout` up to 0.4, which need a fusion and a trunk with experts,
+            `embedding_l2` up to 1e-3, `mixup` up to 1 and `sequence`, the three shares of `SequenceAugmentation`.
+            The smoothing of labels is in the `search_space` of the tasks that have it, and trunks' own dropout in
+            theirs.
         **fixed: other fields of `tfmtl.models.Regularisation`.
 
     Raises:
-        ValueError: if a strength is negative or the rate not in [0, 1).
+        ValueError: if a strength is negative, the rate not in [0, 1), or a field cannot be searched or is fixed, too.
 
     Example:
         >>> regularisation(keras_tuner.HyperParameters(), unknown_rate=0.0)
-        Regularisation(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0)
+        Regularisation(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, embedding_dropout=0.0, \
+feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, mixup=0.0, sequence=None)
+        >>> regularisation(keras_tuner.HyperParameters(), further=["mixup", "feature_dropout"]).mixup
+        0.0
     """
     valid = all(len(strengths) > 0 and min(strengths) >= 0 for strengths in (l1, l2))
     require(valid, "`l1` and `l2` must be strengths of at least 0, at least one each.", l1=l1, l2=l2)
     require_fraction(max_dropout=max_dropout)
+    require_known(further, _FURTHER, "field", "`further`")
+    both = [name for name in further if name in fixed]
+    require(not both, f"The fields {both} are searched and fixed; leave them out of one.")
+    drawn = {name: _FURTHER[name](hp) for name in further}
     return Regularisation(
         l1=hp.Choice("l1", [float(strength) for strength in l1]),
         l2=hp.Choice("l2", [float(strength) for strength in l2]),
         dropout=hp.Float("dropout", 0.0, max_dropout, step=0.1) if max_dropout else 0.0,
+        **drawn,
         **fixed,
     )
+
+
+def _up_to(name: str, largest: float, step: float) -> Callable[[Any], float]:
+    return lambda hp: hp.Float(name, 0.0, largest, step=step, default=0.0)
+
+
+def _augmentation(hp: keras_tuner.HyperParameters) -> SequenceAugmentation | None:
+    shares = SequenceAugmentation.search_space(hp)
+    return SequenceAugmentation(**shares) if any(shares.values()) else None
+
+
+_FURTHER: dict[str, Callable[[Any], Any]] = {
+    "embedding_dropout": _up_to("embedding_dropout", 0.5, 0.1),
+    "feature_dropout": _up_to("feature_dropout", 0.3, 0.05),
+    "modality_dropout": _up_to("modality_dropout", 0.4, 0.1),
+    "expert_dropout": _up_to("expert_dropout", 0.4, 0.1),
+    "embedding_l2": lambda hp: hp.Choice("embedding_l2", [0.0, 1e-6, 1e-5, 1e-4, 1e-3]),
+    "mixup": lambda hp: hp.Choice("mixup", [0.0, 0.1, 0.2, 0.4, 1.0]),
+    "sequence": _augmentation,
+}
 
 
 def optimiser(
