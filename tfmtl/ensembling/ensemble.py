@@ -66,7 +66,7 @@ def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> Multi
 
 def pooled(task: Task, shares: np.ndarray) -> Combine:
     """Return what connects members' outputs of a task through its pool, without those of share 0."""
-    kept = np.flatnonzero(shares)
+    kept = np.flatnonzero(shares).tolist()
 
     def combine(outputs: Sequence[Any]) -> Any:
         return pool_of(task).connect([outputs[i] for i in kept], shares[kept].tolist(), f"{task.name}_pool")
