@@ -39,7 +39,7 @@ def blocks(models: Sequence[MultiTaskModel], table: Any, batch_size: int) -> dic
     Args:
         models: members, alike.
         table: with features and labels.
-        batch_size: rows a block; retrieval is judged among a block's candidates, as in `evaluate`.
+        batch_size: rows a block; retrieval is judged among a block's candidates, as in training.
 
     Cost: one forward pass a member; the outputs stay in memory, 4 bytes a number.
     """

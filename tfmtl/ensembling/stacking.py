@@ -44,7 +44,7 @@ def stack(
     folds: Iterable[Split],
     *,
     strength: float = 1.0,
-    batch_size: int = 4096,
+    batch_size: int = 1024,
 ) -> MultiTaskModel:
     """Train members and, on out-of-fold outputs, what combines them; return them as one model.
 

@@ -17,7 +17,7 @@ _SMALLEST = 1e-3  # a member of less costs as much as any other and changes noth
 _SAME = 1e-6  # relative difference of two losses that float32 cannot tell apart
 
 
-def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size: int = 4096) -> dict[str, list[float]]:
+def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size: int = 1024) -> dict[str, list[float]]:
     """Return the weights by task that make the validation loss least, for `ensemble`.
 
     min over s of L_k(pool_s(outputs)) with s_m >= 0 and sum_m s_m = 1, L_k being the loss of task k: of numbers,
@@ -46,14 +46,15 @@ def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size
         1988, as `scipy.optimize.minimize(method="SLSQP")`. For numbers these are the stacked regressions of Breiman,
         Machine Learning 24, 1996, https://doi.org/10.1007/BF00117832, with weights that sum to 1.
 
-    Cost: one forward pass a member over the table and some dozens of evaluations of the losses.
+    Cost: one forward pass a member over the table and some dozens of evaluations of the losses; of
+    retrieval `batch_size` d multiplications a row each, three times with the gradient.
     """
     require_alike(models)
     return {name: simplex_weights(Objective(found)) for name, found in blocks(models, validation, batch_size).items()}
 
 
 def select_weights(
-    models: Sequence[MultiTaskModel], validation: Any, *, rounds: int = 20, batch_size: int = 4096
+    models: Sequence[MultiTaskModel], validation: Any, *, rounds: int = 20, batch_size: int = 1024
 ) -> dict[str, list[float]]:
     """Return weights by task from a greedy selection of members, for `ensemble`.
 
@@ -93,7 +94,7 @@ def simplex_weights(objective: Objective) -> list[float]:
         method="SLSQP",
         bounds=[(0.0, 1.0)] * members,
         constraints={"type": "eq", "fun": lambda s: s.sum() - 1.0, "jac": np.ones_like},
-        options={"ftol": 1e-9},
+        options={"ftol": 1e-7},
     )
     tried = [uniform, *np.eye(members)]
     if np.isfinite(found.x).all() and found.x.max() > _SMALLEST:
