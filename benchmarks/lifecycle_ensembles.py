@@ -3,9 +3,9 @@
     PYTHONPATH=examples python benchmarks/lifecycle_ensembles.py [--quick] [--data PATH]
 
 Retrieval and rating, 80 % of the ratings to train and 20 % to test; of the training rows a tenth is validation, on
-which the best member is picked and weights are fitted. Each repeat has its own split and seeds; intervals are Student's over
-the repeats, differences are paired with the mean of the members. "seconds" is what training and fitting took, "ms"
-one forward pass of all tasks on 1,024 rows.
+which the best member is picked and weights are fitted. Each repeat has its own split and seeds; intervals are
+Student's over the repeats, differences are paired with the mean of the members. "seconds" is what training and fitting
+took, "ms" one forward pass of all tasks on 1,024 rows.
 """
 
 from __future__ import annotations
@@ -157,9 +157,8 @@ def main() -> None:
         fit, valid = data.random_split(train, test_fraction=0.1, seed=repeat)
         found.append(run(Problem(fit, valid, test, epochs), 100 * repeat, count, folds=2))
         print(f"repeat {repeat}: {found[-1]}", flush=True)
-    print(
-        f"\n| {count} members, {epochs} epochs | top-100 | RMSE | top-100, paired | RMSE, paired | seconds | parameters | ms |"
-    )
+    columns = "top-100 | RMSE | top-100, paired | RMSE, paired | seconds | parameters | ms"
+    print(f"\n| {count} members, {epochs} epochs | {columns} |")
     print("|---" * 8 + "|")
     reference = np.array([next(iter(rows.values())) for rows in found])
     for name in found[0]:
