@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tfmtl import balancing as balancing
     from tfmtl import compression as compression
     from tfmtl import data as data
+    from tfmtl import ensembling as ensembling
     from tfmtl import evaluation as evaluation
     from tfmtl import interpretation as interpretation
     from tfmtl import layers as layers
@@ -57,6 +58,7 @@ _ROOMS = (
     "balancing",
     "compression",
     "data",
+    "ensembling",
     "evaluation",
     "interpretation",
     "layers",

@@ -12,6 +12,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer, GradientBalancer, TaskGradients, VariableBalancer
 from tfmtl.balancing.schedules import WeightSchedule
 from tfmtl.data import Preprocessor, to_batch, to_columns
+from tfmtl.ensembling import Pool
 from tfmtl.layers import (
     STEM,
     AttentionPooling,
@@ -60,6 +61,11 @@ def _network(layer: Any, values: Any) -> tuple[keras.Model, Any]:
     named = {f"x_{i}": tf.constant(value) for i, value in enumerate(tf.nest.flatten(values))}
     inputs = {name: keras.Input(value.shape[1:], dtype=value.dtype, name=name) for name, value in named.items()}
     return keras.Model(inputs, layer(tf.nest.pack_sequence_as(values, list(inputs.values())))), named
+
+
+@network_of.register
+def _(pool: Pool) -> tuple[keras.Model, Any]:
+    return _network(pool, [FLOATS[:, :2], -FLOATS[:, 1:3]])
 
 
 @network_of.register(MaskedMean)

@@ -15,6 +15,7 @@ from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Preprocessor
+from tfmtl.ensembling import pools
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import (
     BinaryClassification,
@@ -101,6 +102,12 @@ PARTS: Recipes = {
     "QuotientRemainderEmbedding": lambda: layers.QuotientRemainderEmbedding(
         7, 4, divisor=3, embeddings_initializer="normal", seed=3
     ),
+    "JoinedEmbeddings": lambda: pools.JoinedEmbeddings([0.75, 0.25]),
+    "MeanConversion": lambda: pools.MeanConversion([0.75, 0.25]),
+    "MeanDistribution": lambda: pools.MeanDistribution([0.75, 0.25]),
+    "MeanExpectation": lambda: pools.MeanExpectation([0.75, 0.25]),
+    "MeanProbability": lambda: pools.MeanProbability([0.75, 0.25]),
+    "MeanValue": lambda: pools.MeanValue([0.75, 0.25]),
     "JoinedEmbedding": lambda: layers.JoinedEmbedding({"x": 7, "y": 9, "z": 8}, 4, "normal", seed=3),
     "GateNU": lambda: layers.GateNU(2, 3, 4, _seeded(), _l2(), 3),
     "LearningToBranch": lambda: layers.LearningToBranch(

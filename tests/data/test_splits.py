@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfmtl.data.splits import Split, grouped_kfold, leave_last_split, random_split, temporal_split
+from tfmtl.data.folds import grouped_kfold
+from tfmtl.data.splits import Split, leave_last_split, random_split, temporal_split
 
 DAY_0 = pd.Timestamp("2024-01-01")
 TIMES: dict[str, Callable[[np.ndarray], Any]] = {

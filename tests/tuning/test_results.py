@@ -15,9 +15,15 @@ def test_rows_hold_what_a_trial_was_and_came_to(tmp_path: Path) -> None:
     assert tuning.results(tuner) == []
     tuner.search(verbose=0)
     common = {"best_step": 0, "status": "COMPLETED", "message": None}
+
+    def logs(loss: float) -> dict[str, float]:
+        return {"x_loss": loss, "other": 1.0}
+
     assert tuning.results(tuner) == [
-        {"trial": "0", "score": 10.0, "hyperparameters": {"a": 1, "b": 10}} | common,
-        {"trial": "1", "score": 20.0, "hyperparameters": {"a": 1, "b": 20}} | common,
+        {"trial": "0", "score": 10.0, "hyperparameters": {"a": 1, "b": 10}, "metrics": {"x_loss": 10.0, "other": 1.0}}
+        | common,
+        {"trial": "1", "score": 20.0, "hyperparameters": {"a": 1, "b": 20}, "metrics": {"x_loss": 20.0, "other": 1.0}}
+        | common,
     ]
 
 

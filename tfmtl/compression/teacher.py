@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf
-from tfmtl.data import Preprocessor
 from tfmtl.layers import MultiTaskLayer, marking
 from tfmtl.models import MultiTaskModel
 from tfmtl.types import Features
@@ -61,7 +58,7 @@ class Teacher:
                 student=own,
             )
         require(
-            _same_encoding(self.model.preprocessor, student.preprocessor),
+            self.model.preprocessor.encodes_like(student.preprocessor),
             "Teacher and student must encode features alike; build both models with one preprocessor.",
         )
 
@@ -111,14 +108,3 @@ def with_representations(network: keras.Model) -> keras.Model:
 def as_float32(outputs: Any, then: Any = tf.identity) -> Any:
     """Cast a task's output, a tensor or a mapping of them, to float32 and apply `then`."""
     return tf.nest.map_structure(lambda output: then(tf.cast(output, tf.float32)), outputs)
-
-
-def _same_encoding(one: Preprocessor, other: Preprocessor) -> bool:
-    if one is other:
-        return True
-    ours, theirs = one.statistics, other.statistics
-    return (
-        one.schema.features == other.schema.features
-        and ours.moments == theirs.moments
-        and all(np.array_equal(ours.vocabularies[name], theirs.vocabularies[name]) for name in one.schema.vocabularies)
-    )

@@ -9,12 +9,13 @@ from tfmtl.data.encoded_table import EncodedTable, cache
 from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.files import FileSource, open_files
 from tfmtl.data.fingerprint import fingerprint
+from tfmtl.data.folds import grouped_kfold, random_kfold, rolling_origin
 from tfmtl.data.frames import Batch, encode, encode_dataset, from_frame, gather_batches, to_batch
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label, Schema
 from tfmtl.data.sequences import Sequences, to_sequences, with_histories
 from tfmtl.data.sharded import ShardedFiles, SharedTable, distribute
-from tfmtl.data.splits import Split, grouped_kfold, leave_last_split, random_split, temporal_split
+from tfmtl.data.splits import Split, leave_last_split, random_split, temporal_split
 from tfmtl.data.statistics import LabelStatistics, Moments, Statistics, fit_statistics
 from tfmtl.data.streams import from_files
 from tfmtl.data.tfrecord_writer import write_tfrecords
@@ -55,7 +56,9 @@ __all__ = [
     "leave_last_split",
     "matured",
     "open_files",
+    "random_kfold",
     "random_split",
+    "rolling_origin",
     "temporal_split",
     "to_batch",
     "to_columns",

@@ -81,6 +81,17 @@ class Preprocessor(keras.layers.Layer):
         """Return the values of a vocabulary; value i has index i + 2."""
         return self.statistics.vocabularies[name]
 
+    def encodes_like(self, other: Preprocessor) -> bool:
+        """Return whether both turn the same raw features into the same numbers."""
+        if self is other:
+            return True
+        ours, theirs = self.statistics, other.statistics
+        return (
+            self.schema.features == other.schema.features
+            and ours.moments == theirs.moments
+            and all(np.array_equal(ours.vocabularies[name], theirs.vocabularies[name]) for name in ours.vocabularies)
+        )
+
     @property
     def tables(self) -> dict[str, tf.lookup.StaticHashTable]:
         """The look-up tables; an exported model must hold those that it reads."""

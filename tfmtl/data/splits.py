@@ -1,4 +1,4 @@
-"""Splits of an interaction table into a training and a test side; apply twice for a validation side.
+"""One split of an interaction table into a training and a test side; apply twice for a validation side.
 
 Every function keeps the index and the order of the rows, puts each row on exactly one side and never changes its input.
 """
@@ -6,7 +6,6 @@ Every function keeps the index and the order of the rows, puts each row on exact
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +55,7 @@ def temporal_split(
 
     Cost: one sort of the column.
     """
-    times = _times(frame, column)
+    times = times_of(frame, column)
     require(
         (test_fraction is None) != (test_from is None),
         "Give exactly one of `test_fraction` and `test_from`.",
@@ -65,13 +64,13 @@ def temporal_split(
     )
     if test_fraction is None:
         held_out = np.asarray(times >= _bound(test_from, times, column), dtype=bool)
-        return _split(frame, held_out, f"`test_from` and the times of column {column!r}")
+        return divided(frame, held_out, f"`test_from` and the times of column {column!r}")
     wanted = _share(test_fraction, len(frame))
     codes, distinct = pd.factorize(times, sort=True)
     require(len(distinct) > 1, f"Column {column!r} must hold two different times to split by.", distinct=len(distinct))
     rows_from = np.bincount(codes)[::-1].cumsum()[::-1]  # rows_from[i]: rows at the i-th time or later
     first = 1 + int(np.abs(rows_from[1:] - wanted).argmin())
-    return _split(frame, codes >= first, "`test_fraction`")
+    return divided(frame, codes >= first, "`test_fraction`")
 
 
 def leave_last_split(frame: pd.DataFrame, user: str, time: str, *, n: int = 1) -> Split:
@@ -99,15 +98,15 @@ def leave_last_split(frame: pd.DataFrame, user: str, time: str, *, n: int = 1) -
     Cost: one sort of the rows.
     """
     require_positive_int(n=n)
-    users, _ = pd.factorize(_column(frame, user))
-    times, _ = pd.factorize(_times(frame, time), sort=True)
+    users, _ = pd.factorize(column_of(frame, user))
+    times, _ = pd.factorize(times_of(frame, time), sort=True)
     ordered = times[np.lexsort((times, users))]
     ends = np.bincount(users).cumsum()
     starts = np.concatenate([[0], ends[:-1]])
     earliest, boundary = ordered[starts], ordered[np.maximum(ends - n, starts)]
     boundary = np.where(boundary > earliest, boundary, len(frame))  # no code reaches len(frame): nothing is held out
     cause = f"Holding out the last {n} rows of every {user!r} with earlier rows by {time!r}"
-    return _split(frame, times >= boundary[users], cause)
+    return divided(frame, times >= boundary[users], cause)
 
 
 def random_split(frame: pd.DataFrame, *, test_fraction: float, seed: int) -> Split:
@@ -126,50 +125,15 @@ def random_split(frame: pd.DataFrame, *, test_fraction: float, seed: int) -> Spl
         >>> len(train), len(test)
         (8, 2)
     """
-    _require_rows(frame)
-    generator = _generator(seed)
+    require_rows(frame)
+    generator = generator_of(seed)
     held_out = np.zeros(len(frame), dtype=bool)
     held_out[generator.permutation(len(frame))[: _share(test_fraction, len(frame))]] = True
-    return _split(frame, held_out, "`test_fraction`")
+    return divided(frame, held_out, "`test_fraction`")
 
 
-def grouped_kfold(frame: pd.DataFrame, group: str, *, folds: int, seed: int) -> Iterator[Split]:
-    """Yield one split a fold, in which all rows of a group, such as a user, are on the same side.
-
-    Each row is in the test side of exactly one fold. Groups are dealt in turn, largest first and equal ones at random,
-    so two test sides differ by at most the rows of the largest group.
-
-    Args:
-        frame: the table.
-        group: column of the group.
-        folds: number of folds, from 2 to the number of groups.
-        seed: seed of `numpy.random.default_rng`.
-
-    Raises:
-        ValueError: at the call, if the column is absent or has missing values, or there are fewer groups than folds.
-
-    Example:
-        >>> table = pd.DataFrame({"user_id": ["a", "a", "b", "c"]})
-        >>> [len(test) for _, test in grouped_kfold(table, "user_id", folds=2, seed=0)]
-        [3, 1]
-
-    Cost: one copy of the table a fold, made when the fold is asked for.
-    """
-    require_positive_int(folds=folds)
-    groups, distinct = pd.factorize(_column(frame, group))
-    require(
-        2 <= folds <= len(distinct),
-        f"`folds` must be from 2 to the {len(distinct)} different values of column {group!r}.",
-        folds=folds,
-    )
-    dealt = _generator(seed).permutation(len(distinct))
-    dealt = dealt[np.argsort(-np.bincount(groups)[dealt], kind="stable")]
-    fold_of = np.empty(len(distinct), dtype=np.int64)
-    fold_of[dealt] = np.arange(len(distinct)) % folds
-    return (_split(frame, fold_of[groups] == fold, "A fold") for fold in range(folds))
-
-
-def _split(frame: pd.DataFrame, held_out: np.ndarray, cause: str) -> Split:
+def divided(frame: pd.DataFrame, held_out: np.ndarray, cause: str) -> Split:
+    """Return both sides, or raise `ValueError` that blames `cause` if one would be empty."""
     rows = int(held_out.sum())
     side = "test" if rows == 0 else "training"
     require(0 < rows < len(frame), f"{cause} must leave a row on the {side} side.", rows=len(frame), test_rows=rows)
@@ -187,19 +151,22 @@ def _share(test_fraction: float, rows: int) -> int:
     return wanted
 
 
-def _generator(seed: int) -> np.random.Generator:
+def generator_of(seed: int) -> np.random.Generator:
+    """Return a generator of a seed of at least 0."""
     valid = isinstance(seed, int | np.integer) and seed >= 0
     require(valid, "`seed` must be an integer of at least 0.", seed=seed)
     return np.random.default_rng(seed)
 
 
-def _require_rows(frame: pd.DataFrame) -> None:
+def require_rows(frame: pd.DataFrame) -> None:
+    """Raise unless `frame` is a table with a row."""
     require_type(frame, pd.DataFrame, "frame")
     require(len(frame) > 0, "The table is empty; at least one row is needed.")
 
 
-def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    _require_rows(frame)
+def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column without missing values, or raise."""
+    require_rows(frame)
     require_known([name], frame.columns, "column", "the table")
     column = frame[name]
     require(isinstance(column, pd.Series), f"The table has more than one column {name!r}; rename or drop one.")
@@ -211,9 +178,9 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     return column
 
 
-def _times(frame: pd.DataFrame, name: str) -> pd.Index:
+def times_of(frame: pd.DataFrame, name: str) -> pd.Index:
     """Return the column as an index that sorts: a `DatetimeIndex` in its own unit, or numbers."""
-    column = _column(frame, name)
+    column = column_of(frame, name)
     kind = pd.api.types.infer_dtype(column)
     if pd.api.types.is_datetime64_any_dtype(column.dtype) or kind in ("date", "datetime", "datetime64"):
         return pd.DatetimeIndex(pd.to_datetime(column))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tfmtl.tuning._keras_tuner import keras_tuner
+from tfmtl.tuning.cross_validation import CrossValidated, CrossValidation, cross_validate
 from tfmtl.tuning.objectives import as_objective
+from tfmtl.tuning.pareto import choose, pareto_front
 from tfmtl.tuning.results import results
 from tfmtl.tuning.search import loss_weights, optimiser, regularisation, trunk
 from tfmtl.tuning.tuner import Tuner
@@ -13,14 +15,19 @@ Objective = keras_tuner.Objective
 
 __all__ = [
     "BayesianOptimization",
+    "CrossValidated",
+    "CrossValidation",
     "GridSearch",
     "Hyperband",
     "Objective",
     "RandomSearch",
     "Tuner",
     "as_objective",
+    "choose",
+    "cross_validate",
     "loss_weights",
     "optimiser",
+    "pareto_front",
     "regularisation",
     "results",
     "trunk",

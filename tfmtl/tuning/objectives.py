@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tfmtl._checks import require, require_known
@@ -69,6 +69,8 @@ def checked_outcome(outcome: Any, objective: keras_tuner.Objective) -> Any:
     """
     history = outcome if isinstance(outcome, keras.callbacks.History) else None
     outcome = outcome if history is None else translated_history(history)
+    if isinstance(outcome, Mapping) and objective.has_value(outcome):  # keras-tuner adds a sum to logs alone
+        outcome = {**outcome, objective.name: objective.get_value(outcome)}
     validate_trial_results(outcome, objective, "HyperModel.fit()")
     if history is not None:
         _require_logged(history, objective)

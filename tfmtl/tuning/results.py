@@ -17,7 +17,8 @@ def results(tuner: keras_tuner.Tuner, *, failed: bool = False) -> list[dict[str,
 
     Returns:
         Rows of `trial` (its id), `score` (the objective's best value, None if failed), `best_step` (the epoch of that
-        value, from 0), `status`, `hyperparameters` (name to value) and `message` (the error, or None).
+        value, from 0), `metrics` (all that was logged in that epoch, name to value; what `pareto_front` reads),
+        `status`, `hyperparameters` (name to value) and `message` (the error, or None).
     """
     trials = tuner.oracle.get_best_trials(len(tuner.oracle.trials))
     if failed:
@@ -31,10 +32,21 @@ def _row(trial: Any) -> dict[str, Any]:
         "trial": trial.trial_id,
         "score": float(trial.score) if completed else None,
         "best_step": trial.best_step if completed else None,
+        "metrics": _metrics(trial) if completed else {},
         "status": trial.status,
         "hyperparameters": dict(trial.hyperparameters.values),
         "message": None if completed or not trial.message else cause(trial.message),
     }
+
+
+def _metrics(trial: Any) -> dict[str, float]:
+    """Return the mean over the runs of each metric at the best step, where it has a value there."""
+    found = {}
+    for name in trial.metrics.metrics:
+        for observation in trial.metrics.get_history(name):
+            if observation.step == trial.best_step:
+                found[name] = float(observation.mean())
+    return found
 
 
 def cause(traceback: str) -> str:

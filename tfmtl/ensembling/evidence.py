@@ -1,0 +1,101 @@
+"""What members say about labelled rows, and how good a combination of it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require
+from tfmtl._keras import tf
+from tfmtl.data import gather_batches, to_batch
+from tfmtl.ensembling.pools import pool_of
+from tfmtl.models import MultiTaskModel
+from tfmtl.tasks import LossInputs, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The rows of a batch as one task sees them.
+
+    Attributes:
+        task: the task of the model in front, with its state.
+        labels, weights, inputs: as `Task.compute_loss` takes them.
+        outputs: of the task, by member.
+    """
+
+    task: Task
+    labels: tf.Tensor
+    weights: tf.Tensor
+    inputs: LossInputs
+    outputs: Sequence[Any]
+
+
+def blocks(models: Sequence[MultiTaskModel], table: Any, batch_size: int) -> dict[str, list[Block]]:
+    """Return the blocks of a table by task.
+
+    Args:
+        models: members, alike.
+        table: with features and labels.
+        batch_size: rows a block; retrieval is judged among a block's candidates, as in training.
+
+    Cost: one forward pass a member; the outputs stay in memory, 4 bytes a number.
+    """
+    first, whole = models[0], to_batch(table, models[0].preprocessor)
+    found: dict[str, list[Block]] = {task.name: [] for task in first.tasks}
+    for batch in gather_batches(whole, batch_size):
+        members = [model.network(_inputs(model, batch.features), training=False) for model in models]
+        for task in first.tasks:
+            labels, weights, inputs = first.loss_arguments(task, batch, training=False)
+            outputs = [tf.nest.map_structure(_float32, outputs[task.name]) for outputs in members]
+            found[task.name].append(Block(task, labels, weights, inputs, outputs))
+    return found
+
+
+class Objective:
+    """The mean loss over blocks of a task, as a function of the members' shares.
+
+    Args:
+        found: blocks of one task, at least one.
+    """
+
+    def __init__(self, found: Iterable[Block]) -> None:
+        self._blocks = list(found)
+        task = self._blocks[0].task
+        self._pool = pool_of(task)
+        self.members = len(self._blocks[0].outputs)
+        self._measured = [self._one(block) for block in self._blocks]
+        start = tf.fill([self.members], 1.0 / self.members)
+        self._rows = [float(value_of_block(start)[1]) for value_of_block in self._measured]
+        total = sum(self._rows)
+        require(total > 0, f"No row has a label of task {task.name!r}, so its members cannot be weighted.")
+        self._rows = [rows / total for rows in self._rows]
+
+    def __call__(self, shares: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the loss and its gradient [M] at shares [M] of at least 0."""
+        point = tf.Variable(np.maximum(shares, 1e-7), dtype=tf.float32)  # the logarithm of 0 has no gradient
+        loss, gradient = 0.0, np.zeros(self.members)
+        for share, measured in zip(self._rows, self._measured, strict=True):
+            if share:
+                with tf.GradientTape() as tape:
+                    value = measured(point)[0]
+                loss += share * float(value)
+                gradient += share * tape.gradient(value, point).numpy()
+        return loss, gradient
+
+    def _one(self, block: Block) -> Any:
+        def measure(shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            combined = self._pool.pool_structure(block.outputs, shares)
+            return block.task.compute_loss(block.labels, combined, block.weights, block.inputs)
+
+        return measure
+
+
+def _inputs(model: MultiTaskModel, features: Any) -> dict[str, tf.Tensor]:
+    return {name: features[name] for name in model.network.input}
+
+
+def _float32(output: tf.Tensor) -> tf.Tensor:
+    return tf.cast(output, tf.float32)

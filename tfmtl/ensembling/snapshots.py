@@ -1,0 +1,148 @@
+"""Several models for the training of one, and models that differ in their seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require, require_positive_int, require_type
+from tfmtl._keras import keras
+from tfmtl.models import MultiTaskModel
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Trains in cycles of a falling learning rate and keeps the model at the end of each.
+
+    rate(t) = rate_0 / 2 (1 + cos(pi (t mod c) / c)) at step t, from the optimiser's own rate_0 down to 0 in a cycle of
+    c steps, then up again at once: every restart leaves the minimum for another one, and the models disagree about as
+    much as if they had been trained apart. `ensemble(snapshots.models())` combines them.
+
+    Where several steps are one call, as `MultiTaskModel.compile` has it by default, they share the mean of their rates;
+    `compile(steps_per_execution=1)` gives each its own.
+
+    Args:
+        cycles: snapshots to take; the `epochs` of `fit` must be a multiple of it.
+        last: snapshots kept, the latest; all by default.
+
+    Attributes:
+        weights: of the network, a list of arrays a snapshot.
+
+    Raises:
+        ValueError: at the start of `fit`, if the epochs are no multiple of the cycles, the steps of an epoch are not
+            known, or the optimiser has a schedule.
+
+    Example:
+        Five models in the time of one::
+
+            snapshots = Snapshots(cycles=5)
+            model.fit(train, epochs=20, callbacks=[snapshots])
+            best = ensemble(snapshots.models(), fit_weights(snapshots.models(), valid))
+
+    Reference:
+        Huang et al., "Snapshot Ensembles: Train 1, get M for free", ICLR 2017, https://arxiv.org/abs/1704.00109,
+        equation 2; the rate is that of Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR
+        2017, https://arxiv.org/abs/1608.03983. As there the optimiser's slots go on across a restart.
+
+    Cost: a copy of the network's weights a cycle.
+    """
+
+    def __init__(self, cycles: int, last: int | None = None) -> None:
+        super().__init__()
+        require_positive_int(cycles=cycles)
+        if last is not None:
+            require_positive_int(last=last)
+        self.cycles = cycles
+        self.last = last
+        self.weights: list[list[np.ndarray]] = []
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Check the plan, and remember the learning rate."""
+        require_type(self.model, MultiTaskModel, "model")
+        epochs = self.params["epochs"]
+        require(epochs % self.cycles == 0, f"`epochs` must be a multiple of the {self.cycles} cycles.", epochs=epochs)
+        require(
+            self.params.get("steps") is not None,
+            "`Snapshots` needs to know the steps of an epoch; give `fit` a table or `steps_per_epoch`.",
+        )
+        schedule = getattr(self.model.optimizer, "_learning_rate", None)
+        require(
+            not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule),
+            "`Snapshots` sets the learning rate; compile the optimiser with a number, not with a schedule.",
+            learning_rate=schedule,
+        )
+        self.weights = []
+        self._epochs = epochs // self.cycles
+        self._rate = float(self.model.optimizer.learning_rate)
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Remember the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Set the rate of the steps that follow."""
+        steps = self.params["steps"]
+        call = min(int(self.model.steps_per_execution.numpy()), max(steps - batch, 1))
+        length = self._epochs * steps
+        done = self._epoch % self._epochs * steps + batch
+        self.model.optimizer.learning_rate = self._rate * float(
+            np.mean([cosine(done + i, length) for i in range(call)])
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Take a snapshot at the end of a cycle."""
+        if (epoch + 1) % self._epochs == 0:
+            self.weights.append(self.model.network.get_weights())
+            self.weights = self.weights[-(self.last or self.cycles) :]
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """Put the optimiser's own rate back."""
+        self.model.optimizer.learning_rate = self._rate
+
+    def models(self) -> list[MultiTaskModel]:
+        """Return the snapshots as models, not compiled, with the final state of balancer and tasks.
+
+        Raises:
+            RuntimeError: if no cycle has ended.
+        """
+        if not self.weights:
+            raise RuntimeError("There is no snapshot yet; give the callback to `fit` and let a cycle end.")
+        return [_copy(self.model, weights) for weights in self.weights]
+
+
+def cosine(step: int, length: int) -> float:
+    """Return the share of the full rate at a step of cycles of `length` steps.
+
+    Example:
+        >>> [round(cosine(step, 4), 3) for step in range(6)]
+        [1.0, 0.854, 0.5, 0.146, 1.0, 0.854]
+    """
+    return 0.5 * (1.0 + math.cos(math.pi * (step % length) / length))
+
+
+def seeds(recipe: Callable[[int], MultiTaskModel], count: int, first: int = 0) -> list[MultiTaskModel]:
+    """Return the trained models of a recipe with seeds `first`, `first` + 1, ..., to be combined by `ensemble`.
+
+    Args:
+        recipe: function from a seed to a trained model; it should give the seed to network and model, so that initial
+            values, dropout, order of the rows and negatives differ.
+        count: number of models.
+        first: the first seed.
+
+    Reference:
+        Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS
+        2017, https://arxiv.org/abs/1612.01474, which finds seeds alone to be enough.
+
+    Cost: `count` trainings.
+    """
+    require_positive_int(count=count)
+    return [recipe(seed) for seed in range(first, first + count)]
+
+
+def _copy(model: MultiTaskModel, weights: list[np.ndarray]) -> Any:
+    network = keras.models.clone_model(model.network)
+    network.set_weights(weights)
+    return model.with_network(network)
