@@ -18,7 +18,6 @@ from tests.conformance.recipes import MODELS, OTHERS, PARTS, RECIPES
 from tfmtl._keras import keras, tf
 from tfmtl.tuning._keras_tuner import keras_tuner
 
-
 SET_ELSEWHERE = {"embedding_distance", "full_softmax"}
 """Arguments that other tests set: a function has no configuration, a full softmax excludes other arguments."""
 
