@@ -2,8 +2,8 @@
 
     python implicit_als.py FILE.npz '{"factors": 64, "iterations": 15}'
 
-Reads the pairs `user`, `item` of the file, numbers below its `shape`, and writes the factors [users, d] and [items, d]
-in their place.
+Reads the pairs `user`, `item` of the file, numbers below its `shape`, and writes the factors [users, d], [items, d] in
+their place.
 """
 
 from __future__ import annotations
