@@ -110,7 +110,7 @@ def _ranks(
 
 def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers.Layer, seed: int) -> Any:
     """Return a model of retrieval and rating, not trained."""
-    statistics = data.fit_statistics(SCHEMA, train.assign(recent=[[]] * len(train)))
+    statistics = data.fit_statistics(SCHEMA, train)
     preprocessor = data.Preprocessor(SCHEMA, statistics)
     heads = [
         tasks.Retrieval("watched", full_softmax=True),

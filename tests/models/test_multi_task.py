@@ -108,14 +108,14 @@ def test_uncertainty_is_trained_with_the_model(batch: Batch) -> None:
 def test_uniform_negatives_are_drawn_by_seed_and_step(batch: Batch) -> None:
     model = small.model(eager=True, negatives=5)
     ids = small.candidates().features["item"].numpy().tolist()
-    embeddings, drawn = model._negatives(model.tasks[0])
+    embeddings, drawn = model._negatives(model.tasks[0], training=True)
     assert embeddings.shape == [5, 3]
     rows = [ids.index(item) for item in drawn.numpy()]
     few = {name: tf.gather(column, rows) for name, column in small.candidates().features.items()}
     np.testing.assert_allclose(embeddings, model.tower("candidate")(few)["seen"], rtol=1e-6)
-    np.testing.assert_array_equal(model._negatives(model.tasks[0])[1], drawn)
+    np.testing.assert_array_equal(model._negatives(model.tasks[0], training=True)[1], drawn)
     model.train_step(batch)
-    assert np.any(model._negatives(model.tasks[0])[1] != drawn)
+    assert np.any(model._negatives(model.tasks[0], training=True)[1] != drawn)
 
 
 def test_towers_give_the_embeddings_of_the_network(model: MultiTaskModel, batch: Batch) -> None:

@@ -14,7 +14,7 @@ from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl.data import text
 from tfmtl.data.columns import check_columns, to_columns, to_labels
-from tfmtl.data.features import MISSING_INTEGER, Feature, MultiValued, Numeric, Text, Vector
+from tfmtl.data.features import MISSING_INTEGER, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.schema import Schema
 
 
@@ -111,7 +111,8 @@ def fit_statistics(schema: Schema, source: pd.DataFrame | Source) -> Statistics:
 
     Args:
         schema: roles and kinds of the columns.
-        source: the training table, or a source that yields it in pieces.
+        source: the training table, or a source that yields it in pieces; of histories, the `IdSequence` features,
+            nothing is learned, so that their columns may be absent.
 
     Raises:
         ValueError: naming the column or task: absent columns, wrong types, infinity, an empty table, a task without a
@@ -126,14 +127,15 @@ def fit_statistics(schema: Schema, source: pd.DataFrame | Source) -> Statistics:
 
     Cost: one pass; memory of one piece and of the distinct values.
     """
-    pieces = [source] if isinstance(source, pd.DataFrame) else source.chunks(list(dict.fromkeys(schema.columns())))
+    read = [name for name in schema.columns() if not isinstance(schema.features.get(name), IdSequence)]
+    pieces = [source] if isinstance(source, pd.DataFrame) else source.chunks(list(dict.fromkeys(read)))
     tokens = {name: collections.Counter[Any]() for name in schema.vocabularies}
     sums = {f.name: _Sums() for f in schema.features.values() if isinstance(f, Numeric | Vector)}
     labels = {task: _LabelSums() for task in schema.tasks}
     rows = 0
     for piece in pieces:
         rows += len(piece)
-        check_columns(piece, schema.columns())
+        check_columns(piece, read)
         columns = to_columns(piece, [f for f in schema.features.values() if f.name in tokens or f.name in sums])
         for name, counter in tokens.items():
             _count(counter, schema.features[name], columns[name])
