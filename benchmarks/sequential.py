@@ -18,6 +18,7 @@ import argparse
 import json
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 from typing import Any
@@ -178,7 +179,10 @@ def main() -> None:
         found = [implicit_als(options.implicit, train, test, corpus, seed) for seed in range(options.seeds)]
         print(_line("implicit ALS", found), flush=True)
     for name in options.models:
-        found = [run(train, test, POOLINGS[name], seed, options) for seed in range(options.seeds)]
+        found = []
+        for seed in range(options.seeds):
+            found.append(run(train, test, POOLINGS[name], seed, options))
+            print(f"{name}, seed {seed}: {found[-1][:3]}", file=sys.stderr, flush=True)
         print(_line(name, found), flush=True)
 
 
