@@ -7,34 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.ensembling.members import members
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import Uncertainty
 from tfmtl.compression import distil
 from tfmtl.data import Preprocessor, fit_statistics, to_batch, to_columns
 from tfmtl.ensembling import ensemble, pool_of
-from tfmtl.layers import PLE
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import export
 from tfmtl.tasks import Task
 
 WEIGHTS = [0.5, 0.2, 0.3]
-
-
-@functools.cache
-def members() -> list[MultiTaskModel]:
-    """Three models that differ in seed, trunk, widths, balancer and the arguments of the retrieval task."""
-    ple = PLE(small.ON_PAIRS, num_shared_experts=1, num_task_experts=1, units=[3], num_levels=1)
-    models = [
-        small.model(seed=1),
-        small.model(seed=2, trunk=ple, balancer=Uncertainty()),
-        small.model(seed=3, tower_units=[2], heads=small.tasks(candidate_bias=True, temperature=0.5)),
-    ]
-    rng = np.random.default_rng(0)
-    for model in models:
-        for variable in model.network.trainable_variables:
-            variable.assign(rng.normal(0, 0.5, variable.shape))
-    return models
 
 
 @functools.cache
@@ -81,6 +64,7 @@ def _towers(model: MultiTaskModel, batch: dict[str, tf.Tensor]) -> list[np.ndarr
 
 
 def test_evaluation_sums_the_losses_and_reports_each_task() -> None:
+    combined().compile(run_eagerly=True)
     logs = combined().evaluate(small.table(), verbose=0, return_dict=True)
     batch = to_batch(small.table(), small.preprocessor())
     apart = [model.compute_losses(batch, training=False) for model in members()]
@@ -114,7 +98,7 @@ def test_weights_by_task_and_an_ensemble_of_ensembles() -> None:
 def test_it_can_be_trained_and_cloned_like_any_model() -> None:
     model = ensemble(members()[:2])
     model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
-    log = model.fit(small.table(), epochs=4, batch_size=25, verbose=0).history["loss"]
+    log = model.fit(small.table(), epochs=3, batch_size=50, verbose=0).history["loss"]
     assert log[-1] < log[0]
     clone = model.with_network(keras.models.clone_model(model.network))
     clone.set_weights(model.get_weights())
@@ -133,8 +117,8 @@ def test_a_student_learns_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     student = small.model(seed=9, tower_units=[2])
     apart = lambda: np.mean(np.abs(predictions(student)["liked"] - predictions(combined())["liked"]))  # noqa: E731
     before = apart()
-    distil(combined(), student, small.table(), alpha=1.0, temperature=1.0, epochs=15, batch_size=25, verbose=0)
-    assert apart() < 0.7 * before
+    distil(combined(), student, small.table(), alpha=1.0, temperature=1.0, epochs=6, batch_size=25, verbose=0)
+    assert apart() < 0.9 * before
 
 
 def test_it_exports_as_one_saved_model(tmp_path: pathlib.Path) -> None:

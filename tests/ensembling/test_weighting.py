@@ -1,29 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 
+from tests.ensembling.members import members
 from tests.models import small
 from tfmtl._keras import tf
 from tfmtl.data import to_batch
 from tfmtl.ensembling import ensemble, fit_weights, select_weights
 from tfmtl.ensembling.evidence import Objective, blocks
-from tfmtl.models import MultiTaskModel
+from tfmtl.ensembling.weighting import simplex_weights
 
 TASKS = ["seen", "rating", "liked", "mood"]
 GRID = [np.array([1 - s, s]) for s in np.linspace(0, 1, 11)]
-
-
-@functools.cache
-def members() -> list[MultiTaskModel]:
-    models = [small.model(seed=seed) for seed in (1, 2, 3)]
-    rng = np.random.default_rng(4)
-    for model in models:
-        for variable in model.network.trainable_variables:
-            variable.assign(rng.normal(0, 0.4, variable.shape))
-    return models
 
 
 @functools.cache
@@ -77,13 +69,13 @@ def test_weights_of_numbers_against_their_normal_equation() -> None:
     assert found == pytest.approx(np.clip(share, 0, 1), abs=2e-3)
 
 
-def test_a_member_that_is_right_takes_all() -> None:
-    right, wrong = small.model(seed=1), small.model(seed=1)
-    head = next(layer for layer in wrong.network.layers if layer.name == "rating_output")
-    head.bias.assign_add(tf.fill([1], 50.0))
-    weights = fit_weights([wrong, right, wrong], small.table())
-    assert weights["rating"] == pytest.approx([0, 1, 0], abs=2e-3)
-    assert weights["liked"] == pytest.approx([1 / 3] * 3)  # the same in all: nothing to choose
+def test_a_member_that_is_right_takes_all_and_equal_ones_share() -> None:
+    (block,) = blocks(members()[:1], small.table(), 1024)["rating"]
+    right = block.task.targets(block.labels)[:, tf.newaxis]
+    wrong = right + 50.0
+    found = simplex_weights(Objective([dataclasses.replace(block, outputs=[wrong, right, wrong])]))
+    assert found == pytest.approx([0, 1, 0], abs=2e-3)
+    assert simplex_weights(Objective([dataclasses.replace(block, outputs=[right] * 3)])) == pytest.approx([1 / 3] * 3)
 
 
 def test_selection_starts_at_the_best_member_and_never_gets_worse() -> None:

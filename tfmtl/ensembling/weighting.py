@@ -50,7 +50,8 @@ def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size
     retrieval `batch_size` d multiplications a row each, three times with the gradient.
     """
     require_alike(models)
-    return {name: simplex_weights(Objective(found)) for name, found in blocks(models, validation, batch_size).items()}
+    objectives = _objectives(models, validation, batch_size)
+    return {name: simplex_weights(objective) for name, objective in objectives.items()}
 
 
 def select_weights(
@@ -80,7 +81,8 @@ def select_weights(
     """
     require_positive_int(rounds=rounds)
     require_alike(models)
-    return {name: _selected(Objective(found), rounds) for name, found in blocks(models, validation, batch_size).items()}
+    objectives = _objectives(models, validation, batch_size)
+    return {name: _selected(objective, rounds) for name, objective in objectives.items()}
 
 
 def simplex_weights(objective: Objective) -> list[float]:
@@ -105,6 +107,10 @@ def simplex_weights(objective: Objective) -> list[float]:
     if losses[best] > losses[0] - _SAME * max(1.0, abs(losses[0])):  # members that do not differ share evenly
         best = 0
     return [float(share) for share in tried[best]]
+
+
+def _objectives(models: Sequence[MultiTaskModel], validation: Any, batch_size: int) -> dict[str, Objective]:
+    return {name: Objective(found) for name, found in blocks(models, validation, batch_size).items()}
 
 
 def _selected(objective: Objective, rounds: int) -> list[float]:
