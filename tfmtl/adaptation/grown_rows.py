@@ -133,8 +133,7 @@ def grow_optimizer(
     Cost: passes over all slots.
     """
     copy = type(optimizer).from_config(optimizer.get_config())
-    for old, new in zip(_parts(optimizer), _parts(copy), strict=True):
-        _keep_exceptions(old, new, variables, grown)
+    set_exceptions(copy, grown, exceptions_of(optimizer, variables))
     if not any(getattr(part, "_built", False) for part in _parts(optimizer)):
         return copy
     copy.build(grown)
@@ -188,10 +187,22 @@ def _rows_of(slot: Any, fresh: Any, variables: Sequence[Any], rows: Mapping[int,
     return (named or list(fitting.values()))[0]
 
 
-def _keep_exceptions(old: Any, new: Any, variables: Sequence[Any], grown: Sequence[Any]) -> None:
-    """Keep which variables do not decay, which is no part of an optimiser's configuration."""
-    keys = getattr(old, "_exclude_from_weight_decay", None)
-    names = getattr(old, "_exclude_from_weight_decay_names", None)
-    if keys is not None or names is not None:
-        now = {old._var_key(v): w for v, w in zip(variables, grown, strict=True)}
-        new.exclude_from_weight_decay([now[key] for key in keys or [] if key in now], names)
+def exceptions_of(optimizer: Any, variables: Sequence[Any]) -> list[dict[str, Any] | None]:
+    """Return which variables do not decay, by place or part of their name, of an optimiser and of those inside it.
+
+    This is no part of an optimiser's configuration.
+    """
+    found: list[dict[str, Any] | None] = []
+    for part in _parts(optimizer):
+        keys = getattr(part, "_exclude_from_weight_decay", None)
+        names = getattr(part, "_exclude_from_weight_decay_names", None)
+        places = [i for i, v in enumerate(variables) if part._var_key(v) in (keys or ())] if keys else []
+        found.append(None if keys is None and names is None else {"places": places, "names": list(names or [])})
+    return found
+
+
+def set_exceptions(optimizer: Any, variables: Sequence[Any], exceptions: Sequence[Mapping[str, Any] | None]) -> None:
+    """Tell an optimiser that is not built yet which variables do not decay."""
+    for part, given in zip(_parts(optimizer), exceptions, strict=True):
+        if given is not None:
+            part.exclude_from_weight_decay([variables[i] for i in given["places"]], given["names"])
