@@ -42,7 +42,7 @@ def start(folder: str | pathlib.Path, **options: Any) -> OnlineLearner:
     replay = Replay(20, share=0.5)
     replay.add(to_batch(small.table(), model.preprocessor))
     drift = DriftMonitor(metrics={"loss": PageHinkley(0.5)})
-    arguments = {"replay": replay, "drift": drift, "batch_size": 23, **options}
+    arguments = {"replay": replay, "drift": drift, "batch_size": 23, "keep": 4, **options}
     return OnlineLearner(model, folder, **arguments)  # 45 rows of an increment: 2 steps
 
 

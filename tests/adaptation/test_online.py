@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import shutil
@@ -27,17 +28,17 @@ runpy.run_module("tests.adaptation.online_run", run_name="__main__")
 """
 
 
-def same_state(learner: OnlineLearner, other: OnlineLearner) -> None:
-    """Compare everything that training goes on with, bit by bit."""
-    (config, arrays), (expected_config, expected) = (save_model(x.model) for x in (learner, other))
+def same_state(learner: OnlineLearner, other: OnlineLearner, increments: int) -> None:
+    """Compare everything that training goes on with after so many increments, bit by bit."""
+    states = [Journal(x.folder).read_state(increments) for x in (learner, other)]
+    (config, arrays), (expected_config, expected) = states
     assert arrays.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(arrays[name], value, err_msg=name)
-    assert config["preprocessor"] == expected_config["preprocessor"]
-    assert config["ids"] == expected_config["ids"]
-    assert learner.increments == other.increments
-    for part in ("replay", "drift"):
-        np.testing.assert_equal(getattr(learner, part).get_state(), getattr(other, part).get_state())
+    for each in (config, expected_config):
+        del each["model"]["network"]  # numbers its operations anew in each process
+    np.testing.assert_equal(config, expected_config)
+    np.testing.assert_equal(learner.increments[:increments], other.increments[:increments])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_killed_twice_it_ends_bit_by_bit_as_undisturbed(undisturbed: OnlineLearn
     assert Journal(tmp_path).has_state(3)
     learner = online_run.go_on(OnlineLearner.resume(tmp_path))
     assert int(learner.model.optimizer.iterations) == 2 * len(online_run.WEEKS)
-    same_state(learner, undisturbed)
+    same_state(learner, undisturbed, 3)
     assert not list(tmp_path.glob(".tmp-*"))
 
 
@@ -99,16 +100,18 @@ def test_a_failed_increment_leaves_no_trace(undisturbed: OnlineLearner, tmp_path
         broken = True
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if self.broken and int(self.model.optimizer.iterations) == 3:
+            if self.broken:
                 raise RuntimeError("the data base went away")
 
     fail = Fail()
     learner = online_run.start(tmp_path, callbacks=[fail])
     with pytest.raises(RuntimeError, match="went away"):
-        online_run.go_on(learner)
-    assert len(learner.increments) == 1
+        learner.step(newcomers.week(1), "week 1")
+    assert learner.increments == []
+    assert int(learner.model.optimizer.iterations) == 1
     fail.broken = False
-    same_state(online_run.go_on(learner), undisturbed)
+    learner.step(newcomers.week(1), "week 1")
+    same_state(learner, undisturbed, 1)
 
 
 def test_rollback_gives_the_state_of_before(undisturbed: OnlineLearner, tmp_path: pathlib.Path) -> None:
@@ -118,7 +121,7 @@ def test_rollback_gives_the_state_of_before(undisturbed: OnlineLearner, tmp_path
         published.append(int(model.optimizer.iterations))
         return f"version {len(published)}"
 
-    learner = online_run.start(tmp_path, publish=publish)
+    learner = online_run.start(tmp_path, publish=publish, keep=2)
     learner.step(newcomers.week(1), "week 1")
     learner.step(newcomers.week(7), "spoilt")
     back = learner.rollback()
@@ -129,10 +132,9 @@ def test_rollback_gives_the_state_of_before(undisturbed: OnlineLearner, tmp_path
         learner.rollback()
     resumed = OnlineLearner.resume(tmp_path)
     assert resumed.increments == learner.increments
-    for week in (2, 3):
-        resumed.step(newcomers.week(week), f"week {week}")
-    resumed.increments[0] = undisturbed.increments[0]  # this one had a version
-    same_state(resumed, undisturbed)
+    resumed.step(newcomers.week(2), "week 2")
+    resumed.increments[0] = dataclasses.replace(back, version=None)  # without a publisher there is none
+    same_state(resumed, undisturbed, 2)
 
 
 def test_a_version_that_is_still_due_is_published_on_resuming_and_serves(

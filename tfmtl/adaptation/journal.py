@@ -57,7 +57,8 @@ class Journal:
     def write_state(self, number: int, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Write a state of plain values and arrays."""
         text = np.frombuffer(json.dumps(config, default=_plain).encode(), np.uint8)
-        self._replace(self._state(number), lambda file: np.savez(file, **{_CONFIG: text}, **arrays))
+        every: dict[str, Any] = {_CONFIG: text, **arrays}
+        self._replace(self._state(number), lambda file: np.savez(file, **every))
 
     def read_state(self, number: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return a state as it was written.

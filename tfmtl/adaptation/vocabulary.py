@@ -107,11 +107,12 @@ def _extended(
 
 def _of_every_value(schema: Schema) -> Schema:
     """Return a schema without labels whose vocabularies take every value."""
+    open_limits = {"min_count": 1, "max_size": None}
 
     def open_to_all(feature: Feature) -> Feature:
-        names = {field.name for field in dataclasses.fields(feature)}
-        limits = {name: value for name, value in {"min_count": 1, "max_size": None}.items() if name in names}
+        limits: dict[str, Any] = {n: open_limits[n] for n in open_limits if hasattr(feature, n)}
         return dataclasses.replace(feature, **limits)
 
-    roles = {role: tuple(map(open_to_all, getattr(schema, role))) for role in ("query", "candidate", "context")}
+    names = ("query", "candidate", "context")
+    roles: dict[str, Any] = {role: tuple(map(open_to_all, getattr(schema, role))) for role in names}
     return dataclasses.replace(schema, labels=(), **roles)
