@@ -274,3 +274,18 @@ def test_other_things_than_models_are_refused(worker: MultiTaskModel) -> None:
         adaptation.grow(worker, small.table(), room=-1)
     with pytest.raises(ValueError, match="lacks the columns"):
         adaptation.grow(worker, small.table().drop(columns="user"))
+
+
+def test_counts_are_scaled_down_but_never_up() -> None:
+    """Counts 30 and 10 with room for 20 become 15 and 5; with room for 100 they stay."""
+    retrieval = small.tasks()[0]
+    retrieval.prepare(3)
+    retrieval._counts.assign([30.0, 10.0, 0.0])
+    retrieval.limit_counts(100)
+    assert retrieval._counts.numpy().tolist() == [30, 10, 0]
+    retrieval.limit_counts(20)
+    assert retrieval._counts.numpy().tolist() == [15, 5, 0]
+    retrieval._counts.assign([0.0, 0.0, 0.0])
+    retrieval.limit_counts(20)
+    assert retrieval._counts.numpy().tolist() == [0, 0, 0]
+    small.tasks()[1].limit_counts(20)  # a regression counts nothing

@@ -158,7 +158,7 @@ def test_folders_and_arguments_are_checked(tmp_path: pathlib.Path, worker: Multi
         learner.rollback()
     with pytest.raises(ValueError, match="has a learner already"):
         OnlineLearner(worker, tmp_path / "a")
-    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"room": -1.0}, {"keep": 1}):
+    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"room": -1.0}, {"memory": 0.0}, {"keep": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             OnlineLearner(worker, tmp_path / "b", **wrong)  # type: ignore[arg-type]
 

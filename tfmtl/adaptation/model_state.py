@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,6 +52,7 @@ def save_model(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
 
 def load_model(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> MultiTaskModel:
     """Return the model that `save_model` described; classes of your own must be imported, and registered with Keras."""
+    config = copy.deepcopy(config)  # Keras puts objects into the configurations that it reads
     preprocessor = Preprocessor.from_config(config["preprocessor"])
     corpus = None
     if config["ids"] is not None:
