@@ -125,7 +125,12 @@ class OnlineLearner:
         **fit: Any,
     ) -> None:
         self._configure(
-            folder, evaluate, publish, {"epochs": epochs, "batch_size": batch_size, "room": room}, keep, fit
+            folder,
+            evaluate,
+            publish,
+            {"epochs": epochs, "batch_size": batch_size, "room": room, "memory": memory},
+            keep,
+            fit,
         )
         require(not self._journal.exists, f"{folder} has a learner already; go on with `OnlineLearner.resume(folder)`.")
         self.model, self.replay, self.drift = model, replay, drift
