@@ -66,6 +66,8 @@ class Statistics:
         moments: by name of the `Numeric` or `Vector` feature.
         labels: by task.
         rows: rows of the training split.
+        waiting: occurrences by value that came since, by vocabulary, of values too rare for it so far.
+        capacity: indices by vocabulary, where some are kept free for values to come.
     """
 
     vocabularies: Mapping[str, np.ndarray]
@@ -73,11 +75,13 @@ class Statistics:
     moments: Mapping[str, Moments]
     labels: Mapping[str, LabelStatistics]
     rows: int
+    waiting: Mapping[str, Mapping[Any, int]] = dataclasses.field(default_factory=dict)
+    capacity: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def size(self, vocabulary: str) -> int:
-        """Return the number of indices of a vocabulary: its values, "missing" (0) and "unknown" (1)."""
+        """Return the number of indices of a vocabulary: its values, "missing" (0), "unknown" (1) and free ones."""
         require_known([vocabulary], self.vocabularies, "vocabulary", "the statistics")
-        return len(self.vocabularies[vocabulary]) + 2
+        return max(len(self.vocabularies[vocabulary]) + 2, self.capacity.get(vocabulary, 0))
 
     def get_config(self) -> dict[str, Any]:
         """Return plain values that `from_config` rebuilds the statistics from."""
@@ -90,6 +94,8 @@ class Statistics:
                 for task, s in self.labels.items()
             },
             "rows": self.rows,
+            "waiting": {name: list(counts.items()) for name, counts in self.waiting.items()},
+            "capacity": dict(self.capacity),
         }
 
     @classmethod
@@ -103,6 +109,8 @@ class Statistics:
                 t: LabelStatistics(**{**s, "frequencies": dict(s["frequencies"])}) for t, s in config["labels"].items()
             },
             rows=config["rows"],
+            waiting={name: dict(counts) for name, counts in config.get("waiting", {}).items()},
+            capacity=dict(config.get("capacity", {})),
         )
 
 

@@ -81,10 +81,20 @@ class MultiTaskModel(TableModel):
         return type(self)(network, **self.arguments()).adopt_state(self)
 
     def adopt_state(self, other: MultiTaskModel) -> MultiTaskModel:
-        """Copy the state of another model's balancer and tasks, metrics aside, and return this model."""
-        for own, theirs in zip(_state(self), _state(other), strict=True):
-            own.assign(theirs)
+        """Copy the state of another model's balancer and tasks, metrics aside, and return this model.
+
+        Counts of more candidates than the other model has begin as the other's do, and then as they are.
+        """
+        for own, theirs in zip(self.state, other.state, strict=True):
+            own.assign(theirs if own.shape == theirs.shape else tf.concat([theirs, own[theirs.shape[0] :]], axis=0))
         return self
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """The variables of the balancer and the tasks, metrics aside."""
+        parts: list[keras.layers.Layer] = [self.balancer, *self.tasks]
+        of_metrics = {id(variable) for part in self.tasks for metric in part.metrics for variable in metric.variables}
+        return [v for part in parts for v in part.weights if id(v) not in of_metrics]
 
     def _prepare(self) -> None:
         names = [task.name for task in self.tasks]
@@ -290,9 +300,3 @@ class MultiTaskModel(TableModel):
         means = [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
         unweighted = tf.add_n([metric.result() for metric in self._loss_means.values()])
         return {**{metric.name: metric.result() for metric in means}, "unweighted_loss": unweighted}
-
-
-def _state(model: MultiTaskModel) -> list[tf.Variable]:
-    parts: list[keras.layers.Layer] = [model.balancer, *model.tasks]
-    of_metrics = {id(variable) for part in model.tasks for metric in part.metrics for variable in metric.variables}
-    return [v for part in parts for v in part.weights if id(v) not in of_metrics]

@@ -64,10 +64,21 @@ class TableModel(tfrs.models.Model, abc.ABC):
         self._automatic_steps = steps_per_execution is None
         kwargs["weighted_metrics"] = []  # tells Keras that the weights in a batch are looked after
         self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
+        self.retrace()
+        super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+
+    def retrace(self) -> None:
+        """Trace the steps anew when they are next made: what they hold as constants, such as `candidates`, changed."""
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
-        super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        self.train_function = self.test_function = self.predict_function = None
+
+    @property
+    def compile_options(self) -> dict[str, Any]:
+        """The arguments of `compile` but the optimiser, to compile another model alike."""
+        steps = None if self._automatic_steps else int(self.steps_per_execution.numpy())
+        return {"steps_per_execution": steps, "run_eagerly": self._run_eagerly, "jit_compile": self._jit_compile}
 
     def fit(
         self,

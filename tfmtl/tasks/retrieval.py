@@ -144,6 +144,10 @@ class Retrieval(Task):
         self._num_candidates = num_candidates
         self._counts = self.add_weight("counts", [num_candidates], tf.float32, initializer="zeros", trainable=False)
 
+    def limit_counts(self, total: float) -> None:
+        """Scale the streaming counts down to a sum of at most `total`, so that what comes now counts for more."""
+        self._counts.assign(self._counts * tf.minimum(1.0, tf.math.divide_no_nan(total, tf.reduce_sum(self._counts))))
+
     def connect(self, encodings: Encodings) -> dict[str, Any]:
         """Add the projections of both towers."""
         require(

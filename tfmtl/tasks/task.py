@@ -128,6 +128,9 @@ class Task(keras.layers.Layer, abc.ABC):
     def check_labels(self, statistics: LabelSummary) -> None:
         """Raise `ValueError`, naming the task, if the training labels cannot teach it; called once by the model."""
 
+    def limit_counts(self, total: float) -> None:
+        """Let what was counted in training so far weigh as much as at most `total` rows; most tasks count nothing."""
+
     def prepare(self, num_candidates: int) -> None:
         """Create state that depends on the number of encoded candidate ids; called once by the model."""
 

@@ -92,6 +92,11 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
             large = {str(i): v for i, v in enumerate(var_list) if not _is_small(v.shape)}
             self._row_steps = {slot: self.add_row_steps(variable, 2) for slot, variable in large.items()}
 
+    @property
+    def row_steps(self) -> dict[int, tf.Variable]:
+        """For each large table, by its place among the variables: each row's last step and steps paid ahead, [n, 2]."""
+        return {int(slot): steps for slot, steps in getattr(self, "_row_steps", {}).items()}
+
     def update_step(self, gradient: Any, variable: Any) -> None:
         """Update one variable; AMSGrad is left to Keras, which passes over every row."""
         if self.amsgrad:

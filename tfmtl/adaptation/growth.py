@@ -1,0 +1,98 @@
+"""Models whose vocabularies and corpus take what is new, without a restart of their training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require_type
+from tfmtl._keras import tf
+from tfmtl.adaptation.grown_rows import grow_network, grow_optimizer
+from tfmtl.adaptation.vocabulary import extend_statistics
+from tfmtl.data import Preprocessor, encode
+from tfmtl.models import Candidates, MultiTaskModel
+from tfmtl.models.candidates import distinct_candidates
+
+
+def grow(model: MultiTaskModel, table: Any, *, candidates: Any = None, room: float = 0.0) -> MultiTaskModel:
+    """Return a model that knows the values and candidates of a later table, and trains on as if it always had.
+
+    Old indices keep their meaning, so that all weights, the optimiser's slots and counters of rows, the state of the
+    balancer and the streaming counts of retrieval stay what they were. The row of a new value begins as that of the
+    unknown value, as which the model took it before, with empty slots: growth changes no prediction. (Other starts,
+    such as a random row or the mean of all rows, would have to unlearn first what they claim.)
+
+    Args:
+        model: compiled or not. Where its tables have room it is itself changed and returned, otherwise it stays as it
+            is; go on only with what is returned.
+        table: pandas table with the feature columns; see `extend_statistics` for what enters the vocabularies.
+        candidates: table of the whole corpus from now on, one row a candidate; by default the corpus and those rows of
+            `table` whose candidate it lacks, the last row of each, as far as their id is in the vocabulary.
+        room: free indices that a vocabulary gets beyond its values when it outgrows its table, as a share. New values
+            then take free ones for a while, for which no network is built and no step is traced anew.
+
+    Raises:
+        TypeError: if `model` is no `MultiTaskModel`.
+        ValueError: if a column is absent, or a compact table would have to grow.
+
+    Example:
+        >>> import pandas as pd
+        >>> from tfmtl.data import Categorical, Label, Schema, fit_statistics
+        >>> from tfmtl.models import build_network
+        >>> from tfmtl.tasks import Regression
+        >>> schema = Schema([Categorical("user_id")], [Categorical("movie_id")], labels=[Label("rating")])
+        >>> table = pd.DataFrame({"user_id": ["u", "u"], "movie_id": ["m", "n"], "rating": [4.0, 5.0]})
+        >>> statistics, heads = fit_statistics(schema, table), [Regression("rating")]
+        >>> model = MultiTaskModel(build_network(schema, statistics, heads), heads, Preprocessor(schema, statistics))
+        >>> grown = grow(model, table.assign(user_id="v"))
+        >>> grown.preprocessor.vocabulary("user_id").tolist()
+        ['u', 'v']
+
+    Cost: a pass over the table and the look-up tables anew; without room a copy of all weights and slots, and a trace
+    of the next step, seconds.
+    """
+    require_type(model, MultiTaskModel, "model")
+    schema, before = model.schema, model.preprocessor.statistics
+    statistics = extend_statistics(schema, before, table, room=room)
+    preprocessor = type(model.preprocessor)(schema, statistics, name=model.preprocessor.name)
+    corpus = _grown_corpus(model.candidates, table, candidates, preprocessor)
+    sizes = {name: statistics.size(name) for name in schema.vocabularies}
+    if all(size == before.size(name) for name, size in sizes.items()):
+        return _changed(model, preprocessor, corpus)
+    network, rows = grow_network(model.network, schema, sizes)
+    arguments = {**model.arguments(), "preprocessor": preprocessor, "candidates": corpus}
+    grown = type(model)(network, **arguments).adopt_state(model)
+    if getattr(model, "optimizer", None) is not None:
+        tables = {id(v): rows[layer.name] for layer in network.layers if layer.name in rows for v in layer.weights}
+        places = {i: tables[id(v)] for i, v in enumerate(grown.trainable_variables) if id(v) in tables}
+        optimizer = grow_optimizer(model.optimizer, model.trainable_variables, grown.trainable_variables, places)
+        grown.compile(optimizer, **model.compile_options)
+    return grown
+
+
+def _changed(model: MultiTaskModel, preprocessor: Preprocessor, corpus: Candidates | None) -> MultiTaskModel:
+    """Give a model whose tables have room the new look-up tables and corpus."""
+    drawn = corpus is not model.candidates and any(task.num_extra_negatives for task in model.tasks)
+    model.preprocessor, model.candidates = preprocessor, corpus
+    if drawn:
+        model.retrace()
+    return model
+
+
+def _grown_corpus(corpus: Candidates | None, table: Any, frame: Any, preprocessor: Preprocessor) -> Candidates | None:
+    if frame is not None:
+        return Candidates.from_frame(frame, preprocessor)
+    if corpus is None:
+        return None
+    schema = preprocessor.schema
+    column = table[schema.candidate_id]
+    known = np.asarray(preprocessor.vocabulary(schema.candidate_id))
+    fresh = table[column.notna() & column.isin(known.tolist()) & ~column.isin(corpus.ids.tolist())]
+    fresh = fresh.drop_duplicates(schema.candidate_id, keep="last")
+    if not len(fresh):
+        return corpus
+    ids, columns = distinct_candidates(fresh, schema)
+    encoded = encode(preprocessor, columns)
+    features = {name: tf.concat([old, encoded[name]], axis=0) for name, old in corpus.features.items()}
+    return Candidates(np.concatenate([corpus.ids, ids]), features)

@@ -1,0 +1,118 @@
+"""Vocabularies that take new values at their end, so that no index changes its meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require
+from tfmtl.data import Feature, Schema, Statistics, fit_statistics
+
+
+def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, room: float = 0.0) -> Statistics:
+    """Return statistics with the values of a later table at the end of the vocabularies.
+
+    Values enter with the occurrences they have gathered, once these reach the feature's `min_count`, the most frequent
+    first, up to its `max_size`; until then they wait in `Statistics.waiting`. What was rare in the training split is
+    not known by name, and starts at 0. Moments and label statistics stay as they are: the trained weights expect them.
+
+    Args:
+        schema: roles and kinds of the columns.
+        statistics: of what the model was trained on so far.
+        table: pandas table with the feature columns; labels are not read.
+        room: where a vocabulary outgrows its indices, the share of free ones it gets beyond its values.
+
+    Raises:
+        ValueError: if `room` is negative, the table is empty or a column is absent.
+
+    Example:
+        >>> import pandas as pd
+        >>> from tfmtl.data import Categorical
+        >>> schema = Schema(query=[Categorical("user_id")])
+        >>> statistics = fit_statistics(schema, pd.DataFrame({"user_id": ["b", "a", "b"]}))
+        >>> later = extend_statistics(schema, statistics, pd.DataFrame({"user_id": ["a", "c"]}))
+        >>> later.vocabularies["user_id"].tolist(), later.counts["user_id"].tolist()
+        (['b', 'a', 'c'], [2, 2, 1])
+
+    Cost: one pass over the table and one over the vocabularies.
+    """
+    require(room >= 0, "`room` must be 0 or more.", room=room)
+    seen = fit_statistics(_of_every_value(schema), table)
+    vocabularies, counts, waiting = dict(statistics.vocabularies), dict(statistics.counts), dict(statistics.waiting)
+    capacity = dict(statistics.capacity)
+    for name, feature in schema.vocabularies.items():
+        found = dict(zip(seen.vocabularies[name].tolist(), seen.counts[name].tolist(), strict=True))
+        values, counts[name], waiting[name] = _extended(
+            feature, statistics.vocabularies[name], statistics.counts[name], statistics.waiting.get(name, {}), found
+        )
+        vocabularies[name] = values
+        if len(values) + 2 > statistics.size(name):
+            capacity[name] = with_room(len(values), room)
+    return dataclasses.replace(
+        statistics,
+        vocabularies=vocabularies,
+        counts=counts,
+        rows=statistics.rows + len(table),
+        waiting={name: rare for name, rare in waiting.items() if rare},
+        capacity=capacity,
+    )
+
+
+def leave_room(statistics: Statistics, room: float = 0.25) -> Statistics:
+    """Return statistics with free indices in every vocabulary, for the network of a model that will grow.
+
+    Args:
+        statistics: from `fit_statistics`.
+        room: free indices of a vocabulary, as a share of its values.
+
+    Raises:
+        ValueError: if `room` is negative.
+    """
+    require(room >= 0, "`room` must be 0 or more.", room=room)
+    sizes = {name: max(with_room(len(v), room), statistics.size(name)) for name, v in statistics.vocabularies.items()}
+    return dataclasses.replace(statistics, capacity=sizes)
+
+
+def with_room(values: int, room: float) -> int:
+    """Return the number of indices for so many values: the two reserved ones, and `room` times as many free ones."""
+    return 2 + values + math.ceil(room * values)
+
+
+def _extended(
+    feature: Feature, values: np.ndarray, counts: np.ndarray, waiting: Mapping[Any, int], found: Mapping[Any, int]
+) -> tuple[np.ndarray, np.ndarray, dict[Any, int]]:
+    """Return a vocabulary with its counts after `found` occurrences, and those that still wait."""
+    known = {value: i for i, value in enumerate(values.tolist())}
+    grown = counts.copy()
+    rare = dict(waiting)
+    for value, n in found.items():
+        if value in known:
+            grown[known[value]] += n
+        else:
+            rare[value] = rare.get(value, 0) + n
+    least, most = getattr(feature, "min_count", 1), getattr(feature, "max_size", None)
+    new = sorted((value for value, n in rare.items() if n >= least), key=lambda value: (-rare[value], value))
+    new = new if most is None else new[: max(most - len(values), 0)]
+    if new:
+        kind = np.int64 if getattr(feature, "dtype", "string") == "int64" else object
+        values = np.concatenate([values, np.asarray(new, kind)]).astype(kind)
+        grown = np.concatenate([grown, np.asarray([rare[value] for value in new], np.int64)])
+    entered = set(new)
+    return values, grown, {value: n for value, n in rare.items() if value not in entered}
+
+
+def _of_every_value(schema: Schema) -> Schema:
+    """Return a schema without labels whose vocabularies take every value."""
+    open_limits = {"min_count": 1, "max_size": None}
+
+    def open_to_all(feature: Feature) -> Feature:
+        limits: dict[str, Any] = {n: open_limits[n] for n in open_limits if hasattr(feature, n)}
+        return dataclasses.replace(feature, **limits)
+
+    names = ("query", "candidate", "context")
+    roles: dict[str, Any] = {role: tuple(map(open_to_all, getattr(schema, role))) for role in names}
+    return dataclasses.replace(schema, labels=(), **roles)
