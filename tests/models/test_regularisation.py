@@ -138,6 +138,18 @@ def test_all_that_a_trunk_reads_is_mixed_with_the_same_partners(trunk: str, batc
         np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("read", ["embed", "embed_target"])
+def test_a_trunk_cannot_read_lists_of_mixed_rows(read: str) -> None:
+    class Curious(SharedBottom):
+        def connect(self, pair: Any, features: Any) -> Any:
+            getattr(features, read)("recent")
+            return super().connect(pair, features)
+
+    assert small.network(trunk=Curious(small.ON_PAIRS, [4])).output["rating"].shape == [None, 1]
+    with pytest.raises(ValueError, match="A trunk cannot read embeddings, here of 'recent', under mixup"):
+        small.network(trunk=Curious(small.ON_PAIRS, [4]), regularisation=noise("mixup"))
+
+
 def test_labels_are_mixed_like_the_rows_wherever_there_are_any(batch: Batch) -> None:
     model = small.model(regularisation=noise("mixup"))
     with marking() as marks:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tfmtl._checks import require
 from tfmtl._keras import seed_of
 from tfmtl.layers import Mixup, MixupPartners
 from tfmtl.models.encoders import FeatureEncoder
@@ -38,8 +37,7 @@ class MixedFeatures:
 
     def embed(self, name: str) -> tuple[Any, Any]:
         """Refuse: lists of different lengths have no mixture."""
-        require(False, f"A trunk cannot read the embeddings of {name!r} under mixup; read encodings, or set `mixup` 0.")
-        raise AssertionError
+        raise ValueError(f"A trunk cannot read embeddings, here of {name!r}, under mixup; read encodings instead.")
 
     def embed_target(self, history: str) -> Any:
         """Refuse like `embed`."""
