@@ -43,6 +43,7 @@ _PEERS = (
         ),
     ),
     Environment("keras-rs", ("keras-rs==0.4.0", "tensorflow==2.21.0")),
+    Environment("implicit", ("implicit==0.7.3",)),
 )  # fmt: skip
 ENVIRONMENTS = {environment.name: environment for environment in _PEERS}
 

@@ -207,6 +207,26 @@ ENTRIES = (
         "compression.py", ("--movielens", "{ml_1m}", "--wide"), (), ("--movielens", "{ml_100k}"),
     ),
     Entry(
+        "sequential",
+        "How well does a joint model that reads histories by attention name each user's next movie of MovieLens-1M?",
+        "sequential.py", ("--data", "{ml_1m}", "--implicit", "{implicit}"), (), ("--epochs", "1", *_SEED),
+    ),
+    Entry(
+        "regularisation",
+        "What is each kind of noise and augmentation worth on MovieLens-100K, alone?",
+        "regularisation.py", (), ("--data", "{ml_100k}"), ("--quick",),
+    ),
+    Entry(
+        "lifecycle_ensembles",
+        "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, and a student of them keep?",
+        "lifecycle_ensembles.py", (), ("--data", "{ml_100k}"), ("--quick",),
+    ),
+    Entry(
+        "lifecycle_online",
+        "What do weekly increments cost and keep of a model trained anew every week, on groceries?",
+        "lifecycle_online.py", (), (), ("--quick",),
+    ),
+    Entry(
         "rank_latency",
         "How long does `rank` of raw features take in TensorFlow Serving's loader, beside torch-rechub's ONNX export?",
         "rank_latency.py", ("--census", "{census_income}", "--rechub", "{torch-rechub}"),
