@@ -218,7 +218,7 @@ ENTRIES = (
     ),
     Entry(
         "lifecycle_ensembles",
-        "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, and a student of them keep?",
+        "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, what does a student keep?",
         "lifecycle_ensembles.py", (), ("--data", "{ml_100k}"), ("--quick",),
     ),
     Entry(
