@@ -78,6 +78,7 @@ def _distilled() -> MultiTaskModel:
 Recipes = dict[str, Callable[[], Any]]
 
 PARTS: Recipes = {
+    "Adapter": lambda: layers.Adapter(3, "tanh", _seeded(), _l2(), 3),
     "AITM": lambda: layers.AITM(
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),
