@@ -26,7 +26,7 @@ from tfmtl.tasks import (
     Regression,
     Retrieval,
 )
-from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad
+from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad, ScaledRates
 
 TASKS = ["a", "b"]
 
@@ -159,6 +159,7 @@ OTHERS: Recipes = {
     "LazyAdamW": lambda: LazyAdamW(0.25, 0.5, beta_1=0.5, beta_2=0.75, epsilon=0.125, catch_up=False, name="decayed"),
     "LazySGD": lambda: LazySGD(0.25, 0.5, True, weight_decay=0.5, name="descent"),
     "RowWiseAdagrad": lambda: RowWiseAdagrad(0.25, 0.5, 0.125, global_clipnorm=2.0, name="by_row"),
+    "ScaledRates": lambda: ScaledRates(LazySGD(0.5), {"Var*": 0.5}, global_clipnorm=2.0, name="scaled"),
     "Preprocessor": lambda: Preprocessor(small.SCHEMA, small.statistics()),
 }
 """What has a config but stands beside the network."""

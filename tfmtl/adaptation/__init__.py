@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from tfmtl.adaptation.adapters import with_adapters
+from tfmtl.adaptation.freezing import GradualUnfreezing, freeze, unfreeze
 from tfmtl.adaptation.parts import layers_of
+from tfmtl.adaptation.rates import discriminative
 from tfmtl.adaptation.warm_start import WarmStart, warm_start
 
-__all__ = ["WarmStart", "layers_of", "warm_start"]
+__all__ = [
+    "GradualUnfreezing",
+    "WarmStart",
+    "discriminative",
+    "freeze",
+    "layers_of",
+    "unfreeze",
+    "warm_start",
+    "with_adapters",
+]

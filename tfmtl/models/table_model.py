@@ -59,10 +59,16 @@ class TableModel(tfrs.models.Model, abc.ABC):
         self._automatic_steps = steps_per_execution is None
         kwargs["weighted_metrics"] = []  # tells Keras that the weights in a batch are looked after
         self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
+        super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        self.retrace()
+
+    def retrace(self) -> None:
+        """Let the next step see which layers are trainable now, also in the middle of `fit`."""
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
-        super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        if self.train_function is not None:
+            self.make_train_function(force=True)
 
     def fit(
         self,
