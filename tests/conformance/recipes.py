@@ -27,7 +27,7 @@ from tfmtl.tasks import (
     Regression,
     Retrieval,
 )
-from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad
+from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad, ScaledRates
 
 TASKS = ["a", "b"]
 
@@ -79,6 +79,7 @@ def _distilled() -> MultiTaskModel:
 Recipes = dict[str, Callable[[], Any]]
 
 PARTS: Recipes = {
+    "Adapter": lambda: layers.Adapter(3, "tanh", _seeded(), _l2(), 3),
     "AITM": lambda: layers.AITM(
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),
@@ -172,6 +173,7 @@ OTHERS: Recipes = {
     "LazyAdamW": lambda: LazyAdamW(0.25, 0.5, beta_1=0.5, beta_2=0.75, epsilon=0.125, catch_up=False, name="decayed"),
     "LazySGD": lambda: LazySGD(0.25, 0.5, True, weight_decay=0.5, name="descent"),
     "RowWiseAdagrad": lambda: RowWiseAdagrad(0.25, 0.5, 0.125, global_clipnorm=2.0, name="by_row"),
+    "ScaledRates": lambda: ScaledRates(LazySGD(0.5), {"Var*": 0.5}, global_clipnorm=2.0, name="scaled"),
     "Preprocessor": lambda: Preprocessor(small.SCHEMA, small.statistics()),
 }
 """What has a config but stands beside the network."""

@@ -139,7 +139,10 @@ def representation_gramian(step: Step, deltas: Deltas) -> tf.Tensor:
         "The trunk does not mark what its tasks share; call `self.mark_shared` in its `call` or give another `at`.",
     )
     if step.mixture is None:
-        gramian = gramian_of(_reached("representation", by_variable(step, deltas, step.representation)))
+        joined = by_variable(step, deltas, step.representation)
+        if not any(gradients is not None for gradients in joined):  # frozen up to there: what is shared comes behind it
+            joined = by_variable(step, deltas, step.shared, reduce=True)
+        gramian = gramian_of(_reached("representation", joined))
     else:
         outputs, gates = step.mixture
         flat = [output for of_task in step.outputs for output in of_task]

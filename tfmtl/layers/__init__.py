@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl.layers.adapter import Adapter
 from tfmtl.layers.adatt import AdaTT
 from tfmtl.layers.aitm import AITM
 from tfmtl.layers.architecture import FeatureEncodings, MultiTaskLayer
@@ -56,6 +57,7 @@ __all__ = [
     "PLE",
     "STEM",
     "AdaTT",
+    "Adapter",
     "AttentionFusion",
     "AttentionPooling",
     "BayesianRelations",

@@ -30,10 +30,11 @@ def local_copy(model: MultiTaskModel) -> MultiTaskModel:
         raise RuntimeError("A local copy of a model is made outside of the strategy's scope; leave the `with` block.")
     copy = type(model)(keras.models.clone_model(model.network), **model.arguments())
     with tempfile.TemporaryDirectory() as folder:
-        path = _checkpoint(model).write(str(pathlib.Path(folder) / "weights"))
-        _checkpoint(copy).read(path).assert_existing_objects_matched()
+        path = checkpoint(model).write(str(pathlib.Path(folder) / "weights"))
+        checkpoint(copy).read(path).assert_existing_objects_matched()
     return copy
 
 
-def _checkpoint(model: MultiTaskModel) -> tf.train.Checkpoint:
+def checkpoint(model: MultiTaskModel) -> tf.train.Checkpoint:
+    """Return what reads and writes the state of a model but for its optimiser."""
     return tf.train.Checkpoint(network=model.network, balancer=model.balancer, tasks=model.tasks)

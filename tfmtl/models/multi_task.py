@@ -240,7 +240,11 @@ class MultiTaskModel(TableModel):
         return self.optimizer.get_scaled_loss(one) if mixed else one
 
     def _update(self, step: Step) -> None:
-        gradients = self.balancer.gradients(step)
+        trained = {id(v) for v in step.variables}
+        if step.shared and not any(id(v) in trained for v in step.shared):  # frozen: there is nothing to balance
+            gradients = Balancer.gradients(self.balancer, step)
+        else:
+            gradients = self.balancer.gradients(step)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         pairs = zip(gradients, step.variables, strict=True)

@@ -64,15 +64,19 @@ class TableModel(tfrs.models.Model, abc.ABC):
         self._automatic_steps = steps_per_execution is None
         kwargs["weighted_metrics"] = []  # tells Keras that the weights in a batch are looked after
         self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
-        self.retrace()
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
+        self.retrace()
 
     def retrace(self) -> None:
-        """Trace the steps anew when they are next made: what they hold as constants, such as `candidates`, changed."""
+        """Trace the steps anew, also in the middle of `fit`: what they hold as constants changed, such as `candidates`
+        or which layers are trainable.
+        """
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
-        self.train_function = self.test_function = self.predict_function = None
+        self.test_function = self.predict_function = None
+        if self.train_function is not None:
+            self.make_train_function(force=True)
 
     @property
     def compile_options(self) -> dict[str, Any]:

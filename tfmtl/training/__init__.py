@@ -10,6 +10,7 @@ from tfmtl.training.lazy_adam import LazyAdam
 from tfmtl.training.lazy_adamw import LazyAdamW
 from tfmtl.training.lazy_sgd import LazySGD
 from tfmtl.training.row_wise_adagrad import RowWiseAdagrad
+from tfmtl.training.scaled_rates import ScaledRates
 from tfmtl.training.swap_averages import SwapAverages, averaged
 from tfmtl.training.touched_rows import TouchedRows
 
@@ -22,6 +23,7 @@ __all__ = [
     "LazyAdamW",
     "LazySGD",
     "RowWiseAdagrad",
+    "ScaledRates",
     "SwapAverages",
     "TouchedRows",
     "averaged",

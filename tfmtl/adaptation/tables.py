@@ -1,0 +1,89 @@
+"""The embedding tables of a network, whatever holds them: a layer each, rows of a joined one, or fewer parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tfmtl._keras import keras, tf
+from tfmtl.adaptation.parts import bare
+from tfmtl.layers import CompactEmbedding, JoinedEmbedding
+
+_SHARED = ("query", "candidate", "context", "shared")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One vocabulary's rows.
+
+    Attributes:
+        vocabulary: its name.
+        group: name of the set of tables it belongs to, such as a task's own; "" for those that all share.
+        layer: what holds it.
+        first, size: its rows of a joined table, or all.
+    """
+
+    vocabulary: str
+    group: str
+    layer: keras.layers.Layer
+    first: int
+    size: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the same table of another network has in common."""
+        return self.group, self.vocabulary
+
+    def read(self) -> np.ndarray:
+        """Return the rows [size, d]."""
+        if isinstance(self.layer, CompactEmbedding):
+            rows: np.ndarray = self.layer(tf.range(self.size)).numpy()
+        else:
+            rows = self.layer.embeddings.numpy()[self.first : self.first + self.size]
+        return rows
+
+    def write(self, rows: np.ndarray) -> None:
+        """Set the rows [size, d], or come as near to them as a compact table can."""
+        if isinstance(self.layer, CompactEmbedding):
+            self.layer.fit_to(rows)
+            return
+        values = self.layer.embeddings.numpy()
+        values[self.first : self.first + self.size] = rows
+        self.layer.embeddings.assign(values)
+
+
+def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[str, str], Table]:
+    """Return the tables of the vocabularies by their keys."""
+    longest_first = sorted(vocabularies, key=len, reverse=True)
+    found = (table for layer in network.layers for table in _of(bare(layer), longest_first))
+    return {table.key: table for table in found}
+
+
+def group_of(joined: JoinedEmbedding) -> str:
+    """Return the name of the set of tables that a joined table belongs to."""
+    group = joined.name.rsplit("_embedding_", 1)[0]
+    return "" if group.split("_")[0] in _SHARED else group
+
+
+def split_name(name: str, vocabularies: Iterable[str]) -> tuple[str, str] | None:
+    """Return group and vocabulary of the layer of a table called `name`, or None if it is of none of them."""
+    for vocabulary in vocabularies:
+        if name == f"{vocabulary}_embedding":
+            return "", vocabulary
+        if name.endswith(f"_{vocabulary}_embedding"):
+            return name.removesuffix(f"_{vocabulary}_embedding"), vocabulary
+    return None
+
+
+def _of(layer: keras.layers.Layer, vocabularies: list[str]) -> Iterator[Table]:
+    if isinstance(layer, JoinedEmbedding):
+        first = 0
+        for name, size in layer.sizes.items():
+            yield Table(name, group_of(layer), layer, first, size)
+            first += size
+    elif isinstance(layer, keras.layers.Embedding | CompactEmbedding):
+        named = split_name(layer.name, vocabularies)
+        if named is not None:
+            yield Table(named[1], named[0], layer, 0, layer.input_dim)

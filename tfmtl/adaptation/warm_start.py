@@ -1,0 +1,235 @@
+"""Begin with what another model knows, although its vocabularies, features and tasks differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from tfmtl._checks import require, require_type
+from tfmtl._keras import keras, tf
+from tfmtl.adaptation.columns import Column, Columns, axes, task_axes, weights_of
+from tfmtl.adaptation.parts import bare
+from tfmtl.adaptation.tables import Table, tables_of
+from tfmtl.data.preprocessor import FIRST, MISSING, UNKNOWN
+from tfmtl.layers import MultiTaskLayer
+from tfmtl.models import MultiTaskModel, load_model
+
+NewIds = Literal["mean", "unknown", "initial"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """What `warm_start` did.
+
+    Attributes:
+        copied: weights taken over as they were, by `layer/weight`.
+        aligned: weights and tables of which a part was taken over: (rows or numbers taken over, all of them).
+        fresh: weights left at their initial values.
+        unused: layers of the other model that this one has no place for.
+    """
+
+    copied: tuple[str, ...]
+    aligned: Mapping[str, tuple[int, int]]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line a kind."""
+        parts = [f"{name} ({taken:,} of {total:,})" for name, (taken, total) in self.aligned.items()]
+        lines = {"copied": self.copied, "aligned": parts, "fresh": self.fresh, "unused": self.unused}
+        return "\n".join(f"{kind}: {', '.join(names) or 'nothing'}" for kind, names in lines.items())
+
+
+def warm_start(
+    model: MultiTaskModel, from_model: MultiTaskModel | str | os.PathLike[str], *, new_ids: NewIds = "mean"
+) -> WarmStart:
+    """Give a model the weights of one trained on another schema, other vocabularies or other tasks.
+
+    - Tables: rows by id through both vocabularies, also from a joined or compact table into another kind.
+    - Kernels: by layer name; where a layer reads other columns than before, because features came or went, the rows of
+      the kernel follow their features. The trunk is found by its kind; what it holds for a task follows the task.
+    - Heads: by task name. A task that the other model does not have begins with its initial values.
+
+    Whatever does not fit keeps its initial values and is in the report. The models may share any part of their features
+    alone, such as the users of two shops: everything else stays as it is.
+
+    Args:
+        model: the model to train on; changed in place.
+        from_model: the trained model, not changed, or a folder of `tfmtl.models.save_model`.
+        new_ids: rows of ids that the other model does not know: the mean of those it knows, its row of unknown ids, or
+            their own initial values.
+
+    Returns:
+        What was taken over. State of optimiser, balancer and metrics is not.
+
+    Raises:
+        TypeError: if either is no `MultiTaskModel`.
+        ValueError: if the models are one, `new_ids` is none of the three, or the models have nothing in common.
+
+    Example:
+        >>> import pandas as pd
+        >>> from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics
+        >>> from tfmtl.models import build_network
+        >>> from tfmtl.tasks import Regression
+        >>> def model_of(users):
+        ...     schema = Schema([Categorical("user")], labels=[Label("stars")])
+        ...     statistics = fit_statistics(schema, pd.DataFrame({"user": users, "stars": 1.0}))
+        ...     network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
+        ...     return MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
+        >>> report = warm_start(model_of(["b", "c", "d"]), model_of(["a", "b"]))
+        >>> dict(report.aligned), report.fresh
+        ({'user': (1, 3)}, ())
+
+    Where it differs: a number is standardised by the new model's statistics, and a regression scaled by its new labels;
+    their kernels are taken over as they are.
+
+    Cost: one pass over the weights; a second copy of each layer whose inputs differ.
+    """
+    require_type(model, MultiTaskModel, "model")
+    if isinstance(from_model, str | os.PathLike):
+        from_model = load_model(from_model)
+    require_type(from_model, MultiTaskModel, "from_model")
+    require(from_model is not model, "A model cannot be warm-started from itself; build another one.")
+    choices = ("mean", "unknown", "initial")
+    require(new_ids in choices, f"`new_ids` must be one of {choices}.", new_ids=new_ids)
+    transfer = _Transfer(model, from_model)
+    transfer.tables(new_ids)
+    transfer.layers()
+    report = transfer.report()
+    require(
+        bool(report.copied or report.aligned),
+        "The models have no table and no layer in common.",
+        layers=[layer.name for layer in from_model.network.layers],
+    )
+    return report
+
+
+class _Transfer:
+    """One warm start under way."""
+
+    def __init__(self, target: MultiTaskModel, source: MultiTaskModel) -> None:
+        self.target, self.source = target, source
+        self.to, self.of = (Columns(m.network, list(m.schema.vocabularies)) for m in (target, source))
+        self.copied: list[str] = []
+        self.aligned: dict[str, tuple[int, int]] = {}
+        self.fresh: list[str] = []
+        self.done: set[int] = set()  # ids of layers that hold tables
+
+    def report(self) -> WarmStart:
+        kept = {identity for identity in self.to.layers if identity in self.of.layers}
+        unused = [
+            layer.name
+            for identity, layer in self.of.layers.items()
+            if identity not in kept and any(v.trainable for v in layer.weights) and id(bare(layer)) not in self.done
+        ]
+        return WarmStart(tuple(self.copied), dict(self.aligned), tuple(self.fresh), tuple(unused))
+
+    def tables(self, new_ids: NewIds) -> None:
+        """Take over the rows of every vocabulary that both models have."""
+        theirs = tables_of(self.source.network, self.source.schema.vocabularies)
+        for key, table in tables_of(self.target.network, self.target.schema.vocabularies).items():
+            self.done.add(id(table.layer))
+            name = "/".join(part for part in key if part)
+            # A table of a task's own that the other model lacks begins with the one that its tasks share.
+            other = theirs.get(key) or theirs.get(("", table.vocabulary))
+            rows = None if other is None else self._rows(table, other, new_ids)
+            if rows is None:
+                self.fresh.append(name)
+                continue
+            values, taken = rows
+            table.write(values)
+            self.aligned[name] = (taken, table.size - FIRST)
+        self.done |= {id(table.layer) for table in theirs.values()}
+
+    def _rows(self, table: Table, other: Table, new_ids: NewIds) -> tuple[np.ndarray, int] | None:
+        """Return the rows of a table after those of another and how many ids have theirs, or None."""
+        values, known = table.read(), other.read()
+        if values.shape[1] != known.shape[1]:
+            return None
+        ours, theirs = (m.preprocessor.vocabulary(table.vocabulary).astype(str) for m in (self.target, self.source))
+        _, here, there = np.intersect1d(ours, theirs, return_indices=True)
+        if new_ids != "initial" and len(theirs):
+            values[FIRST:] = known[UNKNOWN] if new_ids == "unknown" else known[FIRST:].mean(axis=0)
+        values[[MISSING, UNKNOWN]] = known[[MISSING, UNKNOWN]]
+        values[FIRST + here] = known[FIRST + there]
+        return values, len(here)
+
+    def layers(self) -> None:
+        """Take over all other layers that both networks have."""
+        for identity, layer in self.to.layers.items():
+            if id(bare(layer)) in self.done or not layer.weights:
+                continue
+            other = self.of.layers.get(identity)
+            if other is None or type(bare(other)) is not type(bare(layer)):
+                self.fresh += [f"{layer.name}/{n}" for n, v in weights_of(bare(layer)).items() if v.trainable]
+            else:
+                self._layer(layer, other)
+
+    def _layer(self, layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
+        ours, theirs = _places(self.to, layer, self.of, other), _places(self.of, other, self.to, layer)
+        known = weights_of(bare(other))
+        for name, weight in weights_of(bare(layer)).items():
+            source = known.get(name)
+            along = ours[name], theirs.get(name, {})
+            taken = 0 if source is None or None in along else _lay_over(weight, source, *along)
+            total = int(np.prod(weight.shape))
+            if not weight.trainable:
+                continue
+            if taken == total:
+                self.copied.append(f"{layer.name}/{name}")
+            elif taken:
+                self.aligned[f"{layer.name}/{name}"] = (taken, total)
+            else:
+                self.fresh.append(f"{layer.name}/{name}")
+
+
+Places = dict[int, list[Column]]
+
+
+def _places(
+    columns: Columns, layer: keras.layers.Layer, others: Columns, other: keras.layers.Layer
+) -> dict[str, Places | None]:
+    """Return what stands along the axes of a layer's weights, by weight, where that differs in another network.
+
+    None stands for weights whose parts cannot be told apart.
+    """
+    own, node, inputs = bare(layer), columns.nodes[layer.name], columns.inputs_of(layer)
+    names = weights_of(own)
+    found: dict[str, Places | None] = {name: {} for name in names}
+    if inputs != others.inputs_of(other):
+        found = dict(zip(names, axes(own, node, inputs), strict=True))
+    tasks = getattr(bare(other), "task_names", None)
+    if isinstance(own, MultiTaskLayer) and own.task_names != tasks:
+        of_tasks = task_axes(own, node)
+        for name, places in found.items():
+            extra = None if of_tasks is None else of_tasks.get(name)
+            found[name] = None if extra is None or places is None else {**places, **extra}
+    return found
+
+
+def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places, theirs: Places) -> int:
+    """Copy what two weights have in common and return how many numbers that is."""
+    if weight.shape.rank != source.shape.rank:
+        return 0
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    for axis in range(weight.shape.rank):
+        if axis in ours and axis in theirs:
+            pairs.append(_common(ours[axis], theirs[axis]))
+        elif weight.shape[axis] == source.shape[axis]:
+            pairs.append((np.arange(weight.shape[axis]),) * 2)
+        else:
+            return 0
+    values, known = weight.numpy(), source.numpy()
+    values[np.ix_(*(here for here, _ in pairs))] = known[np.ix_(*(there for _, there in pairs))]
+    weight.assign(values)
+    return int(np.prod([len(here) for here, _ in pairs]))
+
+
+def _common(ours: Sequence[Column], theirs: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
+    place = {column: i for i, column in enumerate(theirs)}
+    both = [(i, place[column]) for i, column in enumerate(ours) if column in place]
+    return np.array([i for i, _ in both], int), np.array([j for _, j in both], int)
