@@ -12,13 +12,8 @@ the weeks up to 40. Each of the twelve weeks from 41 to 52 is predicted before i
 A product enters the corpus when 50 households have bought it. `purchase` is NDCG@100 of what households buy in the week
 among the products then known to the store, whether or not a model knows them; `spend` is the RMSE of log(1 + dollars)
 of these purchases; `coupon` is the AUC of the campaigns of weeks 45 to 53, of which no training sees a label: it tells
-<<<<<<< HEAD
-what is forgotten. Cost is CPU seconds of this process, traces included, without the evaluation of these numbers. The
-share of replay, epochs and rate of the increments were chosen on weeks 42 to 45 with another seed.
-=======
 what is forgotten. Cost is CPU seconds of this process, traces included, without the evaluation of these numbers.
 Replay, epochs and rate of the increments were chosen on weeks 42 to 45 with another seed.
->>>>>>> online
 """
 
 from __future__ import annotations

@@ -41,6 +41,12 @@ class Step:
     network: keras.Model
     scale: tf.Tensor
 
+    @property
+    def trains_shared(self) -> bool:
+        """Whether there is anything to balance: tasks share no variables, or not all of these are frozen."""
+        trained = {id(variable) for variable in self.variables}
+        return not self.shared or any(id(variable) in trained for variable in self.shared)
+
     def output_gradients(self) -> list[list[tf.Tensor]]:
         """Return by task the gradient of its loss with respect to `outputs`, zero where it does not read one."""
         zero = tf.UnconnectedGradients.ZERO

@@ -172,7 +172,7 @@ class MultiTaskModel(TableModel):
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return what a task's loss takes besides the outputs: labels [B], weights [B] and the rest."""
-        rows = self._rows_in(data)
+        rows = tf.shape(data.features[self.schema.query_id])[0]
         labels = data.labels.get(task.name, tf.ones([rows]))  # a task without a label counts every row as a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
         ids = data.features.get(self.schema.candidate_id) if self.schema.candidate_id else None
@@ -240,11 +240,8 @@ class MultiTaskModel(TableModel):
         return self.optimizer.get_scaled_loss(one) if mixed else one
 
     def _update(self, step: Step) -> None:
-        trained = {id(v) for v in step.variables}
-        if step.shared and not any(id(v) in trained for v in step.shared):  # frozen: there is nothing to balance
-            gradients = Balancer.gradients(self.balancer, step)
-        else:
-            gradients = self.balancer.gradients(step)
+        balancer = self.balancer
+        gradients = balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         pairs = zip(gradients, step.variables, strict=True)
@@ -271,12 +268,7 @@ class MultiTaskModel(TableModel):
                 task.update_metrics(labels, outputs[task.name], weights, inputs)
                 task.update_extra_metrics(labels, outputs[task.name], weights, inputs)
         logs = self._log(data, losses, self._objective(losses), self._penalty())
-        extra = {f"{task.name}_{m.name}": m.result() for task in self.tasks for m in task.extra_metrics}
-        own = {m.name: m.result() for task in self.tasks for m in task.metrics if m not in task.extra_metrics}
-        return {**logs, **own, **extra}
-
-    def _rows_in(self, data: Batch) -> tf.Tensor:
-        return tf.shape(data.features[self.schema.query_id])[0]
+        return logs | {name: value for task in self.tasks for name, value in task.metric_results().items()}
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Return each task's served value for the rows of a batch, or the events of sequences."""
@@ -290,7 +282,7 @@ class MultiTaskModel(TableModel):
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
 
     def _log(self, data: Batch, losses: TaskLosses, objective: Any, penalty: Any) -> dict[str, tf.Tensor]:
-        rows = tf.cast(self._rows_in(data), tf.float32)
+        rows = tf.cast(tf.shape(data.features[self.schema.query_id])[0], tf.float32)
         self._objective_mean.update_state(objective, sample_weight=mean_over_replicas(rows))
         self._penalty_mean.update_state(penalty)
         for name, (loss, weight) in losses.items():

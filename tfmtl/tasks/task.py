@@ -197,6 +197,11 @@ class Task(keras.layers.Layer, abc.ABC):
             groups = {} if group is None else {"groups": inputs.features[group]}
             metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=weight, **groups)
 
+    def metric_results(self) -> dict[str, tf.Tensor]:
+        """Return the values of the task's metrics by their names in the log."""
+        own = {metric.name: metric.result() for metric in self.metrics if metric not in self.extra_metrics}
+        return own | {f"{self.name}_{metric.name}": metric.result() for metric in self.extra_metrics}
+
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
     ) -> tf.Tensor:
