@@ -43,7 +43,8 @@ def test_every_layer_with_weights_is_in_one_part() -> None:
         for part in ("embeddings", "encoders", "towers", "trunk", "heads")
         for layer in layers_of(network, part)
     ]
-    assert sorted(found) == sorted(layer.name for layer in layers_of(network)) and len(set(found)) == len(found)
+    assert sorted(found) == sorted(layer.name for layer in layers_of(network))
+    assert len(set(found)) == len(found)
     assert names(small.model(), "towers") == {f"{s}_tower_{i}" for s in ("query", "candidate") for i in (0, 1)}
     assert names(small.model(), "embeddings") == {"user_embedding", "item_embedding"}
 
@@ -55,7 +56,7 @@ def test_a_task_names_its_own_head_and_not_those_it_comes_after() -> None:
     assert {layer.name.split("_")[0] for layer in layers_of(network, "rating")} == {"rating"}
     with pytest.raises(ValueError, match="'seen' has no weights of its own"):
         layers_of(network, "seen")
-    with pytest.raises(ValueError, match="Unknown part.*Did you mean 'towers'"):
+    with pytest.raises(ValueError, match=r"Unknown part.*Did you mean 'towers'"):
         layers_of(network, "tower")
 
 

@@ -76,7 +76,7 @@ def test_wrong_rates_are_refused() -> None:
 
 
 def test_a_golden_adapter() -> None:
-    """y = x + U relu(D x + b) + c: x = (1, 2), D = (1, -1)^T and (2, 1)^T, so relu gives (0, 4); U's rows (5, 6), (1, 2)."""
+    # y = x + U relu(D x + b) + c: x = (1, 2), D = (1, -1)^T and (2, 1)^T, so relu gives (0, 4); U = (5, 6), (1, 2).
     layer = Adapter(2)
     layer(tf.ones([1, 2]))
     layer.set_weights(

@@ -177,4 +177,4 @@ def _built(kind: type, config: dict[str, Any], node: Any, place: int | None) -> 
         layer(*args, **kwargs)
     except (ValueError, TypeError, KeyError):  # not every layer can be as wide or have as many tasks
         return None
-    return layer  # type: ignore[no-any-return]
+    return layer

@@ -174,8 +174,8 @@ class _Transfer:
         known = weights_of(bare(other))
         for name, weight in weights_of(bare(layer)).items():
             source = known.get(name)
-            along = ours[name], theirs.get(name, {})
-            taken = 0 if source is None or None in along else _lay_over(weight, source, *along)
+            here, there = ours[name], theirs.get(name, {})
+            taken = 0 if source is None else _lay_over(weight, source, here, there)
             total = int(np.prod(weight.shape))
             if not weight.trainable:
                 continue
@@ -211,9 +211,9 @@ def _places(
     return found
 
 
-def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places, theirs: Places) -> int:
-    """Copy what two weights have in common and return how many numbers that is."""
-    if weight.shape.rank != source.shape.rank:
+def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places | None, theirs: Places | None) -> int:
+    """Copy what two weights have in common and return how many numbers that is; None: nobody knows what is where."""
+    if ours is None or theirs is None or weight.shape.rank != source.shape.rank:
         return 0
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for axis in range(weight.shape.rank):
