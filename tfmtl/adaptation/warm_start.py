@@ -94,17 +94,15 @@ def warm_start(
         from_model = load_model(from_model)
     require_type(from_model, MultiTaskModel, "from_model")
     require(from_model is not model, "A model cannot be warm-started from itself; build another one.")
-    choices = ("mean", "unknown", "initial")
-    require(new_ids in choices, f"`new_ids` must be one of {choices}.", new_ids=new_ids)
+    require(
+        new_ids in (choices := ("mean", "unknown", "initial")), f"`new_ids` must be one of {choices}.", new_ids=new_ids
+    )
     transfer = _Transfer(model, from_model)
     transfer.tables(new_ids)
     transfer.layers()
     report = transfer.report()
-    require(
-        bool(report.copied or report.aligned),
-        "The models have no table and no layer in common.",
-        layers=[layer.name for layer in from_model.network.layers],
-    )
+    layers = [layer.name for layer in from_model.network.layers]
+    require(bool(report.copied or report.aligned), "The models have no table and no layer in common.", layers=layers)
     return report
 
 

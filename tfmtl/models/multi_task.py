@@ -146,7 +146,9 @@ class MultiTaskModel(TableModel):
         """Return each task's mean loss over its observed rows and the weight of these rows."""
         with joined_marking() as marks:
             outputs = self(data.features, training=training)
-        return self.losses_of(data, outputs, training, marks.mixing if training else None)
+        if marks.mixing is None or not training:  # a subclass that knows nothing of mixed rows goes on
+            return self.losses_of(data, outputs, training)
+        return self.losses_of(data, outputs, training, marks.mixing)
 
     def losses_of(self, data: Batch, outputs: Any, training: bool, mixing: Mixing | None = None) -> TaskLosses:
         """Return the losses of given outputs, those of mixed rows; what `compute_losses` does after the pass."""

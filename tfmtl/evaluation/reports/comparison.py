@@ -66,24 +66,35 @@ def comparison(
     require_fraction(level=level)
     _, user = np.unique(np.asarray(users), return_inverse=True)
     require(len(user) > 0, "`users` must name the user of at least one row.")
-    generator, count = np.random.default_rng(seed), int(user.max()) + 1
     values = {name: dict(measure(np.ones(len(user)))) for name, measure in models.items()}
+    return _table(values, _draws(models, user, samples, seed), chosen, [(1 - level) / 2, (1 + level) / 2])
+
+
+def _draws(
+    models: Mapping[str, Measure], user: npt.NDArray[np.int64], samples: int, seed: int
+) -> dict[str, list[Mapping[str, float]]]:
+    """Return each model's metrics by draw."""
+    generator, count = np.random.default_rng(seed), int(user.max()) + 1
     drawn: dict[str, list[Mapping[str, float]]] = {name: [] for name in models}
     for _ in range(samples):
         weights = np.bincount(generator.integers(0, count, count), minlength=count)[user].astype(np.float64)
         for name, measure in models.items():
             drawn[name].append(measure(weights))
-    edges = [(1 - level) / 2, (1 + level) / 2]
+    return drawn
+
+
+def _table(
+    values: Mapping[str, Mapping[str, float]], drawn: Mapping[str, Any], baseline: str, edges: list[float]
+) -> pd.DataFrame:
     rows = {}
     for name, metrics in values.items():
         for metric, value in metrics.items():
-            own, other = (np.array([draw.get(metric, np.nan) for draw in drawn[m]]) for m in (name, chosen))
-            gap = value - values[chosen].get(metric, np.nan)
+            own, other = (np.array([draw.get(metric, np.nan) for draw in drawn[m]]) for m in (name, baseline))
+            gap = value - values[baseline].get(metric, np.nan)
             rows[name, metric] = [value, *_interval(own, edges), gap, *_interval(own - other, edges)]
     columns = ["value", "low", "high", "difference", "difference_low", "difference_high"]
-    return pd.DataFrame.from_dict(rows, "index", columns=columns).set_index(
-        pd.MultiIndex.from_tuples(list(rows), names=["model", "metric"])
-    )
+    index = pd.MultiIndex.from_tuples(list(rows), names=["model", "metric"])
+    return pd.DataFrame(list(rows.values()), index, columns)
 
 
 def _interval(draws: npt.NDArray[np.float64], edges: Any) -> tuple[float, float]:
