@@ -103,7 +103,7 @@ def test_balancers_go_on_with_what_is_still_trained(name: str, parts: list[str])
 
 
 def test_what_a_model_was_made_frozen_with_is_shared_once_it_is_trained() -> None:
-    model = small.model(heads=small.tasks()[1:3], balancer=MetaBalance(["rating"]))
+    model = small.model(heads=small.tasks()[1:3], balancer=MetaBalance("rating"))
     freeze(model, "towers")
     frozen = model.with_network(keras.models.clone_model(model.network))
     frozen.compile(LazyAdam(0.1))

@@ -63,7 +63,7 @@ def test_parts_of_a_model_have_rates_of_their_own() -> None:
         deltas[factor] = [after - start for after, start in zip(layer.get_weights(), before, strict=True)]
     for whole, part in zip(deltas[1.0], deltas[0.25], strict=True):
         assert np.abs(whole).max() > 0
-        np.testing.assert_allclose(part, whole / 4, rtol=1e-3, atol=1e-8)
+        np.testing.assert_allclose(part, whole / 4, rtol=1e-3, atol=5e-8)  # weights of 0.3 are rounded by 1.5e-8
 
 
 def test_wrong_rates_are_refused() -> None:
