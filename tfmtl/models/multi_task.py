@@ -79,9 +79,13 @@ class MultiTaskModel(TableModel):
         return type(self)(network, **self.arguments()).adopt_state(self)
 
     def adopt_state(self, other: MultiTaskModel) -> MultiTaskModel:
-        """Copy the state of another model's balancer and tasks, metrics aside, and return this model."""
+        """Copy the state of another model's balancer and tasks, metrics aside, and return this model.
+
+        A balancer's state by shared variable begins anew where the networks do not share as much.
+        """
         for own, theirs in zip(_state(self), _state(other), strict=True):
-            own.assign(theirs)
+            if own.shape == theirs.shape:
+                own.assign(theirs)
         return self
 
     def _prepare(self) -> None:

@@ -67,6 +67,8 @@ class TableModel(tfrs.models.Model, abc.ABC):
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
+        # Keras' `fit` goes by what `compile` saw; around `__setattr__`, which would track the layers that are the keys.
+        vars(self)["_compiled_trainable_state"] = self._get_trainable_state()
         if self.train_function is not None:
             self.make_train_function(force=True)
 
