@@ -174,8 +174,20 @@ class MultiTaskModel(TableModel):
 
     def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """Make one step and return the running means."""
-        balancer, scale = self.balancer, self._loss_scale()
+        balancer = self.balancer
         before = self._stacked(self.compute_losses(data, training=False)) if balancer.needs_losses_after_step else None
+        step, losses, objective, penalty = self.forward(data)
+        if self.step_observer is not None:
+            self.step_observer(step)
+        self._update(step)
+        if before is not None:
+            after, _ = self._stacked(self.compute_losses(data, training=False))
+            balancer.after_step(before[0], after, step.observed)
+        return self._log(data, losses, objective, penalty)
+
+    def forward(self, data: Batch) -> tuple[Step, TaskLosses, tf.Tensor, tf.Tensor]:
+        """Return a training step before its gradients, the tasks' losses, the objective and the penalties."""
+        balancer, scale = self.balancer, self._loss_scale()
         persistent = balancer.persistent_tape or self.step_observer is not None
         with marking() as marks, tf.GradientTape(persistent=persistent) as tape:
             losses = self.compute_losses(data, training=True)
@@ -194,25 +206,22 @@ class MultiTaskModel(TableModel):
             mixture=None if mixture is None else mixture.of([task.name for task in self.tasks]),
             variables=self.trainable_variables, shared=self.shared_variables, network=self.network, scale=scale,
         )  # fmt: skip
-        if self.step_observer is not None:
-            self.step_observer(step)
-        self._update(step)
-        if before is not None:
-            after, _ = self._stacked(self.compute_losses(data, training=False))
-            balancer.after_step(before[0], after, observed)
-        return self._log(data, losses, objective, penalty)
+        return step, losses, objective, penalty
 
     def _loss_scale(self) -> tf.Tensor:
         one = tf.constant(1.0)
         mixed = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         return self.optimizer.get_scaled_loss(one) if mixed else one
 
-    def _update(self, step: Step) -> None:
+    def gradients_of(self, step: Step) -> list[Any]:
+        """Return the balanced gradients of a step, one for each of its variables, None where it has none."""
         trained = {id(v) for v in step.variables}
         if step.shared and not any(id(v) in trained for v in step.shared):  # frozen: there is nothing to balance
-            gradients = Balancer.gradients(self.balancer, step)
-        else:
-            gradients = self.balancer.gradients(step)
+            return Balancer.gradients(self.balancer, step)
+        return self.balancer.gradients(step)
+
+    def _update(self, step: Step) -> None:
+        gradients = self.gradients_of(step)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         pairs = zip(gradients, step.variables, strict=True)
