@@ -83,11 +83,11 @@ def test_features_and_tasks_that_come_go_or_move_leave_the_rest_in_place() -> No
 
 
 def test_a_new_feature_with_a_zero_kernel_changes_nothing() -> None:
-    table = small.table().assign(shop="s")
+    table = small.table().assign(shop="s", late=np.arange(small.ROWS) % 2.0)
     model = randomise(build(table, [USER, AGE], both()))
-    more = build(table, [Categorical("shop"), USER, AGE], [*both(), BinaryClassification("seen")], seed=7)
+    more = build(table, [Categorical("shop"), USER, AGE], [*both(), BinaryClassification("late")], seed=7)
     report = warm_start(more, model)
-    assert set(report.fresh) == {"shop", "seen_output/kernel", "seen_output/bias"}
+    assert set(report.fresh) == {"shop", "late_output/kernel", "late_output/bias"}
     assert report.aligned["query_tower_0/kernel"] == (5 * 4, 8 * 4)
     more.network.get_layer("query_embedding_3").embeddings.assign(  # the encoding of "shop" to zero, as its kernel
         np.where(np.arange(11)[:, np.newaxis] < 3, 0, more.network.get_layer("query_embedding_3").embeddings)
@@ -151,12 +151,12 @@ def test_a_pruned_network_gives_and_takes() -> None:
 @pytest.mark.parametrize("make", [MMoE, PLE, SharedBottom])
 def test_the_trunk_follows_its_tasks(make: type[MultiTaskLayer]) -> None:
     """What belongs to a task moves with it; what cannot be told apart is fresh, never another task's."""
-    table, options = small.table(), {"units": [4]}
+    table, options = small.table().assign(late=np.arange(small.ROWS) % 2.0), {"units": [4]}
     model = randomise(build(table, [USER, AGE], both(), make(["rating", "liked"], **options)))
-    heads = [BinaryClassification("seen"), *both()]
+    heads = [BinaryClassification("late"), *both()]
     wider = build(table, [USER, AGE], heads, make([t.name for t in heads], **options), seed=7)
     report = warm_start(wider, model)
-    taken = [n for n in report.fresh if not n.startswith("seen")]
+    taken = [n for n in report.fresh if not n.startswith("late")]
     if make is PLE:
         assert taken
     else:
@@ -176,7 +176,7 @@ def test_two_shops_with_some_users_in_common() -> None:
     second = MultiTaskModel(network, heads, Preprocessor(schema, statistics), Uncertainty())
     report = warm_start(second, first)
     assert report.aligned["user"] == (2, 3)
-    assert report.aligned["query_tower_0/kernel"] == (12, 12) or "query_tower_0/kernel" in report.copied
+    assert "query_tower_0/kernel" in report.copied  # all rows that are left of it
     assert "song" in report.fresh
     second.compile("adam")
     second.fit(table, verbose=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras
@@ -111,7 +112,7 @@ def _share(model: MultiTaskModel) -> None:
     wanted = known | {id(v) for v in shared_variables(model.network, model.chained)}
     if wanted == known:
         return
-    vars(model)["shared_variables"] = [v for v in model.network.weights if id(v) in wanted]
+    model.__dict__["shared_variables"] = [v for v in model.network.weights if id(v) in wanted]
     if type(model.balancer).prepare is not Balancer.prepare:  # its state is by shared variable
         fresh = type(model.balancer).from_config(model.balancer.get_config())
         fresh.bind([task.name for task in model.tasks], [task.kendall_factor for task in model.tasks])
@@ -120,7 +121,7 @@ def _share(model: MultiTaskModel) -> None:
 
 
 def _renew_optimizer(model: MultiTaskModel) -> None:
-    optimizer = getattr(model, "optimizer", None)
+    optimizer: Any = getattr(model, "optimizer", None)
     slots = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_index_dict", None)
     if not slots or all(model.optimizer._var_key(v) in slots for v in model.trainable_variables):
         return

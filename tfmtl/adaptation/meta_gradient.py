@@ -32,8 +32,8 @@ def meta_gradient(
 
     With phi_{k+1} = phi_k - rate g(phi_k, psi), g = dL_s/dphi, the gradients are those of L_q(phi_K, psi). They follow
     by going back through the steps: v_K = dL_q/dphi, v_k = (I - rate H_k) v_{k+1} with H_k the second derivatives of
-    the support loss at phi_k, and to that of psi each step adds -rate d<g(phi_k, psi), v_{k+1}>/dpsi. A step costs one more
-    product with H_k, which differentiates <g, v> and never forms H_k. First order takes H_k for 0.
+    the support loss at phi_k, and to that of psi each step adds -rate d<g(phi_k, psi), v_{k+1}>/dpsi. The product
+    differentiates <g, v> and never forms H_k. First order takes H_k for 0.
 
     The steps are made in the variables themselves, which afterwards hold what they held before: any layer takes part as
     it is, however it keeps its weights.

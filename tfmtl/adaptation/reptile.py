@@ -17,8 +17,8 @@ class Reptile(MetaLearner):
     """Moves the initial values towards where steps on each task lead.
 
     theta <- theta + meta_rate mean over tasks (theta'_task - theta), theta' after `inner_steps` steps of gradient
-    descent on all rows of the task, support and query. No second derivative, and no judgement apart from the steps; parts that
-    `adapt` does not name are not changed.
+    descent on all rows of the task, support and query. No second derivative, and no judgement apart from the steps;
+    parts that `adapt` does not name are not changed.
 
     Args:
         model: a compiled model.

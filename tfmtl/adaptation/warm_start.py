@@ -174,8 +174,9 @@ class _Transfer:
         known = weights_of(bare(other))
         for name, weight in weights_of(bare(layer)).items():
             source = known.get(name)
-            along = ours[name], theirs.get(name, {})
-            taken = 0 if source is None or None in along else _lay_over(weight, source, *along)
+            here, there = ours[name], theirs.get(name)
+            told = source is not None and here is not None and there is not None
+            taken = _lay_over(weight, source, here or {}, there or {}) if told else 0
             total = int(np.prod(weight.shape))
             if not weight.trainable:
                 continue
@@ -223,7 +224,7 @@ def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places, theirs: Pl
             pairs.append((np.arange(weight.shape[axis]),) * 2)
         else:
             return 0
-    values, known = weight.numpy(), source.numpy()
+    values, known = np.array(weight.numpy()), np.array(source.numpy())  # arrays also of what is a number
     values[np.ix_(*(here for here, _ in pairs))] = known[np.ix_(*(there for _, there in pairs))]
     weight.assign(values)
     return int(np.prod([len(here) for here, _ in pairs]))
