@@ -222,6 +222,11 @@ ENTRIES = (
         "lifecycle_ensembles.py", (), ("--data", "{ml_100k}"), ("--quick",),
     ),
     Entry(
+        "lifecycle_transfer",
+        "What are a warm start of the coupon task and meta-learning of cold households worth, on groceries?",
+        "lifecycle_transfer.py", (), (), ("--quick",),
+    ),
+    Entry(
         "lifecycle_online",
         "What do weekly increments cost and keep of a model trained anew every week, on groceries?",
         "lifecycle_online.py", (), (), ("--quick",),

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conformance.balancers import BALANCERS
 from tests.models import small
+from tfmtl import balancing
 from tfmtl._keras import keras
 from tfmtl.adaptation import GradualUnfreezing, freeze, layers_of, unfreeze
-from tfmtl.balancing import MetaBalance
+from tfmtl.adaptation.parts import PARTS
 from tfmtl.layers import MMoE
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import BinaryClassification, Retrieval
@@ -39,13 +39,8 @@ def names(model: MultiTaskModel, *parts: str) -> set[str]:
 
 def test_every_layer_with_weights_is_in_one_part() -> None:
     network = small.network()
-    found = [
-        layer.name
-        for part in ("embeddings", "encoders", "towers", "trunk", "heads")
-        for layer in layers_of(network, part)
-    ]
-    assert sorted(found) == sorted(layer.name for layer in layers_of(network))
-    assert len(set(found)) == len(found)
+    found = [layer.name for part in PARTS for layer in layers_of(network, part)]
+    assert sorted(found) == sorted({layer.name for layer in layers_of(network)})
     assert names(small.model(), "towers") == {f"{s}_tower_{i}" for s in ("query", "candidate") for i in (0, 1)}
     assert names(small.model(), "embeddings") == {"user_embedding", "item_embedding"}
 
@@ -53,7 +48,7 @@ def test_every_layer_with_weights_is_in_one_part() -> None:
 def test_a_task_names_its_own_head_and_not_those_it_comes_after() -> None:
     heads = [
         BinaryClassification("liked"),
-        BinaryClassification("rating", after="liked", order_penalty=0.1),
+        BinaryClassification("rating", after="liked", order_penalty=0.5),
         Retrieval("seen"),
     ]
     network = small.network(heads, trunk=MMoE(small.ON_PAIRS, 2, units=[4]))
@@ -89,12 +84,11 @@ def test_an_optimiser_built_while_parts_were_frozen_learns_of_them() -> None:
     assert float(model.optimizer.learning_rate) == 0.125
 
 
-@pytest.mark.parametrize("name", ["DBMTL", "DB_MTL", "PCGrad", "MGDA", "UPGrad", "GradNorm", "Uncertainty"])
+@pytest.mark.parametrize("name", ["DBMTL", "GradNorm", "MetaBalance", "UPGrad", "Uncertainty"])
 @pytest.mark.parametrize("parts", [["embeddings"], ["embeddings", "towers", "trunk"]])
 def test_balancers_go_on_with_what_is_still_trained(name: str, parts: list[str]) -> None:
-    if name not in BALANCERS:
-        pytest.skip("not a balancer of this name")
-    model = small.model(balancer=type(BALANCERS[name]())(), heads=small.tasks()[1:3], eager=True)
+    balancer = getattr(balancing, name)(*(["rating"] if name == "MetaBalance" else []))
+    model = small.model(balancer=balancer, heads=small.tasks()[1:3], eager=True)
     freeze(model, parts)
     before = weights(model)
     model.fit(small.table(), batch_size=50, verbose=0)
@@ -103,7 +97,7 @@ def test_balancers_go_on_with_what_is_still_trained(name: str, parts: list[str])
 
 
 def test_what_a_model_was_made_frozen_with_is_shared_once_it_is_trained() -> None:
-    model = small.model(heads=small.tasks()[1:3], balancer=MetaBalance("rating"))
+    model = small.model(heads=small.tasks()[1:3], balancer=balancing.MetaBalance("rating"))
     freeze(model, "towers")
     frozen = model.with_network(keras.models.clone_model(model.network))
     frozen.compile(LazyAdam(0.1))

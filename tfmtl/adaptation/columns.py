@@ -14,17 +14,21 @@ from tfmtl.layers import (
     Adapter,
     AttentionPooling,
     CompactEmbedding,
+    ContextGate,
     CrossNetwork,
     Dropout,
     EncodingMark,
+    Fusion,
     JoinedEmbedding,
     MaskedMean,
     MultiTaskLayer,
     SelfAttentionHistory,
+    TargetAttention,
 )
 
 Column = Hashable
-_PASS = (Adapter, AttentionPooling, Dropout, EncodingMark, MaskedMean, SelfAttentionHistory)
+_PASS = (Adapter, AttentionPooling, ContextGate, Dropout, EncodingMark, MaskedMean, SelfAttentionHistory)
+_MIX = (keras.layers.Dense, MultiTaskLayer, Fusion, TargetAttention)  # outputs are what the weights make of all inputs
 
 
 class Columns:
@@ -68,13 +72,18 @@ class Columns:
             return [(named[0], _source(tensor), i) for i in range(width)]
         if isinstance(layer, keras.layers.Concatenate):
             return [column for part in node.keras_inputs for column in self.of(part)]
-        passes = isinstance(layer, _PASS) or (isinstance(layer, CrossNetwork) and layer.structure == "stacked")
-        if passes and len(self.of(node.keras_inputs[0])) == width:
+        if isinstance(layer, _PASS) and len(self.of(node.keras_inputs[0])) == width:
             return self.of(node.keras_inputs[0])
-        identity = self._identity.get(history.layer.name, layer.name)
+        identity: Column = self._identity.get(history.layer.name, layer.name)
+        if isinstance(layer, CrossNetwork):
+            own = self.of(node.keras_inputs[0])
+            crossed: list[Column] = [(identity, column) for column in own]
+            return [*own, *crossed] if layer.structure == "parallel" else crossed
         output: Any = history.tensor_index
         if isinstance(layer, MultiTaskLayer):
             output = sorted(layer.task_names)[output]  # Keras flattens a dict in the order of its keys
+        if not isinstance(layer, _MIX):  # its columns may mean other things where its inputs do
+            identity = identity, hash(tuple(tuple(self.of(part)) for part in node.keras_inputs))
         return [(identity, output, i) for i in range(width)]
 
 
@@ -102,23 +111,27 @@ def _identities(network: keras.Model) -> Any:
             yield own.name, layer
 
 
-def axes(layer: keras.layers.Layer, node: Any, inputs: Sequence[Sequence[Column]]) -> list[dict[int, list[Column]]]:
-    """Return, for each weight, the columns along those of its axes that are as long as a layer's inputs are wide.
+def axes(
+    layer: keras.layers.Layer, node: Any, inputs: Sequence[Sequence[Column]]
+) -> list[dict[int, list[Column]] | None]:
+    """Return, for each weight, the columns along those of its axes that are as long as an input is wide.
 
-    Found by building the layer again with an input one column wider: the axes that grow are those.
+    Found by building the layer again with an input one column wider: the axes that grow are those. None stands for a
+    weight of which that does not tell, since an axis grows with several inputs.
     """
-    found: list[dict[int, list[Column]]] = [{} for _ in layer.weights]
+    found: list[dict[int, list[Column]] | None] = [{} for _ in layer.weights]
     for place, columns in enumerate(inputs):
         wider = _built(type(layer), layer.get_config(), node, place)
         if wider is None or len(wider.weights) != len(found):
-            continue
-        for along, weight, other in zip(found, layer.weights, wider.weights, strict=True):
+            return [None] * len(found)
+        for i, (weight, other) in enumerate(zip(layer.weights, wider.weights, strict=True)):
             for axis in _grown(weight, other):
-                along[axis] = [*along.get(axis, []), *columns]
-    return [
-        {axis: columns for axis, columns in along.items() if len(columns) == weight.shape[axis]}
-        for along, weight in zip(found, layer.weights, strict=True)
-    ]
+                along = found[i]
+                if along is not None and axis not in along and len(columns) == weight.shape[axis]:
+                    along[axis] = list(columns)
+                else:
+                    found[i] = None
+    return found
 
 
 def task_axes(trunk: MultiTaskLayer, node: Any) -> dict[str, dict[int, list[Column]]] | None:

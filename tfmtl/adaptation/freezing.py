@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras
@@ -120,7 +121,7 @@ def _share(model: MultiTaskModel) -> None:
 
 
 def _renew_optimizer(model: MultiTaskModel) -> None:
-    optimizer = getattr(model, "optimizer", None)
+    optimizer: Any = getattr(model, "optimizer", None)
     slots = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_index_dict", None)
     if not slots or all(model.optimizer._var_key(v) in slots for v in model.trainable_variables):
         return

@@ -94,15 +94,17 @@ def warm_start(
         from_model = load_model(from_model)
     require_type(from_model, MultiTaskModel, "from_model")
     require(from_model is not model, "A model cannot be warm-started from itself; build another one.")
-    require(
-        new_ids in (choices := ("mean", "unknown", "initial")), f"`new_ids` must be one of {choices}.", new_ids=new_ids
-    )
+    choices = ("mean", "unknown", "initial")
+    require(new_ids in choices, f"`new_ids` must be one of {choices}.", new_ids=new_ids)
     transfer = _Transfer(model, from_model)
     transfer.tables(new_ids)
     transfer.layers()
     report = transfer.report()
-    layers = [layer.name for layer in from_model.network.layers]
-    require(bool(report.copied or report.aligned), "The models have no table and no layer in common.", layers=layers)
+    require(
+        bool(report.copied or report.aligned),
+        "The models have no table and no layer in common.",
+        layers=[layer.name for layer in from_model.network.layers],
+    )
     return report
 
 
@@ -172,8 +174,9 @@ class _Transfer:
         known = weights_of(bare(other))
         for name, weight in weights_of(bare(layer)).items():
             source = known.get(name)
-            here, there = ours[name], theirs.get(name, {})
-            taken = 0 if source is None else _lay_over(weight, source, here, there)
+            here, there = ours[name], theirs.get(name)
+            told = source is not None and here is not None and there is not None
+            taken = _lay_over(weight, source, here or {}, there or {}) if told else 0
             total = int(np.prod(weight.shape))
             if not weight.trainable:
                 continue
@@ -209,9 +212,9 @@ def _places(
     return found
 
 
-def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places | None, theirs: Places | None) -> int:
-    """Copy what two weights have in common and return how many numbers that is; None: nobody knows what is where."""
-    if ours is None or theirs is None or weight.shape.rank != source.shape.rank:
+def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places, theirs: Places) -> int:
+    """Copy what two weights have in common and return how many numbers that is."""
+    if weight.shape.rank != source.shape.rank:
         return 0
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for axis in range(weight.shape.rank):
@@ -221,7 +224,7 @@ def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places | None, the
             pairs.append((np.arange(weight.shape[axis]),) * 2)
         else:
             return 0
-    values, known = weight.numpy(), source.numpy()
+    values, known = np.array(weight.numpy()), np.array(source.numpy())  # arrays also of what is a number
     values[np.ix_(*(here for here, _ in pairs))] = known[np.ix_(*(there for _, there in pairs))]
     weight.assign(values)
     return int(np.prod([len(here) for here, _ in pairs]))

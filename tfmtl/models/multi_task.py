@@ -14,8 +14,10 @@ from tfmtl.data.sequences import PLACES
 from tfmtl.layers import Mixing, joined_marking, mark_outputs, marking
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.inputs import check_tasks
+from tfmtl.models.mixed_loss import mixed_loss
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
+from tfmtl.models.state import adopt, state_of
 from tfmtl.models.table_model import TableModel
 from tfmtl.tasks import LossInputs, Task
 from tfmtl.types import Features
@@ -83,18 +85,15 @@ class MultiTaskModel(TableModel):
     def adopt_state(self, other: MultiTaskModel) -> MultiTaskModel:
         """Copy the state of another model's balancer and tasks, metrics aside, and return this model.
 
-        Counts of more candidates than the other model has begin as the other's do, and then as they are.
+        What has another shape begins anew, but for counts of more candidates, which begin as the other's do.
         """
-        for own, theirs in zip(self.state, other.state, strict=True):
-            own.assign(theirs if own.shape == theirs.shape else tf.concat([theirs, own[theirs.shape[0] :]], axis=0))
+        adopt(self.state, other.state)
         return self
 
     @property
     def state(self) -> list[tf.Variable]:
         """The variables of the balancer and the tasks, metrics aside."""
-        parts: list[keras.layers.Layer] = [self.balancer, *self.tasks]
-        of_metrics = {id(variable) for part in self.tasks for metric in part.metrics for variable in metric.variables}
-        return [v for part in parts for v in part.weights if id(v) not in of_metrics]
+        return state_of([self.balancer, *self.tasks])
 
     def _prepare(self) -> None:
         names = [task.name for task in self.tasks]
@@ -155,22 +154,12 @@ class MultiTaskModel(TableModel):
         losses = {}
         for task in self.tasks:
             if mixing is not None and task.uses_trunk:
-                loss, weight = self._mixed_loss(task, data, outputs[task.name], mixing)
+                loss, weight = mixed_loss(self.loss_arguments, task, data, outputs[task.name], mixing)
             else:
                 labels, weights, inputs = self.loss_arguments(task, data, training)
                 loss, weight = task.compute_loss(labels, outputs[task.name], weights, inputs)
             losses[task.name] = (tf.cast(loss, tf.float32), weight)
         return losses
-
-    def _mixed_loss(self, task: Task, data: Batch, output: Any, mixing: Mixing) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the mean loss over the labels of the rows and of their partners, and the weight of both."""
-        sums, total = [], tf.constant(0.0)
-        for rows, share in ((data, mixing.kept), (mixing.partners_of(data), 1 - mixing.kept)):
-            labels, weights, inputs = self.loss_arguments(task, rows, training=True)
-            loss, weight = task.compute_loss(labels, output, share * weights, inputs)
-            sums.append(loss * weight)
-            total += weight
-        return tf.math.divide_no_nan(tf.add_n(sums), total), total
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return what a task's loss takes besides the outputs: labels [B], weights [B] and the rest."""
@@ -208,8 +197,20 @@ class MultiTaskModel(TableModel):
 
     def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """Make one step and return the running means."""
-        balancer, scale = self.balancer, self._loss_scale()
+        balancer = self.balancer
         before = self._stacked(self.compute_losses(data, training=False)) if balancer.needs_losses_after_step else None
+        step, losses, objective, penalty = self.forward(data)
+        if self.step_observer is not None:
+            self.step_observer(step)
+        self._update(step)
+        if before is not None:
+            after, _ = self._stacked(self.compute_losses(data, training=False))
+            balancer.after_step(before[0], after, step.observed)
+        return self._log(data, losses, objective, penalty)
+
+    def forward(self, data: Batch) -> tuple[Step, TaskLosses, tf.Tensor, tf.Tensor]:
+        """Return a training step before its gradients, the tasks' losses, the objective and the penalties."""
+        balancer, scale = self.balancer, self._loss_scale()
         persistent = balancer.persistent_tape or self.step_observer is not None
         with marking() as marks, tf.GradientTape(persistent=persistent) as tape:
             losses = self.compute_losses(data, training=True)
@@ -228,22 +229,20 @@ class MultiTaskModel(TableModel):
             mixture=None if mixture is None else mixture.of([task.name for task in self.tasks]),
             variables=self.trainable_variables, shared=self.shared_variables, network=self.network, scale=scale,
         )  # fmt: skip
-        if self.step_observer is not None:
-            self.step_observer(step)
-        self._update(step)
-        if before is not None:
-            after, _ = self._stacked(self.compute_losses(data, training=False))
-            balancer.after_step(before[0], after, observed)
-        return self._log(data, losses, objective, penalty)
+        return step, losses, objective, penalty
 
     def _loss_scale(self) -> tf.Tensor:
         one = tf.constant(1.0)
         mixed = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         return self.optimizer.get_scaled_loss(one) if mixed else one
 
-    def _update(self, step: Step) -> None:
+    def gradients_of(self, step: Step) -> list[Any]:
+        """Return the balanced gradients of a step, one for each of its variables, None where it has none."""
         balancer = self.balancer
-        gradients = balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
+        return balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
+
+    def _update(self, step: Step) -> None:
+        gradients = self.gradients_of(step)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         pairs = zip(gradients, step.variables, strict=True)

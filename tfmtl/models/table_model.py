@@ -75,7 +75,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
         self._traced_train_on = tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
         self.test_function = self.predict_function = None
-        # `fit` brings back what was trainable then; not by attribute, which Keras would wrap as a part of the model.
+        # Keras' `fit` goes by what `compile` saw; around `__setattr__`, which would track the layers that are the keys.
         self.__dict__["_compiled_trainable_state"] = self._get_trainable_state()
         if self.train_function is not None:
             self.make_train_function(force=True)

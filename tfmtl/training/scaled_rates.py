@@ -15,8 +15,8 @@ from tfmtl.training.split_optimizer import SplitOptimizer
 class ScaledRates(SplitOptimizer):
     """Trains some variables at a fraction of an optimiser's learning rate.
 
-    rate(v) = factor(v) rate, for the same optimiser with the same settings: Adam at a tenth of the rate moves a weight
-    a tenth as far on the same gradients.
+    rate(v) = factor(v) rate, for the same optimiser with the same settings: Adam at a tenth of the rate moves a
+    weight a tenth as far on the same gradients.
 
     Args:
         optimizer: a Keras 2 optimiser; gives settings and rate, and is not used itself.
