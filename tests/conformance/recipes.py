@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conformance.balancers import BALANCERS, SCHEDULES
 from tests.models import small
-from tfmtl import evaluation, layers
+from tfmtl import layers
 from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
 from tfmtl.compression import DistilledModel
@@ -165,12 +165,6 @@ PARTS: Recipes = {
 OTHERS: Recipes = {
     **BALANCERS,
     **SCHEDULES,
-    "AUC": lambda: evaluation.AUC("a"),
-    "AveragePrecision": lambda: evaluation.AveragePrecision("a"),
-    "CalibrationError": lambda: evaluation.CalibrationError(3, True, "a"),
-    "F1": lambda: evaluation.F1("a"),
-    "GroupedAUC": lambda: evaluation.GroupedAUC("user", "a"),
-    "R2": lambda: evaluation.R2("a"),
     "ASGD": lambda: ASGD(0.25, 1, momentum=0.5, nesterov=True, name="averaged"),
     "GroupedOptimizer": lambda: GroupedOptimizer(
         RowWiseAdagrad(0.25), LazySGD(0.5), ["Variable"], global_clipnorm=2.0, name="grouped"

@@ -100,11 +100,8 @@ def warm_start(
     transfer.tables(new_ids)
     transfer.layers()
     report = transfer.report()
-    require(
-        bool(report.copied or report.aligned),
-        "The models have no table and no layer in common.",
-        layers=[layer.name for layer in from_model.network.layers],
-    )
+    found = bool(report.copied or report.aligned)
+    require(found, "The models have no table and no layer in common.", layers=list(report.unused))
     return report
 
 
