@@ -157,13 +157,10 @@ def task_axes(trunk: MultiTaskLayer, node: Any) -> dict[str, dict[int, list[Colu
 
 
 def weights_of(layer: keras.layers.Layer) -> dict[str, tf.Variable]:
-    """Return a layer's weights by their names inside of the layer, which must not depend on the layer's own name.
-
-    Counters, such as those of the steps that noise has made, are no knowledge and left out.
-    """
+    """Return a layer's weights by their names inside of the layer, which must not depend on the layer's own name."""
     found: dict[str, tf.Variable] = {}
     counter: collections.Counter[str] = collections.Counter()
-    for weight in (w for w in layer.weights if w.dtype.is_floating):
+    for weight in layer.weights:
         name = weight.name.split(":")[0].removeprefix(f"{layer.name}/")
         counter[name] += 1
         found[name if counter[name] == 1 else f"{name} {counter[name]}"] = weight
