@@ -1,0 +1,113 @@
+"""How cost grows with rows, vocabulary, tasks, experts and candidates, each over three decades.
+
+    python benchmarks/scaling.py [--only rows vocabulary ...] [--quick] [--picture docs/scaling.png]
+
+Ids, labels and embeddings are made up, which is fine for cost alone: ids are drawn by Zipf's law from a seeded
+generator, labels and embeddings evenly. Nothing here says anything about quality.
+
+Sizes take turns; a cell is the median over the rounds and, in brackets, their range. Times are the processor's unless
+"clock" is said, so that other work on the machine matters less. Exponents are slopes of log(cost) over log(size):
+0 is flat, 1 linear, 2 quadratic; "last decade" is where fixed costs matter least. The time until the first step of
+the tasks and the experts is measured once. Takes up to 12 minutes and 10 GB; `--quick` a decade less, one round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from scaling_axes.curves import Axis, Curve
+from scaling_axes.joint import candidates_axis, rows_axis
+from scaling_axes.trunks import experts_axis, tasks_axis
+from scaling_axes.vocabulary import vocabulary_axis
+
+AXES = {
+    "rows": rows_axis,
+    "vocabulary": vocabulary_axis,
+    "tasks": tasks_axis,
+    "experts": experts_axis,
+    "candidates": candidates_axis,
+}
+Panel = tuple[str, str, str, list[Curve]]  # axis, its size, the unit, the lines
+
+
+def print_table(name: str, axis: Axis, curves: Sequence[Curve]) -> None:
+    """Print the lines of an axis as a Markdown table."""
+    sizes = sorted({size for curve in curves for size in curve.sizes})
+    print(f"\n### {name.capitalize()}\n\n| {axis.size} | {' | '.join(f'{size:,}' for size in sizes)} |", end="")
+    print(" exponent | last decade |\n" + "|---" * (len(sizes) + 3) + "|")
+    for curve in curves:
+        cells = dict(zip(curve.sizes, map(_cell, curve.values.T), strict=True))
+        line = " | ".join(cells.get(size, "") for size in sizes)
+        exponents = f"{curve.exponent():.2f} | {curve.exponent(1):.2f}"
+        print(f"| {curve.name}, {axis.units[curve.name]} | {line} | {exponents} |", flush=True)
+
+
+def _cell(values: np.ndarray) -> str:
+    low, middle, high = (f"{value:,.{_decimals(value)}f}" for value in np.quantile(values, [0, 0.5, 1]))
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def _decimals(value: float) -> int:
+    """Return how many decimals show three digits."""
+    return int(np.clip(2 - np.floor(np.log10(max(abs(value), 1e-3))), 0, 4))
+
+
+def panels_of(name: str, axis: Axis, curves: Sequence[Curve]) -> list[Panel]:
+    """Return the pictures of an axis: one a unit."""
+    units = dict.fromkeys(axis.units[curve.name] for curve in curves)
+    return [(name, axis.size, unit, [c for c in curves if axis.units[c.name] == unit]) for unit in units]
+
+
+def draw(panels: Sequence[Panel], path: pathlib.Path) -> None:
+    """Draw small multiples, both scales logarithmic, with a dotted line of slope 1 in each."""
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.3 * rows), squeeze=False)
+    for place, panel in zip(grid.flat, panels, strict=False):
+        _draw_panel(place, *panel)
+    for place in grid.flat[len(panels) :]:
+        place.set_axis_off()
+    figure.tight_layout()
+    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    plt.close(figure)
+
+
+def _draw_panel(place: Axes, name: str, size: str, unit: str, curves: Sequence[Curve]) -> None:
+    for curve in curves:
+        middle = curve.medians
+        ends = np.abs(np.stack([curve.values.min(axis=0), curve.values.max(axis=0)]) - middle)
+        label = f"{curve.name} ({curve.exponent(1):.1f})"
+        place.errorbar(curve.sizes, middle, yerr=ends, marker="o", markersize=4, capsize=2, label=label)
+    last = max(curves, key=lambda curve: curve.medians[-1])
+    ends, top = np.array([last.sizes[0], last.sizes[-1]]), last.medians[-1]
+    place.plot(ends, top * ends / ends[-1], ":", color="grey", label="slope 1")
+    place.set(xscale="log", yscale="log", xlabel=size, ylabel=unit, title=name)
+    place.set_ylim(bottom=min(curve.values.min() for curve in curves) / 3)
+    place.grid(alpha=0.3)
+    place.legend(fontsize=7, title="slope of the last decade in brackets", title_fontsize=6)
+
+
+def main() -> None:
+    """Run what the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(AXES), default=list(AXES), help="the axes to run")
+    parser.add_argument("--quick", action="store_true", help="two decades, one round")
+    parser.add_argument("--picture", type=pathlib.Path, help="where to put a picture of the curves")
+    arguments = parser.parse_args()
+    panels: list[Panel] = []
+    for name in arguments.only:
+        axis = AXES[name](arguments.quick)
+        curves = axis.measure(1 if arguments.quick else None)
+        print_table(name, axis, curves)
+        panels += panels_of(name, axis, curves)
+    if arguments.picture:
+        draw(panels, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
