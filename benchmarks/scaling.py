@@ -5,7 +5,7 @@
 Ids, labels and embeddings are made up, which is fine for cost alone: ids are drawn by Zipf's law from a seeded
 generator, labels and embeddings evenly. Nothing here says anything about quality.
 
-Sizes take turns; a cell is the median over the rounds and, in brackets, their range. Times are the processor's unless
+Each axis runs in a process of its own. Sizes take turns; a cell is the median over the rounds and, in brackets, their range. Times are the processor's unless
 "clock" is said, so that other work on the machine matters less. Exponents are slopes of log(cost) over log(size):
 0 is flat, 1 linear, 2 quadratic; "last decade" is where fixed costs matter least. The time until the first step of
 the tasks and the experts is measured once. Takes up to 12 minutes and 10 GB; `--quick` a decade less, one round.
@@ -14,13 +14,15 @@ the tasks and the experts is measured once. Takes up to 12 minutes and 10 GB; `-
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import pathlib
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from scaling_axes.curves import Axis, Curve
+from matplotlib.ticker import NullFormatter
+from scaling_axes.curves import Curve
 from scaling_axes.joint import candidates_axis, rows_axis
 from scaling_axes.trunks import experts_axis, tasks_axis
 from scaling_axes.vocabulary import vocabulary_axis
@@ -35,16 +37,22 @@ AXES = {
 Panel = tuple[str, str, str, list[Curve]]  # axis, its size, the unit, the lines
 
 
-def print_table(name: str, axis: Axis, curves: Sequence[Curve]) -> None:
+def measure(name: str, quick: bool) -> tuple[str, list[Curve]]:
+    """Return what grows along an axis and its lines."""
+    axis = AXES[name](quick)
+    return axis.size, axis.measure(1 if quick else None)
+
+
+def print_table(name: str, size: str, curves: Sequence[Curve]) -> None:
     """Print the lines of an axis as a Markdown table."""
-    sizes = sorted({size for curve in curves for size in curve.sizes})
-    print(f"\n### {name.capitalize()}\n\n| {axis.size} | {' | '.join(f'{size:,}' for size in sizes)} |", end="")
-    print(" exponent | last decade |\n" + "|---" * (len(sizes) + 3) + "|")
+    columns = sorted({column for curve in curves for column in curve.sizes})
+    print(f"\n### {name.capitalize()}\n\n| {size} | {' | '.join(f'{column:,}' for column in columns)} |", end="")
+    print(" exponent | last decade |\n" + "|---" * (len(columns) + 3) + "|")
     for curve in curves:
         cells = dict(zip(curve.sizes, map(_cell, curve.values.T), strict=True))
-        line = " | ".join(cells.get(size, "") for size in sizes)
+        line = " | ".join(cells.get(column, "") for column in columns)
         exponents = f"{curve.exponent():.2f} | {curve.exponent(1):.2f}"
-        print(f"| {curve.name}, {axis.units[curve.name]} | {line} | {exponents} |", flush=True)
+        print(f"| {curve.name}, {curve.unit} | {line} | {exponents} |", flush=True)
 
 
 def _cell(values: np.ndarray) -> str:
@@ -57,22 +65,21 @@ def _decimals(value: float) -> int:
     return int(np.clip(2 - np.floor(np.log10(max(abs(value), 1e-3))), 0, 4))
 
 
-def panels_of(name: str, axis: Axis, curves: Sequence[Curve]) -> list[Panel]:
+def panels_of(name: str, size: str, curves: Sequence[Curve]) -> list[Panel]:
     """Return the pictures of an axis: one a unit."""
-    units = dict.fromkeys(axis.units[curve.name] for curve in curves)
-    return [(name, axis.size, unit, [c for c in curves if axis.units[c.name] == unit]) for unit in units]
+    units = dict.fromkeys(curve.unit for curve in curves)
+    return [(name, size, unit, [curve for curve in curves if curve.unit == unit]) for unit in units]
 
 
 def draw(panels: Sequence[Panel], path: pathlib.Path) -> None:
     """Draw small multiples, both scales logarithmic, with a dotted line of slope 1 in each."""
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.3 * rows), squeeze=False)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.6 * columns, 4.0 * rows), squeeze=False, layout="constrained")
     for place, panel in zip(grid.flat, panels, strict=False):
         _draw_panel(place, *panel)
     for place in grid.flat[len(panels) :]:
         place.set_axis_off()
-    figure.tight_layout()
     figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
     plt.close(figure)
 
@@ -87,9 +94,12 @@ def _draw_panel(place: Axes, name: str, size: str, unit: str, curves: Sequence[C
     ends, top = np.array([last.sizes[0], last.sizes[-1]]), last.medians[-1]
     place.plot(ends, top * ends / ends[-1], ":", color="grey", label="slope 1")
     place.set(xscale="log", yscale="log", xlabel=size, ylabel=unit, title=name)
-    place.set_ylim(bottom=min(curve.values.min() for curve in curves) / 3)
+    everything = np.concatenate([curve.values.ravel() for curve in curves])
+    place.set_ylim(everything.min() / 4, everything.max() * 4)
+    place.yaxis.set_minor_formatter(NullFormatter())
     place.grid(alpha=0.3)
-    place.legend(fontsize=7, title="slope of the last decade in brackets", title_fontsize=6)
+    title = "in brackets the slope of the last decade"
+    place.legend(fontsize=8, title=title, title_fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17))
 
 
 def main() -> None:
@@ -101,10 +111,10 @@ def main() -> None:
     arguments = parser.parse_args()
     panels: list[Panel] = []
     for name in arguments.only:
-        axis = AXES[name](arguments.quick)
-        curves = axis.measure(1 if arguments.quick else None)
-        print_table(name, axis, curves)
-        panels += panels_of(name, axis, curves)
+        with multiprocessing.get_context("spawn").Pool(1) as apart:  # an axis cannot give its memory back otherwise
+            size, curves = apart.apply(measure, (name, arguments.quick))
+        print_table(name, size, curves)
+        panels += panels_of(name, size, curves)
     if arguments.picture:
         draw(panels, arguments.picture)
 

@@ -21,11 +21,13 @@ class Curve:
 
     Attributes:
         name: what is measured.
+        unit: of the values.
         sizes: where, ascending [s].
         values: by round and size [rounds, s].
     """
 
     name: str
+    unit: str
     sizes: Sequence[int]
     values: np.ndarray
 
@@ -49,7 +51,7 @@ class Axis:
 
     Attributes:
         size: what grows, with its unit.
-        units: of each line that is measured, and so the picture it is drawn in.
+        units: of each line that is measured; lines of one unit are drawn in one picture.
         makers: by family of lines, what prepares a size for measuring.
         sizes: by family, ascending.
         rounds: how often every size is measured, in turns.
@@ -70,7 +72,10 @@ class Axis:
                 gc.collect()
                 for line, value in measure().items():
                     found.setdefault(line, {}).setdefault(size, []).append(value)
-        return [Curve(line, list(by_size), np.array(list(by_size.values())).T) for line, by_size in found.items()]
+        return [
+            Curve(line, unit, list(found[line]), np.array(list(found[line].values())).T)
+            for line, unit in self.units.items()
+        ]
 
 
 class Watch:

@@ -59,7 +59,9 @@ def rank_positives(
         ValueError: for embeddings of different dimensions or with a NaN, or an index outside its table.
 
     Cost: one [b, d] x [d, C] product for each block of b queries that have a positive; then C comparisons a positive,
-    or C log C a query where its positives are many.
+    or C log C a query where its positives are many. Products of few queries read the candidates slowly: a block of
+    fewer than about 8 queries, 6 bytes a candidate each, is worth a larger `block_bytes`. Beside the block about 50
+    bytes a candidate, for a moment.
 
     Example:
         >>> queries, candidates = np.eye(2), np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 1.0]])
