@@ -5,10 +5,11 @@
 Ids, labels and embeddings are made up, which is fine for cost alone: ids are drawn by Zipf's law from a seeded
 generator, labels and embeddings evenly. Nothing here says anything about quality.
 
-Each axis runs in a process of its own. Sizes take turns; a cell is the median over the rounds and, in brackets, their range. Times are the processor's unless
-"clock" is said, so that other work on the machine matters less. Exponents are slopes of log(cost) over log(size):
-0 is flat, 1 linear, 2 quadratic; "last decade" is where fixed costs matter least. The time until the first step of
-the tasks and the experts is measured once. Takes up to 12 minutes and 10 GB; `--quick` a decade less, one round.
+Each axis runs in a process of its own. Sizes take turns; a cell is the median over the rounds and, in brackets, their
+range. Times are the processor's unless "clock" is said, so that other work on the machine matters less. Exponents are
+slopes of log(cost) over log(size): 0 is flat, 1 linear, 2 quadratic; "last decade" is where fixed costs matter least.
+The time until the first step of the tasks and the experts is measured once. Takes up to 12 minutes and 10 GB;
+`--quick` a decade less, one round.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -64,14 +65,15 @@ class Axis:
     rounds: int = 5
 
     def measure(self, rounds: int | None = None) -> list[Curve]:
-        """Prepare all sizes, measure them in turns, and return the lines."""
-        measures = {(family, size): make(size) for family, make in self.makers.items() for size in self.sizes[family]}
+        """Prepare all sizes of a family, measure them in turns, and return the lines of all families."""
         found: dict[str, dict[int, list[float]]] = {}
-        for _ in range(rounds or self.rounds):
-            for (_, size), measure in measures.items():
+        for family, make in self.makers.items():
+            measures = {size: make(size) for size in self.sizes[family]}
+            for _, (size, measure) in itertools.product(range(rounds or self.rounds), measures.items()):
                 gc.collect()
                 for line, value in measure().items():
                     found.setdefault(line, {}).setdefault(size, []).append(value)
+            del measures, measure  # models of a thousand tasks: two families of them would not fit
         return [
             Curve(line, unit, list(found[line]), np.array(list(found[line].values())).T)
             for line, unit in self.units.items()

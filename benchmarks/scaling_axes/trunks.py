@@ -21,8 +21,7 @@ def tasks_axis(quick: bool) -> Axis:
     """Return binary tasks over a shared network and over a mixture of 4 experts."""
     trunks: dict[str, Trunk] = {"SharedBottom": layers.SharedBottom, "MMoE": layers.MMoE}
     makers = {name: functools.partial(_by_tasks, name, trunk) for name, trunk in trunks.items()}
-    sizes = [1, 3, 10, 30, 100, *(() if quick else (300, 1000))]
-    return Axis("binary tasks", _units(makers), makers, dict.fromkeys(makers, sizes), rounds=3)
+    return Axis("binary tasks", _units(makers), makers, dict.fromkeys(makers, decades(0, 3, quick)), rounds=3)
 
 
 def experts_axis(quick: bool) -> Axis:
