@@ -8,13 +8,14 @@ generator, labels and embeddings evenly. Nothing here says anything about qualit
 Each axis runs in a process of its own. Sizes take turns; a cell is the median over the rounds and, in brackets, their
 range. Times are the processor's unless "clock" is said, so that other work on the machine matters less. Exponents are
 slopes of log(cost) over log(size): 0 is flat, 1 linear, 2 quadratic; "last decade" is where fixed costs matter least.
-The time until the first step of the tasks and the experts is measured once. Takes up to 12 minutes and 10 GB;
+The time until the first step of the tasks and the experts is measured once. Takes a quarter of an hour and 7 GB;
 `--quick` a decade less, one round.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import pathlib
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
+from PIL import Image
 from scaling_axes.curves import Curve
 from scaling_axes.joint import candidates_axis, rows_axis
 from scaling_axes.trunks import experts_axis, tasks_axis
@@ -81,7 +83,9 @@ def draw(panels: Sequence[Panel], path: pathlib.Path) -> None:
         _draw_panel(place, *panel)
     for place in grid.flat[len(panels) :]:
         place.set_axis_off()
-    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
+    whole = io.BytesIO()
+    figure.savefig(whole, dpi=80)
+    Image.open(whole).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the size
     plt.close(figure)
 
 
