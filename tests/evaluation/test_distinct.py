@@ -40,6 +40,7 @@ def check(table: np.ndarray) -> None:
     assert group.shape == (len(table),)
     np.testing.assert_array_equal(table[first[group]], table)
     np.testing.assert_array_equal(group[first], np.arange(len(first)))
+    assert (np.diff(first) > 0).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

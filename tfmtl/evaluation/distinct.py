@@ -20,22 +20,28 @@ def distinct_rows(table: FloatArray) -> tuple[IntArray, IntArray]:
         table: [n, d] without NaN; 0.0 and -0.0 are equal.
 
     Returns:
-        (rows [m] of the table, group [n] of 0 to m - 1), `table[rows[group]] == table`; the groups are in no order.
+        (rows [m] of the table, group [n] of 0 to m - 1), `table[rows[group]] == table`; `rows` ascends.
 
     Example:
         >>> rows, group = distinct_rows(np.array([[1.0, 2.0], [0.0, 3.0], [1.0, 2.0]]))
-        >>> len(rows), bool(group[0] == group[2])
-        (2, True)
+        >>> rows, group
+        (array([0, 1]), array([0, 1, 0]))
 
-    Cost: one pass and a sort of n numbers, about 50 bytes a row. Rows are told apart by 64 bits made of theirs and then
+    Cost: one pass and a sort of n numbers, about 60 bytes a row. Rows are told apart by 64 bits made of theirs and then
     compared; should two that differ share them, the rows themselves are sorted, with copies of the table.
     """
-    _, first, group = np.unique(_hashes(table), return_index=True, return_inverse=True)
-    group = group.reshape(-1)
+    first, group = _in_order(*np.unique(_hashes(table), return_index=True, return_inverse=True)[1:])
     if all(np.array_equal(table[a:b], table[first[group[a:b]]]) for a, b in _pieces(table)):
         return first, group
-    _, first, group = np.unique(table + 0, axis=0, return_index=True, return_inverse=True)
-    return first, group.reshape(-1)
+    return _in_order(*np.unique(table + 0, axis=0, return_index=True, return_inverse=True)[1:])
+
+
+def _in_order(first: IntArray, group: IntArray) -> tuple[IntArray, IntArray]:
+    """Number the groups by their first rows, so that whoever reads them by row reads memory from front to back."""
+    order = np.argsort(first)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    return first[order], number[group.reshape(-1)]
 
 
 def _pieces(table: FloatArray) -> Iterator[tuple[int, int]]:
