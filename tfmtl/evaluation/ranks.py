@@ -60,7 +60,7 @@ def rank_positives(
 
     Cost: one [b, d] x [d, C] product for each block of b queries that have a positive; then C comparisons a positive,
     or C log C a query where its positives are many. Products of few queries read the candidates slowly: a block of
-    fewer than about 8 queries, 6 bytes a candidate each, is worth a larger `block_bytes`. Beside the block about 60
+    fewer than about 8 queries, 6 bytes a candidate each, is worth a larger `block_bytes`. Beside the block up to 100
     bytes a candidate, for a moment.
 
     Example:
