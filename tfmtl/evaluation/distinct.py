@@ -27,15 +27,15 @@ def distinct_rows(table: FloatArray) -> tuple[IntArray, IntArray]:
         >>> rows, group
         (array([0, 1]), array([0, 1, 0]))
 
-    Cost: one pass and a sort of n numbers, up to 100 bytes a row. Rows are told apart by 64 bits made of theirs and then
-    compared; should two that differ share them, the rows themselves are sorted, with copies of the table.
+    Cost: one pass and a sort of n numbers, up to 100 bytes a row. Rows are told apart by 64 bits made of theirs and
+    then compared; should two that differ share them, the rows themselves are sorted, with copies of the table.
     """
     _, first, group = np.unique(_hashes(table), return_index=True, return_inverse=True)
     if len(first) == len(table):
         return np.arange(len(table)), np.arange(len(table))
-    first, group = _in_order(first, group)
-    if all(np.array_equal(table[a:b], table[first[group[a:b]]]) for a, b in _pieces(table)):
-        return first, group
+    rows, number = _in_order(first, group)
+    if all(np.array_equal(table[a:b], table[rows[number[a:b]]]) for a, b in _pieces(table)):
+        return rows, number
     return _in_order(*np.unique(table + 0, axis=0, return_index=True, return_inverse=True)[1:])
 
 
