@@ -3,7 +3,7 @@
     python benchmarks/evaluation_scale.py [--queries 100000] [--candidates 1000000] [--block-mb 64 256]
 
 Random embeddings of 32 numbers, one positive a query. Memory is the peak of the process above what it held when the
-ranking began: scores in blocks, and a copy of the candidates.
+ranking began: scores in blocks, and up to 100 bytes a candidate to find repeated ones.
 """
 
 from __future__ import annotations

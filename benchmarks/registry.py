@@ -164,7 +164,7 @@ ENTRIES = (
     Entry(
         "scaling",
         "How does cost grow with rows, vocabulary, tasks, experts and candidates?",
-        "scaling.py", ("--picture", "docs/scaling.png"), (), ("--decades", "1", "--rounds", "1"),
+        "scaling.py", ("--picture", "docs/scaling.png"), (), ("--quick",),
     ),
     Entry(
         "streaming",

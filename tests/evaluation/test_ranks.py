@@ -138,9 +138,7 @@ def test_float64_scores_are_not_rounded() -> None:
 def test_progress_counts_queries() -> None:
     queries, candidates, rows, columns = random_case(2, 10, 8, 100)
     calls: list[tuple[int, int]] = []
-    rank_positives(
-        queries, candidates, rows, columns, block_bytes=3 * 8 * 16, progress=lambda *call: calls.append(call)
-    )
+    rank_positives(queries, candidates, rows, columns, block_bytes=3 * 8 * 6, progress=lambda *call: calls.append(call))
     assert calls == [(3, 10), (6, 10), (9, 10), (10, 10)]
 
 

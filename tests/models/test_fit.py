@@ -158,3 +158,15 @@ def test_a_model_can_predict_before_it_is_compiled() -> None:
     heads = small.tasks()
     model = MultiTaskModel(small.network(heads), heads, small.preprocessor())
     assert predictions(model, TABLE[:3])["liked"].shape == (3,)
+
+
+def test_a_traced_step_has_one_edge_for_each_column_of_the_batch() -> None:
+    model = small.model()
+    batch = to_batch(small.table(), small.preprocessor())
+    graph = model._traced_train_on.get_concrete_function(batch).graph
+    columns = {tensor.op.name for tensor in graph.inputs}
+    waits = [sum(edge.name in columns for edge in operation.control_inputs) for operation in graph.get_operations()]
+    # One operation waits for all columns, and the rest for it: each of them waiting for each column would make a graph
+    # whose size is the square of the number of tasks.
+    assert max(waits) == len(tf.nest.flatten(batch))
+    assert sorted(waits)[-2] <= 1

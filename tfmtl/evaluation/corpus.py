@@ -150,11 +150,16 @@ def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.fl
     call = tf.function(tower, reduce_retracing=True)
     rows = len(next(iter(features.values())))
     inputs = {name: features[name] for name in tower.input}
-    parts = [
-        call({name: tf.convert_to_tensor(column[start : start + _BATCH]) for name, column in inputs.items()})
-        for start in range(0, rows, _BATCH)
-    ]
-    return {task: np.concatenate([part[task].numpy() for part in parts]) for task in parts[0]}
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for start in range(0, rows, _BATCH):
+        piece = slice(start, start + _BATCH)
+        for task, values in call(
+            {name: tf.convert_to_tensor(column[piece]) for name, column in inputs.items()}
+        ).items():
+            if task not in found:  # filled in place: pieces to be joined would take the memory a second time
+                found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)
+            found[task][piece] = values.numpy()
+    return found
 
 
 def _candidates_of(model: MultiTaskModel, task: str) -> Candidates:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
+_COMPARED = 2**16  # scores copied at a time to be compared: they stay in the processor's cache
+
 
 def count_above(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple[IntArray, IntArray]:
     """Count the scores above, and those not below, each target in its row, the cheaper way.
@@ -38,7 +40,7 @@ def count_above(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple
 def count_by_comparing(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple[IntArray, IntArray]:
     """Count [m] scores above, and not below, each target in its row, by comparing with all of them."""
     above, at_least = np.empty((2, len(target)), np.int64)
-    for first, last in blocks(len(target), len(scores)):
+    for first, last in blocks(len(target), max(1, _COMPARED // scores.shape[1])):
         lists, bound = scores[rows[first:last]], target[first:last, None]
         above[first:last] = np.count_nonzero(lists > bound, axis=1)
         at_least[first:last] = np.count_nonzero(lists >= bound, axis=1)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl.evaluation.counting import FloatArray, IntArray, blocks, count_above
+from tfmtl.evaluation.distinct import distinct_rows
 
 Scorer: TypeAlias = Callable[[IntArray], FloatArray]
 """Scores of a block of queries: rows [b] -> scores [b, num_candidates]."""
@@ -21,7 +22,7 @@ Progress: TypeAlias = Callable[[int, int], object]
 """Called after each block with (queries ranked so far, queries in all)."""
 
 BLOCK_BYTES = 64 * 2**20
-_BYTES_PER_SCORE = 16  # a score, the copy of it that is compared or sorted, and the comparison's masks
+_BYTES_PER_SCORE = 18  # what a scorer returns, the copy of it that is compared or sorted, and masks
 
 
 def rank_positives(
@@ -58,7 +59,9 @@ def rank_positives(
         ValueError: for embeddings of different dimensions or with a NaN, or an index outside its table.
 
     Cost: one [b, d] x [d, C] product for each block of b queries that have a positive; then C comparisons a positive,
-    or C log C a query where its positives are many.
+    or C log C a query where its positives are many. Products of few queries read the candidates slowly: a block of
+    fewer than about 8 queries, 6 bytes a candidate each, is worth a larger `block_bytes`. Beside the block up to 100
+    bytes a candidate, for a moment.
 
     Example:
         >>> queries, candidates = np.eye(2), np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 1.0]])
@@ -74,7 +77,10 @@ def rank_positives(
         f"`query_index` must lie below the number of query embeddings, {len(queries)}.",
         largest=rows.max(initial=-1).item(),
     )
-    return _rank(_DotProducts(queries, candidates), len(candidates), rows, candidate_index, seen, block_bytes, progress)
+    products = _DotProducts(queries, candidates)
+    return _rank(
+        products, len(candidates), rows, candidate_index, seen, block_bytes, progress, products.bytes_per_score
+    )
 
 
 def rank_by_scores(
@@ -127,12 +133,11 @@ class _DotProducts:
     """
 
     def __init__(self, queries: FloatArray, candidates: FloatArray) -> None:
-        positive_zero = np.ascontiguousarray(candidates + 0)  # -0.0 and 0.0 are the same number in other bytes
-        as_bytes = positive_zero.view(np.dtype((np.void, positive_zero.itemsize * positive_zero.shape[1]))).ravel()
-        _, first, self._distinct_of = np.unique(as_bytes, return_index=True, return_inverse=True)
+        first, self._distinct_of = distinct_rows(candidates)
         self._all_distinct = len(first) == len(candidates)
         self._queries = queries
         self._columns = candidates.T if self._all_distinct else candidates[first].T
+        self.bytes_per_score = candidates.itemsize * (1 if self._all_distinct else 2) + 2  # products and masks
 
     def __call__(self, rows: IntArray) -> FloatArray:
         with np.errstate(over="ignore", invalid="ignore"):  # an overflow is refused with the block
@@ -160,6 +165,7 @@ def _rank(
     seen: tuple[npt.ArrayLike, npt.ArrayLike] | None,
     block_bytes: int,
     progress: Progress | None,
+    bytes_per_score: int = _BYTES_PER_SCORE,
 ) -> npt.NDArray[np.float64]:
     require_positive_int(num_candidates=num_candidates, block_bytes=block_bytes)
     rows, columns = _index_pair((query_index, candidate_index), num_candidates, "`query_index` and `candidate_index`")
@@ -168,10 +174,11 @@ def _rank(
     queries = np.unique(rows[columns >= 0])
     positives, removed = _grouped(rows, columns, queries), _grouped(*excluded, queries)
     ranks = np.full(len(rows), np.inf)
-    for first, last in blocks(len(queries), max(1, block_bytes // (_BYTES_PER_SCORE * num_candidates))):
+    for first, last in blocks(len(queries), max(1, block_bytes // (bytes_per_score * num_candidates))):
+        chosen, without = positives.between(first, last), removed.between(first, last)
         block = _checked_block(scores(queries[first:last]), last - first, num_candidates)
-        chosen = positives.between(first, last)
-        ranks[chosen.source] = _rank_in_block(block, chosen, removed.between(first, last))
+        ranks[chosen.source] = _rank_in_block(block, chosen, without)
+        del block  # else it would be held while the next one is made
         if progress is not None:
             progress(last, len(queries))
     return ranks

@@ -39,7 +39,8 @@ class TableModel(tfrs.models.Model, abc.ABC):
         return self._traced_train_on(data)
 
     def _train_on(self, data: Batch) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies(tf.nest.flatten(data)):  # else counters run on beyond the end of a data set
+        arrived = tf.group(*tf.nest.flatten(data))  # one edge an operation of the step, not one for each column
+        with tf.control_dependencies([arrived]):  # else counters run on beyond the end of a data set
             return self.make_step(self.as_rows(data))
 
     def as_rows(self, data: Any) -> Any:

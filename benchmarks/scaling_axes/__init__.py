@@ -1,0 +1,1 @@
+"""The axes of `benchmarks/scaling.py`, a module each."""
