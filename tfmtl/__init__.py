@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfmtl import adaptation as adaptation
     from tfmtl import balancing as balancing
     from tfmtl import compression as compression
     from tfmtl import data as data
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = (
+    "adaptation",
     "balancing",
     "compression",
     "data",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -54,8 +54,8 @@ def warm_start(
       the kernel follow their features. The trunk is found by its kind; what it holds for a task follows the task.
     - Heads: by task name. A task that the other model does not have begins with its initial values.
 
-    Whatever does not fit keeps its initial values and is in the report. The models may share any part of their features
-    alone, such as the users of two shops: everything else stays as it is.
+    Whatever does not fit keeps its initial values and is in the report. The models may share a part of their features
+    alone, such as some users of two shops.
 
     Args:
         model: the model to train on; changed in place.
@@ -94,17 +94,12 @@ def warm_start(
         from_model = load_model(from_model)
     require_type(from_model, MultiTaskModel, "from_model")
     require(from_model is not model, "A model cannot be warm-started from itself; build another one.")
-    choices = ("mean", "unknown", "initial")
-    require(new_ids in choices, f"`new_ids` must be one of {choices}.", new_ids=new_ids)
+    require(new_ids in get_args(NewIds), f"`new_ids` must be one of {get_args(NewIds)}.", new_ids=new_ids)
     transfer = _Transfer(model, from_model)
     transfer.tables(new_ids)
     transfer.layers()
     report = transfer.report()
-    require(
-        bool(report.copied or report.aligned),
-        "The models have no table and no layer in common.",
-        layers=[layer.name for layer in from_model.network.layers],
-    )
+    require(bool(report.copied or report.aligned), "The models have no table and no layer in common.")
     return report
 
 
