@@ -77,7 +77,7 @@ def warm_start(
         >>> from tfmtl.tasks import Regression
         >>> def model_of(users):
         ...     schema = Schema([Categorical("user")], labels=[Label("stars")])
-        ...     statistics = fit_statistics(schema, pd.DataFrame({"user": users, "stars": 1.0}))
+        ...     statistics = fit_statistics(schema, pd.DataFrame({"user": users, "stars": range(len(users))}))
         ...     network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
         ...     return MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
         >>> report = warm_start(model_of(["b", "c", "d"]), model_of(["a", "b"]))
