@@ -241,11 +241,8 @@ def cold_scorers(cold: Cold, rates: dict[str, float]) -> Mapping[str, Callable[[
 
     def learned(kind: str, rate: float) -> Callable[[pd.DataFrame], np.ndarray]:
         model = cold.copy(base)
-        meta: Any = (
-            adaptation.Reptile(model, rate, 3, adapt=HEAD)
-            if kind == "Reptile"
-            else adaptation.MAML(model, rate, 3, adapt=HEAD)
-        )
+        learner: Any = adaptation.Reptile if kind == "Reptile" else adaptation.MAML
+        meta = learner(model, rate, 3, adapt=HEAD)
         if kind != "steps":
             meta.fit(tables, "group", support=5, query=20, epochs=cold.size.meta_epochs, seed=cold.seed)
         return scorer(model, meta)

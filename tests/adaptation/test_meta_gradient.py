@@ -57,12 +57,11 @@ def test_what_is_not_adapted_is_reached_through_the_steps() -> None:
 
 def _tiny() -> tuple[keras.Model, list[tf.Variable], list[tf.Variable]]:
     """An embedding, a hidden layer and a head in float64, of which the last two are adapted."""
-    keras.backend.set_floatx("float64")
     inputs = keras.Input([2], dtype="int32")
-    hidden = keras.layers.Flatten()(keras.layers.Embedding(4, 2, name="e")(inputs))
-    hidden = keras.layers.Dense(3, "tanh")(hidden)
-    model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
-    keras.backend.set_floatx("float32")
+    hidden = keras.layers.Embedding(4, 2, dtype="float64", name="e")(inputs)
+    hidden = keras.layers.Flatten(dtype="float64")(hidden)
+    hidden = keras.layers.Dense(3, "tanh", dtype="float64")(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(1, dtype="float64")(hidden))
     return model, model.trainable_variables[1:], model.trainable_variables
 
 
