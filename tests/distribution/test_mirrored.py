@@ -14,13 +14,15 @@ WEIGHTS = [1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 0.0]
 LABELS = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0]  # the third and the last row are no positives
 ROWS: dict[str, list[Any]] = {
     "query": RNG.normal(size=(7, 3)).astype("float32").tolist(),
-    "candidate": RNG.normal(size=(7, 3)).astype("float32").tolist(),
+    "candidate": RNG.normal(size=(10, 3)).astype("float32")[IDS].tolist(),
     "ids": IDS,
     "weights": WEIGHTS,
     "labels": LABELS,
 }
-# Parts of 2 and 5 rows, of 6 and 1 (which is no positive), of 0 and 7; and 2 and 5 rows that do not see each other.
-PARTS = [([2], True), ([6], True), ([0], True), ([2], False)]
+# Parts of 2 and 5 rows, of 6 and 1 (which is no positive), of 0 and 7; and 2 and 5 rows that do not see each other:
+# each with a column of logits for each distinct candidate, and for each row.
+CUTS = [([2], True), ([6], True), ([0], True), ([2], False)]
+PARTS = [(*cut, distinct) for distinct in (True, False) for cut in CUTS]
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +53,20 @@ def softmax_loss(rows: list[int], weights: np.ndarray) -> tuple[float, np.ndarra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("case", range(len(PARTS)))
 def test_gathered_loss_and_gradient_are_those_of_the_whole_batch(found: dict[str, Any], case: int) -> None:
-    positives = [0, 1, 3, 4, 5]
-    whole = [positives] if case < 3 else [[0, 1], [3, 4, 5]]
+    positives, (_, gathered, distinct) = [0, 1, 3, 4, 5], PARTS[case]
+    whole = [positives] if gathered else [[0, 1], [3, 4, 5]]
     summed = [softmax_loss(rows, np.array(WEIGHTS)[rows]) for rows in whole]
     weight = sum(WEIGHTS[row] for row in positives)
     part = found["parts"][case]
     assert np.mean(part["losses"]) == pytest.approx(sum(loss for loss, _, _ in summed) / weight, rel=1e-5)
     for place, side in ((1, "query"), (2, "candidate")):
-        expected = sum(gradients[place] for gradients in summed) / weight
-        np.testing.assert_allclose(part[side], expected, rtol=1e-4, atol=1e-6)
+        expected, actual = sum(gradients[place] for gradients in summed) / weight, np.array(part[side])
         assert np.abs(expected[positives]).max(axis=1).min() > 1e-3
+        if distinct and side == "candidate":  # which of a candidate's rows it reaches is the table's business
+            expected, actual = (np.eye(10)[:, IDS] @ values for values in (expected, actual))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
     assert part["counts"] == [0, 0, 1, 2, 0, 1, 0, 1, 0, 0]  # on every replica those of the whole batch
 
 
