@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 import time
 
 import numpy as np
@@ -55,7 +56,7 @@ def main() -> None:
             np.arange(arguments.queries),
             positives,
             block_bytes=megabytes * 2**20,
-            progress=ProgressBar(),
+            progress=ProgressBar() if sys.stdout.isatty() else None,  # elsewhere it writes a line a block
         )
         seconds = time.perf_counter() - start
         rows.append(f"| {megabytes} | {peak_mb() - before:.0f} | {seconds:.0f} | {time.process_time() - cpu:.0f} |")

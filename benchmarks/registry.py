@@ -223,8 +223,13 @@ ENTRIES = (
     ),
     Entry(
         "lifecycle_transfer",
-        "What are a warm start of the coupon task and meta-learning of cold households worth, on groceries?",
+        "What is a warm start of the coupon task from a model of purchases worth, on groceries?",
         "lifecycle_transfer.py", (), (), ("--quick",),
+    ),
+    Entry(
+        "lifecycle_cold",
+        "What is meta-learning worth for households that no training has seen, on groceries?",
+        "lifecycle_cold.py", (), (), ("--quick",),
     ),
     Entry(
         "lifecycle_online",

@@ -16,9 +16,9 @@ from tests.models import small
 from tfmtl import adaptation, serving
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.journal import Journal
-from tfmtl.adaptation.model_state import load_model, save_model
 from tfmtl.adaptation.online import OnlineLearner
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.as_arrays import from_arrays, to_arrays
 
 RUN = """
 import runpy, sys, types
@@ -39,7 +39,7 @@ def same_state(learner: OnlineLearner, other: OnlineLearner, increments: int) ->
         np.testing.assert_equal(config[part], expected_config[part])
     ours, theirs = (each["model"] for each in (config, expected_config))
     assert ours["preprocessor"]["statistics"] == theirs["preprocessor"]["statistics"]
-    assert (ours["ids"], ours["compile"]) == (theirs["ids"], theirs["compile"])
+    assert (ours["ids"], ours["optimizer"]) == (theirs["ids"], theirs["optimizer"])
     np.testing.assert_equal(learner.increments[:increments], other.increments[:increments])
 
 
@@ -160,6 +160,8 @@ def test_folders_and_arguments_are_checked(tmp_path: pathlib.Path, worker: Multi
         learner.rollback()
     with pytest.raises(ValueError, match="has a learner already"):
         OnlineLearner(worker, tmp_path / "a")
+    with pytest.raises(ValueError, match="its optimiser; compile it"):
+        OnlineLearner(small.model().with_network(small.network()), tmp_path / "b")
     for wrong in ({"epochs": 0}, {"batch_size": 0}, {"room": -1.0}, {"memory": 0.0}, {"keep": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             OnlineLearner(worker, tmp_path / "b", **wrong)  # type: ignore[arg-type]
@@ -169,8 +171,8 @@ def test_a_model_comes_back_with_settings_that_no_configuration_holds() -> None:
     optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["embedding"])
     model = small.model(optimizer, eager=True)
-    config, arrays = save_model(model)
-    back = load_model(config, arrays)
+    config, arrays = to_arrays(model)
+    back = from_arrays(config, arrays)
     assert back.optimizer._exclude_from_weight_decay_names == ["embedding"]
     assert back.run_eagerly
     assert adaptation.grow(back, newcomers.week(1)).run_eagerly

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,14 +11,14 @@ import pandas as pd
 import pytest
 
 from tests.models import small
-from tfmtl._keras import keras, tf
+from tfmtl._keras import tf
 from tfmtl.adaptation import warm_start
 from tfmtl.adaptation.tables import tables_of
 from tfmtl.balancing import Uncertainty
 from tfmtl.compression import prune, shrink_tables
 from tfmtl.data import Categorical, Feature, Label, Numeric, Preprocessor, Schema, fit_statistics
 from tfmtl.layers import PLE, CrossNetwork, LowRankEmbedding, MMoE, MultiTaskLayer, SharedBottom
-from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
+from tfmtl.models import MultiTaskModel, build_network, save_model
 from tfmtl.tasks import BinaryClassification, Regression, Task
 
 AGE, PRICE = Numeric("age"), Numeric("price")
@@ -192,46 +189,7 @@ def test_wrong_arguments_are_refused() -> None:
         warm_start(model, model.network)
 
 
-def test_a_saved_model_is_the_same_in_a_fresh_process(tmp_path: pathlib.Path) -> None:
-    model = randomise(small.model(balancer=Uncertainty(0.5)))
-    folder = save_model(model, tmp_path / "shop" / "model")
-    table = small.table()[["user", "age", "item", "price", "position"]].assign(recent=[["i1"]] * small.ROWS)
-    table.to_json(tmp_path / "table.json")
-    program = f"""
-import json, pandas as pd
-from tfmtl.models import load_model
-model = load_model({str(folder)!r})
-rows = pd.read_json({str(tmp_path / "table.json")!r})
-print("ANSWER" + json.dumps({{n: v.tolist() for n, v in model.predict(rows, verbose=0).items()}}))
-"""
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    found = json.loads(answer.split("ANSWER")[1])
-    for name, values in model.predict(table, verbose=0).items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6)
-
-
-def test_a_saved_model_warms_another_and_trains_on(tmp_path: pathlib.Path) -> None:
+def test_a_saved_model_warms_another(tmp_path: pathlib.Path) -> None:
     model = randomise(small.model(negatives=3, balancer=Uncertainty(0.5)))
-    folder = save_model(model, tmp_path / "model")
     other = small.model(seed=5)
-    assert not warm_start(other, folder).fresh
-    loaded = load_model(folder)
-    assert type(loaded.balancer) is Uncertainty
-    assert list(loaded.candidates.ids) == list(model.candidates.ids)  # type: ignore[union-attr]
-    loaded.compile("adam")
-    loaded.fit(small.table(), verbose=0)
-    with pytest.raises(FileExistsError, match="save the model to a new folder"):
-        save_model(model, folder)
-    with pytest.raises(FileNotFoundError, match="a folder that `save_model` wrote"):
-        load_model(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_what_is_more_than_a_model_is_not_saved(tmp_path: pathlib.Path) -> None:
-    class More(MultiTaskModel):
-        pass
-
-    with pytest.raises(ValueError, match="A More holds more than a saved model does"):
-        save_model(small.model(kind=More), tmp_path / "model")
-    with pytest.raises(TypeError, match="model"):
-        save_model(keras.Sequential(), tmp_path / "model")
+    assert not warm_start(other, save_model(model, tmp_path / "model")).fresh

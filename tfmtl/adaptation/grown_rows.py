@@ -13,6 +13,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.data import Schema
 from tfmtl.data.preprocessor import UNKNOWN
 from tfmtl.layers import CompactEmbedding, JoinedEmbedding
+from tfmtl.models.optimizer_parts import exceptions_of, parts_of, set_exceptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +135,11 @@ def grow_optimizer(
     """
     copy = type(optimizer).from_config(optimizer.get_config())
     set_exceptions(copy, grown, exceptions_of(optimizer, variables))
-    if not any(getattr(part, "_built", False) for part in _parts(optimizer)):
+    if not any(getattr(part, "_built", False) for part in parts_of(optimizer)):
         return copy
     copy.build(grown)
     counters: dict[int, tf.Variable] = {}
-    for old, new in zip(_parts(optimizer), _parts(copy), strict=True):
+    for old, new in zip(parts_of(optimizer), parts_of(copy), strict=True):
         before, after = getattr(old, "row_steps", {}), getattr(new, "row_steps", {})
         counters |= {id(steps): steps for steps in (*before.values(), *after.values())}
         _keep_row_steps(int(old.iterations), before, after, [r for _, r in _own(new, grown, rows)])
@@ -149,13 +150,6 @@ def grow_optimizer(
         else:
             fresh.assign(_rows_of(slot, fresh, grown, rows).slot(slot.numpy(), fresh.numpy()))
     return copy
-
-
-def _parts(optimizer: Any) -> list[Any]:
-    """Return an optimiser and those inside it."""
-    inside = [getattr(optimizer, name, None) for name in ("inner_optimizer", "embeddings", "dense")]
-    found = [part for part in inside if isinstance(part, keras.optimizers.Optimizer)]
-    return [optimizer, *(deeper for part in found for deeper in _parts(part))]
 
 
 def _own(optimizer: Any, variables: Sequence[Any], rows: Mapping[int, Rows]) -> list[tuple[Any, Rows | None]]:
@@ -185,24 +179,3 @@ def _rows_of(slot: Any, fresh: Any, variables: Sequence[Any], rows: Mapping[int,
     named = [r for name, r in fitting.items() if fresh.name.split(":")[0].endswith(f"/{name}")]
     require(bool(fitting), f"Slot {slot.name!r} of the optimiser belongs to no table that has grown.", shape=slot.shape)
     return (named or list(fitting.values()))[0]
-
-
-def exceptions_of(optimizer: Any, variables: Sequence[Any]) -> list[dict[str, Any] | None]:
-    """Return which variables do not decay, by place or part of their name, of an optimiser and of those inside it.
-
-    This is no part of an optimiser's configuration.
-    """
-    found: list[dict[str, Any] | None] = []
-    for part in _parts(optimizer):
-        keys = getattr(part, "_exclude_from_weight_decay", None)
-        names = getattr(part, "_exclude_from_weight_decay_names", None)
-        places = [i for i, v in enumerate(variables) if part._var_key(v) in (keys or ())] if keys else []
-        found.append(None if keys is None and names is None else {"places": places, "names": list(names or [])})
-    return found
-
-
-def set_exceptions(optimizer: Any, variables: Sequence[Any], exceptions: Sequence[Mapping[str, Any] | None]) -> None:
-    """Tell an optimiser that is not built yet which variables do not decay."""
-    for part, given in zip(_parts(optimizer), exceptions, strict=True):
-        if given is not None:
-            part.exclude_from_weight_decay([variables[i] for i in given["places"]], given["names"])

@@ -12,10 +12,10 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl.adaptation.drift import Alarm, DriftMonitor
 from tfmtl.adaptation.growth import grow
 from tfmtl.adaptation.journal import Journal
-from tfmtl.adaptation.model_state import load_model, save_model
 from tfmtl.adaptation.replay import Replay, joined
 from tfmtl.data import to_batch
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.as_arrays import from_arrays, to_arrays
 
 Evaluate = Callable[[MultiTaskModel, Any], Mapping[Any, float]]
 Publish = Callable[[MultiTaskModel], Any]
@@ -133,6 +133,7 @@ class OnlineLearner:
             fit,
         )
         require(not self._journal.exists, f"{folder} has a learner already; go on with `OnlineLearner.resume(folder)`.")
+        require(getattr(model, "optimizer", None) is not None, "The model learns on with its optimiser; compile it.")
         self.model, self.replay, self.drift = model, replay, drift
         self.increments: list[Increment] = []
         self._save()
@@ -259,7 +260,7 @@ class OnlineLearner:
         return self.increments[-1] if self.increments else None
 
     def _save(self) -> None:
-        config, arrays = save_model(self.model)
+        config, arrays = to_arrays(self.model)
         state: dict[str, Any] = {"model": config, "drift": self.drift.get_state() if self.drift else None}
         state["replay"], rows = self.replay.get_state() if self.replay is not None else (None, {})
         arrays |= {f"replay/{name}": column for name, column in rows.items()}
@@ -279,7 +280,7 @@ class OnlineLearner:
         ]
         state, arrays = self._journal.read_state(len(self.increments))
         rows = {key.split("/", 1)[1]: arrays.pop(key) for key in list(arrays) if key.startswith("replay/")}
-        self.model = load_model(state["model"], arrays)
+        self.model = from_arrays(state["model"], arrays)
         self.replay = Replay.from_state(state["replay"], rows) if state["replay"] else None
         self.drift = DriftMonitor.from_state(state["drift"]) if state["drift"] else None
         self._whole = True

@@ -10,23 +10,23 @@ import tempfile
 
 import numpy as np
 
-from tfmtl._checks import require, require_type
-from tfmtl._keras import keras, tf
-from tfmtl.data import Preprocessor
-from tfmtl.models.candidates import Candidates
-from tfmtl.models.local_copy import checkpoint, local_copy
+from tfmtl._checks import require_type
+from tfmtl.models.as_arrays import from_arrays, to_arrays
+from tfmtl.models.local_copy import local_copy
 from tfmtl.models.multi_task import MultiTaskModel
 
-_MODEL, _WEIGHTS, _CORPUS = "model.json", "weights", "candidates.npz"
+_MODEL, _ARRAYS = "model.json", "arrays.npz"
 
 
 def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Write network, weights, tasks, balancer, vocabularies and corpus, to train on or to warm-start from later.
+    """Write network, weights, tasks, balancer, optimiser, vocabularies and corpus, to train on or to warm-start from.
 
-    For serving there is `tfmtl.serving.export`; what is saved here has no signatures, and the optimiser is not saved.
+    For serving there is `tfmtl.serving.export`; what is saved here has no signatures.
 
     Args:
-        model: a `MultiTaskModel`; pruned networks are stripped and teachers taken off before.
+        model: a `MultiTaskModel`, or of a subclass without further arguments that is registered with Keras; pruned
+            networks are stripped and teachers taken off before. The optimiser is saved if the model is compiled and its
+            variables do not lie on parameter servers.
         folder: does not exist yet.
 
     Returns:
@@ -34,32 +34,39 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
 
     Raises:
         TypeError: if the model is of another class.
+        ValueError: if nothing could load its class.
         FileExistsError: if the folder exists.
 
-    Cost: one copy of the weights on disk.
+    Example:
+        >>> import pathlib, tempfile
+        >>> import pandas as pd
+        >>> from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics
+        >>> from tfmtl.models import MultiTaskModel, build_network
+        >>> from tfmtl.tasks import Regression
+        >>> schema = Schema([Categorical("user")], labels=[Label("stars")])
+        >>> rows = pd.DataFrame({"user": ["a", "b", "a"], "stars": [1.0, 2.0, 3.0]})
+        >>> statistics = fit_statistics(schema, rows)
+        >>> network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
+        >>> model = MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
+        >>> model.compile("adam")
+        >>> history = model.fit(rows, epochs=2, verbose=0)
+        >>> loaded = load_model(save_model(model, pathlib.Path(tempfile.mkdtemp()) / "stars"))
+        >>> history = loaded.fit(rows, epochs=3, initial_epoch=2, verbose=0)  # goes on where the other stopped
+        >>> int(loaded.optimizer.iterations)
+        3
+
+    Cost: one copy of the weights and of the optimiser's state on disk.
     """
     require_type(model, MultiTaskModel, "model")
-    require(
-        type(model) is MultiTaskModel,
-        f"A {type(model).__name__} holds more than a saved model does; save the plain `MultiTaskModel` that it makes.",
-    )
     folder = pathlib.Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; save the model to a new folder.")
-    model = local_copy(model)
+    config, arrays = to_arrays(local_copy(model))
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        parts = {"preprocessor": model.preprocessor, "balancer": model.balancer}
-        described = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
-        described["tasks"] = [keras.saving.serialize_keras_object(task) for task in model.tasks]
-        config = {**described, "network": model.network.to_json(), "seed": model.seed}
         (beside / _MODEL).write_text(json.dumps(config))
-        checkpoint(model).write(str(beside / _WEIGHTS))
-        if model.candidates is not None:
-            features = {f"feature_{name}": value.numpy() for name, value in model.candidates.features.items()}
-            ids = model.candidates.ids
-            np.savez(beside / _CORPUS, ids=ids.astype(str) if ids.dtype == object else ids, **features)
+        np.savez(beside / _ARRAYS, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes a name for `allow_pickle`
         beside.rename(folder)
     except BaseException:
         shutil.rmtree(beside)
@@ -68,28 +75,14 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
 
 
 def load_model(folder: str | os.PathLike[str]) -> MultiTaskModel:
-    """Return the model that `save_model` wrote, not compiled.
+    """Return the model that `save_model` wrote, compiled if that was.
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
+        ValueError: if it is of a class that is not registered with Keras; import the module that defines it.
     """
     folder = pathlib.Path(folder)
     if not (folder / _MODEL).is_file():
         raise FileNotFoundError(f"{folder} holds no {_MODEL}; give a folder that `save_model` wrote.")
-    config = json.loads((folder / _MODEL).read_text())
-    preprocessor: Preprocessor = keras.saving.deserialize_keras_object(config["preprocessor"])
-    network = keras.models.model_from_json(config["network"])
-    tasks = [keras.saving.deserialize_keras_object(task) for task in config["tasks"]]
-    balancer = keras.saving.deserialize_keras_object(config["balancer"])
-    model = MultiTaskModel(network, tasks, preprocessor, balancer, _candidates(folder / _CORPUS), config["seed"])
-    checkpoint(model).read(str(folder / _WEIGHTS)).assert_existing_objects_matched().expect_partial()
-    return model
-
-
-def _candidates(path: pathlib.Path) -> Candidates | None:
-    if not path.exists():
-        return None
-    with np.load(path) as stored:
-        ids = stored["ids"]
-        features = {n.removeprefix("feature_"): tf.constant(stored[n]) for n in stored.files if n != "ids"}
-    return Candidates(ids if ids.dtype.kind in "iu" else ids.astype(object), features)
+    with np.load(folder / _ARRAYS) as arrays:
+        return from_arrays(json.loads((folder / _MODEL).read_text()), arrays)

@@ -1,0 +1,121 @@
+"""A model in a folder is the model: its answers, its state, and every step that it makes from there on."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import small
+from tfmtl import training
+from tfmtl._keras import keras
+from tfmtl.balancing import Uncertainty, UPGrad
+from tfmtl.models import MultiTaskModel, load_model, save_model
+
+
+@keras.saving.register_keras_serializable("tests.models.test_saved")
+class Known(MultiTaskModel):
+    """A subclass that Keras finds by name."""
+
+
+def weights_of(model: MultiTaskModel) -> list[np.ndarray]:
+    return [*model.network.get_weights(), *(variable.numpy() for variable in model.state)]
+
+
+def fit(model: MultiTaskModel, epochs: int = 1) -> None:
+    model.fit(small.table(), batch_size=16, epochs=epochs, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments"),
+    [
+        (lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)), {"kind": Known}),
+        (lambda: training.LazyAdam(0.1), {"negatives": 3, "balancer": Uncertainty(0.5)}),
+        (lambda: keras.optimizers.AdamW(0.1, weight_decay=0.5, use_ema=True), {"balancer": UPGrad()}),
+    ],
+)
+def test_it_trains_on_as_if_it_had_not_been_saved(tmp_path: pathlib.Path, optimizer: Any, arguments: Any) -> None:
+    model = small.model(optimizer(), **arguments)
+    model.optimizer.exclude_from_weight_decay(var_names=["embedding"])
+    fit(model)
+    loaded = load_model(save_model(model, tmp_path / "model"))
+    assert type(loaded) is type(model)
+    assert loaded.optimizer._exclude_from_weight_decay_names == ["embedding"]
+    assert list(loaded.candidates.ids) == list(model.candidates.ids)  # type: ignore[union-attr]
+    for part, other in zip(weights_of(loaded), weights_of(model), strict=True):
+        np.testing.assert_array_equal(part, other)
+    before = weights_of(model)
+    fit(model)
+    fit(loaded)
+    for part, other in zip(weights_of(loaded), weights_of(model), strict=True):
+        np.testing.assert_array_equal(part, other)
+    assert any((part != old).any() for part, old in zip(weights_of(model), before, strict=True))
+
+
+def test_what_is_not_compiled_is_loaded_so(tmp_path: pathlib.Path) -> None:
+    model = small.model().with_network(small.network())
+    loaded = load_model(save_model(model, tmp_path / "model"))
+    assert getattr(loaded, "optimizer", None) is None
+    loaded.compile("adam")
+    fit(loaded)
+
+
+def test_it_is_the_same_in_a_fresh_process(tmp_path: pathlib.Path) -> None:
+    model = small.model(balancer=Uncertainty(0.5))
+    folder = save_model(model, tmp_path / "shop" / "model")
+    table = small.table()[["user", "age", "item", "price", "position"]].assign(recent=[["i1"]] * small.ROWS)
+    table.to_json(tmp_path / "table.json")
+    program = f"""
+import json, pandas as pd
+from tfmtl.models import load_model
+model = load_model({str(folder)!r})
+rows = pd.read_json({str(tmp_path / "table.json")!r})
+print("ANSWER" + json.dumps({{n: v.tolist() for n, v in model.predict(rows, verbose=0).items()}}))
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    found = json.loads(answer.split("ANSWER")[1])
+    for name, values in model.predict(table, verbose=0).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6)
+
+
+def test_what_exists_is_not_overwritten_and_nothing_half_written_stays(tmp_path: pathlib.Path) -> None:
+    folder = save_model(small.model(), tmp_path / "model")
+    with pytest.raises(FileExistsError, match="save the model to a new folder"):
+        save_model(small.model(), folder)
+    with pytest.raises(FileNotFoundError, match="a folder that `save_model` wrote"):
+        load_model(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(small.model(), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_nothing_could_load_is_not_saved(tmp_path: pathlib.Path) -> None:
+    class Unknown(MultiTaskModel):
+        """Not registered."""
+
+    class More(MultiTaskModel):
+        """Takes something that is not saved."""
+
+        def arguments(self) -> dict[str, Any]:
+            return {**super().arguments(), "teacher": None}
+
+    with pytest.raises(ValueError, match="The class Unknown could not be loaded again"):
+        save_model(small.model(kind=Unknown), tmp_path / "model")
+    with pytest.raises(ValueError, match=r"More has arguments \['teacher'\] that cannot be saved"):
+        save_model(small.model(kind=More), tmp_path / "model")
+    with pytest.raises(TypeError, match="model"):
+        save_model(keras.Sequential(), tmp_path / "model")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,105 @@
+"""A model as plain values and arrays: network, weights, tasks, optimiser, balancer, vocabularies and corpus."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require
+from tfmtl._keras import keras, tf
+from tfmtl.data import Preprocessor
+from tfmtl.models.candidates import Candidates
+from tfmtl.models.multi_task import MultiTaskModel
+from tfmtl.models.optimizer_parts import exceptions_of, set_exceptions
+
+Arrays = dict[str, np.ndarray]
+
+
+def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
+    """Return a model as values that JSON takes and arrays by name; if it is compiled, with its optimiser.
+
+    Raises:
+        ValueError: if the model takes other arguments than `MultiTaskModel`, which nobody knows how to save, or is of a
+            class that Keras cannot find by name.
+    """
+    config = {
+        "class": _class_of(model),
+        "network": json.loads(model.network.to_json()),
+        "tasks": [keras.saving.serialize_keras_object(task) for task in model.tasks],
+        "balancer": keras.saving.serialize_keras_object(model.balancer),
+        "preprocessor": model.preprocessor.get_config(),
+        "ids": None if model.candidates is None else model.candidates.ids.tolist(),
+        "seed": model.seed,
+        "optimizer": _optimizer_of(model),
+    }
+    arrays = {
+        f"{part}/{i}": v.numpy() for part, variables in _variables(model).items() for i, v in enumerate(variables)
+    }
+    if model.candidates is not None:
+        arrays |= {f"corpus/{name}": np.asarray(column) for name, column in model.candidates.features.items()}
+    return config, arrays
+
+
+def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> MultiTaskModel:
+    """Return the model that `to_arrays` described, compiled if that was.
+
+    Raises:
+        ValueError: if its class is not known to Keras.
+    """
+    config = copy.deepcopy(config)  # Keras puts objects into the configurations that it reads
+    preprocessor = Preprocessor.from_config(config["preprocessor"])
+    corpus = None
+    if config["ids"] is not None:
+        ids = np.asarray(config["ids"])
+        features = {key.split("/", 1)[1]: tf.constant(v) for key, v in arrays.items() if key.startswith("corpus/")}
+        corpus = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
+    kind = keras.saving.get_registered_object(config["class"])
+    require(kind is not None, f"The class {config['class']} is not registered; import the module that defines it.")
+    tasks, balancer = map(keras.saving.deserialize_keras_object, (config["tasks"], config["balancer"]))
+    network = keras.models.model_from_json(json.dumps(config["network"]))
+    model = kind(network, tasks, preprocessor, balancer, corpus, seed=config["seed"])
+    if config["optimizer"]:
+        optimizer = keras.saving.deserialize_keras_object(config["optimizer"]["config"])
+        set_exceptions(optimizer, model.trainable_variables, config["optimizer"]["undecayed"])
+        model.compile(optimizer, **config["optimizer"]["compile"])
+    for part, variables in _variables(model).items():
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"{part}/{i}"])
+    return model
+
+
+def _class_of(model: MultiTaskModel) -> str:
+    kind = type(model)
+    own = sorted(set(model.arguments()) - {"tasks", "balancer", "preprocessor", "candidates", "seed"})
+    require(not own, f"{kind.__name__} has arguments {own} that cannot be saved; save the plain `MultiTaskModel`.")
+    name = keras.saving.get_registered_name(kind)
+    require(
+        keras.saving.get_registered_object(name) is kind,
+        f"The class {kind.__name__} could not be loaded again; decorate it with "
+        "`keras.saving.register_keras_serializable()`.",
+    )
+    return name
+
+
+def _optimizer_of(model: MultiTaskModel) -> dict[str, Any] | None:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return None
+    return {
+        "config": keras.saving.serialize_keras_object(optimizer),
+        "undecayed": exceptions_of(optimizer, model.trainable_variables),
+        "compile": model.compile_options,
+    }
+
+
+def _variables(model: MultiTaskModel) -> dict[str, Sequence[Any]]:
+    found = {"network": model.network.weights, "state": model.state}
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return found
+    optimizer.build(model.trainable_variables)
+    return {**found, "optimizer": optimizer.variables}
