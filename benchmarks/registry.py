@@ -157,6 +157,11 @@ ENTRIES = (
         "optimiser_speed.py", (), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
     ),
     Entry(
+        "optimiser_speed_small",
+        "What does a step with a small batch cost, and what under Keras' Adam?",
+        "optimiser_speed.py", ("--batch-size", "256", "--only", "LazyAdam"), (), ("--rows", "10000", "--rounds", "2"),
+    ),
+    Entry(
         "optimiser_speed_tail",
         "What does a step of an embedding optimiser cost by rows of the table, with ids as frequent as in practice?",
         "optimiser_speed.py", ("--tail",), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
@@ -185,6 +190,11 @@ ENTRIES = (
         "evaluation",
         "How much CPU does a full-corpus evaluation of retrieval take, against the stock TFRS metric?",
         "evaluation.py", (), ("--data", "{ml_100k}"), ("--rounds", "1"),
+    ),
+    Entry(
+        "evaluation_large",
+        "How much CPU does the same evaluation take with 5,000 rows and 100,000 candidates?",
+        "evaluation.py", ("--candidates", "100000", "--rounds", "3"), (), ("--candidates", "2000", "--rounds", "1"),
     ),
     Entry(
         "evaluation_scale",
