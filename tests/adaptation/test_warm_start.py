@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,12 +180,40 @@ def test_two_shops_with_some_users_in_common() -> None:
     second.fit(table, verbose=0)
 
 
+@pytest.mark.parametrize("new_heads", ["zero", "initial"])
+def test_heads_of_new_tasks_say_nothing_at_first(new_heads: Any) -> None:
+    """And learn from the first step on, since what they read is not zero."""
+    table = small.table()
+    source = randomise(build(table, [USER, AGE], [Regression("rating")]))
+    target = build(table, [USER, AGE], both(), seed=1)
+    kernel = target.network.get_layer("liked_output").kernel
+    report = warm_start(target, source, new_heads=new_heads)
+    assert "liked_output/kernel" in report.fresh
+    assert (kernel.numpy() == 0).all() == (new_heads == "zero")
+    assert (target.network.get_layer("rating_output").kernel.numpy() != 0).all()
+    probabilities = target.predict(table, verbose=0)["liked"]
+    assert (np.ptp(probabilities) == 0) == (new_heads == "zero")
+    target.compile("adam")
+    target.fit(table, verbose=0)
+    assert (kernel.numpy() != 0).all()
+
+
+def test_a_new_retrieval_keeps_its_towers() -> None:
+    source = randomise(small.model(heads=small.tasks()[1:]))
+    target = small.model(seed=5)
+    warm_start(target, source)
+    features = target.candidates.features  # type: ignore[union-attr]
+    assert np.abs(target.tower("candidate")(features)["seen"].numpy()).max() > 0
+
+
 def test_wrong_arguments_are_refused() -> None:
     model = small.model()
     with pytest.raises(ValueError, match="cannot be warm-started from itself"):
         warm_start(model, model)
     with pytest.raises(ValueError, match="`new_ids` must be one of"):
         warm_start(model, small.model(), new_ids="zero")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`new_heads` must be one of"):
+        warm_start(model, small.model(), new_heads="mean")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="from_model"):
         warm_start(model, model.network)
 

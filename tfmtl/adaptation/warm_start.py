@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, load_model
 
 NewIds = Literal["mean", "unknown", "initial"]
+NewHeads = Literal["zero", "initial"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class WarmStart:
     Attributes:
         copied: weights taken over as they were, by `layer/weight`.
         aligned: weights and tables of which a part was taken over: (rows or numbers taken over, all of them).
-        fresh: weights left at their initial values.
+        fresh: weights left at their initial values, or at zero.
         unused: layers of the other model that this one has no place for.
     """
 
@@ -45,14 +46,15 @@ class WarmStart:
 
 
 def warm_start(
-    model: MultiTaskModel, from_model: MultiTaskModel | str | os.PathLike[str], *, new_ids: NewIds = "mean"
-) -> WarmStart:
+    model: MultiTaskModel, from_model: MultiTaskModel | str | os.PathLike[str], *,
+    new_ids: NewIds = "mean", new_heads: NewHeads = "zero",
+) -> WarmStart:  # fmt: skip
     """Give a model the weights of one trained on another schema, other vocabularies or other tasks.
 
     - Tables: rows by id through both vocabularies, also from a joined or compact table into another kind.
     - Kernels: by layer name; where a layer reads other columns than before, because features came or went, the rows of
       the kernel follow their features. The trunk is found by its kind; what it holds for a task follows the task.
-    - Heads: by task name. A task that the other model does not have begins with its initial values.
+    - Heads: by task name. What the last layer of a new ranking task begins with is said by `new_heads`.
 
     Whatever does not fit keeps its initial values and is in the report. The models may share a part of their features
     alone, such as some users of two shops.
@@ -61,8 +63,9 @@ def warm_start(
         model: the model to train on; changed in place.
         from_model: the trained model, not changed, or a folder of `tfmtl.models.save_model`.
         new_ids: rows of ids that the other model does not know: the mean of those it knows, its row of unknown ids, or
-            their own initial values. Trained on, they end alike (benchmarks/lifecycle_transfer.py: AUC against initial
-            values 0.0001 +- 0.0021 by the mean, -0.0015 +- 0.0072 by the unknown row); before that, the mean is safe.
+            their own initial values. Trained on, they end alike (benchmarks/lifecycle_transfer.py).
+        new_heads: kernels of the last layers of tasks that the other model does not have. Zeros say nothing at first;
+            random ones contradict warm layers below, which answer strongly, and few labels do not correct that.
 
     Returns:
         What was taken over. State of optimiser, balancer and metrics is not.
@@ -85,24 +88,31 @@ def warm_start(
         >>> dict(report.aligned), report.fresh
         ({'user': (1, 3)}, ())
 
-    Where it differs: a number is standardised by the new model's statistics, and a regression scaled by its new labels;
-    their kernels are taken over as they are.
+    Reference: Kumar et al., ICLR 2022, https://arxiv.org/abs/2202.10054 (what random heads do to the layers below).
+
+    A number is standardised by the new model's statistics, a regression scaled by its new labels.
 
     Cost: one pass over the weights; a second copy of each layer whose inputs differ.
     """
-    require_type(model, MultiTaskModel, "model")
-    if isinstance(from_model, str | os.PathLike):
-        from_model = load_model(from_model)
-    require_type(from_model, MultiTaskModel, "from_model")
-    require(from_model is not model, "A model cannot be warm-started from itself; build another one.")
     require(new_ids in get_args(NewIds), f"`new_ids` must be one of {get_args(NewIds)}.", new_ids=new_ids)
-    transfer = _Transfer(model, from_model)
+    require(new_heads in get_args(NewHeads), f"`new_heads` must be one of {get_args(NewHeads)}.", new_heads=new_heads)
+    transfer = _Transfer(model, _source(from_model, model))
     transfer.tables(new_ids)
     transfer.layers()
+    if new_heads == "zero":
+        transfer.empty_heads()
     report = transfer.report()
     found = bool(report.copied or report.aligned)
     require(found, "The models have no table and no layer in common.", layers=list(report.unused))
     return report
+
+
+def _source(given: Any, model: MultiTaskModel) -> MultiTaskModel:
+    require_type(model, MultiTaskModel, "model")
+    found = load_model(given) if isinstance(given, str | os.PathLike) else given
+    require_type(found, MultiTaskModel, "from_model")
+    require(found is not model, "A model cannot be warm-started from itself; build another one.")
+    return found
 
 
 class _Transfer:
@@ -165,6 +175,17 @@ class _Transfer:
                 self.fresh += [f"{layer.name}/{n}" for n, v in weights_of(bare(layer)).items() if v.trainable]
             else:
                 self._layer(layer, other)
+
+    def empty_heads(self) -> None:
+        """Set the kernels of the last layers of new tasks to zero."""
+        known = {task.name for task in self.source.tasks}
+        outputs = self.target.network.output
+        for name in [task.name for task in self.target.tasks if task.name not in known]:
+            if isinstance(outputs[name], Mapping):
+                continue  # two towers, whose product with one of zeros would have no gradient
+            layer = bare(outputs[name]._keras_history.layer)
+            if isinstance(layer, keras.layers.Dense) and f"{layer.name}/kernel" in self.fresh:
+                layer.kernel.assign(tf.zeros_like(layer.kernel))
 
     def _layer(self, layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
         ours, theirs = _places(self.to, layer, self.of, other), _places(self.of, other, self.to, layer)
