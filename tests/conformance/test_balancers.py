@@ -44,6 +44,7 @@ def test_it_trains_resumes_exactly_and_compiles(make: Any, tmp_path: pathlib.Pat
     for log in (first, second):
         assert all(np.isfinite(log[kind]).all() for kind in ("loss", "a_loss", "b_loss", "a_weight", "b_weight"))
     assert any((old != new).any() for old, new in zip(before, values(model), strict=True))
+    assert all(np.isfinite(value).all() for value in values(model))
 
     for found, expected in zip(values(restored(make, path)), halfway, strict=True):
         np.testing.assert_array_equal(found, expected)
