@@ -63,7 +63,7 @@ def warm_start(
         model: the model to train on; changed in place.
         from_model: the trained model, not changed, or a folder of `tfmtl.models.save_model`.
         new_ids: rows of ids that the other model does not know: the mean of those it knows, its row of unknown ids, or
-            their own initial values. Trained on, they end alike (benchmarks/lifecycle_transfer.py).
+            their own initial values; docs/lifecycle.md has what they are worth after training.
         new_heads: kernels of the last layers of tasks that the other model does not have. Zeros say nothing at first;
             random ones contradict warm layers below, which answer strongly, and few labels do not correct that.
 
