@@ -76,20 +76,22 @@ class Runner:
     def outcome(self, entry: registry.Entry) -> str:
         """Run one entry, write its section, and return what became of it."""
         today = datetime.date.today().isoformat()
-        sections = results.read(self.document)
-        before = sections.get(entry.name)
-        outcome = "measured"
+        body, outcome, note = None, "measured", ""
         try:
-            sections[entry.name] = results.Section(self.measured(entry, today))
+            body = self.measured(entry, today)
         except environments.UnavailableError as error:
             outcome = f"skipped: {self.hidden(str(error))}"
-            # Figures that are there stay as they are; else the document says why there are none.
-            note = "" if before and not before.note else f"The run of {today} was {outcome}"
-            sections[entry.name] = before or results.Section(entry.question, note)
+            note = f"The run of {today} was {outcome}"
         except FailedError as error:
             outcome = f"failed: {self.hidden(str(error))}"
+            note = f"The run of {today} {outcome}"
+        sections = results.read(self.document)  # only now: another run may have written others meanwhile
+        before = sections.get(entry.name)
+        if body is not None:
+            sections[entry.name] = results.Section(body)
+        elif before is None or outcome.startswith("failed"):  # what is only skipped keeps its figures
             kept = before or results.Section(entry.question)
-            sections[entry.name] = dataclasses.replace(kept, note=f"The run of {today} {outcome}")
+            sections[entry.name] = dataclasses.replace(kept, note=note)
         results.write(self.document, sections, [each.name for each in self.entries])
         return outcome
 

@@ -75,6 +75,17 @@ def test_only_the_chosen_sections_are_replaced_in_the_registrys_order(project: p
     assert found["three"].note == ""
 
 
+def test_what_another_run_writes_meanwhile_stays(project: pathlib.Path) -> None:
+    document = project / "RESULTS.md"
+    section = "<!-- entry: one -->\n## one\n\nof another run"
+    other = f"import pathlib; pathlib.Path({str(document)!r}).write_text({section!r})"
+    (project / "benchmarks" / "other.py").write_text(other)
+    runner(project).run(ENTRIES[2:])
+    found = results.read(document)
+    assert list(found) == ["one", "three"]
+    assert found["one"].body == "of another run"
+
+
 def test_a_failure_keeps_the_section_and_says_so_once(project: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
     (project / "benchmarks" / "other.py").write_text(BAD)
     results.write(project / "RESULTS.md", {"three": results.Section("old three")}, ["three"])
