@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -62,7 +63,15 @@ class Preprocessor(keras.layers.Layer):
             name: _table(feature, statistics.vocabularies[name]) for name, feature in schema.vocabularies.items()
         }
         self._joint = list(_joint_lookups(schema, statistics))
-        self.compiled = tf.function(self.call, reduce_retracing=True)
+        self._traced = functools.cache(lambda names: tf.function(self.call, reduce_retracing=True))
+
+    def compiled(self, features: Features) -> dict[str, tf.Tensor]:
+        """Encode the features that are given in one traced call.
+
+        A function a set of features: TensorFlow would warn of one that is traced for many.
+        """
+        encoded: dict[str, tf.Tensor] = self._traced(frozenset(features))(features)
+        return encoded
 
     def call(self, features: Features) -> dict[str, tf.Tensor]:
         """Encode the features that are given."""
