@@ -122,7 +122,7 @@ def test_needs_and_peers_are_what_braces_name() -> None:
 def test_places_are_the_folders_that_are_there(tmp_path: pathlib.Path) -> None:
     (tmp_path / "ml_1m").mkdir()
     (tmp_path / "hillstrom").touch()
-    found = registry.places(tmp_path, pathlib.Path("/root"))
+    found = registry.places(tmp_path, pathlib.Path("/project"))
     assert found.pop("ml_1m") == str(tmp_path / "ml_1m")
     assert set(found) == set(registry.ENVIRONMENTS)
-    assert registry.places(None, pathlib.Path("/root"))["keras-rs"] == "/root/.peers/keras-rs/bin/python"
+    assert registry.places(None, pathlib.Path("/project"))["keras-rs"] == "/project/.peers/keras-rs/bin/python"

@@ -87,8 +87,13 @@ def test_no_printed_word_is_lost(printed: str) -> None:
 
 
 def test_paths_are_hidden_the_longest_first_and_only_whole() -> None:
-    names = {"/home/me/code": "", "/home/me": "HOME", "/data": "FOLDER", "/home/me/code/env/bin/python": "python"}
-    text = "/home/me/code/env/bin/python /home/me/code/a.py '/data/ml' /data: /database /home/me/x (/home/me/code)"
+    names = {
+        "/users/me/code": "",
+        "/users/me": "HOME",
+        "/data": "FOLDER",
+        "/users/me/code/env/bin/python": "python",
+    }
+    text = "/users/me/code/env/bin/python /users/me/code/a.py '/data/ml' /data: /database /users/me/x (/users/me/code)"
     assert results.hidden(text, names) == "python a.py 'FOLDER/ml' FOLDER: /database HOME/x ()"
 
 

@@ -53,6 +53,19 @@ def test_every_kind_is_encoded_as_the_definition_says(every_kind: Preprocessor) 
             assert found[name].tolist() == [indices(feature, values, value) for value in column], name
 
 
+def test_every_set_of_features_has_a_function_that_is_traced_once() -> None:
+    """One function for all of them would be traced anew for each, of which TensorFlow warns."""
+    frame = pd.DataFrame({"user": ["ann", "bob"]})
+    preprocessor = preprocessor_of(frame.assign(x=[1.0, 2.0]), Categorical("user"), Numeric("x"))
+    given = {"user": tf.constant(["ann", "bob"]), "x": tf.constant([1.0, 2.0])}
+    whole = preprocessor(given)
+    for names in (["user"], ["x"], ["user", "x"], ["x", "user"]):
+        found = preprocessor.compiled({name: given[name] for name in names})
+        assert set(found) == set(names)
+        assert all((found[name].numpy() == whole[name].numpy()).all() for name in names)
+        assert preprocessor._traced(frozenset(names)).experimental_get_tracing_count() == 1
+
+
 def test_golden_indices(every_kind: Preprocessor) -> None:
     # Written out, so that the reference above cannot err in the same way: vocabularies are ann bob Ünï | 7 8 LARGE |
     # x y | a b c; 0 is missing, 1 unknown.

@@ -72,7 +72,7 @@ def warm_start(
 
     Raises:
         TypeError: if either is no `MultiTaskModel`.
-        ValueError: if the models are one, `new_ids` is none of the three, or the models have nothing in common.
+        ValueError: if the models are one, an argument is none of its values, or the models have nothing in common.
 
     Example:
         >>> import pandas as pd
@@ -183,8 +183,9 @@ class _Transfer:
         for name in [task.name for task in self.target.tasks if task.name not in known]:
             if isinstance(outputs[name], Mapping):
                 continue  # two towers, whose product with one of zeros would have no gradient
-            layer = bare(outputs[name]._keras_history.layer)
-            if isinstance(layer, keras.layers.Dense) and f"{layer.name}/kernel" in self.fresh:
+            last = outputs[name]._keras_history.layer
+            layer = bare(last)
+            if isinstance(layer, keras.layers.Dense) and f"{last.name}/kernel" in self.fresh:
                 layer.kernel.assign(tf.zeros_like(layer.kernel))
 
     def _layer(self, layer: keras.layers.Layer, other: keras.layers.Layer) -> None:

@@ -55,7 +55,8 @@ def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     corpus = None
     if config["ids"] is not None:
         ids = np.asarray(config["ids"])
-        features = {key.split("/", 1)[1]: tf.constant(v) for key, v in arrays.items() if key.startswith("corpus/")}
+        columns = [key for key in arrays if key.startswith("corpus/")]  # of a file each array is read when asked for
+        features = {key.split("/", 1)[1]: tf.constant(arrays[key]) for key in columns}
         corpus = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
     kind = keras.saving.get_registered_object(config["class"])
     require(kind is not None, f"The class {config['class']} is not registered; import the module that defines it.")
