@@ -74,7 +74,7 @@ class Census:
         heads = [tasks.BinaryClassification(name, units=(8,)) for name in self.names]
         network = models.build_network(
             self.schema, self.preprocessor.statistics, heads, make(self.names, seed), embedding_dim=embedding_dim,
-            regularisation=models.Regularisation(unknown_rate=0.05), seed=seed,
+            regularization=models.Regularization(unknown_rate=0.05), seed=seed,
         )  # fmt: skip
         model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
         steps = -(-len(self.labels("train")[self.names[0]]) // BATCH_SIZE)

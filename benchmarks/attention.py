@@ -40,7 +40,7 @@ class Variant:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def _fused(kind: type[layers.Fusion]) -> Variant:
+def _fused(kind: type[layers.ScoreFusion]) -> Variant:
     return Variant(arguments={"fusion": {"candidate": kind(VIEWS, units=64, modality_dropout=0.1)}})
 
 
@@ -51,7 +51,7 @@ VARIANTS = {
     "SelfAttentionHistory": Variant(arguments={"poolings": {"recent": layers.SelfAttentionHistory(dropout=0.2)}}),
     "TargetAttention": Variant(arguments={"interactions": [layers.TargetAttention("recent")]}),
     "TargetAttention, softmax": Variant(
-        arguments={"interactions": [layers.TargetAttention("recent", normalise=True)]}
+        arguments={"interactions": [layers.TargetAttention("recent", normalize=True)]}
     ),
     **{kind.__name__: _fused(kind) for kind in (
         layers.ConcatFusion, layers.BilinearFusion, layers.LowRankFusion, layers.DecisionFusion, layers.AttentionFusion,

@@ -145,8 +145,8 @@ def joint(size: int, balancer: balancing.Balancer) -> models.MultiTaskModel:
     preprocessor, candidates = prepared(size)
     statistics = preprocessor.statistics
     heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
-    plain = models.Regularisation(unknown_rate=0.0)
-    network = models.build_network(preprocessor.schema, statistics, heads, embedding_dim=32, regularisation=plain)
+    plain = models.Regularization(unknown_rate=0.0)
+    network = models.build_network(preprocessor.schema, statistics, heads, embedding_dim=32, regularization=plain)
     return models.MultiTaskModel(network, heads, preprocessor, balancer, candidates)
 
 

@@ -79,7 +79,7 @@ def load_group(folder: pathlib.Path, group: int) -> tuple[pd.DataFrame, pd.DataF
     validation, test = rest.iloc[order[: len(rest) // 2]], rest.iloc[order[len(rest) // 2 :]]
     numbers = [name for name in (*_NUMERIC, *_ALSO_NUMERIC) if name in train]
     features = [data.Categorical(name) for name in train if name not in (*numbers, *names)]
-    features += [data.Numeric(name, transform="log1p" if name in _LONG_TAILED else "standardise") for name in numbers]
+    features += [data.Numeric(name, transform="log1p" if name in _LONG_TAILED else "standardize") for name in numbers]
     schema = data.Schema(query=features, labels=[data.Label(name) for name in names])
     return train, validation.reset_index(drop=True), test.reset_index(drop=True), schema
 
@@ -89,8 +89,8 @@ def model(
 ) -> models.MultiTaskModel:
     """Return a model, not compiled; `arguments` are those of `MultiTaskModel`."""
     heads = [tasks.BinaryClassification(name, units=(8,)) for name in questions]
-    plain = models.Regularisation(unknown_rate=0.0)
+    plain = models.Regularization(unknown_rate=0.0)
     network = models.build_network(
-        preprocessor.schema, preprocessor.statistics, heads, trunk, embedding_dim=4, regularisation=plain, seed=seed
+        preprocessor.schema, preprocessor.statistics, heads, trunk, embedding_dim=4, regularization=plain, seed=seed
     )
     return models.MultiTaskModel(network, heads, preprocessor, seed=seed, **arguments)

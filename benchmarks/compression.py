@@ -121,10 +121,10 @@ class MovieLens:
             self.schema, self.statistics, heads, shared, embedding_dim=widths, tower_units=(tower,), seed=self.seed
         )
         model = models.MultiTaskModel(network, heads, self.preprocessor, candidates=self.candidates, seed=self.seed)
-        model.compile(self.optimiser(3e-3, epochs))
+        model.compile(self.optimizer(3e-3, epochs))
         return model
 
-    def optimiser(self, rate: float, epochs: int) -> keras.optimizers.Optimizer:
+    def optimizer(self, rate: float, epochs: int) -> keras.optimizers.Optimizer:
         """Return an optimiser whose rate falls to zero."""
         steps = epochs * -(-len(self.train) // 1024)
         return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
@@ -142,7 +142,7 @@ class MovieLens:
         untaught = self.model({"": 4, "user_id": 16, "movie_id": 16, "title": 4}, 32, (32,), 5)
         student = compression.distil(teacher, untaught, self.batch, **lessons, epochs=5, verbose=0)
         pupil = compression.DistilledModel.of(student, teacher, **lessons)
-        pupil.compile(self.optimiser(3e-3, 8))
+        pupil.compile(self.optimizer(3e-3, 8))
         tables = dict.fromkeys(("user_id_embedding", "movie_id_embedding", "title_embedding"), 0.2)
         pruned = compression.prune_model(pupil, self.batch, tables, ramp=0.3, epochs=8, verbose=0)
         return student, pruned.without_teacher()
@@ -193,7 +193,7 @@ def main() -> None:
         teacher = problem.teacher()
         student, pruned = problem.pruned(teacher)
         named = {"teacher": teacher, "student": student, "pruned": pruned}
-        named |= {f"{bits} bits": compression.quantise_model(pruned, bits) for bits in (8, 6)}
+        named |= {f"{bits} bits": compression.quantize_model(pruned, bits) for bits in (8, 6)}
         reports = {each: problem.report(model) for each, model in named.items()}
         trivial = problem.trivial(teacher)
         kept = {

@@ -89,7 +89,7 @@ def table(rows: int) -> Any:
 def build(frame: Any) -> Any:
     """Return a compiled model."""
     from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics
-    from tfmtl.models import MultiTaskModel, Regularisation, build_network
+    from tfmtl.models import MultiTaskModel, Regularization, build_network
     from tfmtl.tasks import BinaryClassification, Regression, Retrieval
     from tfmtl.training import LazyAdam
 
@@ -101,7 +101,7 @@ def build(frame: Any) -> Any:
     statistics = fit_statistics(schema, frame)
     rating = Regression.from_statistics("rating", statistics.labels["rating"])
     tasks = [Retrieval("seen", units=[16]), BinaryClassification("liked"), rating]
-    network = build_network(schema, statistics, tasks, regularisation=Regularisation(unknown_rate=0.0))
+    network = build_network(schema, statistics, tasks, regularization=Regularization(unknown_rate=0.0))
     model = MultiTaskModel(network, tasks, Preprocessor(schema, statistics))
     model.compile(LazyAdam(0.003))
     return model

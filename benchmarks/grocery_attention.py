@@ -32,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "AttentionPooling": {"poolings": {"history": layers.AttentionPooling()}},
     "SelfAttentionHistory": {"poolings": {"history": layers.SelfAttentionHistory(dropout=0.2)}},
     "TargetAttention": {"interactions": [layers.TargetAttention("history")]},
-    "TargetAttention, softmax": {"interactions": [layers.TargetAttention("history", normalise=True)]},
+    "TargetAttention, softmax": {"interactions": [layers.TargetAttention("history", normalize=True)]},
     **{
         kind.__name__: {"fusion": {"candidate": kind(VIEWS, units=128, modality_dropout=0.1)}}
         for kind in (layers.ConcatFusion, layers.BilinearFusion, layers.LowRankFusion, layers.AttentionFusion)
@@ -74,11 +74,11 @@ def run(tables: grocery_data.GroceryData, variant: str, seed: int) -> list[float
     network = models.build_network(
         schema, statistics, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
         embedding_dim={"": 16, "product_id": 64, "household_id": 4}, tower_units=(128, 64), seed=seed,
-        regularisation=models.Regularisation(dropout=0.1), **VARIANTS[variant],
+        regularization=models.Regularization(dropout=0.1), **VARIANTS[variant],
     )  # fmt: skip
     candidates = models.Candidates.from_frame(tables.candidates, preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=candidates, seed=seed)
-    model.compile(grocery_models.optimiser(3e-3, EPOCHS, len(tables.train)))
+    model.compile(grocery_models.optimizer(3e-3, EPOCHS, len(tables.train)))
     model.fit(tables.train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
     report = evaluation.evaluate(model, grocery_models.bought(tables.test))
     return [report[task, metric] for task, metric in METRICS.items()]

@@ -66,7 +66,7 @@ def run(table: pd.DataFrame, method: str, seed: int) -> tuple[float, float, floa
     """Train once and return the test AUCs of visit, of conversion, and of conversion among visitors."""
     make, visitors_only, transfers = METHODS[method]
     train, validation, test = split(table, seed)
-    shown = [data.censored(part, GRAPH) if visitors_only else part for part in (train, validation)]
+    shown = [data.mask_unreached(part, GRAPH) if visitors_only else part for part in (train, validation)]
     preprocessor = data.Preprocessor(schema(), data.fit_statistics(schema(), shown[0]))
     heads = [tasks.BinaryClassification("visit", units=(8,)), make()]
     trunk: layers.MultiTaskLayer = layers.SharedBottom(NAMES, [32], seed=seed)

@@ -57,7 +57,7 @@ class Problem:
         candidates = models.Candidates.from_frame(table, preprocessor)
         return models.MultiTaskModel(network, heads, preprocessor, candidates=candidates, seed=seed)
 
-    def optimiser(self, table: pd.DataFrame) -> keras.optimizers.Optimizer:
+    def optimizer(self, table: pd.DataFrame) -> keras.optimizers.Optimizer:
         """Return Adam with a rate that falls to zero over the epochs."""
         steps = self.epochs * -(-len(table) // self.batch_size)
         return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps))
@@ -65,7 +65,7 @@ class Problem:
     def member(self, table: pd.DataFrame, seed: int) -> models.MultiTaskModel:
         """Return a trained model."""
         model = self.build(table, seed)
-        model.compile(self.optimiser(table))
+        model.compile(self.optimizer(table))
         model.fit(table, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
         return model
 
@@ -80,7 +80,7 @@ class Problem:
         """Return a model of a member's size that learned from a teacher."""
         return compression.distil(
             teacher, self.build(self.train, seed), self.train, alpha=0.5, temperature=1.0,
-            optimizer=self.optimiser(self.train), batch_size=self.batch_size, epochs=self.epochs, verbose=0,
+            optimizer=self.optimizer(self.train), batch_size=self.batch_size, epochs=self.epochs, verbose=0,
         )  # fmt: skip
 
     def measure(self, model: models.MultiTaskModel, table: pd.DataFrame) -> list[float]:

@@ -130,7 +130,7 @@ def schema() -> data.Schema:
 def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.MultiTaskModel:
     """Train from the start on all weeks up to one; `rate` is for the increments that may follow."""
     table, known = weeks.until(week), weeks.known(week)
-    statistics = adaptation.leave_room(data.fit_statistics(schema(), table))
+    statistics = adaptation.reserve_rows(data.fit_statistics(schema(), table))
     preprocessor = data.Preprocessor(schema(), statistics)
     heads = [
         tasks.Retrieval("purchase", candidate_bias=True),
@@ -140,7 +140,7 @@ def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.Mult
     network = models.build_network(
         schema(), statistics, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
         embedding_dim={"": 16, "product_id": 64, "household_id": 4}, tower_units=(128, 64), seed=seed,
-        regularisation=models.Regularisation(dropout=0.1),
+        regularization=models.Regularization(dropout=0.1),
     )  # fmt: skip
     corpus = models.Candidates.from_frame(known, preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus, seed=seed)

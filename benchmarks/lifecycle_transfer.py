@@ -52,17 +52,17 @@ def build(schema: data.Schema, statistics: data.Statistics, heads: list[Any], se
     """Return a network over the example's features and its preprocessor."""
     on_pairs = [task.name for task in heads if task.uses_trunk]
     trunk = layers.SharedBottom(on_pairs, (64,), dropout=0.1, seed=seed) if on_pairs else None
-    noise = models.Regularisation(dropout=0.1, unknown_rate=options.pop("unknown_rate", 0.01))
+    noise = models.Regularization(dropout=0.1, unknown_rate=options.pop("unknown_rate", 0.01))
     network = models.build_network(
         schema, statistics, heads, trunk, embedding_dim={"": 16, "product_id": 32, "household_id": 4},
-        tower_units=(64, 32), regularisation=noise, seed=seed,
+        tower_units=(64, 32), regularization=noise, seed=seed,
     )  # fmt: skip
     return network, data.Preprocessor(schema, statistics)
 
 
 def fit(model: models.MultiTaskModel, rows: pd.DataFrame, epochs: int) -> None:
     """Train with a rate that falls to zero."""
-    model.compile(grocery_models.optimiser(3e-3, epochs, len(rows)))
+    model.compile(grocery_models.optimizer(3e-3, epochs, len(rows)))
     model.fit(rows, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
 
 

@@ -27,7 +27,7 @@ OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
 }  # fmt: skip
 TOGETHER = {
     "loss_weighting": ("dwa", "equal", "famo", "gls", "imtl_l", "rlw", "schedules", "stch"),
-    "variable_balancers": ("db_mtl", "excess_mtl", "graddrop", "metabalance", "moco"),
+    "gradient_balancers": ("db_mtl", "excess_mtl", "graddrop", "metabalance", "moco"),
 }
 """What is tested of several methods at once."""
 SKIPPED = ("__init__", "get_config", "search_space", "compute_output_shape")

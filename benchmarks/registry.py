@@ -144,27 +144,27 @@ ENTRIES = (
     Entry(
         "optimisers_movielens",
         "Which optimiser of embedding tables predicts the ratings of MovieLens-100K best, against Keras' Adam?",
-        "optimisers.py", ("--movielens", "{ml_100k}"), (), ("--only", "LazyAdam", *_SEED),
+        "optimizers.py", ("--movielens", "{ml_100k}"), (), ("--only", "LazyAdam", *_SEED),
     ),
     Entry(
-        "optimisers_long_tail",
+        "optimizers_long_tail",
         "Which optimiser of embedding tables predicts made-up ratings of long-tail users and items best?",
-        "optimisers.py", (), (), ("--only", "LazyAdam", *_SEED),
+        "optimizers.py", (), (), ("--only", "LazyAdam", *_SEED),
     ),
     Entry(
-        "optimiser_speed",
+        "optimizer_speed",
         "What does a step of an embedding optimiser cost by rows of the table, with all ids alike?",
-        "optimiser_speed.py", (), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
+        "optimizer_speed.py", (), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
     ),
     Entry(
-        "optimiser_speed_small",
+        "optimizer_speed_small",
         "What does a step with a small batch cost, and what under Keras' Adam?",
-        "optimiser_speed.py", ("--batch-size", "256", "--only", "LazyAdam"), (), ("--rows", "10000", "--rounds", "2"),
+        "optimizer_speed.py", ("--batch-size", "256", "--only", "LazyAdam"), (), ("--rows", "10000", "--rounds", "2"),
     ),
     Entry(
-        "optimiser_speed_tail",
+        "optimizer_speed_tail",
         "What does a step of an embedding optimiser cost by rows of the table, with ids as frequent as in practice?",
-        "optimiser_speed.py", ("--tail",), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
+        "optimizer_speed.py", ("--tail",), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
     ),
     Entry(
         "scaling",
@@ -222,9 +222,9 @@ ENTRIES = (
         "sequential.py", ("--data", "{ml_1m}", "--implicit", "{implicit}"), (), ("--epochs", "1", *_SEED),
     ),
     Entry(
-        "regularisation",
+        "regularization",
         "What is each kind of noise and augmentation worth on MovieLens-100K, alone?",
-        "regularisation.py", (), ("--data", "{ml_100k}"), ("--quick",),
+        "regularization.py", (), ("--data", "{ml_100k}"), ("--quick",),
     ),
     Entry(
         "lifecycle_ensembles",

@@ -23,7 +23,8 @@ from paired import spread
 
 from tfmtl import data, layers, models, tasks
 from tfmtl._keras import tf
-from tfmtl.serving import CorpusIndex, InvertedFile, InvertedFileIndex
+from tfmtl.serving import CorpusIndex, InvertedFile
+from tfmtl.serving.inverted_file import InvertedFileIndex
 
 # isort: split
 import tensorflow_recommenders as tfrs
@@ -42,7 +43,7 @@ def embeddings(candidates: int) -> tuple[np.ndarray, np.ndarray]:
     network = models.build_network(schema, statistics, heads, layers.SharedBottom(["coupon"]), embedding_dim=widths)
     corpus = models.Candidates.from_frame(tables.candidates, preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus)
-    model.compile(grocery_models.optimiser(3e-3, 3, len(tables.train)))
+    model.compile(grocery_models.optimizer(3e-3, 3, len(tables.train)))
     model.fit(tables.train, epochs=3, batch_size=grocery_models.BATCH_SIZE, verbose=0)
     test = data.to_batch(tables.test, preprocessor).features
     query, candidate = (

@@ -16,8 +16,9 @@ import numpy as np
 from models import MAX_K, build
 
 from tfmtl._keras import tf
-from tfmtl.serving import Recommender, export, to_examples
+from tfmtl.serving import export, to_examples
 from tfmtl.serving.signature import FromExamples
+from tfmtl.serving.signatures import Recommender
 from tfmtl.serving.verification import difference
 
 BLOCK = 500

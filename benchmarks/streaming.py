@@ -32,6 +32,7 @@ from paired import spread
 
 from tfmtl import data, layers, models, tasks
 from tfmtl._keras import keras
+from tfmtl.data.frames import gather_batches
 
 BATCH_SIZE, SIZE = 4096, 32
 STEPS = 16  # a call of the traced function; `fit` would choose 32
@@ -109,7 +110,7 @@ def sources(
 ) -> dict[str, Callable[[int], tf.data.Dataset]]:
     """Return how to make each data set, by its name and the seed of its order."""
     return {
-        "in memory": lambda seed: data.gather_batches(fits, BATCH_SIZE, shuffle_seed=seed).repeat(),
+        "in memory": lambda seed: gather_batches(fits, BATCH_SIZE, shuffle_seed=seed).repeat(),
         "files": lambda seed: data.from_files(files, preprocessor, BATCH_SIZE, shuffle_seed=seed, shuffle_rows=window),
         "cache on disk": lambda seed: cached.batches(BATCH_SIZE, shuffle_seed=seed, shuffle_rows=window),
     }

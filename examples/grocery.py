@@ -86,7 +86,7 @@ def prune(
 ) -> models.MultiTaskModel:
     """Prune the student while the teacher goes on teaching."""
     pupil = compression.DistilledModel.of(student, teacher, **LESSONS)
-    pupil.compile(grocery_models.optimiser(rate, epochs, shop.rows))
+    pupil.compile(grocery_models.optimizer(rate, epochs, shop.rows))
     fit = {"epochs": epochs, "validation_data": shop.validation, "verbose": VERBOSE}
     pruned = compression.prune_model(pupil, shop.train, SPARSITY, ramp=0.3, **fit)
     result: models.MultiTaskModel = pruned.without_teacher()
@@ -135,7 +135,7 @@ def ask(shop: Workshop, name: str) -> None:
 
 def print_tables(reports: dict[str, pd.Series], sizes: dict[str, dict[str, float]]) -> None:
     """Print the comparison and what the students keep of the teacher."""
-    table = evaluation.compare(reports)
+    table = evaluation.side_by_side(reports)
     rows = [("purchase", "recall@100"), ("new purchase", "recall@100"), ("spend", "rmse"), *JUDGED_BY.items()]
     table = table.loc[sorted(rows, key=lambda row: list(table.index).index(row))]
     table.index = [" ".join(row) for row in table.index]

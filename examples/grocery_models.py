@@ -109,12 +109,12 @@ class Workshop:
             recipe.trunk,
             embedding_dim={**recipe.embedding_dim, "household_id": 4},  # wider, it learns households by heart
             tower_units=recipe.tower_units,
-            regularisation=models.Regularisation(dropout=recipe.dropout),
+            regularization=models.Regularization(dropout=recipe.dropout),
         )
         weights = {task.name: recipe.weights.get(task.name, 1.0) for task in heads}
         balancer = balancing.FixedWeights(weights)
         model = models.MultiTaskModel(network, heads, self.preprocessor, balancer, self.candidates)
-        model.compile(optimiser(recipe.learning_rate, epochs, rows))
+        model.compile(optimizer(recipe.learning_rate, epochs, rows))
         return model
 
     def report(self, model: models.MultiTaskModel) -> pd.Series:
@@ -144,7 +144,7 @@ def new(report: pd.Series) -> pd.Series:
     return report.rename({"purchase": "new purchase"}, level="task")
 
 
-def optimiser(learning_rate: float, epochs: int, rows: int) -> keras.optimizers.Optimizer:
+def optimizer(learning_rate: float, epochs: int, rows: int) -> keras.optimizers.Optimizer:
     """Return an optimiser whose rate falls to zero over the epochs."""
     steps = epochs * -(-rows // BATCH_SIZE)
     return training.LazyAdam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))

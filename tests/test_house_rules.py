@@ -1,4 +1,4 @@
-"""Sizes that no linter checks: files up to 300 lines, functions up to 60."""
+"""Sizes that no linter checks: files up to 400 lines, functions up to 60."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
 def test_file_and_its_functions_are_small(path: pathlib.Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert not functions or "from __future__ import annotations" in text
     sizes = {function.name: (function.end_lineno or 0) - function.lineno + 1 for function in functions}

@@ -16,7 +16,7 @@ def blocks() -> list[str]:
 
 def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    quick_start, subclass, tune, chains, balance, life, optimise = blocks()
+    quick_start, subclass, tune, chains, balance, life, optimize = blocks()
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(quick_start, "quick start", "exec"), names)
     assert (tmp_path / "saved_models/quick/1/saved_model.pb").exists()
@@ -46,7 +46,7 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "saved_models/shop/1/saved_model.pb").exists()
     assert type(names["both"]).__name__ == "MultiTaskModel"
 
-    exec(compile(optimise, "optimise", "exec"), names)
+    exec(compile(optimize, "optimize", "exec"), names)
     assert type(names["model"].optimizer).__name__ == "ASGD"  # type: ignore[attr-defined]
 
 

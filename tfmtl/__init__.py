@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tfmtl.layers import SharedBottom as SharedBottom
     from tfmtl.models import Candidates as Candidates
     from tfmtl.models import MultiTaskModel as MultiTaskModel
-    from tfmtl.models import Regularisation as Regularisation
+    from tfmtl.models import Regularization as Regularization
     from tfmtl.models import build_network as build_network
     from tfmtl.serving import export as export
     from tfmtl.tasks import BinaryClassification as BinaryClassification
@@ -88,7 +88,7 @@ _FLAGSHIPS = {
     "Numeric": "data",
     "Preprocessor": "data",
     "Regression": "tasks",
-    "Regularisation": "models",
+    "Regularization": "models",
     "Retrieval": "tasks",
     "Schema": "data",
     "SharedBottom": "layers",

@@ -15,7 +15,7 @@ from tfmtl.adaptation import DriftMonitor, OnlineLearner, PageHinkley, Replay
 from tfmtl.adaptation.journal import Journal
 from tfmtl.balancing import Uncertainty
 from tfmtl.data import to_batch
-from tfmtl.models import Regularisation
+from tfmtl.models import Regularization
 from tfmtl.training import GroupedOptimizer, LazyAdam, RowWiseAdagrad
 
 WEEKS = (1, 2, 3)
@@ -36,8 +36,8 @@ class Kill(keras.callbacks.Callback):
 def start(folder: str | pathlib.Path, **options: Any) -> OnlineLearner:
     """Return a learner with everything that has a state: noise, draws, counts, balancer, optimisers, replay, drift."""
     optimizer = GroupedOptimizer(RowWiseAdagrad(0.05), LazyAdam(0.01))
-    heads, noise = small.tasks(num_uniform_negatives=4)[:2], Regularisation(dropout=0.2, unknown_rate=0.1)
-    model = small.model(heads=heads, balancer=Uncertainty(), trunk=None, tower_units=[4], regularisation=noise)
+    heads, noise = small.tasks(num_uniform_negatives=4)[:2], Regularization(dropout=0.2, unknown_rate=0.1)
+    model = small.model(heads=heads, balancer=Uncertainty(), trunk=None, tower_units=[4], regularization=noise)
     model.compile(optimizer, run_eagerly=True, steps_per_execution=1)
     replay = Replay(20, share=0.5)
     replay.add(to_batch(small.table(), model.preprocessor))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfmtl.adaptation import DriftMonitor, PageHinkley, psi
+from tfmtl.adaptation import DriftMonitor, PageHinkley, population_stability_index
 from tfmtl.data import Categorical, IdSequence, Label, Numeric, Schema, Vector
 
 SCHEMA = Schema(
@@ -77,9 +77,9 @@ def test_the_window_forgets() -> None:
 
 def test_psi_by_hand() -> None:
     """Shares (2.5, 1.5) / 4 and (0.5, 3.5) / 4: differences 0.5, log ratios ln 5 and ln(3/7)."""
-    assert psi([0, 3], [2, 1]) == pytest.approx(0.5 * np.log(5) - 0.5 * np.log(3 / 7))
-    assert psi([0, 3, 0], [0, 4, 0]) == 0
-    assert psi([3, 1], [1, 3]) == pytest.approx(psi([1, 3], [3, 1]))
+    assert population_stability_index([0, 3], [2, 1]) == pytest.approx(0.5 * np.log(5) - 0.5 * np.log(3 / 7))
+    assert population_stability_index([0, 3, 0], [0, 4, 0]) == 0
+    assert population_stability_index([3, 1], [1, 3]) == pytest.approx(population_stability_index([1, 3], [3, 1]))
 
 
 def test_state_goes_on_where_it_was() -> None:

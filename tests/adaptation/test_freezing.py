@@ -73,7 +73,7 @@ def test_a_change_after_a_traced_step_takes_effect_and_the_rest_goes_on() -> Non
     assert moved(model, before) == names(model, "trunk", "heads", "query_tower_*")
 
 
-def test_an_optimiser_built_while_parts_were_frozen_learns_of_them() -> None:
+def test_an_optimizer_built_while_parts_were_frozen_learns_of_them() -> None:
     model = small.model(LazyAdam(0.125))
     freeze(model, "towers")
     model.fit(small.table(), **FIT)

@@ -17,7 +17,7 @@ from tfmtl.layers import PLE, STEM, QuotientRemainderEmbedding
 from tfmtl.models import Candidates, MultiTaskModel
 from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, RowWiseAdagrad, lazy_adam
 
-OPTIMISERS: dict[str, Callable[[], Any]] = {
+OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "LazyAdam": lambda: LazyAdam(0.02),
     "LazyAdam of small tables": lambda: LazyAdam(0.02, catch_up=False),
     "LazyAdamW": lambda: LazyAdamW(0.02, weight_decay=0.01),
@@ -37,14 +37,14 @@ def model() -> MultiTaskModel:
     return made
 
 
-def with_room(optimizer: Any = None, room: float = 1.0, **arguments: Any) -> MultiTaskModel:
+def with_room(optimizer: Any = None, headroom: float = 1.0, **arguments: Any) -> MultiTaskModel:
     """Return a model like `small.model` whose tables have free rows."""
-    statistics = adaptation.leave_room(small.statistics(), room)
+    statistics = adaptation.reserve_rows(small.statistics(), headroom)
     preprocessor = Preprocessor(small.SCHEMA, statistics)
     heads = small.tasks(**arguments)
     network = small.build_network(
         small.SCHEMA, statistics, heads, small.trunk(), embedding_dim=3, tower_units=[4, 3],
-        regularisation=small.NO_NOISE,
+        regularization=small.NO_NOISE,
     )  # fmt: skip
     corpus = Candidates.from_frame(small.table(), preprocessor)
     model = MultiTaskModel(network, heads, preprocessor, candidates=corpus)
@@ -61,7 +61,7 @@ def predictions(model: MultiTaskModel, table: Any) -> dict[str, np.ndarray]:
 def test_growth_changes_no_prediction_of_old_or_new_ids(model: MultiTaskModel) -> None:
     week = newcomers.week(3)
     before = predictions(model, small.table()), predictions(model, week)
-    grown = adaptation.grow(model, week)
+    grown = adaptation.extend_vocabularies(model, week)
     assert grown is not model
     assert grown.preprocessor.statistics.size("user") > model.preprocessor.statistics.size("user")
     for expected, table in zip(before, (small.table(), week), strict=True):
@@ -73,7 +73,7 @@ def test_growth_changes_no_prediction_of_old_or_new_ids(model: MultiTaskModel) -
 
 def test_old_ids_keep_their_indices_and_new_ones_follow(model: MultiTaskModel) -> None:
     week = newcomers.week(1)
-    grown = adaptation.grow(model, week)
+    grown = adaptation.extend_vocabularies(model, week)
     in_lists = {item for items in week["recent"] for item in items}
     for name, values in {"user": set(week["user"]), "item": set(week["item"]) | in_lists}.items():
         old, new = (m.preprocessor.vocabulary(name).tolist() for m in (model, grown))
@@ -87,7 +87,7 @@ def test_old_ids_keep_their_indices_and_new_ones_follow(model: MultiTaskModel) -
 
 def test_training_goes_on_as_if_the_rows_had_always_been_there(model: MultiTaskModel) -> None:
     """Trained on one batch without new values, old rows move as in the model that did not grow."""
-    grown = adaptation.grow(model, newcomers.week(2))
+    grown = adaptation.extend_vocabularies(model, newcomers.week(2))
     batch = to_batch(small.table(), model.preprocessor)
     before = [v.numpy() for v in grown.trainable_variables]
     assert int(grown.optimizer.iterations) == int(model.optimizer.iterations) == 2
@@ -108,14 +108,14 @@ def test_training_goes_on_as_if_the_rows_had_always_been_there(model: MultiTaskM
     np.testing.assert_array_equal(grown.tasks[0]._counts[: small.ITEMS + 2], reference.tasks[0]._counts)
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("large", [False, True])
-def test_optimisers_keep_every_slot(name: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimizers_keep_every_slot(name: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old rows and dense weights go on bit by bit as without growth."""
     monkeypatch.setattr(lazy_adam, "_SMALL", 3 if large else 100)
     table, kernel = (tf.Variable(tf.ones([n, 2]), name=f"{what}") for n, what in ((4, "e/embeddings"), (3, "kernel")))
     other = tf.Variable(tf.ones([3, 2]), name="f/embeddings")
-    optimizer = OPTIMISERS[name]()
+    optimizer = OPTIMIZERS[name]()
     random = np.random.default_rng(0)
 
     def step(by: Any, variables: list[Any], rows: list[int], values: np.ndarray) -> None:
@@ -144,7 +144,7 @@ def _copy(variable: tf.Variable) -> tf.Variable:
 
 def test_growth_by_nothing_is_no_growth(worker: MultiTaskModel) -> None:
     before = worker.network.get_weights()
-    assert adaptation.grow(worker, small.table()) is worker
+    assert adaptation.extend_vocabularies(worker, small.table()) is worker
     for variable, expected in zip(worker.network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(variable, expected)
 
@@ -152,7 +152,7 @@ def test_growth_by_nothing_is_no_growth(worker: MultiTaskModel) -> None:
 def test_counts_and_corpus_take_the_new_candidates(model: MultiTaskModel) -> None:
     week = newcomers.week(2)
     counts = model.tasks[0]._counts.numpy()
-    grown = adaptation.grow(model, week)
+    grown = adaptation.extend_vocabularies(model, week)
     after = grown.tasks[0]._counts.numpy()
     np.testing.assert_array_equal(after[: len(counts)], counts)
     assert counts.sum() > 0
@@ -168,15 +168,15 @@ def test_counts_and_corpus_take_the_new_candidates(model: MultiTaskModel) -> Non
 def test_a_given_corpus_replaces_the_old_one(model: MultiTaskModel) -> None:
     week = newcomers.week(1)
     corpus = week.drop_duplicates("item")
-    grown = adaptation.grow(model, week, candidates=corpus)
+    grown = adaptation.extend_vocabularies(model, week, candidates=corpus)
     assert grown.candidates.ids.tolist() == corpus["item"].tolist()
 
 
 def test_a_model_that_never_trained_grows_too() -> None:
     model, week = small.model(), newcomers.week(1)
-    once = adaptation.grow(model, week, room=2.0)
+    once = adaptation.extend_vocabularies(model, week, headroom=2.0)
     assert once is not model
-    assert adaptation.grow(once, newcomers.week(2), room=2.0) is once
+    assert adaptation.extend_vocabularies(once, newcomers.week(2), headroom=2.0) is once
     once.optimizer.build(once.trainable_variables)
 
 
@@ -185,7 +185,7 @@ def test_room_is_filled_without_a_new_network() -> None:
     model.fit(small.table(), batch_size=25, epochs=1, verbose=0)
     network, week = model.network, newcomers.week(1)
     before = predictions(model, small.table())
-    assert adaptation.grow(model, week) is model
+    assert adaptation.extend_vocabularies(model, week) is model
     assert model.network is network
     for name, values in predictions(model, small.table()).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
@@ -204,7 +204,7 @@ def test_every_table_of_a_trunk_grows(trunk: Any) -> None:
     model = small.model(trunk=trunk(small.ON_PAIRS), balancer=PCGrad(), eager=True)
     week = newcomers.week(2)
     before = predictions(model, week)
-    grown = adaptation.grow(model, week)
+    grown = adaptation.extend_vocabularies(model, week)
     for name, values in predictions(grown, week).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
     sizes = {grown.preprocessor.statistics.size(name) for name in ("user", "item")}
@@ -269,11 +269,11 @@ def test_a_compact_table_is_refused() -> None:
 
 def test_other_things_than_models_are_refused(worker: MultiTaskModel) -> None:
     with pytest.raises(TypeError, match="MultiTaskModel"):
-        adaptation.grow(worker.network, small.table())
-    with pytest.raises(ValueError, match="room"):
-        adaptation.grow(worker, small.table(), room=-1)
+        adaptation.extend_vocabularies(worker.network, small.table())
+    with pytest.raises(ValueError, match="headroom"):
+        adaptation.extend_vocabularies(worker, small.table(), headroom=-1)
     with pytest.raises(ValueError, match="lacks the columns"):
-        adaptation.grow(worker, small.table().drop(columns="user"))
+        adaptation.extend_vocabularies(worker, small.table().drop(columns="user"))
 
 
 def test_counts_are_scaled_down_but_never_up() -> None:

@@ -162,7 +162,7 @@ def test_folders_and_arguments_are_checked(tmp_path: pathlib.Path, worker: Multi
         OnlineLearner(worker, tmp_path / "a")
     with pytest.raises(ValueError, match="its optimiser; compile it"):
         OnlineLearner(small.model().with_network(small.network()), tmp_path / "b")
-    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"room": -1.0}, {"memory": 0.0}, {"keep": 1}):
+    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"headroom": -1.0}, {"memory": 0.0}, {"keep": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             OnlineLearner(worker, tmp_path / "b", **wrong)  # type: ignore[arg-type]
 
@@ -175,4 +175,4 @@ def test_a_model_comes_back_with_settings_that_no_configuration_holds() -> None:
     back = from_arrays(config, arrays)
     assert back.optimizer._exclude_from_weight_decay_names == ["embedding"]
     assert back.run_eagerly
-    assert adaptation.grow(back, newcomers.week(1)).run_eagerly
+    assert adaptation.extend_vocabularies(back, newcomers.week(1)).run_eagerly

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfmtl.adaptation import extend_statistics, leave_room
+from tfmtl.adaptation import extend_statistics, reserve_rows
 from tfmtl.data import Categorical, IdSequence, Label, Numeric, Preprocessor, Schema, Statistics, Text, fit_statistics
 
 SCHEMA = Schema(
@@ -77,25 +77,25 @@ def test_nothing_new_changes_counts_alone(statistics: Statistics) -> None:
 
 def test_room_is_taken_in_steps(statistics: Statistics) -> None:
     """2 items + 3 new ones + ceil(0.5 * 5) free ones + 2 reserved: 10 indices, which hold 8 values."""
-    once = extend_statistics(SCHEMA, statistics, table("aaa", [1, 2, 3]), room=0.5)
+    once = extend_statistics(SCHEMA, statistics, table("aaa", [1, 2, 3]), headroom=0.5)
     assert once.size("item") == 10
-    full = extend_statistics(SCHEMA, once, table("aaa", [11, 12, 13]), room=0.5)
+    full = extend_statistics(SCHEMA, once, table("aaa", [11, 12, 13]), headroom=0.5)
     assert full.size("item") == 10
-    assert extend_statistics(SCHEMA, full, table("a", [14]), room=0.5).size("item") == 9 + 5 + 2
+    assert extend_statistics(SCHEMA, full, table("a", [14]), headroom=0.5).size("item") == 9 + 5 + 2
 
 
 def test_room_from_the_start(statistics: Statistics) -> None:
-    roomy = leave_room(statistics, 0.5)
+    roomy = reserve_rows(statistics, 0.5)
     assert {name: roomy.size(name) for name in ("user", "item", "title")} == {"user": 5, "item": 5, "title": 5}
-    assert leave_room(roomy, 0.0).size("item") == 5  # what there is stays
+    assert reserve_rows(roomy, 0.0).size("item") == 5  # what there is stays
     assert Statistics.from_config(roomy.get_config()).size("item") == 5
 
 
 def test_arguments_are_checked(statistics: Statistics) -> None:
-    with pytest.raises(ValueError, match="room"):
-        leave_room(statistics, -0.1)
-    with pytest.raises(ValueError, match="room"):
-        extend_statistics(SCHEMA, statistics, table("a", [1]), room=-0.1)
+    with pytest.raises(ValueError, match="headroom"):
+        reserve_rows(statistics, -0.1)
+    with pytest.raises(ValueError, match="headroom"):
+        extend_statistics(SCHEMA, statistics, table("a", [1]), headroom=-0.1)
     with pytest.raises(ValueError, match="empty"):
         extend_statistics(SCHEMA, statistics, table("a", [1]).iloc[:0])
     with pytest.raises(ValueError, match=r"lacks the columns \['item'\]"):

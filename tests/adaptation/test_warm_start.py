@@ -43,7 +43,7 @@ def both() -> list[Task]:
     return [Regression("rating"), BinaryClassification("liked")]
 
 
-def randomise(model: MultiTaskModel) -> MultiTaskModel:
+def randomize(model: MultiTaskModel) -> MultiTaskModel:
     """Give every weight a value of its own, as training would."""
     rng = np.random.default_rng(3)
     model.network.set_weights([rng.normal(size=w.shape).astype(w.dtype) for w in model.network.get_weights()])
@@ -58,7 +58,7 @@ def predict(model: MultiTaskModel, table: pd.DataFrame) -> dict[str, np.ndarray]
 
 def test_a_copy_of_the_schema_predicts_the_same() -> None:
     model = small.model()
-    randomise(model)
+    randomize(model)
     other = small.model(seed=5)
     report = warm_start(other, model)
     assert not report.fresh
@@ -71,7 +71,7 @@ def test_a_copy_of_the_schema_predicts_the_same() -> None:
 def test_features_and_tasks_that_come_go_or_move_leave_the_rest_in_place() -> None:
     """Features in another order and tasks in another order: the very same function."""
     table = small.table()
-    model = randomise(build(table, [USER, AGE], both()))
+    model = randomize(build(table, [USER, AGE], both()))
     turned = build(table.iloc[::-1], [AGE, USER], both()[::-1], seed=7)
     report = warm_start(turned, model)
     assert not report.fresh, report
@@ -82,7 +82,7 @@ def test_features_and_tasks_that_come_go_or_move_leave_the_rest_in_place() -> No
 
 def test_a_new_feature_with_a_zero_kernel_changes_nothing() -> None:
     table = small.table().assign(shop="s", late=np.arange(small.ROWS) % 2.0)
-    model = randomise(build(table, [USER, AGE], both()))
+    model = randomize(build(table, [USER, AGE], both()))
     more = build(table, [Categorical("shop"), USER, AGE], [*both(), BinaryClassification("late")], seed=7)
     report = warm_start(more, model)
     assert set(report.fresh) == {"shop", "late_output/kernel", "late_output/bias"}
@@ -97,7 +97,7 @@ def test_a_new_feature_with_a_zero_kernel_changes_nothing() -> None:
 
 def test_a_missing_feature_is_left_out() -> None:
     table = small.table()
-    model, less = randomise(build(table, [USER, AGE], both())), build(table, [USER], both()[:1], seed=7)
+    model, less = randomize(build(table, [USER, AGE], both())), build(table, [USER], both()[:1], seed=7)
     report = warm_start(less, model)
     assert not report.fresh
     kernels = (m.network.get_layer("query_tower_0").kernel.numpy() for m in (less, model))
@@ -109,7 +109,7 @@ def test_a_missing_feature_is_left_out() -> None:
 @pytest.mark.parametrize("new_ids", ["mean", "unknown", "initial"])
 def test_rows_by_id(new_ids: str) -> None:
     table = small.table()
-    model = randomise(build(table, [USER, AGE], both()))
+    model = randomize(build(table, [USER, AGE], both()))
     moved = table[table["user"] != "u1"].assign(user=lambda t: t["user"].replace({"u2": "new", "u3": "newer"}))
     other = build(moved, [USER, AGE], both(), seed=7)
     before = tables_of(other.network, ["user"])["", "user"].read()
@@ -126,7 +126,7 @@ def test_rows_by_id(new_ids: str) -> None:
 
 def test_tables_of_every_kind_pass_rows_on() -> None:
     """From a table to fewer parameters and back: rank 3 of width 3 loses nothing."""
-    model = randomise(small.model())
+    model = randomize(small.model())
     make = functools.partial(LowRankEmbedding, rank=3)
     compact = model.with_network(shrink_tables(small.network(seed=5), {"item_embedding": make}))
     assert warm_start(compact, model).aligned["item"] == (9, 9)
@@ -137,7 +137,7 @@ def test_tables_of_every_kind_pass_rows_on() -> None:
 
 
 def test_a_pruned_network_gives_and_takes() -> None:
-    model = randomise(small.model())
+    model = randomize(small.model())
     wrapped = small.model(seed=5).with_network(prune(small.network(seed=5), 0.5, end_step=2))
     assert not warm_start(wrapped, model).fresh
     back = small.model(seed=6)
@@ -150,7 +150,7 @@ def test_a_pruned_network_gives_and_takes() -> None:
 def test_the_trunk_follows_its_tasks(make: type[MultiTaskLayer]) -> None:
     """What belongs to a task moves with it; what cannot be told apart is fresh, never another task's."""
     table, options = small.table().assign(late=np.arange(small.ROWS) % 2.0), {"units": [4]}
-    model = randomise(build(table, [USER, AGE], both(), make(["rating", "liked"], **options)))
+    model = randomize(build(table, [USER, AGE], both(), make(["rating", "liked"], **options)))
     heads = [BinaryClassification("late"), *both()]
     wider = build(table, [USER, AGE], heads, make([t.name for t in heads], **options), seed=7)
     report = warm_start(wider, model)
@@ -166,7 +166,7 @@ def test_the_trunk_follows_its_tasks(make: type[MultiTaskLayer]) -> None:
 
 def test_two_shops_with_some_users_in_common() -> None:
     """Cross-domain: the schemas share the users alone, whose rows pass on, and the towers behind them."""
-    first = randomise(small.model())
+    first = randomize(small.model())
     table = pd.DataFrame({"user": ["u0", "u3", "v9"], "song": ["a", "b", "a"], "played": [1.0, 0.0, 1.0]})
     schema = Schema([USER], [Categorical("song")], labels=[Label("played")])
     statistics, heads = fit_statistics(schema, table), [BinaryClassification("played")]
@@ -184,7 +184,7 @@ def test_two_shops_with_some_users_in_common() -> None:
 def test_heads_of_new_tasks_say_nothing_at_first(new_heads: Any) -> None:
     """And learn from the first step on, since what they read is not zero."""
     table = small.table()
-    source = randomise(build(table, [USER, AGE], [Regression("rating")]))
+    source = randomize(build(table, [USER, AGE], [Regression("rating")]))
     target = build(table, [USER, AGE], both(), seed=1)
     kernel = target.network.get_layer("liked_output").kernel
     report = warm_start(target, source, new_heads=new_heads)
@@ -199,7 +199,7 @@ def test_heads_of_new_tasks_say_nothing_at_first(new_heads: Any) -> None:
 
 
 def test_a_new_retrieval_keeps_its_towers() -> None:
-    source = randomise(small.model(heads=small.tasks()[1:]))
+    source = randomize(small.model(heads=small.tasks()[1:]))
     target = small.model(seed=5)
     warm_start(target, source)
     features = target.candidates.features  # type: ignore[union-attr]
@@ -219,6 +219,6 @@ def test_wrong_arguments_are_refused() -> None:
 
 
 def test_a_saved_model_warms_another(tmp_path: pathlib.Path) -> None:
-    model = randomise(small.model(negatives=3, balancer=Uncertainty(0.5)))
+    model = randomize(small.model(negatives=3, balancer=Uncertainty(0.5)))
     other = small.model(seed=5)
     assert not warm_start(other, save_model(model, tmp_path / "model")).fresh

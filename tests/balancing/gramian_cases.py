@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmtl._keras import tf
-from tfmtl.balancing.gradient_balancer import GradientBalancer
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 
 PUBLISHED = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 """The gradients of the golden values in TorchJD's documentation, published to four digits."""
@@ -16,12 +16,12 @@ PUBLISHED = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 Solve = Callable[..., np.ndarray]
 
 
-def bound(balancer: GradientBalancer, tasks: int) -> Any:
+def bound(balancer: GramianBalancer, tasks: int) -> Any:
     balancer.bind([f"task_{i}" for i in range(tasks)], [1.0] * tasks)
     return balancer
 
 
-def solver(balancer: GradientBalancer, tasks: int, jit: bool = False) -> Solve:
+def solver(balancer: GramianBalancer, tasks: int, jit: bool = False) -> Solve:
     """Return a function of gradients [tasks, size] that gives the weights, traced once."""
     bound(balancer, tasks)
     traced = tf.function(balancer.task_weights, jit_compile=jit)
@@ -61,7 +61,7 @@ def hostile() -> dict[str, np.ndarray]:
     }
 
 
-def check_hostile(balancer: GradientBalancer, bound_on_update: float | None = None) -> None:
+def check_hostile(balancer: GramianBalancer, bound_on_update: float | None = None) -> None:
     """Assert finite weights, and an update of at most so many times the longest gradient."""
     solve = solver(balancer, 3)
     for name, gradients in hostile().items():
@@ -78,7 +78,7 @@ def check_hostile(balancer: GradientBalancer, bound_on_update: float | None = No
             assert alone > 0, (place, length)
 
 
-def check_symmetries(make: Callable[[], GradientBalancer], power: float = 0.0, rtol: float = 1e-3) -> None:
+def check_symmetries(make: Callable[[], GramianBalancer], power: float = 0.0, rtol: float = 1e-3) -> None:
     """Assert that order and unobserved tasks do not matter, and that weights go with `power` of the common scale."""
     four, three = solver(make(), 4), solver(make(), 3)
     order, seen = [2, 0, 3, 1], np.array([True, False, True, True])
@@ -91,7 +91,7 @@ def check_symmetries(make: Callable[[], GradientBalancer], power: float = 0.0, r
             np.testing.assert_allclose(four(scale * gradients) / scale**power, weights, **close)
 
 
-def check_config(balancer: GradientBalancer) -> None:
+def check_config(balancer: GramianBalancer) -> None:
     """Assert that a balancer made of another's configuration has the same arguments."""
     config = balancer.get_config()
     again = type(balancer).from_config(config)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tfmtl._keras import tf
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import TaskGradients
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 SHAPES = ((2, 3), (7, 2), (3,))
 TABLE = 1
@@ -58,7 +58,7 @@ def generate(count: int, tasks: int = 3, hidden: Sequence[set[int]] = (), scale:
 class Mixer:
     """A balancer ready to mix, traced once."""
 
-    def __init__(self, balancer: VariableBalancer, tasks: int = 3, names: str = "abcdefgh") -> None:
+    def __init__(self, balancer: GradientBalancer, tasks: int = 3, names: str = "abcdefgh") -> None:
         self.balancer = balancer
         balancer.bind(list(names[:tasks]), [1.0] * tasks)
         labels = ["kernel", "item/embeddings", "bias"]

@@ -21,7 +21,7 @@ def test_golden() -> None:
     np.testing.assert_allclose(update, 1 + 0.5 * 3**0.5 * np.array([-4, 1, 1]) / 18**0.5, atol=1e-5)
 
 
-def test_without_a_neighbourhood_it_is_the_mean() -> None:
+def test_without_a_neighborhood_it_is_the_mean() -> None:
     for gradients in cases.random_gradients(5, 3):
         np.testing.assert_allclose(SOLVERS[5, 0.0](gradients), 0.2, rtol=1e-6)
 
@@ -60,7 +60,7 @@ def test_the_update_is_optimal(tasks: int, c: float) -> None:
         assert (gradients @ update).min() >= found.fun - 1e-4 * scale
 
 
-def test_a_large_neighbourhood_comes_close_to_mgda() -> None:
+def test_a_large_neighborhood_comes_close_to_mgda() -> None:
     # d = g_0 + c |g_0| u: the longer c, the closer to the direction that is best for the worst task.
     gradients = np.array([[1.0, 0.0], [0.5, 2.0]])
     far, shortest = (cases.solver(balancer, 2)(gradients) @ gradients for balancer in (CAGrad(100.0), MGDA()))
@@ -106,6 +106,6 @@ def test_compiles() -> None:
 
 
 @pytest.mark.parametrize("c", [-0.1, float("inf"), float("nan"), "1"])
-def test_a_neighbourhood_below_zero_is_refused(c: Any) -> None:
+def test_a_neighborhood_below_zero_is_refused(c: Any) -> None:
     with pytest.raises(ValueError, match="`c` of CAGrad must be a number of at least 0"):
         CAGrad(c)

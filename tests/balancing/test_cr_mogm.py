@@ -7,14 +7,14 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import FixedWeights, GradientBalancer
+from tfmtl.balancing import FixedWeights, GramianBalancer
 from tfmtl.balancing.cr_mogm import CRMOGM
 from tfmtl.balancing.gradnorm import GradNorm
 from tfmtl.balancing.upgrad import UPGrad
 from tfmtl.data import to_batch
 
 
-class Diagonal(GradientBalancer):
+class Diagonal(GramianBalancer):
     """Weights that are the diagonal of the Gramian, so that a test decides them; remembers what is forwarded."""
 
     needs_losses_after_step = True
@@ -38,7 +38,7 @@ class Diagonal(GradientBalancer):
         self.heard.append("epoch")
 
 
-def bound(momentum: float = 0.75, balancer: GradientBalancer | None = None, tasks: int = 2) -> CRMOGM:
+def bound(momentum: float = 0.75, balancer: GramianBalancer | None = None, tasks: int = 2) -> CRMOGM:
     wrapper = CRMOGM(balancer or Diagonal(), momentum)
     wrapper.bind([f"t{i}" for i in range(tasks)], [1.0] * tasks)
     return wrapper
@@ -152,7 +152,7 @@ def test_a_model_trains_with_it() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(TypeError, match="`balancer` must be GradientBalancer"):
+    with pytest.raises(TypeError, match="`balancer` must be GramianBalancer"):
         CRMOGM(FixedWeights())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`momentum` must be a number in \\[0, 1\\)"):
         CRMOGM(UPGrad(), 1.0)

@@ -33,8 +33,8 @@ def test_the_golden_update_is_the_projected_mean() -> None:
     weights = weights_of(gramian)
     np.testing.assert_allclose(weights, [11 / 18, 0.5], rtol=1e-5)
     np.testing.assert_allclose(weights @ PUBLISHED, [6 / 2 - 44 / 18, 10 / 9, 10 / 9], rtol=1e-4)
-    regularised = weights_of(gramian + 1e-4 * np.trace(gramian) * np.eye(2))
-    np.testing.assert_allclose(regularised @ PUBLISHED, [0.5563, 1.1109, 1.1109], atol=1e-4)
+    regularized = weights_of(gramian + 1e-4 * np.trace(gramian) * np.eye(2))
+    np.testing.assert_allclose(regularized @ PUBLISHED, [0.5563, 1.1109, 1.1109], atol=1e-4)
 
 
 @pytest.mark.parametrize(("tasks", "seed"), [(2, 0), (3, 1), (5, 2), (8, 3)])

@@ -11,7 +11,7 @@ from tfmtl.balancing.fairgrad import FairGrad
 from tfmtl.balancing.nash_mtl import NashMTL
 
 ALPHAS = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0]
-PAPERS = {(tasks, alpha): cases.solver(FairGrad(alpha, normalise=False), tasks) for tasks in (2, 6) for alpha in ALPHAS}
+PAPERS = {(tasks, alpha): cases.solver(FairGrad(alpha, normalize=False), tasks) for tasks in (2, 6) for alpha in ALPHAS}
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -44,8 +44,8 @@ def test_scipy_finds_the_same(alpha: float) -> None:
 
 
 def test_alpha_one_is_nash() -> None:
-    for normalise in (True, False):
-        fair, nash = (cases.solver(kind(normalise=normalise), 6) for kind in (FairGrad, NashMTL))
+    for normalize in (True, False):
+        fair, nash = (cases.solver(kind(normalize=normalize), 6) for kind in (FairGrad, NashMTL))
         for gradients in cases.random_gradients(6, 3):
             np.testing.assert_array_equal(fair(gradients), nash(gradients))
 
@@ -60,7 +60,7 @@ def test_the_fairer_the_more_even_are_the_benefits() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 5.0])
-def test_normalising_divides_by_the_mean_square(alpha: float) -> None:
+def test_normalizing_divides_by_the_mean_square(alpha: float) -> None:
     solve = cases.solver(FairGrad(alpha), 6)
     for gradients in cases.random_gradients(6, 2):
         mean = (gradients**2).sum() / 6
@@ -85,14 +85,14 @@ def test_opposite_tasks_cancel() -> None:
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
 def test_the_promises_of_all(alpha: float) -> None:
     cases.check_hostile(FairGrad(alpha))
-    cases.check_hostile(FairGrad(alpha, normalise=False))
+    cases.check_hostile(FairGrad(alpha, normalize=False))
     cases.check_symmetries(lambda: FairGrad(alpha))
-    cases.check_symmetries(lambda: FairGrad(alpha, normalise=False), power=-2 * alpha / (1 + alpha))
-    cases.check_config(FairGrad(alpha, normalise=False, at=("dense", "other")))
+    cases.check_symmetries(lambda: FairGrad(alpha, normalize=False), power=-2 * alpha / (1 + alpha))
+    cases.check_config(FairGrad(alpha, normalize=False, at=("dense", "other")))
 
 
 def test_compiles() -> None:
-    compiled = cases.solver(FairGrad(2.0, normalise=False), 2, jit=True)(cases.PUBLISHED)
+    compiled = cases.solver(FairGrad(2.0, normalize=False), 2, jit=True)(cases.PUBLISHED)
     np.testing.assert_allclose(compiled, PAPERS[2, 2.0](cases.PUBLISHED), rtol=1e-4)
 
 

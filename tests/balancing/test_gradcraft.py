@@ -152,7 +152,7 @@ def test_hostile_gradients_give_finite_weights(name: str, epsilon: float) -> Non
             assert count > 1 or not observed.any() or found.numpy()[0] > 0
 
 
-def test_a_step_that_overflows_reaches_the_optimiser_but_not_the_state() -> None:
+def test_a_step_that_overflows_reaches_the_optimizer_but_not_the_state() -> None:
     balancer = balancer_of(2)
     balancer.task_weights(tf.constant([[2.0, -1.0], [-1.0, 1.0]]), tf.ones([2]), tf.fill([2], True))
     before = balancer.get_weights()

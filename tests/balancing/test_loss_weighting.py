@@ -22,7 +22,7 @@ from tfmtl.balancing.gls import GLS
 from tfmtl.balancing.imtl_l import IMTLL
 from tfmtl.balancing.loss_weighting import LossWeighting, masked_softmax, shares
 from tfmtl.balancing.rlw import RLW
-from tfmtl.balancing.schedules import CosineWeight, EpochTable, LinearWeight, ScheduledWeights
+from tfmtl.balancing.schedules import CosineWeight, LinearWeight, PiecewiseConstantWeight, ScheduledWeights
 from tfmtl.balancing.stch import STCH
 
 Make = Callable[[], Balancer]
@@ -46,7 +46,11 @@ BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks
     "imtl_l": lambda: IMTLL(-0.5),
     "rlw": lambda: RLW(3),
     "schedules": lambda: ScheduledWeights(
-        {"seen": LinearWeight(1, 0.5, epochs=2), "rating": CosineWeight(0, 1, 3, 1), "liked": EpochTable({0: 1, 1: 3})}
+        {
+            "seen": LinearWeight(1, 0.5, epochs=2),
+            "rating": CosineWeight(0, 1, 3, 1),
+            "liked": PiecewiseConstantWeight({0: 1, 1: 3}),
+        }
     ),
     "stch": lambda: STCH(0.5, {"rating": 0.25}, {"liked": 2.0}),
 }

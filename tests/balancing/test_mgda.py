@@ -104,19 +104,19 @@ def test_loss_divides_by_the_losses() -> None:
     np.testing.assert_allclose(solve([[2.0, 0], [0, 2.0]], losses=[0.0, 0.0]), 0.5, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalise", [None, "l2", "loss"])
-def test_the_promises_of_all(normalise: Any) -> None:
-    cases.check_hostile(MGDA(normalise), bound_on_update=1.01)
-    cases.check_symmetries(lambda: MGDA(normalise))
-    cases.check_config(MGDA(normalise, at=AT))
+@pytest.mark.parametrize("normalize", [None, "l2", "loss"])
+def test_the_promises_of_all(normalize: Any) -> None:
+    cases.check_hostile(MGDA(normalize), bound_on_update=1.01)
+    cases.check_symmetries(lambda: MGDA(normalize))
+    cases.check_config(MGDA(normalize, at=AT))
 
 
 def test_compiles() -> None:
     np.testing.assert_allclose(cases.solver(MGDA(), 2, jit=True)(cases.PUBLISHED), [0.6, 0.4], atol=1e-5)
 
 
-def test_unknown_normaliser_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`normalise` of MGDA must be one of .* Received: normalise='l1'"):
+def test_unknown_normalizer_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`normalize` of MGDA must be one of .* Received: normalize='l1'"):
         MGDA("l1")
 
 

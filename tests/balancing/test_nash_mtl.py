@@ -10,7 +10,7 @@ from tests.balancing import gramian_cases as cases
 from tfmtl._keras import tf
 from tfmtl.balancing.nash_mtl import NashMTL
 
-EQUATION = {tasks: cases.solver(NashMTL(normalise=False), tasks) for tasks in range(1, 9)}
+EQUATION = {tasks: cases.solver(NashMTL(normalize=False), tasks) for tasks in range(1, 9)}
 
 
 def test_golden() -> None:
@@ -19,8 +19,8 @@ def test_golden() -> None:
     weights = EQUATION[2](cases.PUBLISHED)
     np.testing.assert_allclose(cases.PUBLISHED @ (weights @ cases.PUBLISHED), 1 / weights, rtol=1e-4)
     np.testing.assert_allclose(weights @ cases.PUBLISHED / 2**0.5, [0.0542, 0.7061, 0.7061], atol=1e-4)
-    for normalise in (True, False):
-        cut = cases.solver(NashMTL(normalise, max_norm=1.0), 2)(cases.PUBLISHED)
+    for normalize in (True, False):
+        cut = cases.solver(NashMTL(normalize, max_norm=1.0), 2)(cases.PUBLISHED)
         np.testing.assert_allclose(cut @ cases.PUBLISHED, [0.0542, 0.7061, 0.7061], atol=1e-4)
 
 
@@ -41,10 +41,10 @@ def test_scipy_finds_the_same_root(tasks: int) -> None:
 
 def test_the_update_is_as_long_as_the_equation_says() -> None:
     # w^T M w = sum_i w_i / w_i = K; normalised, K times the mean of |g_i|^2.
-    normalised = cases.solver(NashMTL(), 5)
+    normalized = cases.solver(NashMTL(), 5)
     for gradients in cases.random_gradients(5, 5):
         assert np.linalg.norm(EQUATION[5](gradients) @ gradients) == pytest.approx(5**0.5, rel=1e-4)
-        assert np.linalg.norm(normalised(gradients) @ gradients) == pytest.approx((gradients**2).sum() ** 0.5, rel=1e-4)
+        assert np.linalg.norm(normalized(gradients) @ gradients) == pytest.approx((gradients**2).sum() ** 0.5, rel=1e-4)
 
 
 def test_a_tasks_own_scale_does_not_matter() -> None:
@@ -62,10 +62,10 @@ def test_every_task_benefits() -> None:
 
 
 def test_special_cases() -> None:
-    normalised = cases.solver(NashMTL(), 3)
-    np.testing.assert_allclose(normalised(5 * np.eye(3)), 1, rtol=1e-5)  # the plain sum
+    normalized = cases.solver(NashMTL(), 3)
+    np.testing.assert_allclose(normalized(5 * np.eye(3)), 1, rtol=1e-5)  # the plain sum
     np.testing.assert_allclose(EQUATION[3](np.ones([3, 1])), 3**-0.5, rtol=1e-4)  # 3 w = 1 / w
-    np.testing.assert_allclose(normalised([[2.0, 0], [0, 0], [0, 2]]), 1, rtol=1e-5)
+    np.testing.assert_allclose(normalized([[2.0, 0], [0, 0], [0, 2]]), 1, rtol=1e-5)
     np.testing.assert_allclose(EQUATION[1]([[3.0, 4.0]]), [0.2], rtol=1e-5)
     np.testing.assert_allclose(cases.solver(NashMTL(), 1)([[3.0, 4.0]]), [1], rtol=1e-5)
 
@@ -78,7 +78,7 @@ def test_only_long_updates_are_cut() -> None:
 
 
 def test_weights_hold_between_solutions() -> None:
-    balancer = NashMTL(normalise=False, update_every=3)
+    balancer = NashMTL(normalize=False, update_every=3)
     solve = cases.solver(balancer, 2)
     first, second = np.diag([1.0, 2.0]), np.diag([4.0, 5.0])
     given = [first, second, second, second, first]
@@ -89,7 +89,7 @@ def test_weights_hold_between_solutions() -> None:
 
 
 def test_the_weight_of_an_unobserved_task_holds() -> None:
-    balancer = NashMTL(normalise=False, update_every=2)
+    balancer = NashMTL(normalize=False, update_every=2)
     solve, gradients = cases.solver(balancer, 2), np.diag([2.0, 4.0])
     assert solve(gradients, [True, False])[0] == pytest.approx(0.5)
     np.testing.assert_allclose(solve(gradients), [0.5, 1], rtol=1e-5)  # never solved for: 1
@@ -105,11 +105,11 @@ def test_the_promises_of_all(arguments: dict[str, Any]) -> None:
 
 def test_the_symmetries_of_all() -> None:
     cases.check_symmetries(NashMTL)
-    cases.check_symmetries(lambda: NashMTL(normalise=False), power=-1)
+    cases.check_symmetries(lambda: NashMTL(normalize=False), power=-1)
 
 
 def test_compiles() -> None:
-    compiled = cases.solver(NashMTL(normalise=False, update_every=2), 2, jit=True)(cases.PUBLISHED)
+    compiled = cases.solver(NashMTL(normalize=False, update_every=2), 2, jit=True)(cases.PUBLISHED)
     np.testing.assert_allclose(compiled, EQUATION[2](cases.PUBLISHED), rtol=1e-4)
 
 

@@ -10,13 +10,19 @@ import pytest
 from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import FixedWeights
-from tfmtl.balancing.schedules import CosineWeight, EpochTable, LinearWeight, ScheduledWeights, WeightSchedule
+from tfmtl.balancing.schedules import (
+    CosineWeight,
+    LinearWeight,
+    PiecewiseConstantWeight,
+    ScheduledWeights,
+    WeightSchedule,
+)
 
 NAMES = ["click", "rating", "age"]
 SCHEDULES: list[WeightSchedule] = [
     LinearWeight(2, 0.5, epochs=3, first_epoch=1),
     CosineWeight(0.5, 2, epochs=4, first_epoch=2),
-    EpochTable({4: 0.25, 0: 1, 2: 3.0}),
+    PiecewiseConstantWeight({4: 0.25, 0: 1, 2: 3.0}),
 ]
 
 
@@ -100,11 +106,14 @@ def test_the_log_of_a_fit_shows_the_schedule() -> None:
         (lambda: CosineWeight(1, float("inf"), 2), "`end` must be a number of at least 0. Received: given=inf."),
         (lambda: LinearWeight(1, 0, 0), "`epochs` must be a positive integer. Received: epochs=0."),
         (lambda: LinearWeight(1, 0, 2, -1), "`first_epoch` must be an integer of at least 0."),
-        (lambda: EpochTable({}), "`weights` must map epochs from 0 on, and 0 among them, to weights."),
-        (lambda: EpochTable({1: 1.0}), "`weights` must map epochs from 0 on, and 0 among them, to weights."),
-        (lambda: EpochTable({0: 1.0, -1: 1.0}), "`weights` must map epochs from 0 on"),
-        (lambda: EpochTable({0: 1.0, "x": 1.0}), "`weights` must map epochs from 0 on"),
-        (lambda: EpochTable({0: None}), "The weight of epoch 0 must be a number of at least 0."),
+        (lambda: PiecewiseConstantWeight({}), "`weights` must map epochs from 0 on, and 0 among them, to weights."),
+        (
+            lambda: PiecewiseConstantWeight({1: 1.0}),
+            "`weights` must map epochs from 0 on, and 0 among them, to weights.",
+        ),
+        (lambda: PiecewiseConstantWeight({0: 1.0, -1: 1.0}), "`weights` must map epochs from 0 on"),
+        (lambda: PiecewiseConstantWeight({0: 1.0, "x": 1.0}), "`weights` must map epochs from 0 on"),
+        (lambda: PiecewiseConstantWeight({0: None}), "The weight of epoch 0 must be a number of at least 0."),
         (lambda: ScheduledWeights({"click": "1"}), "The weight of task 'click' must be a number of at least 0."),
         (lambda: bound({"clck": 1}), "Unknown task ['clck'] in the schedules; known:"),
     ],

@@ -87,9 +87,9 @@ def test_the_golden_weights_are_those_of_two_projections() -> None:
     gramian = PUBLISHED @ PUBLISHED.T
     weights = weights_of(gramian)
     np.testing.assert_allclose(weights, [0.5 + 11 / 18, 11 / 38 + 0.5], rtol=1e-5)
-    regularised = weights_of(gramian + 1e-4 * np.trace(gramian) * np.eye(2))
-    np.testing.assert_allclose(regularised, [1.1109, 0.7894], atol=1e-4)
-    np.testing.assert_allclose(regularised @ PUBLISHED, [0.2929, 1.9004, 1.9004], atol=1e-4)
+    regularized = weights_of(gramian + 1e-4 * np.trace(gramian) * np.eye(2))
+    np.testing.assert_allclose(regularized, [1.1109, 0.7894], atol=1e-4)
+    np.testing.assert_allclose(regularized @ PUBLISHED, [0.2929, 1.9004, 1.9004], atol=1e-4)
 
 
 @pytest.mark.parametrize("tasks", SIZES)

@@ -12,7 +12,7 @@ from tfmtl._keras import keras
 from tfmtl.balancing import Balancer
 from tfmtl.data import Batch, Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics, to_batch
 from tfmtl.layers import SharedBottom
-from tfmtl.models import MultiTaskModel, Regularisation, build_network
+from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import BinaryClassification
 
 TASKS = ["a", "b"]
@@ -45,10 +45,10 @@ def whole() -> Batch:
 def model(balancer: Balancer, optimizer: Any = None, **compile_arguments: Any) -> MultiTaskModel:
     """Return a compiled model with penalties on kernels and embeddings."""
     heads = [BinaryClassification(name) for name in TASKS]
-    penalties = Regularisation(l2=1e-3, embedding_l2=1e-3, unknown_rate=0.0)
+    penalties = Regularization(l2=1e-3, embedding_l2=1e-3, unknown_rate=0.0)
     network = build_network(
         SCHEMA, preprocessor().statistics, heads, SharedBottom(TASKS, units=[4]), embedding_dim=3, tower_units=[4],
-        regularisation=penalties,
+        regularization=penalties,
     )  # fmt: skip
     built = MultiTaskModel(network, heads, preprocessor(), balancer)
     built.compile(optimizer or keras.optimizers.Adam(0.01, clipnorm=1.0), **compile_arguments)

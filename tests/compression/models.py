@@ -11,7 +11,7 @@ import pandas as pd
 from tfmtl.balancing import Uncertainty
 from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, Statistics, fit_statistics
 from tfmtl.layers import SharedBottom
-from tfmtl.models import Candidates, MultiTaskModel, Regularisation, build_network
+from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Retrieval, Task
 from tfmtl.training import LazyAdam
 
@@ -75,7 +75,7 @@ def model(
         SharedBottom(["rating", "liked", "mood"], units=[width], dropout=dropout, seed=seed),
         embedding_dim=width,
         tower_units=[width],
-        regularisation=Regularisation(embedding_l2=0.01, unknown_rate=unknown_rate),
+        regularization=Regularization(embedding_l2=0.01, unknown_rate=unknown_rate),
         seed=seed,
     )
     candidates = Candidates.from_frame(table(), preprocessor())

@@ -27,10 +27,10 @@ def test_answers_as_the_model_does(rows: int) -> None:
 
 
 @pytest.mark.slow
-def test_quantised_file_is_smaller_and_answers_nearly_so() -> None:
+def test_quantized_file_is_smaller_and_answers_nearly_so() -> None:
     model = models.model(64)
     features = to_batch(models.table()[:5], model.preprocessor).features
-    files = [to_lite(model, quantise=quantise) for quantise in (False, True)]
+    files = [to_lite(model, quantize=quantize) for quantize in (False, True)]
     assert len(files[1]) < 0.5 * len(files[0])
     answers = [
         tf.lite.Interpreter(model_content=file).get_signature_runner()(**{n: v.numpy() for n, v in features.items()})

@@ -9,17 +9,9 @@ import pytest
 
 from tests.compression import models
 from tfmtl._keras import keras, tf
-from tfmtl.compression import (
-    DistilledModel,
-    OptimizerSchedule,
-    UpdatePruning,
-    check_sparsity,
-    prunable_weights,
-    prune,
-    prune_model,
-    sparsity,
-    strip,
-)
+from tfmtl.compression import DistilledModel, UpdatePruning, check_sparsity, prune, prune_model, sparsity, strip
+from tfmtl.compression.pruning import OptimizerSchedule
+from tfmtl.compression.sparsity import prunable_weights
 from tfmtl.data import to_batch
 from tfmtl.layers import Experts
 from tfmtl.models import MultiTaskModel
@@ -95,7 +87,7 @@ def test_blocks_vanish_together() -> None:
 
 
 @pytest.mark.parametrize("spe", [1, 4])
-def test_schedule_follows_the_optimiser_although_shared_layers_are_called_more_often(spe: int) -> None:
+def test_schedule_follows_the_optimizer_although_shared_layers_are_called_more_often(spe: int) -> None:
     # One epoch is four steps, t = 0..3 of a schedule of 16: the last update saw s(3) = 0.8 (1 - (1 - 3/16)^3). The
     # table of items is called three times a step: as candidate, in "recent", and for the negatives.
     model = models.model(4, negatives=3)

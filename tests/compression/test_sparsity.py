@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import keras
-from tfmtl.compression import check_sparsity, is_prunable, sparsity
+from tfmtl.compression import check_sparsity, sparsity
+from tfmtl.compression.sparsity import is_prunable
 from tfmtl.layers import MMoE
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.compression import models
 from tfmtl._keras import keras
-from tfmtl.compression import check_sparsity, prune_model, quantise, shrink_tables
+from tfmtl.compression import check_sparsity, prune_model, quantize, shrink_tables
 from tfmtl.layers import HashedEmbedding, LowRankEmbedding, QuotientRemainderEmbedding
 from tfmtl.training import LazyAdam
 
@@ -32,7 +32,7 @@ def test_full_rank_changes_nothing_but_the_layer() -> None:
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("make", MAKES)
-def test_smaller_network_trains_prunes_and_quantises(make: Any) -> None:
+def test_smaller_network_trains_prunes_and_quantizes(make: Any) -> None:
     model = models.model(8, negatives=3)  # the table is read by two features, and again for negatives
     network = shrink_tables(model.network, {TABLE: make})
     assert network.count_params() < model.network.count_params()
@@ -42,7 +42,7 @@ def test_smaller_network_trains_prunes_and_quantises(make: Any) -> None:
     small.fit(models.table(), batch_size=120, epochs=1, verbose=0)
     assert all(np.any(a != b) for a, b in zip(before, network.get_layer(TABLE).get_weights(), strict=True))
     pruned = prune_model(small, models.table(), 0.5, epochs=2, batch_size=60, verbose=0)
-    check_sparsity(quantise(pruned.network), 0.5)
+    check_sparsity(quantize(pruned.network), 0.5)
 
 
 def test_penalties_are_kept() -> None:
@@ -57,5 +57,5 @@ def test_what_is_no_table_is_refused() -> None:
         shrink_tables(network, {"query_tower_0": MAKES[0]})
     with pytest.raises(ValueError, match="`tables` must name an embedding table"):
         shrink_tables(network, {})
-    with pytest.raises(ValueError, match=r"must make a CompactEmbedding\. Received: type='Embedding'"):
+    with pytest.raises(ValueError, match=r"must make a CompressedEmbedding\. Received: type='Embedding'"):
         shrink_tables(network, {TABLE: keras.layers.Embedding})

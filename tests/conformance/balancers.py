@@ -21,7 +21,6 @@ from tfmtl.balancing import (
     CAGrad,
     CosineWeight,
     DualProj,
-    EpochTable,
     EqualWeights,
     ExcessMTL,
     FairGrad,
@@ -35,6 +34,7 @@ from tfmtl.balancing import (
     MoCo,
     NashMTL,
     PCGrad,
+    PiecewiseConstantWeight,
     ScheduledWeights,
     Uncertainty,
     UPGrad,
@@ -50,7 +50,7 @@ BALANCERS: dict[str, Callable[[], Any]] = {
     "EqualWeights": lambda: EqualWeights(),
     "ExcessMTL": lambda: ExcessMTL(0.5),
     "FAMO": lambda: FAMO(0.1, 0.01, {"b": 0.25}),
-    "FairGrad": lambda: FairGrad(2.0, normalise=False, at="shared"),
+    "FairGrad": lambda: FairGrad(2.0, normalize=False, at="shared"),
     "FixedWeights": lambda: FixedWeights({"b": 0.25}),
     "GLS": lambda: GLS({"b": 2.0}, 1e-6),
     "GradCraft": lambda: GradCraft(0.25, epsilon=1e-3, beta=0.5, at="shared"),
@@ -62,7 +62,7 @@ BALANCERS: dict[str, Callable[[], Any]] = {
     "MGDA": lambda: MGDA("l2", at="shared"),
     "MetaBalance": lambda: MetaBalance("b", relax=0.5, beta=0.5),
     "MoCo": lambda: MoCo(0.25, step_size=0.5, rho=0.125),
-    "NashMTL": lambda: NashMTL(normalise=False, max_norm=2.0, update_every=2, at="shared"),
+    "NashMTL": lambda: NashMTL(normalize=False, max_norm=2.0, update_every=2, at="shared"),
     "PCGrad": lambda: PCGrad(3, at="shared"),
     "PELTR": lambda: PELTR({"a": 0.25}, at="shared"),
     "RLW": lambda: RLW(3, "dirichlet"),
@@ -74,6 +74,6 @@ BALANCERS: dict[str, Callable[[], Any]] = {
 
 SCHEDULES: dict[str, Callable[[], Any]] = {
     "CosineWeight": lambda: CosineWeight(0.5, 2.0, epochs=3, first_epoch=1),
-    "EpochTable": lambda: EpochTable({0: 1.0, 2: 0.5}),
+    "PiecewiseConstantWeight": lambda: PiecewiseConstantWeight({0: 1.0, 2: 0.5}),
     "LinearWeight": lambda: LinearWeight(2.0, 0.5, epochs=3, first_epoch=1),
 }

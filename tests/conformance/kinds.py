@@ -9,32 +9,32 @@ import numpy as np
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import Balancer, GradientBalancer, TaskGradients, VariableBalancer
+from tfmtl.balancing import Balancer, GradientBalancer, GramianBalancer, TaskGradients
 from tfmtl.balancing.schedules import WeightSchedule
 from tfmtl.data import Preprocessor, to_batch, to_columns
 from tfmtl.ensembling import Pool
 from tfmtl.layers import (
     STEM,
     AttentionPooling,
-    CompactEmbedding,
+    CompressedEmbedding,
     ContextGate,
     DotInteraction,
     Fusion,
-    JoinedEmbedding,
     MaskedMean,
     Mixup,
-    MixupPartners,
     PEPNet,
-    Presence,
-    PriorGate,
-    RandomUnknown,
     SelfAttention,
     SelfAttentionHistory,
     SequenceAugmentation,
     TargetAttention,
 )
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.layers.experts.prior_gate import PriorGate
+from tfmtl.layers.fusions.presence import Presence
+from tfmtl.layers.noise.mixup import MixupPartners
+from tfmtl.layers.noise.randomness import RandomUnknown
 from tfmtl.models import MultiTaskModel
-from tfmtl.tasks import Encodings, LossInputs, Task
+from tfmtl.tasks import HeadInputs, LossInputs, Task
 
 ROWS = 6
 _RNG = np.random.default_rng(9)
@@ -115,7 +115,7 @@ def _(layer: Fusion) -> tuple[keras.Model, Any]:
 
 @network_of.register(RandomUnknown)
 @network_of.register(SequenceAugmentation)
-@network_of.register(CompactEmbedding)
+@network_of.register(CompressedEmbedding)
 @network_of.register(JoinedEmbedding)
 def _(layer: keras.layers.Layer) -> tuple[keras.Model, Any]:
     inputs = keras.Input([3], dtype=tf.int32, name="x")
@@ -150,7 +150,7 @@ def _(task: Task) -> tuple[keras.Model, Any]:
     task.prepare(7)
     inputs = {side: keras.Input([5], name=side) for side in ("query", "candidate", "pair")}
     logits = {"front": inputs["query"][:, :1]}
-    encodings = Encodings(inputs["query"], inputs["candidate"], {task.name: inputs["pair"]}, seed=1, logits=logits)
+    encodings = HeadInputs(inputs["query"], inputs["candidate"], {task.name: inputs["pair"]}, seed=1, logits=logits)
     values = {side: tf.constant(np.roll(FLOATS, i, 0)) for i, side in enumerate(inputs)}
     return keras.Model(inputs, {task.name: task.connect(encodings)}), values
 
@@ -204,7 +204,7 @@ def _(balancer: Balancer, weights: list[np.ndarray] | None = None) -> tuple[Any,
 
 
 @outputs_of.register
-def _(balancer: GradientBalancer, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np.ndarray]]:
+def _(balancer: GramianBalancer, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np.ndarray]]:
     kept = _bound(balancer, weights)
     gramian, both = tf.constant([[1.0, -1.0], [-1.0, 4.0]]), tf.constant([True, True])
     steps = [balancer.task_weights(gramian, tf.constant([2.0, 3.0]), both) for _ in range(3)]
@@ -212,7 +212,7 @@ def _(balancer: GradientBalancer, weights: list[np.ndarray] | None = None) -> tu
 
 
 @outputs_of.register
-def _(balancer: VariableBalancer, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np.ndarray]]:
+def _(balancer: GradientBalancer, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np.ndarray]]:
     kept = _bound(balancer, weights)
     gradients = [TaskGradients(tf.constant(np.stack([FLOATS, -2 * FLOATS[::-1]])), None, None)]
     both = tf.constant([True, True])

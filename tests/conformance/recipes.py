@@ -16,6 +16,12 @@ from tfmtl.balancing import Uncertainty
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Preprocessor
 from tfmtl.ensembling import pools
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.layers.experts.prior_gate import PriorGate
+from tfmtl.layers.fusions.presence import Presence
+from tfmtl.layers.marks import EncodingMark
+from tfmtl.layers.noise.mixup import MixupPartners
+from tfmtl.layers.noise.randomness import RandomUnknown
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import (
     BinaryClassification,
@@ -91,7 +97,7 @@ PARTS: Recipes = {
     "DoublyRobustConversion": lambda: DoublyRobustConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "CrossStitch": lambda: layers.CrossStitch(TASKS, **_EXPERTS, self_weight=0.75),
     "Dropout": lambda: layers.Dropout(0.25, seed=3),
-    "EncodingMark": lambda: layers.EncodingMark(),
+    "EncodingMark": lambda: EncodingMark(),
     "EntireSpaceConversion": lambda: EntireSpaceConversion("t", "front", **_CONVERSION),
     "InversePropensityConversion": lambda: InversePropensityConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "AdaTT": lambda: layers.AdaTT(TASKS, num_task_experts=3, num_levels=3, **_LEVELS),
@@ -109,7 +115,7 @@ PARTS: Recipes = {
     "MeanExpectation": lambda: pools.MeanExpectation([0.75, 0.25]),
     "MeanProbability": lambda: pools.MeanProbability([0.75, 0.25]),
     "MeanValue": lambda: pools.MeanValue([0.75, 0.25]),
-    "JoinedEmbedding": lambda: layers.JoinedEmbedding({"x": 7, "y": 9, "z": 8}, 4, "normal", seed=3),
+    "JoinedEmbedding": lambda: JoinedEmbedding({"x": 7, "y": 9, "z": 8}, 4, "normal", seed=3),
     "GateNU": lambda: layers.GateNU(2, 3, 4, _seeded(), _l2(), 3),
     "LearningToBranch": lambda: layers.LearningToBranch(
         TASKS, **_EXPERTS, num_nodes=3, initial_temperature=2.0, final_temperature=0.5, decay_steps=7
@@ -120,7 +126,7 @@ PARTS: Recipes = {
     "DSelectKGate": lambda: layers.DSelectKGate(
         2, 5, [[True, False, True, True, True]] * 2, 3, gamma=0.5, static=True, entropy_weight=0.5, seed=3
     ),
-    "Experts": lambda: layers.Experts(3, **_EXPERTS, normalise=True),
+    "Experts": lambda: layers.Experts(3, **_EXPERTS, normalize=True),
     "HoME": lambda: layers.HoME([*TASKS, "c"], {"x": ["c", "a"], "y": ["b"]}, num_experts=3, rank=2, **_LEVELS),
     "AttentionFusion": lambda: layers.AttentionFusion(**_FUSION, attention_units=2),
     "AttentionPooling": lambda: layers.AttentionPooling(4, _seeded(), seed=3),
@@ -138,15 +144,15 @@ PARTS: Recipes = {
         "t", 4, units=[3], scope="query", label_smoothing=0.25
     ),
     "Mixup": lambda: layers.Mixup(),
-    "MixupPartners": lambda: layers.MixupPartners(0.5, seed=3),
+    "MixupPartners": lambda: MixupPartners(0.5, seed=3),
     "PEPNet": lambda: layers.PEPNet(TASKS, ["page"], ["user", "item"], **_EXPERTS, gate_units=3),
-    "PriorGate": lambda: layers.PriorGate(4, _seeded(), _l2(), 3),
+    "PriorGate": lambda: PriorGate(4, _seeded(), _l2(), 3),
     "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
-    "Presence": lambda: layers.Presence(),
-    "RandomUnknown": lambda: layers.RandomUnknown(0.25, seed=3, unknown=2),
+    "Presence": lambda: Presence(),
+    "RandomUnknown": lambda: RandomUnknown(0.25, seed=3, unknown=2),
     "Regression": lambda: Regression("t", **_NUMBER),
     "Retrieval": lambda: Retrieval(
-        "t", units=[3, 2], normalise=True, temperature=0.5, sampling_correction=False, remove_accidental_hits=False,
+        "t", units=[3, 2], normalize=True, temperature=0.5, sampling_correction=False, remove_accidental_hits=False,
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
         distinct_candidates=False,
     ),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfmtl.data import LabelGraph, censored, matured
+from tfmtl.data import LabelGraph, mask_immature, mask_unreached
 
 NAN = float("nan")
 CHAIN = LabelGraph.chain("visit", "conversion", "spend")
@@ -21,7 +21,7 @@ def frame() -> pd.DataFrame:
 
 def test_a_label_is_missing_where_a_parent_is_not_above_zero() -> None:
     table = frame()
-    found = censored(table, CHAIN)
+    found = mask_unreached(table, CHAIN)
     np.testing.assert_array_equal(found["visit"], table["visit"])
     np.testing.assert_array_equal(found["conversion"], [NAN, 0, 1, NAN, NAN])
     np.testing.assert_array_equal(found["spend"], [NAN, NAN, 7.5, NAN, 3])  # by what the table says of conversion
@@ -31,7 +31,7 @@ def test_a_label_is_missing_where_a_parent_is_not_above_zero() -> None:
 
 def test_every_parent_counts() -> None:
     table = pd.DataFrame({"a": [1, 1, 0], "b": [0, 1, 1], "c": [0, 1, 0]})
-    found = censored(table, LabelGraph({"c": ("a", "b")}))
+    found = mask_unreached(table, LabelGraph({"c": ("a", "b")}))
     np.testing.assert_array_equal(found["c"], [NAN, 1, NAN])
 
 
@@ -47,7 +47,7 @@ def test_every_parent_counts() -> None:
 )
 def test_a_table_that_contradicts_the_graph_is_refused(table: pd.DataFrame, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        censored(table, CHAIN)
+        mask_unreached(table, CHAIN)
 
 
 TIMES = pd.Series([1.0, 3.0, 4.0, 9.0, NAN, NAN])
@@ -65,13 +65,13 @@ EXPECTED = [0.0, 0.0, NAN, 1.0, NAN, 1.0]  # at 10 with a window of 7: final up 
 )
 def test_a_label_is_missing_until_its_window_has_passed(times: pd.Series, until: Any, window: Any) -> None:
     table = pd.DataFrame({"time": times, "buy": LABELS})
-    np.testing.assert_array_equal(matured(table, "buy", "time", until, window)["buy"], EXPECTED)
+    np.testing.assert_array_equal(mask_immature(table, "buy", "time", until, window)["buy"], EXPECTED)
     assert table["buy"].tolist() == LABELS
 
 
 def test_without_a_window_every_label_with_a_time_is_final() -> None:
     table = pd.DataFrame({"time": [9, 10, 11], "buy": [0.0, 0.0, 0.0]})
-    np.testing.assert_array_equal(matured(table, "buy", "time", 10, 0)["buy"], [0, 0, NAN])
+    np.testing.assert_array_equal(mask_immature(table, "buy", "time", 10, 0)["buy"], [0, 0, NAN])
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_without_a_window_every_label_with_a_time_is_final() -> None:
 )
 def test_bad_argument_is_named(arguments: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        matured(pd.DataFrame({"time": TIMES, "buy": LABELS}), *arguments)
+        mask_immature(pd.DataFrame({"time": TIMES, "buy": LABELS}), *arguments)

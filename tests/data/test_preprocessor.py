@@ -114,8 +114,8 @@ def test_unseen_infinite_and_huge_values_at_serving(every_kind: Preprocessor) ->
 @pytest.mark.parametrize(
     ("missing", "transform", "expected"),
     [
-        ("learned", "standardise", [[-1, 0], [1, 0], [0, 1]]),
-        ("mean", "standardise", [[-1, 0], [1, 0], [0, 0]]),
+        ("learned", "standardize", [[-1, 0], [1, 0], [0, 1]]),
+        ("mean", "standardize", [[-1, 0], [1, 0], [0, 0]]),
         ("learned", "none", [[2, 0], [4, 0], [0, 1]]),
         ("mean", "none", [[2, 0], [4, 0], [3, 0]]),
         ("learned", "log1p", [[-1, 0], [1, 0], [0, 1]]),  # two values are always one deviation from their mean

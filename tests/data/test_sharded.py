@@ -17,11 +17,11 @@ from tfmtl.data import (
     Numeric,
     Preprocessor,
     Schema,
-    ShardedFiles,
     distribute,
     fit_statistics,
     open_files,
 )
+from tfmtl.data.sharded import ShardedFiles
 
 SCHEMA = Schema(query=[Categorical("user"), Numeric("row")], labels=[Label("seen")])
 PARTS = [7, 3, 5, 2, 4]  # rows of a row group or file

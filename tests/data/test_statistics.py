@@ -80,7 +80,7 @@ def test_pieces_give_the_statistics_of_the_whole(sizes: list[int]) -> None:
         assert found == pytest.approx(expected)
 
 
-def moments_of(values: list[float], transform: Any = "standardise") -> tuple[float, float]:
+def moments_of(values: list[float], transform: Any = "standardize") -> tuple[float, float]:
     schema = Schema([Categorical("user"), Numeric("x", transform=transform)])
     moments = fit_statistics(schema, pd.DataFrame({"user": "u", "x": values})).moments["x"]
     return moments.mean[0], moments.deviation[0]
@@ -106,7 +106,7 @@ def test_a_constant_column_has_deviation_one(constant: float) -> None:
     assert deviation == 1
 
 
-def test_a_column_without_a_value_is_standardised_to_itself() -> None:
+def test_a_column_without_a_value_is_standardized_to_itself() -> None:
     assert moments_of([math.nan, math.nan]) == (0, 1)
 
 

@@ -30,7 +30,7 @@ strategy = tf.distribute.ParameterServerStrategy(
 )
 
 from tests.distribution.training import BATCH, model, table  # noqa: E402  the servers are the first to use the devices
-from tfmtl.models import local_copy  # noqa: E402
+from tfmtl.models.local_copy import local_copy  # noqa: E402
 from tfmtl.serving import export  # noqa: E402
 
 

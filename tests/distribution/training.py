@@ -32,7 +32,7 @@ def model(balancer: Balancer | None = None, **retrieval: Any) -> MultiTaskModel:
     heads = [Retrieval("seen", **retrieval), BinaryClassification("liked")]
     network = build_network(
         small.SCHEMA, small.statistics(), heads, trunk=SharedBottom(["liked"], units=[4]), embedding_dim=3,
-        tower_units=[3], regularisation=small.NO_NOISE,
+        tower_units=[3], regularization=small.NO_NOISE,
     )  # fmt: skip
     built = MultiTaskModel(network, heads, small.preprocessor(), balancer, small.candidates())
     built.compile(LazyAdam(0.02))

@@ -16,7 +16,8 @@ strategy = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.envi
 
 from tests.distribution.training import BATCH, outcome, table  # noqa: E402  the strategy is made before the first tensor
 from tests.models import small  # noqa: E402
-from tfmtl.data import ShardedFiles, distribute, open_files  # noqa: E402
+from tfmtl.data import distribute, open_files  # noqa: E402
+from tfmtl.data.sharded import ShardedFiles  # noqa: E402
 
 
 def joined(files: ShardedFiles) -> tf.data.Dataset:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras
-from tfmtl.ensembling import Snapshots, ensemble, seeds
+from tfmtl.ensembling import Snapshots, ensemble, member_seeds
 from tfmtl.models import MultiTaskModel
 
 RATE = 0.02
@@ -115,7 +115,7 @@ def test_seeds_makes_a_model_a_seed() -> None:
         given.append(seed)
         return f"model {seed}"
 
-    assert seeds(recipe, 3, first=5) == ["model 5", "model 6", "model 7"]
+    assert member_seeds(recipe, 3, first=5) == ["model 5", "model 6", "model 7"]
     assert given == [5, 6, 7]
     with pytest.raises(ValueError, match="`count` must be a positive integer"):
-        seeds(recipe, 0)
+        member_seeds(recipe, 0)

@@ -13,7 +13,7 @@ from tests.models import small
 from tfmtl._keras import tf
 from tfmtl.data import Preprocessor, Split, fit_statistics, random_kfold, to_batch
 from tfmtl.ensembling import stack
-from tfmtl.ensembling.stacking import meta_learner
+from tfmtl.ensembling.stacking import stacker_for
 from tfmtl.layers import SharedBottom
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.tasks import (
@@ -39,7 +39,7 @@ class Recipe:
         statistics = fit_statistics(small.SCHEMA, train)
         preprocessor = Preprocessor(small.SCHEMA, statistics)
         heads = small.tasks()
-        parts: dict[str, Any] = {"embedding_dim": 2, "tower_units": [2], "regularisation": small.NO_NOISE}
+        parts: dict[str, Any] = {"embedding_dim": 2, "tower_units": [2], "regularization": small.NO_NOISE}
         trunk = SharedBottom(small.ON_PAIRS, units=[3])
         network = build_network(small.SCHEMA, statistics, heads, trunk, **parts)
         rng = np.random.default_rng(self.seed)
@@ -136,7 +136,7 @@ def test_classes_are_stacked_as_scikit_learn_predicts(classes: int) -> None:
     task = MultiClassClassification("mood", num_classes=classes)
     members = [rng.normal(size=(40, classes)).astype(np.float32) for _ in range(2)]
     labels = np.float32(rng.integers(0, classes, 40))
-    learner = meta_learner(task, 0.5)
+    learner = stacker_for(task, 0.5)
     assert learner is not None
     features = learner.read([tf.constant(member) for member in members]).numpy()
     kernel, bias = learner.fit(features, labels, np.ones(40))
@@ -149,7 +149,7 @@ def test_classes_are_stacked_as_scikit_learn_predicts(classes: int) -> None:
 def test_numbers_take_no_negative_weight() -> None:
     rng = np.random.default_rng(0)
     good, bad = rng.normal(size=(2, 60, 1))
-    learner = meta_learner(Regression("spend", offset=1.0, scale=2.0), 1.0)
+    learner = stacker_for(Regression("spend", offset=1.0, scale=2.0), 1.0)
     assert learner is not None
     kernel, bias = learner.fit(np.hstack([good, bad]), np.float32((good - bad) * 2 + 1)[:, 0], np.ones(60))
     assert kernel[1, 0] == 0
@@ -167,7 +167,7 @@ def test_numbers_take_no_negative_weight() -> None:
     ],
 )
 def test_tasks_whose_outputs_are_no_plain_number_take_weights(task: Task) -> None:
-    assert meta_learner(task, 1.0) is None
+    assert stacker_for(task, 1.0) is None
 
 
 def test_what_cannot_be_stacked_is_named() -> None:
@@ -177,7 +177,7 @@ def test_what_cannot_be_stacked_is_named() -> None:
         stack([Recipe(1)], table(), folds(), strength=0)
     with pytest.raises(ValueError, match="`folds` must hold at least one split"):
         stack([Recipe(1)], table(), [])
-    learner = meta_learner(MultiClassClassification("mood", num_classes=3), 1.0)
+    learner = stacker_for(MultiClassClassification("mood", num_classes=3), 1.0)
     assert learner is not None
     with pytest.raises(ValueError, match=r"rows of task 'mood' must have all 3 classes. Received: labels=\[0.0, 2.0\]"):
         learner.fit(np.zeros((2, 3)), np.float32([0, 2]), np.ones(2))

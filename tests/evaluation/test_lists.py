@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from tfmtl.evaluation import catalogue_metrics, list_metrics, retrieval_metrics, retrieval_values
+from tfmtl.evaluation import catalog_metrics, list_metrics, retrieval_metrics
+from tfmtl.evaluation.retrieval_metrics import retrieval_values
 
 
 def random_lists(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,10 +82,10 @@ def test_values_of_each_query_are_what_the_metrics_average() -> None:
     assert values["precision@5"].tolist() == pytest.approx(expected)
 
 
-def test_catalogue_by_its_definitions() -> None:
+def test_catalog_by_its_definitions() -> None:
     rng = np.random.default_rng(2)
     lists, popularity = rng.integers(0, 30, (40, 5)), rng.integers(0, 9, 30)
-    found = catalogue_metrics(lists, 30, popularity)
+    found = catalog_metrics(lists, 30, popularity)
     exposure = np.bincount(lists.ravel(), minlength=30)
     # The Gini coefficient is the mean absolute difference over twice the mean.
     assert found["gini"] == pytest.approx(np.abs(exposure[:, None] - exposure).mean() / (2 * exposure.mean()))
@@ -96,9 +97,9 @@ def test_catalogue_by_its_definitions() -> None:
 
 
 def test_lists_that_are_all_alike_and_all_the_same() -> None:
-    assert catalogue_metrics(np.arange(12).reshape(3, 4), 12)["gini"] == pytest.approx(0)
-    assert catalogue_metrics(np.zeros((3, 1), int), 12)["gini"] == pytest.approx(11 / 12)
-    assert catalogue_metrics([[0, -1]], 2)["coverage"] == 0.5
+    assert catalog_metrics(np.arange(12).reshape(3, 4), 12)["gini"] == pytest.approx(0)
+    assert catalog_metrics(np.zeros((3, 1), int), 12)["gini"] == pytest.approx(11 / 12)
+    assert catalog_metrics([[0, -1]], 2)["coverage"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,6 @@ def test_lists_that_are_all_alike_and_all_the_same() -> None:
         ([[0]], [1.0], "one entry a candidate"), ([[0]], [0.0, 0.0], "not all 0"),
     ],
 )  # fmt: skip
-def test_bad_catalogues_are_named(lists: list, popularity: list | None, sentence: str) -> None:
+def test_bad_catalogs_are_named(lists: list, popularity: list | None, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        catalogue_metrics(lists, 2, popularity)
+        catalog_metrics(lists, 2, popularity)

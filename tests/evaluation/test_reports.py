@@ -16,7 +16,7 @@ from tfmtl import evaluation
 from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics, to_batch
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.layers import SharedBottom
-from tfmtl.models import Candidates, MultiTaskModel, Regularisation, build_network
+from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Retrieval
 from tfmtl.training import LazyAdam
 
@@ -85,7 +85,7 @@ def model() -> MultiTaskModel:
         embedding_dim=3,
         tower_units=[4],
         seed=3,
-        regularisation=Regularisation(unknown_rate=0.0),
+        regularization=Regularization(unknown_rate=0.0),
     )
     built = MultiTaskModel(network, tasks, preprocessor, candidates=Candidates.from_frame(TRAIN, preprocessor))
     built.compile(LazyAdam(0.05), run_eagerly=True)  # tracing would cost more than the few steps
@@ -200,12 +200,12 @@ def series(**values: float) -> pd.Series:
 
 
 def test_reports_side_by_side() -> None:
-    table = evaluation.compare({"teacher": series(a=1.0, b=2.0), "student": series(b=3.0)})
+    table = evaluation.side_by_side({"teacher": series(a=1.0, b=2.0), "student": series(b=3.0)})
     assert table.columns.tolist() == ["teacher", "student"]
     assert table.loc[("b", "m")].tolist() == [2.0, 3.0]
     assert np.isnan(table.loc[("a", "m"), "student"])
     with pytest.raises(ValueError, match="`reports` must hold at least one report"):
-        evaluation.compare({})
+        evaluation.side_by_side({})
 
 
 def test_retained_margin_golden_values() -> None:

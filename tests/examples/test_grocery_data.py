@@ -41,7 +41,7 @@ def behaviour_at(sales: pd.DataFrame, household: int, week: int) -> pd.Series:
     return Behaviour(sales, bought).join(rows).iloc[0]
 
 
-def test_behaviour_counts_the_weeks_before_and_not_the_week_itself(sales: pd.DataFrame) -> None:
+def test_behavior_counts_the_weeks_before_and_not_the_week_itself(sales: pd.DataFrame) -> None:
     found = behaviour_at(sales, 1, 3)  # week 2 alone: one visit in the weeks 1 and 2, $3 of private tea and $1 of milk
     assert found["visits_per_week"] == pytest.approx(1 / 2)
     assert found["basket_spend"] == pytest.approx(4.0)

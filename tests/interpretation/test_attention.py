@@ -17,7 +17,7 @@ from tfmtl.models import MultiTaskModel
 def model() -> MultiTaskModel:
     return small.model(
         poolings={"recent": SelfAttentionHistory()},
-        interactions=[TargetAttention("recent", normalise=True, name="interest")],
+        interactions=[TargetAttention("recent", normalize=True, name="interest")],
         fusion={
             "query": DecisionFusion({"age": ["age"], "history": ["recent"]}, kind="gated"),
             "candidate": ConcatFusion({"price": ["price"]}),

@@ -15,7 +15,7 @@ INPUTS = np.random.default_rng(3).normal(size=(6, 5)).astype(np.float32)
 Values = dict[str, np.ndarray]
 
 
-def randomise(layer: keras.layers.Layer, inputs: np.ndarray = INPUTS) -> Values:
+def randomize(layer: keras.layers.Layer, inputs: np.ndarray = INPUTS) -> Values:
     """Give every trainable weight, biases too, a value of its own, and return them by name within the layer."""
     layer(inputs)
     rng = np.random.default_rng(4)

@@ -17,7 +17,7 @@ REAL = INDICES > 0
 Read = Callable[[tf.Tensor], tf.Tensor]
 
 
-def randomise(layer: keras.layers.Layer, inputs: Any) -> None:
+def randomize(layer: keras.layers.Layer, inputs: Any) -> None:
     """Give every weight, biases too, a value of its own."""
     layer(inputs)
     rng = np.random.default_rng(4)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tfmtl._keras import tf
-from tfmtl.layers import MTAN, STEM, CrossStitch, LearningToBranch, Marks, MultiTaskLayer, PEPNet, marking
+from tfmtl.layers import MTAN, STEM, CrossStitch, LearningToBranch, MultiTaskLayer, PEPNet
+from tfmtl.layers.marks import Marks, marking
 
 TASKS = ["a", "b", "c"]
 ROWS = 6
@@ -33,7 +34,7 @@ TRUNKS: dict[str, tuple[Make, Any]] = {
 """How to make each trunk of levels of dense layers, and inputs for it."""
 
 
-def randomise(layer: Any, inputs: Any) -> dict[str, np.ndarray]:
+def randomize(layer: Any, inputs: Any) -> dict[str, np.ndarray]:
     """Give every weight, biases too, a value of its own, and return them by their names within the layer."""
     layer(inputs)
     rng = np.random.default_rng(4)

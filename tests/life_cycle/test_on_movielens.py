@@ -31,7 +31,7 @@ def future(past: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def members(past: pd.DataFrame) -> list[models.MultiTaskModel]:
-    return ensembling.seeds(lambda seed: movielens.trained(past, seed), 2)
+    return ensembling.member_seeds(lambda seed: movielens.trained(past, seed), 2)
 
 
 def predicted(model: models.MultiTaskModel, table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -59,7 +59,7 @@ def test_metrics_of_slices_and_models_are_scikit_learns(
     def auc(values: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
         return lambda weights: {"auc": float(sklearn.metrics.roc_auc_score(liked, values, sample_weight=weights))}
 
-    table = evaluation.comparison(
+    table = evaluation.bootstrap_comparison(
         {"first": auc(answers[0]), "second": auc(answers[1]), "guess": auc(np.zeros(len(liked)))}, users, samples=50
     )
     low, high = table.loc[("guess", "auc"), ["difference_low", "difference_high"]]
@@ -69,11 +69,11 @@ def test_metrics_of_slices_and_models_are_scikit_learns(
 
 
 def test_noise_is_off_when_it_is_asked(past: pd.DataFrame, future: pd.DataFrame) -> None:
-    noise = models.Regularisation(
+    noise = models.Regularization(
         l2=1e-5, dropout=0.2, embedding_dropout=0.2, feature_dropout=0.2, expert_dropout=0.2, mixup=0.2
     )
     trunk = layers.MMoE(["rating", "liked"], 2, units=[8])
-    noisy = movielens.trained(past, regularisation=noise, trunk=trunk)
+    noisy = movielens.trained(past, regularization=noise, trunk=trunk)
     first, again = predicted(noisy, future), predicted(noisy, future)
     assert all((first[name] == again[name]).all() for name in first)
     mean = past["rating"].mean()

@@ -11,7 +11,7 @@ from tests.models import small
 from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
 from tfmtl.layers import SequenceAugmentation
-from tfmtl.models import MultiTaskModel, Regularisation
+from tfmtl.models import MultiTaskModel, Regularization
 
 EPOCHS, BATCH = 4, 10
 
@@ -26,11 +26,11 @@ class Kill(keras.callbacks.Callback):
 
 def train(*callbacks: keras.callbacks.Callback) -> tuple[MultiTaskModel, dict[str, list[float]]]:
     """Train a model with everything that has a state: noise, negatives, streaming counts, a learned balancer."""
-    disturbed = Regularisation(
+    disturbed = Regularization(
         dropout=0.2, unknown_rate=0.1, embedding_dropout=0.1, feature_dropout=0.1, expert_dropout=0.2, mixup=0.4,
         sequence=SequenceAugmentation(crop=0.5, mask=0.5, reorder=0.5),
     )  # fmt: skip
-    noise = {"regularisation": disturbed, "trunk": small.trunk(dropout=0.2)}
+    noise = {"regularization": disturbed, "trunk": small.trunk(dropout=0.2)}
     model = small.model(balancer=Uncertainty(), negatives=4, **noise)
     log = model.fit(small.table(), batch_size=BATCH, epochs=EPOCHS, callbacks=[*callbacks], verbose=0)
     return model, log.history

@@ -11,7 +11,7 @@ import pandas as pd
 from tfmtl._keras import keras
 from tfmtl.data import Categorical, IdSequence, Label, Numeric, Preprocessor, Schema, Statistics, fit_statistics
 from tfmtl.layers import MMoE, MultiTaskLayer
-from tfmtl.models import Candidates, MultiTaskModel, Regularisation, build_network
+from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Retrieval, Task
 from tfmtl.training import LazyAdam
 
@@ -28,7 +28,7 @@ SCHEMA = Schema(
     ],
 )
 ON_PAIRS = ["rating", "liked"]
-NO_NOISE = Regularisation(unknown_rate=0.0)
+NO_NOISE = Regularization(unknown_rate=0.0)
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def trunk(seed: int = 0, **arguments: Any) -> MultiTaskLayer:
 
 
 def network(heads: list[Task] | None = None, seed: int = 0, **arguments: Any) -> keras.Model:
-    given = {"trunk": trunk(seed), "embedding_dim": 3, "tower_units": [4, 3], "regularisation": NO_NOISE, **arguments}
+    given = {"trunk": trunk(seed), "embedding_dim": 3, "tower_units": [4, 3], "regularization": NO_NOISE, **arguments}
     return build_network(SCHEMA, statistics(), tasks() if heads is None else heads, seed=seed, **given)
 
 

@@ -65,7 +65,7 @@ def test_the_balancer_hears_of_the_end_of_an_epoch_before_a_checkpoint() -> None
     assert heard == ["balancer", "callback 0", "balancer", "callback 1"]
 
 
-def test_weights_and_optimiser_survive_a_checkpoint(worker: MultiTaskModel, tmp_path: pathlib.Path) -> None:
+def test_weights_and_optimizer_survive_a_checkpoint(worker: MultiTaskModel, tmp_path: pathlib.Path) -> None:
     worker.fit(TABLE, batch_size=25, verbose=0)
     path = tf.train.Checkpoint(model=worker, optimizer=worker.optimizer).save(str(tmp_path / "state"))
     restored = small.model(eager=True)

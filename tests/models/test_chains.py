@@ -15,7 +15,7 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import FixedWeights, GradientBalancer, Step
+from tfmtl.balancing import FixedWeights, GramianBalancer, TrainingStep
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Batch, Label, Preprocessor, fit_statistics, to_batch
 from tfmtl.evaluation import evaluate
@@ -71,7 +71,7 @@ def heads(kind: Any = EntireSpaceConversion, **options: Any) -> list[Task]:
 
 def model(tasks: Sequence[Task], trunk: Any = None, balancer: Any = None, kind: Any = MultiTaskModel) -> Any:
     trunk = trunk or MMoE([task.name for task in tasks], 2, units=[4])
-    arguments = {"embedding_dim": 3, "tower_units": [4, 3], "regularisation": small.NO_NOISE}
+    arguments = {"embedding_dim": 3, "tower_units": [4, 3], "regularization": small.NO_NOISE}
     network = build_network(SCHEMA, preprocessor().statistics, tasks, trunk, **arguments)
     built = kind(network, tasks, preprocessor(), balancer)
     built.compile(LazyAdam(0.02), run_eagerly=True)
@@ -108,7 +108,7 @@ def test_losses_read_the_labels_in_front(kind: Any) -> None:
     assert all(np.isfinite(value) for value in found.values())
 
 
-class Given(GradientBalancer):
+class Given(GramianBalancer):
     """Weights known beforehand; remembers what it saw."""
 
     def __init__(self, weights: Sequence[float], at: Any = "representation") -> None:
@@ -119,7 +119,7 @@ class Given(GradientBalancer):
         self.gramian = gramian
         return tf.constant(self.weights_given)
 
-    def gradients(self, step: Step) -> list[Any]:
+    def gradients(self, step: TrainingStep) -> list[Any]:
         self.step, self.returned = step, super().gradients(step)
         return self.returned
 
@@ -127,7 +127,7 @@ class Given(GradientBalancer):
 class Plain(FixedWeights):
     """Remembers the gradients of the weighted sum."""
 
-    def gradients(self, step: Step) -> list[Any]:
+    def gradients(self, step: TrainingStep) -> list[Any]:
         self.returned = super().gradients(step)
         return self.returned
 

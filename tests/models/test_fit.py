@@ -12,7 +12,7 @@ import pytest
 from tests.models import small
 from tfmtl._keras import tf
 from tfmtl.data import from_frame, to_batch, to_columns
-from tfmtl.models import MultiTaskModel, Regularisation
+from tfmtl.models import MultiTaskModel, Regularization
 from tfmtl.training import LazyAdam
 
 TABLE = small.table()
@@ -144,7 +144,7 @@ def test_a_data_set_of_unknown_length_is_read_to_its_end(worker: MultiTaskModel)
 def test_training_learns_and_repeats_itself_whatever_the_steps_per_execution() -> None:
     histories = []
     for steps in (None, 3):
-        model = small.model(negatives=4, regularisation=Regularisation(dropout=0.1))
+        model = small.model(negatives=4, regularization=Regularization(dropout=0.1))
         model.compile(LazyAdam(0.02), steps_per_execution=steps)
         histories.append(model.fit(TABLE, batch_size=10, epochs=8, verbose=0).history)
     for name, values in histories[0].items():

@@ -12,7 +12,7 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import FixedWeights, Uncertainty
 from tfmtl.data import Batch, to_batch
-from tfmtl.models import MultiTaskModel, Regularisation
+from tfmtl.models import MultiTaskModel, Regularization
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Retrieval
 
 NAMES = ["seen", "rating", "liked", "mood"]
@@ -81,12 +81,12 @@ def test_a_step_follows_the_gradient_of_the_objective(batch: Batch) -> None:
 
 def test_a_step_follows_the_gradient_of_the_penalties(batch: Batch) -> None:
     # d/dk 1/4 k^2 = k / 2 is added to the gradient of the tower kernels, and of nothing else.
-    kinds = [small.NO_NOISE, Regularisation(l2=0.25, unknown_rate=0.0)]
-    plain, penalised = (small.model(keras.optimizers.SGD(0.1), eager=True, regularisation=kind) for kind in kinds)
-    before = {v.name: v.numpy() for v in penalised.network.trainable_variables}
+    kinds = [small.NO_NOISE, Regularization(l2=0.25, unknown_rate=0.0)]
+    plain, penalized = (small.model(keras.optimizers.SGD(0.1), eager=True, regularization=kind) for kind in kinds)
+    before = {v.name: v.numpy() for v in penalized.network.trainable_variables}
     plain.train_step(batch)
-    logs = penalised.train_step(batch)
-    for variable, other in zip(penalised.network.trainable_variables, plain.network.trainable_variables, strict=True):
+    logs = penalized.train_step(batch)
+    for variable, other in zip(penalized.network.trainable_variables, plain.network.trainable_variables, strict=True):
         name = variable.name
         decay = 0.1 * before[name] / 2 if "tower" in name and "kernel" in name else 0.0
         np.testing.assert_allclose(variable, other - decay, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -11,7 +11,7 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.data import Categorical, Label, Numeric, Schema, fit_statistics, to_batch
 from tfmtl.layers import MMoE, SharedBottom
-from tfmtl.models import Regularisation, build_network
+from tfmtl.models import Regularization, build_network
 from tfmtl.tasks import BinaryClassification, Regression, Retrieval
 
 Encoded = dict[str, tf.Tensor]
@@ -50,9 +50,9 @@ def test_inputs_and_outputs_have_the_names_of_features_and_tasks(network: keras.
 
 
 def test_the_seed_decides_every_initial_value(network: keras.Model, features: Encoded) -> None:
-    noisy = Regularisation(dropout=0.3, unknown_rate=0.2)
+    noisy = Regularization(dropout=0.3, unknown_rate=0.2)
     first, again, other = (
-        small.network(seed=s, regularisation=noisy, trunk=small.trunk(s, dropout=0.3)) for s in (1, 1, 2)
+        small.network(seed=s, regularization=noisy, trunk=small.trunk(s, dropout=0.3)) for s in (1, 1, 2)
     )
     tf.random.set_seed(1)
     for training in (False, True, True):  # noise is a function of the seed, too
@@ -117,7 +117,7 @@ def test_embedding_gradients_are_slices(network: keras.Model, features: Encoded)
 
 
 def test_noise_is_for_training_only(features: Encoded) -> None:
-    noisy = small.network(regularisation=Regularisation(dropout=0.5, unknown_rate=0.5), trunk=small.trunk(dropout=0.5))
+    noisy = small.network(regularization=Regularization(dropout=0.5, unknown_rate=0.5), trunk=small.trunk(dropout=0.5))
     plain, again = flat(noisy(features)), flat(noisy(features, training=False))
     first, second = flat(noisy(features, training=True)), flat(noisy(features, training=True))
     for name, value in plain.items():
@@ -126,21 +126,21 @@ def test_noise_is_for_training_only(features: Encoded) -> None:
         assert np.abs(first[name] - second[name]).max() > 0
 
 
-def test_regularisation_penalises_kernels_and_looked_up_rows(features: Encoded) -> None:
-    penalised = small.network(regularisation=Regularisation(l1=0.1, l2=0.2, embedding_l2=0.3, unknown_rate=0))
+def test_regularization_penalizes_kernels_and_looked_up_rows(features: Encoded) -> None:
+    penalized = small.network(regularization=Regularization(l1=0.1, l2=0.2, embedding_l2=0.3, unknown_rate=0))
     one = {name: value[:5] for name, value in features.items()}
-    penalised(one)
-    kernels = [layer.kernel.numpy() for layer in penalised.layers if "_tower_" in layer.name]
+    penalized(one)
+    kernels = [layer.kernel.numpy() for layer in penalized.layers if "_tower_" in layer.name]
     expected = sum(0.1 * np.abs(k).sum() + 0.2 * (k**2).sum() for k in kernels)
     for feature in ("user", "item", "recent"):  # the sum over a looked-up batch, divided by its rows
-        table = penalised.get_layer(f"{'item' if feature == 'recent' else feature}_embedding").embeddings
+        table = penalized.get_layer(f"{'item' if feature == 'recent' else feature}_embedding").embeddings
         expected += 0.3 * (tf.gather(table, one[feature]).numpy() ** 2).sum() / 5
     assert len(kernels) == 4
-    assert float(tf.add_n(penalised.losses)) == pytest.approx(expected, rel=1e-5)
+    assert float(tf.add_n(penalized.losses)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_clone_with_the_same_weights_gives_the_same_outputs(network: keras.Model, features: Encoded) -> None:
-    heads = [Retrieval("seen", units=[3], normalise=True, temperature=0.5, candidate_bias=True), *small.tasks()[1:]]
+    heads = [Retrieval("seen", units=[3], normalize=True, temperature=0.5, candidate_bias=True), *small.tasks()[1:]]
     original = small.network(heads)
     clone = keras.models.clone_model(original)
     clone.set_weights(original.get_weights())
@@ -203,8 +203,8 @@ def test_contradictions_are_named(arguments: dict[str, Any], error: type[Excepti
 @pytest.mark.parametrize(
     "arguments", [{"l1": -1}, {"l2": -1}, {"embedding_l2": -1}, {"dropout": 1}, {"unknown_rate": -0.1}]
 )
-def test_regularisation_is_checked(arguments: dict[str, float]) -> None:
+def test_regularization_is_checked(arguments: dict[str, float]) -> None:
     (name, value), = arguments.items()  # fmt: skip
     with pytest.raises(ValueError, match=re.escape(f"`{name}` must be ")) as raised:
-        Regularisation(**arguments)
+        Regularization(**arguments)
     assert f"Received: {name}={value}." in str(raised.value)

@@ -23,14 +23,13 @@ from tfmtl.layers import (
     CrossNetwork,
     DecisionFusion,
     DotInteraction,
-    EncodingMark,
     FeatureEncodings,
     Interaction,
     MaskedMean,
     SelfAttentionHistory,
     TargetAttention,
-    marking,
-)  # fmt: skip
+)
+from tfmtl.layers.marks import EncodingMark, marking
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.serving import export
@@ -94,7 +93,7 @@ def parts() -> dict[str, Any]:
 
 
 def network(heads: Any = None, **arguments: Any) -> keras.Model:
-    given = {"trunk": small.trunk(), "embedding_dim": 3, "tower_units": [4, 3], "regularisation": small.NO_NOISE}
+    given = {"trunk": small.trunk(), "embedding_dim": 3, "tower_units": [4, 3], "regularization": small.NO_NOISE}
     return build_network(SCHEMA, preprocessor().statistics, heads or small.tasks(), **{**given, **parts(), **arguments})
 
 

@@ -29,7 +29,7 @@ from tfmtl.data import (
 from tfmtl.data.sequences import events_of
 from tfmtl.evaluation import evaluate
 from tfmtl.layers import AttentionPooling, SelfAttentionHistory, SharedBottom, TargetAttention
-from tfmtl.models import Candidates, MultiTaskModel, Regularisation, build_network
+from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import Regression, Retrieval
 
 LENGTH, USERS, ITEMS = 6, 4, 9
@@ -62,12 +62,12 @@ def preprocessor() -> Preprocessor:
 
 
 def model_of(
-    poolings: Any = None, regularisation: Any = None, balancer: Any = None, eager: bool = True, **network: Any
+    poolings: Any = None, regularization: Any = None, balancer: Any = None, eager: bool = True, **network: Any
 ) -> MultiTaskModel:
     heads = [Retrieval("seen", full_softmax=True), Regression("rating", offset=3.0)]
     built = build_network(
         SCHEMA, preprocessor().statistics, heads, SharedBottom(["rating"], (4,)), embedding_dim=4, tower_units=(5, 4),
-        regularisation=regularisation or Regularisation(unknown_rate=0.0), poolings=poolings, **network,
+        regularization=regularization or Regularization(unknown_rate=0.0), poolings=poolings, **network,
     )  # fmt: skip
     model = MultiTaskModel(built, heads, preprocessor(), balancer, Candidates.from_frame(table(), preprocessor()))
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=eager)
@@ -89,7 +89,7 @@ def gradients_of(model: MultiTaskModel, data: Any) -> tuple[dict[str, Any], list
 
 @pytest.mark.parametrize("name", sorted(POOLINGS))
 def test_losses_and_gradients_are_those_of_the_events_as_rows(name: str) -> None:
-    model = model_of(POOLINGS[name], Regularisation(unknown_rate=0.0, embedding_l2=0.1))
+    model = model_of(POOLINGS[name], Regularization(unknown_rate=0.0, embedding_l2=0.1))
     of_rows, expected = gradients_of(model, to_batch(table(), preprocessor()))
     of_events, found = gradients_of(model, events_of(sequences(), SCHEMA))
     for task, (loss, weight) in of_rows.items():

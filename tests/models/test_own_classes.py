@@ -16,14 +16,14 @@ from tfmtl.data import Batch, to_batch
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
-from tfmtl.tasks import Encodings, LossInputs, Task
+from tfmtl.tasks import HeadInputs, LossInputs, Task
 from tfmtl.tasks.task import head, mean_over_observed
 
 
 class Median(Task):
     """A regression by absolute error."""
 
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         return head(encodings.pair[self.name], (), 1, self.name, encodings.seed)
 
     def compute_loss(

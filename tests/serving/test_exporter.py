@@ -14,10 +14,10 @@ from tests.serving.models import build
 from tfmtl._keras import tf
 from tfmtl.data.preprocessor import raw_spec
 from tfmtl.models import MultiTaskModel
-from tfmtl.serving import Exporter, Servable, foreign_operations, probe_features
+from tfmtl.serving import Exporter, Servable
 from tfmtl.serving.exporter import CARD
 from tfmtl.serving.signature import Signature
-from tfmtl.serving.verification import difference
+from tfmtl.serving.verification import difference, foreign_operations, probe_features
 from tfmtl.serving.versions import MANIFEST
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.serving.wire import Flat
 from tfmtl._keras import tf
-from tfmtl.serving import compressed_size, foreign_operations
+from tfmtl.serving import compressed_size
+from tfmtl.serving.verification import foreign_operations
 
 MODEL = pathlib.Path(__file__).parents[2] / "saved_models" / "golden" / "1"
 ANSWERS = MODEL.parent / "answers.json"

@@ -10,8 +10,9 @@ import pytest
 from tests.serving import hostile
 from tests.serving.models import MAX_K, IdType, build
 from tfmtl._keras import tf
-from tfmtl.serving import Recommender, to_examples
+from tfmtl.serving import to_examples
 from tfmtl.serving.signature import FromExamples
+from tfmtl.serving.signatures import Recommender
 from tfmtl.serving.verification import difference
 
 NAMES = ["recommend", "recommend_filtered", "retrieve", "retrieve_filtered", "rank", "embed_query", "embed_candidate"]

@@ -8,8 +8,9 @@ import pytest
 from tests.serving.models import MAX_K, build, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
-from tfmtl.serving import CorpusIndex, InvertedFile, InvertedFileIndex, export
+from tfmtl.serving import CorpusIndex, InvertedFile, export
 from tfmtl.serving import blocks as module
+from tfmtl.serving.inverted_file import InvertedFileIndex
 
 RNG = np.random.default_rng(3)
 CENTRES = RNG.normal(size=(12, 6))

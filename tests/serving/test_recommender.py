@@ -12,7 +12,8 @@ from tests.serving.models import MAX_K, IdType, build, queries, raw
 from tests.serving.reference import FUSED, Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.data import Categorical
-from tfmtl.serving import Recommender, RecommenderExporter, export, to_examples
+from tfmtl.serving import RecommenderExporter, export, to_examples
+from tfmtl.serving.signatures import Recommender
 
 FILTERED = ("retrieve_filtered", "recommend_filtered")
 

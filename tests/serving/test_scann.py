@@ -11,15 +11,9 @@ from tensorflow_recommenders.layers import factorized_top_k
 from tests.serving.models import MAX_K, IdType, build, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
-from tfmtl.serving import (
-    CorpusIndex,
-    ScaNN,
-    ScaNNIndex,
-    add_candidates,
-    export,
-    foreign_operations,
-    replace_candidates,
-)
+from tfmtl.serving import CorpusIndex, ScaNN, add_candidates, export, replace_candidates
+from tfmtl.serving.scann import ScaNNIndex
+from tfmtl.serving.verification import foreign_operations
 from tfmtl.serving.versions import MANIFEST
 
 # Whether its operations load, not whether it is installed: beside another TensorFlow `import tfmtl` hides it.

@@ -10,7 +10,7 @@ from tests.serving import cc_loader
 from tests.serving.models import MAX_K, build, queries, raw
 from tfmtl._grid import nearest_codes
 from tfmtl._keras import tf
-from tfmtl.compression import quantise_model
+from tfmtl.compression import quantize_model
 from tfmtl.serving import InvertedFile, compressed_size, export, replace_candidates
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.storage import narrowed
@@ -77,9 +77,9 @@ def test_cpp_loader_widens_before_what_is_computed_on_load(
 
 
 @pytest.mark.parametrize("search", [None, InvertedFile(block=4)])
-def test_quantised_model_is_served_smaller_and_alike(tmp_path: pathlib.Path, search: InvertedFile | None) -> None:
+def test_quantized_model_is_served_smaller_and_alike(tmp_path: pathlib.Path, search: InvertedFile | None) -> None:
     model, frame = build()
-    small = quantise_model(model)
+    small = quantize_model(model)
     paths = [export(m, tmp_path / name, max_k=MAX_K, search=search) for name, m in (("large", model), ("small", small))]
     sizes = [compressed_size(path / "variables") for path in paths]
     assert sizes[1] < 0.9 * sizes[0]  # the corpus and sample queries are in it, too

@@ -8,7 +8,7 @@ import pytest
 
 from tests.tasks.losses import NAN, loss_of, tfrs
 from tfmtl._keras import keras, tf
-from tfmtl.tasks import BinaryClassification, Encodings, MultiClassClassification, Ranking, Regression
+from tfmtl.tasks import BinaryClassification, HeadInputs, MultiClassClassification, Ranking, Regression
 
 LOG_2 = np.log(2)
 TASKS: dict[str, tuple[Ranking, list[list[float]], list[float]]] = {  # task, outputs and labels of three rows
@@ -139,7 +139,7 @@ def test_regression_clips_what_it_serves_but_not_its_loss() -> None:
 def test_heads_read_what_their_scope_says(make: Any, scope: Any) -> None:
     query, trunk = keras.Input([3], name="query"), keras.Input([2], name="trunk")
     task = make(units=[5], scope=scope)
-    output = task.connect(Encodings(query, None, {"t": trunk}))
+    output = task.connect(HeadInputs(query, None, {"t": trunk}))
     assert task.uses_trunk == (scope == "pair")
     assert output.shape.as_list() == [None, task.output_units]
     network = keras.Model([query, trunk], output)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tasks.losses import NAN, loss_of, tfrs
 from tfmtl._keras import keras, tf
-from tfmtl.tasks import Encodings, LossInputs, Retrieval
+from tfmtl.tasks import HeadInputs, LossInputs, Retrieval
 
 RNG = np.random.default_rng(5)
 QUERY, CANDIDATE, EXTRA = RNG.normal(size=(4, 3)), RNG.normal(size=(4, 3)), RNG.normal(size=(2, 3))
@@ -159,12 +159,12 @@ def test_large_scores_stay_finite() -> None:
 
 def network_of(task: Retrieval) -> keras.Model:
     query, candidate = keras.Input([3], name="query"), keras.Input([3], name="candidate")
-    return keras.Model([query, candidate], task.connect(Encodings(query, candidate, {})))
+    return keras.Model([query, candidate], task.connect(HeadInputs(query, candidate, {})))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
-def test_normalised_towers_have_length_one_before_the_temperature(temperature: float) -> None:
-    found = network_of(Retrieval("t", normalise=True, temperature=temperature))(
+def test_normalized_towers_have_length_one_before_the_temperature(temperature: float) -> None:
+    found = network_of(Retrieval("t", normalize=True, temperature=temperature))(
         [tf.constant(QUERY), tf.constant(CANDIDATE)]
     )
     np.testing.assert_allclose(np.linalg.norm(found["query"], axis=1), 1 / temperature, rtol=1e-5)
@@ -196,7 +196,7 @@ def test_candidate_bias_is_added_to_the_score_of_the_towers() -> None:
 
 def test_a_network_without_candidates_is_refused() -> None:
     with pytest.raises(ValueError, match="Retrieval task 't' needs candidate features; the schema has none"):
-        Retrieval("t").connect(Encodings(keras.Input([3]), None, {}))
+        Retrieval("t").connect(HeadInputs(keras.Input([3]), None, {}))
 
 
 @pytest.mark.parametrize(

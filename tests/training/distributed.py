@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.training.sparse import OPTIMISERS, START, random_steps, run, table
+from tests.training.sparse import OPTIMIZERS, START, random_steps, run, table
 from tfmtl._keras import tf
 from tfmtl.training import lazy_adam
 
@@ -19,7 +19,7 @@ from tfmtl.training import lazy_adam
 def difference(name: str, strategy: tf.distribute.Strategy) -> float:
     """Return the largest difference after four steps, half of whose rows each replica has."""
     with strategy.scope():
-        weights, optimizer = table(), OPTIMISERS[name]()
+        weights, optimizer = table(), OPTIMIZERS[name]()
         optimizer.build([weights])
 
     @tf.function
@@ -33,7 +33,7 @@ def difference(name: str, strategy: tf.distribute.Strategy) -> float:
 
     for rows, values in random_steps(4):
         step(tf.constant(rows), tf.constant(values, tf.float32))
-    alone, expected = OPTIMISERS[name](), table()
+    alone, expected = OPTIMIZERS[name](), table()
     found = [largest(strategy.experimental_local_results(weights), run(alone, random_steps(4), expected))]
     if hasattr(optimizer, "swap_averages"):
         optimizer.swap_averages([weights])

@@ -15,7 +15,7 @@ ROWS, WIDTH = 7, 3
 START = np.random.default_rng(2).normal(size=(ROWS, WIDTH)).astype(np.float32)
 Steps = list[tuple[list[int], np.ndarray]]
 
-OPTIMISERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "ASGD": lambda rate=0.1, **kw: ASGD(rate, 1, momentum=0.5, **kw),
     "GroupedOptimizer": lambda rate=0.1, **kw: GroupedOptimizer(RowWiseAdagrad(rate), LazyAdam(rate), **kw),
     "LazyAdam": lambda rate=0.1, **kw: LazyAdam(rate, catch_up=False, **kw),

@@ -73,7 +73,7 @@ def test_a_swap_puts_the_averages_in_and_a_second_one_takes_them_out() -> None:
     np.testing.assert_allclose(optimizer.average_of(weights), undisturbed.average_of(again), atol=1e-6)
 
 
-def test_nothing_is_averaged_before_the_optimiser_is_built() -> None:
+def test_nothing_is_averaged_before_the_optimizer_is_built() -> None:
     with pytest.raises(ValueError, match="no averages before"):
         ASGD().swap_averages([table()])
     with pytest.raises(ValueError, match=r"`start_step` must be 0 or more\. Received: start_step=-1"):
@@ -87,7 +87,7 @@ class AveragedAdam(IterateAverages, LazyAdam):
 
 
 @pytest.mark.parametrize("catch_up", [False, True])
-def test_averages_go_before_another_optimiser(catch_up: bool) -> None:
+def test_averages_go_before_another_optimizer(catch_up: bool) -> None:
     steps: Any = random_steps(6)
     found = iterates(LazyAdam(0.1, catch_up=catch_up), steps)
     optimizer, weights = AveragedAdam(0.1, catch_up=catch_up), table()

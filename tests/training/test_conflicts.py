@@ -13,7 +13,8 @@ from tfmtl._keras import keras, tf
 from tfmtl.balancing import Uncertainty
 from tfmtl.balancing.pcgrad import PCGrad
 from tfmtl.data import from_frame, to_batch
-from tfmtl.layers import MMoE, marking
+from tfmtl.layers import MMoE
+from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
 from tfmtl.training import ConflictMonitor
 from tfmtl.training.conflicts import pair_measures
@@ -275,8 +276,8 @@ def test_mixed_precision_measures_nearly_the_same() -> None:
     expected = by_hand(gradients_by_hand("shared"))
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        optimiser = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())
-        log = fit(model(eager=True, optimizer=optimiser), ConflictMonitor(1, "shared"), batch=small.ROWS)
+        optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())
+        log = fit(model(eager=True, optimizer=optimizer), ConflictMonitor(1, "shared"), batch=small.ROWS)
     finally:
         keras.mixed_precision.set_global_policy("float32")
     for measure, value in expected.items():

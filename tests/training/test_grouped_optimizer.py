@@ -22,7 +22,7 @@ def gradients() -> tuple[list, list]:
     return variables, [slices(ROWS, VALUES), whole, whole[3]]
 
 
-def test_each_group_takes_the_steps_of_its_optimiser() -> None:
+def test_each_group_takes_the_steps_of_its_optimizer() -> None:
     variables, grads = gradients()
     optimizer = GroupedOptimizer(RowWiseAdagrad(0.3), LazySGD(0.2, 0.9))
     for _ in range(2):
@@ -75,7 +75,7 @@ def test_the_learning_rate_is_that_of_the_dense_weights() -> None:
     assert (float(optimizer.learning_rate), float(optimizer.embeddings.learning_rate)) == (0.5, 1.0)
 
 
-def test_it_refuses_what_is_no_pair_of_optimisers() -> None:
+def test_it_refuses_what_is_no_pair_of_optimizers() -> None:
     one = LazySGD()
     with pytest.raises(ValueError, match="two optimisers"):
         GroupedOptimizer(one, one)

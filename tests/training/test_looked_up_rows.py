@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.models import small
-from tests.training.sparse import OPTIMISERS, shapes_in
+from tests.training.sparse import OPTIMIZERS, shapes_in
 from tfmtl._keras import tf
 from tfmtl.balancing.dense_layout import is_table
 from tfmtl.data import Statistics, to_batch
-from tfmtl.models import MultiTaskModel, Regularisation, build_network
+from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import Regression
 
 SIZE = 20_011
@@ -31,17 +31,17 @@ def model(optimizer: Any) -> MultiTaskModel:
     fitted = small.statistics()
     fields = {field.name: getattr(fitted, field.name) for field in dataclasses.fields(fitted)}
     heads = [Regression.from_statistics("rating", fitted.labels["rating"])]
-    noise = Regularisation(l2=0.01, embedding_l2=0.5, unknown_rate=0.1)
-    network = build_network(small.SCHEMA, Large(**fields), heads, embedding_dim=4, regularisation=noise)
+    noise = Regularization(l2=0.01, embedding_l2=0.5, unknown_rate=0.1)
+    network = build_network(small.SCHEMA, Large(**fields), heads, embedding_dim=4, regularization=noise)
     built = MultiTaskModel(network, heads, small.preprocessor(), candidates=small.candidates())
     built.compile(optimizer)
     optimizer.build(built.trainable_variables)
     return built
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_makes_no_tensor_of_a_large_table(name: str) -> None:
-    built = model(OPTIMISERS[name](0.01, global_clipnorm=1.0))
+    built = model(OPTIMIZERS[name](0.01, global_clipnorm=1.0))
     assert any(v.shape[0] == SIZE for v in built.trainable_variables)
     batch = to_batch(small.table(), small.preprocessor())
     found = shapes_in(tf.function(built.make_step), batch)
@@ -49,7 +49,7 @@ def test_a_step_makes_no_tensor_of_a_large_table(name: str) -> None:
 
 
 def test_the_penalty_on_embeddings_has_a_sparse_gradient_of_the_looked_up_rows() -> None:
-    built = model(OPTIMISERS["LazySGD"]())
+    built = model(OPTIMIZERS["LazySGD"]())
     batch = to_batch(small.table(), small.preprocessor())
     (table,) = [v for v in built.trainable_variables if v.shape[0] == SIZE]
     with tf.GradientTape() as tape:

@@ -112,6 +112,6 @@ def test_averages_survive_a_checkpoint(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(again.optimizer.average_of(again.trainable_variables[0]), expected)
 
 
-def test_an_optimiser_without_averages_is_refused() -> None:
+def test_an_optimizer_without_averages_is_refused() -> None:
     with pytest.raises(ValueError, match=r"keeps no averages; use ASGD\. Received: optimizer='LazyAdam'"):
         trained(LazyAdam(0.01), SwapAverages())

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.sparse import OPTIMISERS, START, dense, draw, random_steps, run, slices, table
+from tests.training.sparse import OPTIMIZERS, START, dense, draw, random_steps, run, slices, table
 from tfmtl._keras import keras, tf
 from tfmtl.training import LazySGD
 from tfmtl.training.touched_rows import by_row, summed
@@ -50,10 +50,10 @@ def test_values_are_clipped_after_repeated_rows_are_summed() -> None:
     np.testing.assert_array_equal(of_kernel, [[1.0, -1.0]])
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("clipping", ["clipnorm", "global_clipnorm", "clipvalue"])
-def test_every_optimiser_clips_the_sum_of_repeated_rows(name: str, clipping: str) -> None:
-    made = [OPTIMISERS[name](**{clipping: 0.25}) for _ in range(2)]
+def test_every_optimizer_clips_the_sum_of_repeated_rows(name: str, clipping: str) -> None:
+    made = [OPTIMIZERS[name](**{clipping: 0.25}) for _ in range(2)]
     summed_values = np.stack([dense(REPEATED, VALUES)[row] for row in (3, 1, 0)])
     once = run(made[0], [([3, 1, 0], summed_values)] * 2)
     np.testing.assert_allclose(run(made[1], [(REPEATED, VALUES)] * 2), once, rtol=1e-5, atol=1e-6)
@@ -66,9 +66,9 @@ def test_a_row_decays_once_in_a_step_that_touches_it() -> None:
     np.testing.assert_array_equal(found[[0, 2, 4, 5, 6]], START[[0, 2, 4, 5, 6]])
 
 
-@pytest.mark.parametrize("name", [n for n in OPTIMISERS if n != "GroupedOptimizer"])
+@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "GroupedOptimizer"])
 def test_dense_weights_decay_as_in_keras(name: str) -> None:
-    optimizer, kernel, bias = OPTIMISERS[name](), tf.Variable(START), tf.Variable(START[0], name="bias")
+    optimizer, kernel, bias = OPTIMIZERS[name](), tf.Variable(START), tf.Variable(START[0], name="bias")
     optimizer.weight_decay = 0.5
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     zero = tf.zeros_like(kernel)

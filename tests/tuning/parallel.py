@@ -26,6 +26,6 @@ built.clear()  # the search space was found by building
 tuner.search(**FIT, epochs=2)
 found: dict[str, Any] = {"trials": len(built)}
 if os.environ["KERASTUNER_TUNER_ID"] == "chief":  # it alone knows all trials, and it ends when the workers have
-    found["rows"] = tuning.results(tuner, failed=True)
+    found["rows"] = tuning.trials_table(tuner, failed=True)
     found["best"] = tuner.get_best_models()[0].evaluate(*FIT["validation_data"], verbose=0)
 sys.stdout.write("\n" + json.dumps(found) + "\n")

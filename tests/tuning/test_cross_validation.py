@@ -131,7 +131,7 @@ def test_a_trial_is_the_mean_over_folds(tmp_path: Path) -> None:
     hypermodel = tuning.CrossValidated(spy.build, folds)
     tuner = tuning.GridSearch(hypermodel, "val_rating_loss", directory=tmp_path)
     tuner.search(epochs=3, batch_size=10, verbose=0)
-    rows = tuning.results(tuner)
+    rows = tuning.trials_table(tuner)
     assert [row["status"] for row in rows] == ["COMPLETED"] * 2
     assert rows[0]["hyperparameters"]["rate"] == 0.05
     scores = sorted(outcome.mean()["rating_loss"] for outcome in hypermodel.outcomes)

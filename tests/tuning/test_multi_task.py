@@ -47,19 +47,19 @@ def test_a_multi_task_model_is_tuned_on_a_table(tmp_path: Path) -> None:
             SCHEMA,
             statistics,
             tasks,
-            trunk=tuning.trunk(hp, [SharedBottom, MMoE], task_names=names),
+            trunk=tuning.sample_trunk(hp, [SharedBottom, MMoE], task_names=names),
             embedding_dim=4,
             tower_units=[8],
-            regularisation=tuning.regularisation(hp),
+            regularization=tuning.sample_regularization(hp),
         )
         weights = tuning.loss_weights(hp, names, reference="click")
         model = MultiTaskModel(network, tasks, Preprocessor(SCHEMA, statistics), FixedWeights(weights))
-        model.compile(tuning.optimiser(hp), run_eagerly=True)
+        model.compile(tuning.sample_optimizer(hp), run_eagerly=True)
         return model
 
     tuner = tuning.Hyperband(build, "val_rating_loss", max_epochs=2, factor=2, seed=1, directory=tmp_path)
     tuner.search(train, validation_data=valid, verbose=0)
-    rows = tuning.results(tuner, failed=True)
+    rows = tuning.trials_table(tuner, failed=True)
     assert {row["status"] for row in rows} == {"COMPLETED"}
     logs = tuner.get_best_models()[0].evaluate(valid, return_dict=True, verbose=0)
     assert logs["rating_loss"] == pytest.approx(rows[0]["score"], rel=1e-5)

@@ -66,10 +66,10 @@ def test_a_search_resumed_after_a_kill_runs_what_an_undisturbed_one_runs(
         make(Scored(_declare, score), directory=tmp_path).search(verbose=0)
     resumed = True
     tuner = make(Scored(_declare, score), directory=tmp_path)
-    assert len(tuning.results(tuner)) == at - 1
+    assert len(tuning.trials_table(tuner)) == at - 1
     tuner.search(verbose=0)
     assert runs == [*expected[:at], expected[at - 1], *expected[at:]]
-    assert tuning.results(tuner) == tuning.results(undisturbed)
+    assert tuning.trials_table(tuner) == tuning.trials_table(undisturbed)
 
 
 def test_a_finished_search_runs_nothing_when_made_again(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_kill_between_the_end_of_a_trial_and_the_search_file_keeps_the_trial(t
     state = json.loads(path.read_text())
     path.write_text(json.dumps(state | {"status": "COMPLETED", "score": -7.0}))
     tuner = _resumed(tmp_path)
-    assert tuning.results(tuner)[0]["score"] == -7.0
+    assert tuning.trials_table(tuner)[0]["score"] == -7.0
     assert sorted((drawn["a"], drawn["b"]) for drawn in values(tuner)) == TWO_CHOICES
 
 
@@ -154,7 +154,7 @@ def test_values_of_the_interrupted_run_are_forgotten(tmp_path: Path) -> None:
     state = json.loads(path.read_text())
     metric = {"direction": "min", "observations": [{"value": [-7.0], "step": 0}]}
     path.write_text(json.dumps(state | {"metrics": {"metrics": {"default_objective": metric}}}))
-    assert min(row["score"] for row in tuning.results(_resumed(tmp_path))) == 1.0
+    assert min(row["score"] for row in tuning.trials_table(_resumed(tmp_path))) == 1.0
 
 
 def test_a_kill_while_a_file_is_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,15 +192,15 @@ def test_a_search_killed_with_signal_9_resumes(tmp_path: Path) -> None:
     child = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     tuner = tuning.GridSearch(functional, "val_loss", max_trials=4, directory=tmp_path)
-    before = tuning.results(tuner, failed=True)
+    before = tuning.trials_table(tuner, failed=True)
     assert [row["status"] for row in before] == ["COMPLETED", "RUNNING"]
     checkpoint = tmp_path / "untitled_project" / "trial_0" / "checkpoint" / "weights.index"
     written = checkpoint.stat().st_mtime_ns
     tuner.search(**FIT, epochs=2)
-    after = {row["trial"]: row for row in tuning.results(tuner)}
+    after = {row["trial"]: row for row in tuning.trials_table(tuner)}
     assert len(after) == 4
     assert after["0"] == before[0]
     assert after["1"]["hyperparameters"] == before[1]["hyperparameters"]
     assert checkpoint.stat().st_mtime_ns == written
     loss = tuner.get_best_models()[0].evaluate(*FIT["validation_data"], verbose=0)
-    assert loss == pytest.approx(tuning.results(tuner)[0]["score"], rel=1e-5)
+    assert loss == pytest.approx(tuning.trials_table(tuner)[0]["score"], rel=1e-5)

@@ -64,7 +64,7 @@ def test_front_of_a_search(tmp_path: Path) -> None:
     model = Scored(two_choices, lambda drawn: {"x_loss": drawn["a"], "y_loss": -drawn["a"] * drawn["b"] / 10})
     tuner = tuning.GridSearch(model, ["x_loss", "y_loss"], directory=tmp_path)
     tuner.search(verbose=0)
-    front = tuning.pareto_front(tuning.results(tuner), {"x_loss": "min", "y_loss": "min"})
+    front = tuning.pareto_front(tuning.trials_table(tuner), {"x_loss": "min", "y_loss": "min"})
     drawn = sorted((row["hyperparameters"]["a"], row["hyperparameters"]["b"]) for row in front)
     assert drawn == [(1, 20), (2, 20), (3, 20)]
 
@@ -83,12 +83,12 @@ def test_front_of_a_search(tmp_path: Path) -> None:
 )
 def test_choice_by_hand(preference: dict[str, Any], expected: int) -> None:
     rows = [{**row, "trial": i} for i, row in enumerate(ROWS)]
-    assert tuning.choose(rows, BOTH, **preference)["trial"] == expected
+    assert tuning.select_from_front(rows, BOTH, **preference)["trial"] == expected
 
 
 def test_any_point_of_a_front_that_is_not_convex_can_be_chosen() -> None:
     rows = [{"a": 0.0, "b": 1.0}, {"a": 0.6, "b": 0.6}, {"a": 1.0, "b": 0.0}]  # a weighted sum never takes the middle
-    assert tuning.choose(rows, {"a": "min", "b": "min"}) == rows[1]
+    assert tuning.select_from_front(rows, {"a": "min", "b": "min"}) == rows[1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -100,10 +100,10 @@ def test_choice_is_on_the_front_whatever_the_units(points: list[tuple[float, ...
     names = dict.fromkeys("abc", "min")
     rows = [dict(zip("abc", p, strict=True)) for p in finite]
     wanted = dict(zip("abc", weights, strict=True))
-    chosen = tuning.choose(rows, names, weights=wanted)
+    chosen = tuning.select_from_front(rows, names, weights=wanted)
     assert chosen in tuning.pareto_front(rows, names)
     scaled = [{name: 1000 * value + 5 for name, value in row.items()} for row in rows]
-    assert tuning.choose(scaled, names, weights=wanted) == {name: 1000 * v + 5 for name, v in chosen.items()}
+    assert tuning.select_from_front(scaled, names, weights=wanted) == {name: 1000 * v + 5 for name, v in chosen.items()}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_choice_is_on_the_front_whatever_the_units(points: list[tuple[float, ...
 )
 def test_what_cannot_be_chosen_from_is_named(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        tuning.choose(**{"rows": ROWS, "objectives": BOTH, **arguments})
+        tuning.select_from_front(**{"rows": ROWS, "objectives": BOTH, **arguments})
 
 
 def test_plot_shows_all_rows_the_front_and_the_choice() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.tuning.models import Scored, values
 from tfmtl import tuning
 from tfmtl._keras import keras
-from tfmtl.models import Regularisation
+from tfmtl.models import Regularization
 
 
 class Wide:
@@ -76,26 +76,26 @@ def test_wrong_arguments_of_loss_weights_are_named(arguments: dict[str, Any], me
         tuning.loss_weights(_hp(), **arguments)
 
 
-def test_regularisation_is_that_of_the_trial_and_can_be_none_at_all() -> None:
-    assert tuning.regularisation(_hp()) == Regularisation(l1=0.0, l2=0.0, dropout=0.0)
-    found = tuning.regularisation(_hp(l1=1e-4, l2=1e-3, dropout=0.2), embedding_l2=0.5)
-    assert found == Regularisation(l1=1e-4, l2=1e-3, dropout=0.2, embedding_l2=0.5)
-    assert tuning.regularisation(_hp(), max_dropout=0).dropout == 0.0
+def test_regularization_is_that_of_the_trial_and_can_be_none_at_all() -> None:
+    assert tuning.sample_regularization(_hp()) == Regularization(l1=0.0, l2=0.0, dropout=0.0)
+    found = tuning.sample_regularization(_hp(l1=1e-4, l2=1e-3, dropout=0.2), embedding_l2=0.5)
+    assert found == Regularization(l1=1e-4, l2=1e-3, dropout=0.2, embedding_l2=0.5)
+    assert tuning.sample_regularization(_hp(), max_dropout=0).dropout == 0.0
 
 
 def test_further_fields_are_searched_where_they_are_named(tmp_path: Path) -> None:
     names = ["embedding_dropout", "feature_dropout", "modality_dropout", "expert_dropout", "embedding_l2", "mixup"]
-    assert tuning.regularisation(_hp(), further=[*names, "sequence"]) == Regularisation()
+    assert tuning.sample_regularization(_hp(), further=[*names, "sequence"]) == Regularization()
     chosen = {"embedding_dropout": 0.5, "feature_dropout": 0.15, "modality_dropout": 0.2, "expert_dropout": 0.4}
     other = {"embedding_l2": 1e-5, "mixup": 0.2}
-    assert tuning.regularisation(_hp(**chosen, **other), further=names) == Regularisation(**chosen, **other)
+    assert tuning.sample_regularization(_hp(**chosen, **other), further=names) == Regularization(**chosen, **other)
     hp = _hp(sequenceaugmentation_crop=0.4, sequenceaugmentation_reorder=0.6)
-    found = tuning.regularisation(hp, further=["sequence"]).sequence
+    found = tuning.sample_regularization(hp, further=["sequence"]).sequence
     assert found is not None
     assert (found.crop, found.mask, found.reorder) == (0.4, 0.0, 0.6)
-    for drawn in _drawn(lambda hp: tuning.regularisation(hp, further=names), tmp_path, max_trials=20, seed=1):
+    for drawn in _drawn(lambda hp: tuning.sample_regularization(hp, further=names), tmp_path, max_trials=20, seed=1):
         assert set(drawn) == {"l1", "l2", "dropout", *names}
-        Regularisation(**drawn)  # every draw is a valid one
+        Regularization(**drawn)  # every draw is a valid one
 
 
 @pytest.mark.parametrize(
@@ -107,41 +107,41 @@ def test_further_fields_are_searched_where_they_are_named(tmp_path: Path) -> Non
         {"further": ["mixupp"]},
     ],
 )
-def test_wrong_arguments_of_regularisation_are_named(arguments: dict[str, Any]) -> None:
+def test_wrong_arguments_of_regularization_are_named(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`"):
-        tuning.regularisation(_hp(), **arguments)
+        tuning.sample_regularization(_hp(), **arguments)
 
 
 def test_a_field_cannot_be_searched_and_fixed() -> None:
     with pytest.raises(ValueError, match=r"The fields \['mixup'\] are searched and fixed"):
-        tuning.regularisation(_hp(), further=["mixup"], mixup=0.2)
+        tuning.sample_regularization(_hp(), further=["mixup"], mixup=0.2)
 
 
-def test_an_optimiser_is_a_new_instance_of_the_chosen_class() -> None:
-    hp = _hp(optimiser="Adagrad", learning_rate=0.05)
-    first, second = tuning.optimiser(hp), tuning.optimiser(hp)
+def test_an_optimizer_is_a_new_instance_of_the_chosen_class() -> None:
+    hp = _hp(optimizer="Adagrad", learning_rate=0.05)
+    first, second = tuning.sample_optimizer(hp), tuning.sample_optimizer(hp)
     assert type(first) is keras.optimizers.Adagrad
     assert float(first.learning_rate) == pytest.approx(0.05)
     assert first is not second
-    assert float(tuning.optimiser(_hp()).learning_rate) == pytest.approx(1e-3)
+    assert float(tuning.sample_optimizer(_hp()).learning_rate) == pytest.approx(1e-3)
     with pytest.raises(ValueError, match="`kinds` must be classes with distinct names"):
-        tuning.optimiser(_hp(), kinds=[])
+        tuning.sample_optimizer(_hp(), kinds=[])
     with pytest.raises(ValueError, match="0 < low < high"):
-        tuning.optimiser(_hp(), low=1.0)
+        tuning.sample_optimizer(_hp(), low=1.0)
 
 
 def test_a_trunk_is_made_of_its_own_search_space() -> None:
-    made = tuning.trunk(_hp(trunk="Deep", Deep__layers=3, Deep__units=4), [Wide, Deep], task_names=["a"])
+    made = tuning.sample_trunk(_hp(trunk="Deep", Deep__layers=3, Deep__units=4), [Wide, Deep], task_names=["a"])
     assert type(made) is Deep
     assert made.arguments == (["a"], 3, 4)
-    fixed = tuning.trunk(_hp(), [Wide, Deep], task_names=["a"], units=99, activation="tanh")
+    fixed = tuning.sample_trunk(_hp(), [Wide, Deep], task_names=["a"], units=99, activation="tanh")
     assert fixed.arguments == (["a"], 99, "tanh")
     with pytest.raises(ValueError, match="`trunks` must be classes with distinct names"):
-        tuning.trunk(_hp(), [Wide, Wide])
+        tuning.sample_trunk(_hp(), [Wide, Wide])
 
 
 def test_a_grid_over_trunks_has_every_combination_of_each_once(tmp_path: Path) -> None:
-    model = Scored(lambda hp: tuning.trunk(hp, [Wide, Deep], task_names=["a"]), lambda drawn: 1.0)
+    model = Scored(lambda hp: tuning.sample_trunk(hp, [Wide, Deep], task_names=["a"]), lambda drawn: 1.0)
     tuner = tuning.GridSearch(model, None, directory=tmp_path)
     tuner.search(verbose=0)
     assert values(tuner) == [
@@ -155,9 +155,9 @@ def test_a_grid_over_trunks_has_every_combination_of_each_once(tmp_path: Path) -
 def test_random_draws_of_a_whole_space_are_distinct_and_repeatable(tmp_path: Path) -> None:
     def declare(hp: Any) -> None:
         tuning.loss_weights(hp, ["a", "b"])
-        tuning.regularisation(hp)
-        tuning.optimiser(hp)
-        tuning.trunk(hp, [Wide, Deep], task_names=["a"])
+        tuning.sample_regularization(hp)
+        tuning.sample_optimizer(hp)
+        tuning.sample_trunk(hp, [Wide, Deep], task_names=["a"])
 
     first = _drawn(declare, tmp_path, max_trials=12, seed=5)
     assert first == _drawn(declare, tmp_path, max_trials=12, seed=5)

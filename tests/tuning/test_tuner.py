@@ -35,9 +35,9 @@ def _failing_for_1(drawn: Any) -> float:
 def test_failed_trials_are_never_best(tmp_path: Path) -> None:
     tuner = _scored(_failing_for_1, tmp_path)
     tuner.search(verbose=0)
-    assert [row["score"] for row in tuning.results(tuner)] == [12.0, 13.0, 22.0, 23.0]
+    assert [row["score"] for row in tuning.trials_table(tuner)] == [12.0, 13.0, 22.0, 23.0]
     assert [found["a"] for found in tuner.get_best_hyperparameters(10)] == [2, 3, 2, 3]
-    failed = tuning.results(tuner, failed=True)[4:]
+    failed = tuning.trials_table(tuner, failed=True)[4:]
     assert [(row["status"], row["score"], row["message"]) for row in failed] == [
         ("FAILED", None, "ValueError: no units")
     ] * 2
@@ -51,7 +51,7 @@ def test_a_build_that_fails_for_some_values_fails_their_trials(tmp_path: Path) -
 
     tuner = tuning.GridSearch(build, "val_loss", hyperparameters=_one_rate(), directory=tmp_path)
     tuner.search(**FIT)
-    rows = tuning.results(tuner, failed=True)
+    rows = tuning.trials_table(tuner, failed=True)
     assert {row["hyperparameters"]["units"] for row in rows[:2]} == {2, 8}
     assert [(row["hyperparameters"]["units"], row["message"]) for row in rows[2:]] == [
         (4, "ValueError: four is too many")
@@ -68,7 +68,7 @@ def test_a_search_without_a_success_raises_the_first_error(limit: int, tmp_path:
     first = r"None of the \d trials completed; the first error, of trial 0000, was ValueError: no 1 and 10"
     with pytest.raises(RuntimeError, match=first):
         tuner.search(verbose=0)
-    assert tuning.results(tuner) == []
+    assert tuning.trials_table(tuner) == []
     with pytest.raises(RuntimeError, match=r"No trial has completed in .*; call `search` first"):
         tuner.get_best_models()
     with pytest.raises(RuntimeError, match="No trial has completed"):
@@ -82,7 +82,7 @@ def test_too_many_failures_in_a_row_end_a_search_but_keep_its_successes(tmp_path
     tuner = _scored(score, tmp_path, max_consecutive_failed_trials=2)
     with pytest.raises(RuntimeError, match="consecutive failures"):
         tuner.search(verbose=0)
-    assert [row["score"] for row in tuning.results(tuner)] == [1.0, 1.0]
+    assert [row["score"] for row in tuning.trials_table(tuner)] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -91,8 +91,8 @@ def test_an_objective_that_is_not_finite_is_a_failure(value: float, direction: s
     model = Scored(two_choices, lambda drawn: {"x": value if drawn["a"] == 2 else drawn["a"]})
     tuner = tuning.GridSearch(model, tuning.Objective("x", direction), directory=tmp_path)
     tuner.search(verbose=0)
-    assert {row["hyperparameters"]["a"] for row in tuning.results(tuner)} == {1, 3}
-    (message,) = {row["message"] for row in tuning.results(tuner, failed=True)[4:]}
+    assert {row["hyperparameters"]["a"] for row in tuning.trials_table(tuner)} == {1, 3}
+    (message,) = {row["message"] for row in tuning.trials_table(tuner, failed=True)[4:]}
     assert message == f"ValueError: The objective 'x' of a trial must be finite. Received: value={value}."
 
 
@@ -107,7 +107,7 @@ def test_a_model_that_diverges_is_a_failure(tmp_path: Path) -> None:
     space.Fixed("units", 4)
     tuner = tuning.GridSearch(build, "val_loss", hyperparameters=space, directory=tmp_path)
     tuner.search(**FIT)
-    rows = tuning.results(tuner, failed=True)
+    rows = tuning.trials_table(tuner, failed=True)
     assert [(row["hyperparameters"]["diverge"], row["status"]) for row in rows] == [
         (False, "COMPLETED"),
         (True, "FAILED"),
@@ -118,7 +118,7 @@ def test_a_retry_counts_its_own_value(tmp_path: Path) -> None:
     outcomes = iter([math.nan, 5.0, 6.0])
     tuner = _scored(lambda drawn: next(outcomes), tmp_path, max_trials=2, max_retries_per_trial=1)
     tuner.search(verbose=0)
-    assert [row["score"] for row in tuning.results(tuner)] == [5.0, 6.0]
+    assert [row["score"] for row in tuning.trials_table(tuner)] == [5.0, 6.0]
 
 
 def test_an_objective_missing_from_the_log_ends_the_search_at_once(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_without_tensorboard_a_search_does_not_import_it(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     tuner = tuning.RandomSearch(functional, "val_loss", max_trials=1, directory=tmp_path)
     tuner.search(**FIT)
-    assert tuning.results(tuner)
+    assert tuning.trials_table(tuner)
 
 
 def test_objects_of_keras_3_are_refused_by_name(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_model_above_the_size_fails(tmp_path: Path) -> None:
         functional, "val_loss", hyperparameters=_one_rate(), max_model_size=25, directory=tmp_path
     )
     tuner.search(**FIT)
-    rows = tuning.results(tuner, failed=True)
+    rows = tuning.trials_table(tuner, failed=True)
     assert [row["status"] for row in rows] == ["COMPLETED", "COMPLETED", "FAILED", "FAILED"]
     assert rows[3]["message"].endswith("FailedTrialError: The model has 97 parameters, more than max_model_size=25.")
 

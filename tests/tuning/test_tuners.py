@@ -36,7 +36,7 @@ def _hyperband(build: Any, **options: Any) -> tuning.Tuner:
 def test_the_best_model_reloaded_has_the_reported_score(make: Make, build: Any, tmp_path: Path) -> None:
     tuner = make(build, seed=1, directory=tmp_path)
     tuner.search(**FIT, epochs=2)
-    rows = tuning.results(tuner, failed=True)
+    rows = tuning.trials_table(tuner, failed=True)
     assert {row["status"] for row in rows} == {"COMPLETED"}
     assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
     for model, row in zip(tuner.get_best_models(2), rows[:2], strict=True):
@@ -114,17 +114,17 @@ def test_the_score_is_that_of_the_best_epoch(tmp_path: Path) -> None:
 
     tuner = tuning.RandomSearch(functional, "val_loss", max_trials=1, directory=tmp_path)
     tuner.search(**FIT, epochs=3, callbacks=[Scripted()])
-    (row,) = tuning.results(tuner)
+    (row,) = tuning.trials_table(tuner)
     assert (row["score"], row["best_step"]) == (0.2, 1)
     assert tuner.get_best_models()[0].layers[-1].bias.numpy() == [1.0]
 
 
-def test_maximising_ranks_the_largest_first(tmp_path: Path) -> None:
+def test_maximizing_ranks_the_largest_first(tmp_path: Path) -> None:
     objective = tuning.Objective("hits", "max")
     model = Scored(two_choices, lambda drawn: {"hits": drawn["a"] * drawn["b"]})
     tuner = tuning.GridSearch(model, objective, directory=tmp_path)
     tuner.search(verbose=0)
-    assert [row["score"] for row in tuning.results(tuner)] == [60, 40, 30, 20, 20, 10]
+    assert [row["score"] for row in tuning.trials_table(tuner)] == [60, 40, 30, 20, 20, 10]
     assert tuner.get_best_hyperparameters()[0].values == {"a": 3, "b": 20}
 
 
@@ -138,7 +138,7 @@ def test_several_executions_report_their_mean_and_keep_the_best(tmp_path: Path) 
 
     tuner.search(**FIT, callbacks=[Note()])
     assert len(seen) == 3
-    assert tuning.results(tuner)[0]["score"] == pytest.approx(np.mean(seen))
+    assert tuning.trials_table(tuner)[0]["score"] == pytest.approx(np.mean(seen))
     assert tuner.get_best_models()[0].evaluate(*FIT["validation_data"], verbose=0) == pytest.approx(min(seen))
 
 
@@ -146,7 +146,7 @@ def test_a_dataset_is_passed_on_to_fit(tmp_path: Path) -> None:
     train = tf.data.Dataset.from_tensor_slices((FIT["x"], FIT["y"])).batch(75)
     tuner = tuning.RandomSearch(subclassed, "loss", max_trials=1, directory=tmp_path)
     tuner.search(train, verbose=0)
-    assert 0 < tuning.results(tuner)[0]["score"] < 10 * np.var(LABELS)
+    assert 0 < tuning.trials_table(tuner)[0]["score"] < 10 * np.var(LABELS)
 
 
 def test_several_objectives_count_as_their_signed_sum(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_several_objectives_count_as_their_signed_sum(tmp_path: Path) -> None:
     tuner = tuning.RandomSearch(build, objective, max_trials=1, directory=tmp_path)
     tuner.search(**FIT)
     loss, error = tuner.get_best_models()[0].evaluate(*FIT["validation_data"], verbose=0)
-    assert tuning.results(tuner)[0]["score"] == pytest.approx(loss - error, rel=1e-5)
+    assert tuning.trials_table(tuner)[0]["score"] == pytest.approx(loss - error, rel=1e-5)
 
 
 def test_a_trial_trains_under_the_distribution_strategy(tmp_path: Path) -> None:

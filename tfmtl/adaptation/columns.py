@@ -13,18 +13,18 @@ from tfmtl.adaptation.tables import group_of, split_name
 from tfmtl.layers import (
     Adapter,
     AttentionPooling,
-    CompactEmbedding,
+    CompressedEmbedding,
     ContextGate,
     CrossNetwork,
     Dropout,
-    EncodingMark,
     Fusion,
-    JoinedEmbedding,
     MaskedMean,
     MultiTaskLayer,
     SelfAttentionHistory,
     TargetAttention,
 )
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.layers.marks import EncodingMark
 
 Column = Hashable
 _PASS = (Adapter, AttentionPooling, ContextGate, Dropout, EncodingMark, MaskedMean, SelfAttentionHistory)
@@ -67,7 +67,7 @@ class Columns:
             return [("", layer.name, i) for i in range(width)]
         if isinstance(layer, JoinedEmbedding):
             return [(group_of(layer), name, i) for name in layer.sizes for i in range(layer.units)]
-        if isinstance(layer, keras.layers.Embedding | CompactEmbedding):
+        if isinstance(layer, keras.layers.Embedding | CompressedEmbedding):
             named = split_name(layer.name, self._vocabularies) or ("", layer.name)
             return [(named[0], _source(tensor), i) for i in range(width)]
         if isinstance(layer, keras.layers.Concatenate):

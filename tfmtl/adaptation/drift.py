@@ -110,7 +110,7 @@ class DriftMonitor:
         used = int(((before + now) > 0).sum())
         expected = stats.chi2.ppf(1 - share, max(used - 1, 1)) if share else math.inf
         threshold = max(self.threshold, float(expected * (1 / before.sum() + 1 / now.sum())))
-        statistic = psi(before, now)
+        statistic = population_stability_index(before, now)
         if statistic > threshold:
             yield Alarm(name, statistic, threshold)
 
@@ -130,14 +130,14 @@ class DriftMonitor:
         return monitor
 
 
-def psi(before: Any, now: Any) -> float:
+def population_stability_index(before: Any, now: Any) -> float:
     """Return the population stability index of two histograms [bins] of counts.
 
     Bins that are empty in both do not count; in the others half a row is added on either side.
 
     Example:
-        >>> round(psi([50, 50, 0], [50, 50, 0]), 3), round(psi([50, 50, 0], [90, 10, 0]), 2)
-        (0.0, 0.85)
+        >>> round(population_stability_index([50, 50, 0], [90, 10, 0]), 2)
+        0.85
     """
     before, now = np.asarray(before, np.float64), np.asarray(now, np.float64)
     used = before + now > 0

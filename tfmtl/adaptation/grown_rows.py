@@ -12,7 +12,8 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.data import Schema
 from tfmtl.data.preprocessor import UNKNOWN
-from tfmtl.layers import CompactEmbedding, JoinedEmbedding
+from tfmtl.layers import CompressedEmbedding
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.models.optimizer_parts import exceptions_of, parts_of, set_exceptions
 
 
@@ -72,14 +73,14 @@ def grow_network(network: keras.Model, schema: Schema, sizes: Mapping[str, int])
             new = {name: sizes[name] for name in layer.sizes}
             pairs = [(layer.sizes[name], size) for name, size in new.items()]
             change: dict[str, Any] = {"sizes": new}
-        elif isinstance(layer, keras.layers.Embedding | CompactEmbedding):
+        elif isinstance(layer, keras.layers.Embedding | CompressedEmbedding):
             new_size = sizes[_vocabulary_of(layer, schema)]
             pairs, change = [(layer.input_dim, new_size)], {"input_dim": new_size}
         else:
             continue
         if any(before != after for before, after in pairs):
             require(
-                not isinstance(layer, CompactEmbedding),
+                not isinstance(layer, CompressedEmbedding),
                 f"The compact table {layer.name!r} cannot grow; leave room for new values before tables are shrunk.",
             )
             configs[layer.name], rows[layer.name] = {**layer.get_config(), **change}, Rows.of(pairs)

@@ -15,7 +15,9 @@ from tfmtl.models import Candidates, MultiTaskModel
 from tfmtl.models.candidates import distinct_candidates
 
 
-def grow(model: MultiTaskModel, table: Any, *, candidates: Any = None, room: float = 0.0) -> MultiTaskModel:
+def extend_vocabularies(
+    model: MultiTaskModel, table: Any, *, candidates: Any = None, headroom: float = 0.0
+) -> MultiTaskModel:
     """Return a model that knows the values and candidates of a later table, and trains on as if it always had.
 
     Old indices keep their meaning, so that all weights, the optimiser's slots and counters of rows, the state of the
@@ -29,8 +31,8 @@ def grow(model: MultiTaskModel, table: Any, *, candidates: Any = None, room: flo
         table: pandas table with the feature columns; see `extend_statistics` for what enters the vocabularies.
         candidates: table of the whole corpus from now on, one row a candidate; by default the corpus and those rows of
             `table` whose candidate it lacks, the last row of each, as far as their id is in the vocabulary.
-        room: free indices that a vocabulary gets beyond its values when it outgrows its table, as a share. New values
-            then take free ones for a while, for which no network is built and no step is traced anew.
+        headroom: free indices that a vocabulary gets beyond its values when it outgrows its table, as a share. New
+            values then take free ones for a while, for which no network is built and no step is traced anew.
 
     Raises:
         TypeError: if `model` is no `MultiTaskModel`.
@@ -45,7 +47,7 @@ def grow(model: MultiTaskModel, table: Any, *, candidates: Any = None, room: flo
         >>> table = pd.DataFrame({"user_id": ["u", "u"], "movie_id": ["m", "n"], "rating": [4.0, 5.0]})
         >>> statistics, heads = fit_statistics(schema, table), [Regression("rating")]
         >>> model = MultiTaskModel(build_network(schema, statistics, heads), heads, Preprocessor(schema, statistics))
-        >>> grown = grow(model, table.assign(user_id="v"))
+        >>> grown = extend_vocabularies(model, table.assign(user_id="v"))
         >>> grown.preprocessor.vocabulary("user_id").tolist()
         ['u', 'v']
 
@@ -54,7 +56,7 @@ def grow(model: MultiTaskModel, table: Any, *, candidates: Any = None, room: flo
     """
     require_type(model, MultiTaskModel, "model")
     schema, before = model.schema, model.preprocessor.statistics
-    statistics = extend_statistics(schema, before, table, room=room)
+    statistics = extend_statistics(schema, before, table, headroom=headroom)
     preprocessor = type(model.preprocessor)(schema, statistics, name=model.preprocessor.name)
     corpus = _grown_corpus(model.candidates, table, candidates, preprocessor)
     sizes = {name: statistics.size(name) for name in schema.vocabularies}

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl.adaptation.drift import Alarm, DriftMonitor
-from tfmtl.adaptation.growth import grow
+from tfmtl.adaptation.growth import extend_vocabularies
 from tfmtl.adaptation.journal import Journal
 from tfmtl.adaptation.replay import Replay, joined
 from tfmtl.data import to_batch
@@ -66,7 +66,7 @@ class OnlineLearner:
         drift: compares the increments.
         epochs: over an increment's table.
         batch_size: rows a step, replayed ones included.
-        room: see `grow`; without room every increment with a new value traces its training anew.
+        headroom: see `extend_vocabularies`; without room every increment with a new value traces its training anew.
         memory: before an increment, the streaming counts of retrieval are scaled down to at most so many times its
             rows, or None to keep all. Next to the counts of a long past a new candidate would seem never to be in a
             batch, and the correction of its score would bury it: on groceries (benchmarks/lifecycle_online.py) that
@@ -119,7 +119,7 @@ class OnlineLearner:
         drift: DriftMonitor | None = None,
         epochs: int = 1,
         batch_size: int = 1024,
-        room: float = 0.25,
+        headroom: float = 0.25,
         memory: float | None = 10.0,
         keep: int = 2,
         **fit: Any,
@@ -128,7 +128,7 @@ class OnlineLearner:
             folder,
             evaluate,
             publish,
-            {"epochs": epochs, "batch_size": batch_size, "room": room, "memory": memory},
+            {"epochs": epochs, "batch_size": batch_size, "headroom": headroom, "memory": memory},
             keep,
             fit,
         )
@@ -143,7 +143,7 @@ class OnlineLearner:
         options: Mapping[str, Any], keep: int, fit: Mapping[str, Any],
     ) -> None:  # fmt: skip
         require_positive_int(epochs=options["epochs"], batch_size=options["batch_size"])
-        require(options["room"] >= 0, "`room` must be 0 or more.", room=options["room"])
+        require(options["headroom"] >= 0, "`headroom` must be 0 or more.", headroom=options["headroom"])
         memory = options["memory"]
         require(memory is None or memory > 0, "`memory` must be above 0, or None to forget nothing.", memory=memory)
         require(keep >= 2, "`keep` must be at least 2: the current state and the one before.", keep=keep)
@@ -184,7 +184,7 @@ class OnlineLearner:
         Args:
             table: pandas table with the columns of the schema.
             name: of the increment, such as its date; one that has been made is not made again.
-            candidates: see `grow`.
+            candidates: see `extend_vocabularies`.
 
         Returns:
             The record of the increment, or that of its first time.
@@ -198,7 +198,7 @@ class OnlineLearner:
         metrics = self.evaluate(table)
         alarms = self.drift.update(self.model.schema, table, metrics) if self.drift else []
         before = self.model.preprocessor.statistics.vocabularies
-        self.model = grow(self.model, table, candidates=candidates, room=self._options["room"])
+        self.model = extend_vocabularies(self.model, table, candidates=candidates, headroom=self._options["headroom"])
         after = self.model.preprocessor.statistics.vocabularies
         grown = {vocabulary: len(after[vocabulary]) - len(values) for vocabulary, values in before.items()}
         self._train(table)

@@ -9,12 +9,13 @@ from typing import Any
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf
-from tfmtl.layers import Adapter, CompactEmbedding, Interaction, JoinedEmbedding, MultiTaskLayer
+from tfmtl.layers import Adapter, CompressedEmbedding, Interaction, MultiTaskLayer
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
 
 PARTS = ("embeddings", "encoders", "towers", "trunk", "adapters", "heads")
 """Every layer with weights is in exactly one; `encoders` are poolings and fusions in front of the towers."""
 
-TABLES = (keras.layers.Embedding, JoinedEmbedding, CompactEmbedding)
+TABLES = (keras.layers.Embedding, JoinedEmbedding, CompressedEmbedding)
 """Layers that embed indices."""
 
 _TOWER = re.compile(r"(query|candidate)_tower_\d+")

@@ -9,7 +9,8 @@ import numpy as np
 
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.parts import bare
-from tfmtl.layers import CompactEmbedding, JoinedEmbedding
+from tfmtl.layers import CompressedEmbedding
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
 
 _SHARED = ("query", "candidate", "context", "shared")
 
@@ -38,7 +39,7 @@ class Table:
 
     def read(self) -> np.ndarray:
         """Return the rows [size, d]."""
-        if isinstance(self.layer, CompactEmbedding):
+        if isinstance(self.layer, CompressedEmbedding):
             rows: np.ndarray = self.layer(tf.range(self.size)).numpy()
         else:
             rows = self.layer.embeddings.numpy()[self.first : self.first + self.size]
@@ -46,7 +47,7 @@ class Table:
 
     def write(self, rows: np.ndarray) -> None:
         """Set the rows [size, d], or come as near to them as a compact table can."""
-        if isinstance(self.layer, CompactEmbedding):
+        if isinstance(self.layer, CompressedEmbedding):
             self.layer.fit_to(rows)
             return
         values = self.layer.embeddings.numpy()
@@ -83,7 +84,7 @@ def _of(layer: keras.layers.Layer, vocabularies: list[str]) -> Iterator[Table]:
         for name, size in layer.sizes.items():
             yield Table(name, group_of(layer), layer, first, size)
             first += size
-    elif isinstance(layer, keras.layers.Embedding | CompactEmbedding):
+    elif isinstance(layer, keras.layers.Embedding | CompressedEmbedding):
         named = split_name(layer.name, vocabularies)
         if named is not None:
             yield Table(named[1], named[0], layer, 0, layer.input_dim)

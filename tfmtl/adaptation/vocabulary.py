@@ -13,7 +13,7 @@ from tfmtl._checks import require
 from tfmtl.data import Feature, Schema, Statistics, fit_statistics
 
 
-def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, room: float = 0.0) -> Statistics:
+def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, headroom: float = 0.0) -> Statistics:
     """Return statistics with the values of a later table at the end of the vocabularies.
 
     Values enter with the occurrences they have gathered, once these reach the feature's `min_count`, the most frequent
@@ -24,10 +24,10 @@ def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, roo
         schema: roles and kinds of the columns.
         statistics: of what the model was trained on so far.
         table: pandas table with the feature columns; labels are not read.
-        room: where a vocabulary outgrows its indices, the share of free ones it gets beyond its values.
+        headroom: where a vocabulary outgrows its indices, the share of free ones it gets beyond its values.
 
     Raises:
-        ValueError: if `room` is negative, the table is empty or a column is absent.
+        ValueError: if `headroom` is negative, the table is empty or a column is absent.
 
     Example:
         >>> import pandas as pd
@@ -40,7 +40,7 @@ def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, roo
 
     Cost: one pass over the table and one over the vocabularies.
     """
-    require(room >= 0, "`room` must be 0 or more.", room=room)
+    require(headroom >= 0, "`headroom` must be 0 or more.", headroom=headroom)
     seen = fit_statistics(_of_every_value(schema), table)
     vocabularies, counts, waiting = dict(statistics.vocabularies), dict(statistics.counts), dict(statistics.waiting)
     capacity = dict(statistics.capacity)
@@ -51,7 +51,7 @@ def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, roo
         )
         vocabularies[name] = values
         if len(values) + 2 > statistics.size(name):
-            capacity[name] = with_room(len(values), room)
+            capacity[name] = with_headroom(len(values), headroom)
     return dataclasses.replace(
         statistics,
         vocabularies=vocabularies,
@@ -62,24 +62,26 @@ def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, roo
     )
 
 
-def leave_room(statistics: Statistics, room: float = 0.25) -> Statistics:
+def reserve_rows(statistics: Statistics, headroom: float = 0.25) -> Statistics:
     """Return statistics with free indices in every vocabulary, for the network of a model that will grow.
 
     Args:
         statistics: from `fit_statistics`.
-        room: free indices of a vocabulary, as a share of its values.
+        headroom: free indices of a vocabulary, as a share of its values.
 
     Raises:
-        ValueError: if `room` is negative.
+        ValueError: if `headroom` is negative.
     """
-    require(room >= 0, "`room` must be 0 or more.", room=room)
-    sizes = {name: max(with_room(len(v), room), statistics.size(name)) for name, v in statistics.vocabularies.items()}
+    require(headroom >= 0, "`headroom` must be 0 or more.", headroom=headroom)
+    sizes = {
+        name: max(with_headroom(len(v), headroom), statistics.size(name)) for name, v in statistics.vocabularies.items()
+    }
     return dataclasses.replace(statistics, capacity=sizes)
 
 
-def with_room(values: int, room: float) -> int:
-    """Return the number of indices for so many values: the two reserved ones, and `room` times as many free ones."""
-    return 2 + values + math.ceil(room * values)
+def with_headroom(values: int, headroom: float) -> int:
+    """Return the number of indices of `values` values: two reserved ones and a share `headroom` of free ones."""
+    return 2 + values + math.ceil(headroom * values)
 
 
 def _extended(

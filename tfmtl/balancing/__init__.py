@@ -9,7 +9,6 @@ Loss weighting looks at the losses alone: `FixedWeights`, `EqualWeights`, `Sched
 
 from __future__ import annotations
 
-from tfmtl._replicas import all_reduce, replicas
 from tfmtl.balancing.aligned_mtl import AlignedMTL
 from tfmtl.balancing.balancer import Balancer
 from tfmtl.balancing.cagrad import CAGrad
@@ -25,10 +24,11 @@ from tfmtl.balancing.fixed import FixedWeights
 from tfmtl.balancing.gls import GLS
 from tfmtl.balancing.gradcraft import GradCraft
 from tfmtl.balancing.graddrop import GradDrop
-from tfmtl.balancing.gradient_balancer import GradientBalancer, checked_place, gramian_at
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gradnorm import GradNorm
 from tfmtl.balancing.gradvac import GradVac
 from tfmtl.balancing.gramian import TaskGradients
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 from tfmtl.balancing.imtl_g import IMTLG
 from tfmtl.balancing.imtl_l import IMTLL
 from tfmtl.balancing.metabalance import MetaBalance
@@ -38,12 +38,11 @@ from tfmtl.balancing.nash_mtl import NashMTL
 from tfmtl.balancing.pcgrad import PCGrad
 from tfmtl.balancing.pe_ltr import PELTR
 from tfmtl.balancing.rlw import RLW
-from tfmtl.balancing.schedules import CosineWeight, EpochTable, LinearWeight, ScheduledWeights
+from tfmtl.balancing.schedules import CosineWeight, LinearWeight, PiecewiseConstantWeight, ScheduledWeights
 from tfmtl.balancing.stch import STCH
-from tfmtl.balancing.step import Step
+from tfmtl.balancing.training_step import TrainingStep
 from tfmtl.balancing.uncertainty import Uncertainty
 from tfmtl.balancing.upgrad import UPGrad
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 __all__ = [
     "CRMOGM",
@@ -62,7 +61,6 @@ __all__ = [
     "CAGrad",
     "CosineWeight",
     "DualProj",
-    "EpochTable",
     "EqualWeights",
     "ExcessMTL",
     "FairGrad",
@@ -72,19 +70,16 @@ __all__ = [
     "GradNorm",
     "GradVac",
     "GradientBalancer",
+    "GramianBalancer",
     "LinearWeight",
     "MetaBalance",
     "MoCo",
     "NashMTL",
     "PCGrad",
+    "PiecewiseConstantWeight",
     "ScheduledWeights",
-    "Step",
     "TaskGradients",
+    "TrainingStep",
     "UPGrad",
     "Uncertainty",
-    "VariableBalancer",
-    "all_reduce",
-    "checked_place",
-    "gramian_at",
-    "replicas",
 ]

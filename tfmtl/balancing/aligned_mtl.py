@@ -6,7 +6,7 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.min_norm import directions, dot, shares
 
 _RANK = 1e-6
@@ -15,7 +15,7 @@ _SCALES = ("min", "median", "rmse")
 
 
 @register
-class AlignedMTL(GradientBalancer):
+class AlignedMTL(GramianBalancer):
     """Replaces the gradients by the nearest orthogonal ones of one length, and averages them.
 
     With the Gramian M = V S V^T of rank R: w = sqrt(sigma) V S^{-1/2} V^T p, p_i = 1 / K, over the R components. The
@@ -24,7 +24,7 @@ class AlignedMTL(GradientBalancer):
     Args:
         scale: sigma, the squared length that the gradients get: `"min"` the smallest of the R eigenvalues (the paper),
             `"median"` their median, `"rmse"` their mean.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = AlignedMTL()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
-from tfmtl.balancing.step import Step
+from tfmtl.balancing.training_step import TrainingStep
 
 
 class Balancer(keras.layers.Layer, abc.ABC):
@@ -76,7 +76,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
     def current_weights(self) -> tf.Tensor:
         """Return the weight of each task's loss [tasks], for the log."""
 
-    def gradients(self, step: Step) -> list[Any]:
+    def gradients(self, step: TrainingStep) -> list[Any]:
         """Return one gradient for each of `step.variables`; None where the objective does not reach it."""
         gradients: list[Any] = step.tape.gradient(step.objective, list(step.variables))
         return gradients

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.min_norm import ITERATIONS, directions, dot, outer, shares, simplex_step, to_boundary
 
 _CENTRING = 0.1
@@ -18,7 +18,7 @@ _State = tuple[tf.Tensor, ...]
 
 
 @register
-class CAGrad(GradientBalancer):
+class CAGrad(GramianBalancer):
     """The update near the mean gradient that is best for the task it is worst for.
 
     d = argmax over |d - g_0| <= c |g_0| of min_i g_i . d, with the mean g_0 = sum_i g_i / K. In the dual,
@@ -29,7 +29,7 @@ class CAGrad(GradientBalancer):
         c: size of the neighbourhood, 0 or more: at 0 the update is the mean, below 1 every stationary point is one of
             the mean loss, above 1 the update comes close to MGDA's.
         rescale: whether to divide the update by 1 + c^2, as the authors' code does.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = CAGrad(c=0.5)

@@ -7,17 +7,17 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_type
 from tfmtl._keras import keras, register, tf
-from tfmtl.balancing.gradient_balancer import GradientBalancer
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 
 
 @register
-class CRMOGM(GradientBalancer):
+class CRMOGM(GramianBalancer):
     """Averages the weights of another gradient balancer over the steps.
 
     w_t = momentum w_{t-1} + (1 - momentum) w^_t, w^_t the weights that the other balancer gives for the batch.
 
     Args:
-        balancer: another `GradientBalancer`; its `at` says where gradients are taken.
+        balancer: another `GramianBalancer`; its `at` says where gradients are taken.
         momentum: in [0, 1); 0 changes nothing.
 
     Example:
@@ -48,10 +48,10 @@ class CRMOGM(GradientBalancer):
     batches. We know of no evidence in recommenders.
     """
 
-    def __init__(self, balancer: GradientBalancer, momentum: float = 0.9, **kwargs: Any) -> None:
-        require_type(balancer, GradientBalancer, "balancer")
+    def __init__(self, balancer: GramianBalancer, momentum: float = 0.9, **kwargs: Any) -> None:
+        require_type(balancer, GramianBalancer, "balancer")
         require(
-            type(balancer).gradients is GradientBalancer.gradients,
+            type(balancer).gradients is GramianBalancer.gradients,
             f"A {type(balancer).__name__} does more than weight the tasks, so that its weights cannot be smoothed; "
             "give a balancer that only implements `task_weights`.",
         )

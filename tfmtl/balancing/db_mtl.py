@@ -8,8 +8,8 @@ from typing import Any
 from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
 from tfmtl.balancing.dense_layout import DenseLayout, assign_if_finite, task_norms
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 _SMALLEST = 1e-28
 """Norms of at most this count as zero, so that the inverse times 1 / epsilon stays in float32."""
@@ -17,7 +17,7 @@ _LARGEST_LOGGED = 1e20
 
 
 @register
-class DBMTL(VariableBalancer):
+class DBMTL(GradientBalancer):
     """Sums averaged gradients of the losses' logarithms, all scaled to the length of the longest.
 
     a_i <- b_t a_i + (1 - b_t) g_i / (L_i + epsilon), b_t = beta / t^decay. The update is

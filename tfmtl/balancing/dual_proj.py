@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.loss_weighting import checked_numbers, in_order, shares
 from tfmtl.balancing.nonnegative import least_weights
 
 
-class DualCone(GradientBalancer):
+class DualCone(GramianBalancer):
     """Balancers that keep the update in the dual cone of the gradients and follow preferences within it.
 
     Args:
         preferences: relative importance by task name, above 0, 1 for tasks without one.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Subclasses implement `task_weights`.
     """
@@ -51,7 +51,7 @@ class DualProj(DualCone):
     Args:
         preferences: relative importance by task name, above 0, 1 for tasks without one; w~ is it divided by its sum
             over the tasks observed in the batch.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = DualProj()

@@ -8,15 +8,15 @@ from typing import Any
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl.balancing.dense_layout import DenseLayout, assign_if_finite
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 _SMALLEST = 1e-37
 """Keeps the inverse root of a sum of zeros finite; its product with such zeros is zero."""
 
 
 @register
-class ExcessMTL(VariableBalancer):
+class ExcessMTL(GradientBalancer):
     """Weights tasks by their excess risk, what is left to learn, rather than by losses that label noise keeps high.
 
     S_i <- S_i + g_i^2 elementwise; E_i = sum g_i^2 / sqrt(S_i); w_i <- w_i exp(h E_i / E_i(0)), scaled to sum to the

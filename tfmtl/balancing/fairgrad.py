@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.min_norm import directions, dot
 
 _FLOOR = 1e-6
@@ -17,7 +17,7 @@ _LARGEST = 1e30
 
 
 @register
-class FairGrad(GradientBalancer):
+class FairGrad(GramianBalancer):
     """The update whose benefits to the tasks, g_i . d, are alpha-fair.
 
     d = argmax over |d| <= 1 of sum_i (g_i . d)^(1 - alpha) / (1 - alpha); its direction is d = sum_i w_i g_i with
@@ -26,12 +26,12 @@ class FairGrad(GradientBalancer):
 
     Args:
         alpha: fairness, 0.1 to 10.
-        normalise: whether M is divided by the mean of |g_i|^2 first, so that the update keeps the gradients' size. If
+        normalize: whether M is divided by the mean of |g_i|^2 first, so that the update keeps the gradients' size. If
             not, the equation is the paper's and the update's size goes with |g|^((1 - alpha) / (1 + alpha)).
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
-        >>> balancer = FairGrad(alpha=2.0, normalise=False)
+        >>> balancer = FairGrad(alpha=2.0, normalize=False)
         >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 8.0]])  # orthogonal: |g_i|^2 w_i = w_i^(-1/2)
         >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
@@ -51,23 +51,23 @@ class FairGrad(GradientBalancer):
     scales. No evidence in recommenders was found (vision, QM9 and reinforcement learning only): an experiment.
     """
 
-    def __init__(self, alpha: float = 1.0, normalise: bool = True, at: At = "representation", **kwargs: Any) -> None:
+    def __init__(self, alpha: float = 1.0, normalize: bool = True, at: At = "representation", **kwargs: Any) -> None:
         super().__init__(at, **kwargs)
         valid = isinstance(alpha, int | float) and 0.1 <= alpha <= 10
         require(valid, "`alpha` of FairGrad must be a number from 0.1 to 10.", alpha=alpha)
         self.alpha = alpha
-        self.normalise = normalise
+        self.normalize = normalize
 
     def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the weights of alpha-fair benefits."""
-        return fair_weights(gramian, observed, self.alpha, self.normalise)
+        return fair_weights(gramian, observed, self.alpha, self.normalize)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "alpha": self.alpha, "normalise": self.normalise}
+        return {**super().get_config(), "alpha": self.alpha, "normalize": self.normalize}
 
 
-def fair_weights(gramian: tf.Tensor, observed: tf.Tensor, alpha: float, normalise: bool) -> tf.Tensor:
+def fair_weights(gramian: tf.Tensor, observed: tf.Tensor, alpha: float, normalize: bool) -> tf.Tensor:
     """Return w [K] with M w = w^(-1 / alpha).
 
     With v_i = |g_i| w_i and the cosines C: log v_i + alpha log (C v)_i = (1 - alpha) log |g_i|.
@@ -76,12 +76,12 @@ def fair_weights(gramian: tf.Tensor, observed: tf.Tensor, alpha: float, normalis
         gramian: M [K, K].
         observed: bool [K].
         alpha: fairness, 0.1 to 10.
-        normalise: whether M is divided by the mean of |g_i|^2 over tasks with a gradient.
+        normalize: whether M is divided by the mean of |g_i|^2 over tasks with a gradient.
     """
     split = directions(gramian, observed, _FLOOR)
     mask = tf.cast(split.active, tf.float64)
     mean = tf.math.divide_no_nan(tf.reduce_sum(split.lengths**2), tf.reduce_sum(mask))
-    lengths = tf.math.divide_no_nan(split.lengths, tf.sqrt(mean)) if normalise else split.lengths * split.largest
+    lengths = tf.math.divide_no_nan(split.lengths, tf.sqrt(mean)) if normalize else split.lengths * split.largest
     lengths = tf.where(split.active, lengths, 1.0)
     cosines = tf.linalg.set_diag(split.cosines, tf.linalg.diag_part(split.cosines) + 1.0 - mask)
     scaled = scaled_weights(cosines, (1.0 - alpha) * tf.math.log(lengths), alpha)

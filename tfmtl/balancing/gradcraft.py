@@ -8,7 +8,7 @@ from typing import Any
 from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
 from tfmtl.balancing.dense_layout import assign_if_finite
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.metabalance import SMALLEST
 
 _DAMPING = 1e-4
@@ -16,7 +16,7 @@ _DAMPING = 1e-4
 
 
 @register
-class GradCraft(GradientBalancer):
+class GradCraft(GramianBalancer):
     """Brings the tasks' gradients towards the largest one's size, then turns each until it conflicts with none.
 
     h_i = r g_i max_k m_k / m_i + (1 - r) g_i with m_i a moving average of |g_i|. For the tasks C whose h_j . h_i < 0,
@@ -27,7 +27,7 @@ class GradCraft(GradientBalancer):
         relax: r in [0, 1]; 0 leaves the sizes as they are, 1 makes them equal.
         epsilon: e in [0, 1), the cosine that conflicting tasks are turned to.
         beta: share of the old average that a step keeps, in [0, 1).
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = GradCraft(relax=0.0, epsilon=0.0)

@@ -10,12 +10,12 @@ import numpy as np
 from tfmtl._checks import require, require_known
 from tfmtl._keras import register, tf
 from tfmtl.balancing.draws import next_seed
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 
 @register
-class GradDrop(VariableBalancer):
+class GradDrop(GradientBalancer):
     """Keeps, in every element of the gradients, either the positive parts or the negative ones, by a weighted coin.
 
     P = (1 + sum_i g_i / sum_i |g_i|) / 2 and U uniform on [0, 1), elementwise. Kept are the g_i above 0 where P > U and

@@ -7,13 +7,13 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 
 _SMALLEST = 1e-6
 
 
 @register
-class GradNorm(GradientBalancer):
+class GradNorm(GramianBalancer):
     """Learns weights under which the tasks' gradients are equally long, and longer for tasks that learn slowly.
 
     G_i = w_i |g_i|; r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)); the weights descend sum_i |G_i - mean(G) r_i^alpha|,
@@ -22,7 +22,7 @@ class GradNorm(GradientBalancer):
     Args:
         alpha: at least 0; how much more weight a task gets that has lost less of its loss. 0 makes lengths equal.
         learning_rate: above 0; the step of the logarithm of the weights.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = GradNorm(alpha=0.0, learning_rate=0.1)

@@ -8,13 +8,13 @@ from typing import Any
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl.balancing.draws import next_seed
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 
 _STEEPEST = 0.99
 
 
 @register
-class GradVac(GradientBalancer):
+class GradVac(GramianBalancer):
     """Adds to each task's gradient as much of another's as restores their usual cosine, and sums.
 
     p_i starts as g_i; for the other tasks j in random order, with c = cos(p_i, g_j) and the target t_ij: if c < t_ij,
@@ -25,7 +25,7 @@ class GradVac(GradientBalancer):
     Args:
         beta: weight of the newest cosine in the moving average, from 0 (targets stay 0) to 1.
         seed: seed of the order.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = GradVac()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.min_norm import directions, dot, shares
 
 _RANK = 1e-6
@@ -13,14 +13,14 @@ _LARGEST_SUM = 100.0
 
 
 @register
-class IMTLG(GradientBalancer):
+class IMTLG(GramianBalancer):
     """Weights that make the update's projection the same onto every task's unit gradient.
 
     With u_i = g_i / |g_i| and d = sum_i a_i g_i: d . u_i equal for all i, sum_i a_i = 1; a = v / sum v, where
     v_i = y_i / |g_i| and y solves sum_j (u_i . u_j) y_j = 1. Weights may be below zero from three tasks on.
 
     Args:
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = IMTLG()

@@ -8,15 +8,15 @@ from typing import Any
 from tfmtl._checks import require, require_fraction, require_known
 from tfmtl._keras import register, tf
 from tfmtl.balancing.dense_layout import assign_if_finite
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 SMALLEST = 1e-20
 """Norms of at most this count as zero; squares of smaller numbers vanish in float32."""
 
 
 @register
-class MetaBalance(VariableBalancer):
+class MetaBalance(GradientBalancer):
     """Scales the auxiliary tasks' gradients towards the size of the target task's, variable by variable.
 
     m_i is a moving average of |g_i| at the variable. The update is g_main + sum over the others of

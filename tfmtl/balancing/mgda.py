@@ -6,24 +6,24 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.min_norm import Directions, directions, min_norm_weights
 
-_NORMALISERS = (None, "l2", "loss")
+_NORMALIZERS = (None, "l2", "loss")
 
 
 @register
-class MGDA(GradientBalancer):
+class MGDA(GramianBalancer):
     """The shortest convex combination of the tasks' gradients: a direction that raises no task's loss.
 
     w = argmin |sum_i w_i g_i|^2 over w_i >= 0, sum_i w_i = 1. The update d = sum_i w_i g_i has g_i . d >= |d|^2 for
     every task; it is zero where no direction improves all tasks (Pareto stationarity).
 
     Args:
-        normalise: what the gradients are divided by before they are compared: None (nothing), `"l2"` (their norm),
+        normalize: what the gradients are divided by before they are compared: None (nothing), `"l2"` (their norm),
             `"loss"` (the task's loss, which should be above zero). The weights are divided by the same and made to sum
             to 1, so that the update stays a common descent direction.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = MGDA()
@@ -48,26 +48,26 @@ class MGDA(GradientBalancer):
     2024).
     """
 
-    def __init__(self, normalise: str | None = None, at: At = "representation", **kwargs: Any) -> None:
+    def __init__(self, normalize: str | None = None, at: At = "representation", **kwargs: Any) -> None:
         super().__init__(at, **kwargs)
-        rule = f"`normalise` of MGDA must be one of {list(_NORMALISERS)}."
-        require(normalise in _NORMALISERS, rule, normalise=normalise)
-        self.normalise = normalise
+        rule = f"`normalize` of MGDA must be one of {list(_NORMALIZERS)}."
+        require(normalize in _NORMALIZERS, rule, normalize=normalize)
+        self.normalize = normalize
 
     def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the point of the simplex with the shortest combination."""
         split = directions(gramian, observed)
-        if self.normalise is None:
+        if self.normalize is None:
             return tf.cast(min_norm_weights(split.matrix(), observed), tf.float32)
-        divisors = tf.cast(losses, tf.float64) if self.normalise == "loss" else split.lengths
-        return normalised_weights(split, divisors, observed)
+        divisors = tf.cast(losses, tf.float64) if self.normalize == "loss" else split.lengths
+        return normalized_weights(split, divisors, observed)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "normalise": self.normalise}
+        return {**super().get_config(), "normalize": self.normalize}
 
 
-def normalised_weights(split: Directions, divisors: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+def normalized_weights(split: Directions, divisors: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
     """Return the weights [K] of the gradients, from the min-norm point of the gradients over `divisors` [K].
 
     Divisors below a millionth of the largest count as that, or as 1 if none is above zero.

@@ -8,13 +8,13 @@ from typing import Any
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl.balancing.dense_layout import DenseLayout, assign_if_finite
+from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
 from tfmtl.balancing.min_norm import project_to_simplex
-from tfmtl.balancing.variable_balancer import VariableBalancer
 
 
 @register
-class MoCo(VariableBalancer):
+class MoCo(GradientBalancer):
     """Follows every task's gradient with a moving average, and their smallest convex combination with the weights.
 
     Y_i <- Y_i - b (Y_i - g_i); w <- P(w - c (Y Y^T + rho I) w), P the projection to the simplex; the update is

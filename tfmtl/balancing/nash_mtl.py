@@ -8,25 +8,25 @@ from typing import Any
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import register, tf
 from tfmtl.balancing.fairgrad import fair_weights
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 
 
 @register
-class NashMTL(GradientBalancer):
+class NashMTL(GramianBalancer):
     """The update that tasks would agree on by bargaining: it maximises the product of its benefits to them.
 
     d = argmax over |d| <= 1 of sum_i log(g_i . d); its direction is d = sum_i w_i g_i with w > 0, M w = 1 / w, M the
     Gramian. No task's scale matters: w_i |g_i| depends on the angles only, and |d|^2 = K.
 
     Args:
-        normalise: whether M is divided by the mean of |g_i|^2 first, so that the update keeps the gradients' size:
+        normalize: whether M is divided by the mean of |g_i|^2 first, so that the update keeps the gradients' size:
             |d|^2 = sum_i |g_i|^2. If not, the equation is the paper's and |d|^2 = K at every step.
         max_norm: longest update |d| (of the gradients at `at`), above 0; None means no bound. The authors' code has 1.
         update_every: steps between two solutions; in between, the last weights hold.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
-        >>> balancer = NashMTL(normalise=False)
+        >>> balancer = NashMTL(normalize=False)
         >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 4.0]])
         >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
@@ -50,7 +50,7 @@ class NashMTL(GradientBalancer):
 
     def __init__(
         self,
-        normalise: bool = True,
+        normalize: bool = True,
         max_norm: float | None = None,
         update_every: int = 1,
         at: At = "representation",
@@ -60,7 +60,7 @@ class NashMTL(GradientBalancer):
         valid = max_norm is None or (isinstance(max_norm, int | float) and max_norm > 0)
         require(valid, "`max_norm` of NashMTL must be a number above 0, or None.", max_norm=max_norm)
         require_positive_int(update_every=update_every)
-        self.normalise = normalise
+        self.normalize = normalize
         self.max_norm = max_norm
         self.update_every = update_every
 
@@ -74,7 +74,7 @@ class NashMTL(GradientBalancer):
     def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the bargaining weights."""
         if self.update_every == 1:
-            weights = fair_weights(gramian, observed, 1.0, self.normalise)
+            weights = fair_weights(gramian, observed, 1.0, self.normalize)
         else:
             weights = self._hold(gramian, observed)
         return weights if self.max_norm is None else shorten(weights, gramian, observed, self.max_norm)
@@ -83,7 +83,7 @@ class NashMTL(GradientBalancer):
         held = tf.convert_to_tensor(self._held)
 
         def solve() -> tf.Tensor:
-            return tf.where(observed, fair_weights(gramian, observed, 1.0, self.normalise), held)
+            return tf.where(observed, fair_weights(gramian, observed, 1.0, self.normalize), held)
 
         weights = tf.cond(tf.equal(self._steps, 0.0), solve, lambda: held)
         self._held.assign(weights)
@@ -92,7 +92,7 @@ class NashMTL(GradientBalancer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        arguments = {"normalise": self.normalise, "max_norm": self.max_norm, "update_every": self.update_every}
+        arguments = {"normalize": self.normalize, "max_norm": self.max_norm, "update_every": self.update_every}
         return {**super().get_config(), **arguments}
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from tfmtl._keras import register, tf
 from tfmtl.balancing.draws import next_seed
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 
 
 @register
-class PCGrad(GradientBalancer):
+class PCGrad(GramianBalancer):
     """Projects each task's gradient onto the normal plane of every other it conflicts with, and sums.
 
     p_i starts as g_i; for the other tasks j in random order, if p_i . g_j < 0: p_i <- p_i - (p_i . g_j / |g_j|^2) g_j.
@@ -19,7 +19,7 @@ class PCGrad(GradientBalancer):
 
     Args:
         seed: seed of the order of the projections.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = PCGrad()

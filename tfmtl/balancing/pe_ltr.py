@@ -9,7 +9,7 @@ import numpy as np
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gradient_balancer import At, GradientBalancer
+from tfmtl.balancing.gramian_balancer import At, GramianBalancer
 from tfmtl.balancing.min_norm import project_to_simplex
 from tfmtl.balancing.nonnegative import cosines_of
 
@@ -17,7 +17,7 @@ _SHORTEST = 1e-6
 
 
 @register
-class PELTR(GradientBalancer):
+class PELTR(GramianBalancer):
     """The shortest weighted sum of the gradients, with a guaranteed share for each task.
 
     min_w |sum_i w_i g_i|^2 with sum_i w_i = 1 and w_i >= c_i, in the paper's two steps: w* = M^-1 1 / (1^T M^-1 1), M
@@ -25,7 +25,7 @@ class PELTR(GradientBalancer):
 
     Args:
         lower_bounds: c_i by task name, 0 for tasks without one; together at most 1.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = PELTR({"rating": 0.25})

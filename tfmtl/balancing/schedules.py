@@ -109,14 +109,14 @@ class CosineWeight(_Ramp):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class EpochTable(WeightSchedule):
+class PiecewiseConstantWeight(WeightSchedule):
     """A weight that jumps at given epochs.
 
     Args:
         weights: weight by the epoch it holds from, counted from 0, until the next one; epoch 0 must be there.
 
     Example:
-        >>> [EpochTable({0: 1.0, 2: 0.5}).at(epoch) for epoch in range(4)]
+        >>> [PiecewiseConstantWeight({0: 1.0, 2: 0.5}).at(epoch) for epoch in range(4)]
         [1.0, 1.0, 0.5, 0.5]
     """
 
@@ -152,8 +152,8 @@ class ScheduledWeights(Balancer):
     was.
 
     Args:
-        schedules: by task name a `LinearWeight`, `CosineWeight`, `EpochTable` or a number of at least 0; tasks without
-            one have weight 1.
+        schedules: by task name a `LinearWeight`, `CosineWeight`, `PiecewiseConstantWeight` or a number of at least 0;
+            tasks without one have weight 1.
 
     Example:
         >>> balancer = ScheduledWeights({"rating": LinearWeight(1.0, 0.0, epochs=2)})
@@ -177,7 +177,9 @@ class ScheduledWeights(Balancer):
         """Check the names, compute the weights of all epochs and create the counter."""
         super().bind(task_names, kendall_factors)
         require_known(self.schedules, task_names, "task", "the schedules")
-        ordered = [EpochTable({0: s}) if isinstance(s, float) else s for s in map(self._schedule, task_names)]
+        ordered = [
+            PiecewiseConstantWeight({0: s}) if isinstance(s, float) else s for s in map(self._schedule, task_names)
+        ]
         epochs = 1 + max(schedule.settled for schedule in ordered)
         self._table = tuple(tuple(schedule.at(epoch) for schedule in ordered) for epoch in range(epochs))
         self._epoch = self.add_state("epoch", [])

@@ -19,7 +19,7 @@ class UPGrad(DualCone):
     Args:
         preferences: relative importance by task name, above 0, 1 for tasks without one; w~ is it divided by its sum
             over the tasks observed in the batch.
-        at: as in `GradientBalancer`.
+        at: as in `GramianBalancer`.
 
     Example:
         >>> balancer = UPGrad()

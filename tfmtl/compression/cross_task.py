@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
-from tfmtl.tasks import Task, mean_over_observed
+from tfmtl.tasks import Task
+from tfmtl.tasks.task import mean_over_observed
 
 CrossTask = Mapping[str, Mapping[str, float]]
 """Weights by the task that learns and the task whose teacher is listened to."""

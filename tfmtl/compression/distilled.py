@@ -9,11 +9,15 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
-from tfmtl.data import Batch, EncodedTable, FileSource, Sequences, ShardedFiles, gather_batches, to_batch
-from tfmtl.layers import MixupPartners, mark_outputs
+from tfmtl.data import Batch, EncodedTable, FileSource, Sequences, to_batch
+from tfmtl.data.frames import gather_batches
+from tfmtl.data.sharded import ShardedFiles
+from tfmtl.layers.marks import mark_outputs
+from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
-from tfmtl.tasks import Task, mean_over_observed, total_weight
+from tfmtl.tasks import Task
+from tfmtl.tasks.task import mean_over_observed, total_weight
 
 Distance = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -10,7 +10,7 @@ from tfmtl._keras import tf
 from tfmtl.models import MultiTaskModel
 
 
-def to_lite(model: MultiTaskModel, *, quantise: bool = False) -> bytes:
+def to_lite(model: MultiTaskModel, *, quantize: bool = False) -> bytes:
     """Return a model's network as a LiteRT flatbuffer, with one signature `serving_default`.
 
     It takes encoded features and gives what `model.predict` gives for them: the look-up of strings has no operation
@@ -19,7 +19,7 @@ def to_lite(model: MultiTaskModel, *, quantise: bool = False) -> bytes:
 
     Args:
         model: a trained model.
-        quantise: whether weights are stored in 8 bits (dynamic-range quantisation).
+        quantize: whether weights are stored in 8 bits (dynamic-range quantisation).
 
     Raises:
         RuntimeError: if the network has an operation that LiteRT lacks, naming it.
@@ -51,7 +51,7 @@ def to_lite(model: MultiTaskModel, *, quantise: bool = False) -> bytes:
     module.served = tf.function(served, autograph=False)
     function = module.served.get_concrete_function(**specs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-    if quantise:
+    if quantize:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     try:
         converted: Any = converter.convert()

@@ -7,9 +7,9 @@ from typing import Any
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras
-from tfmtl.layers import CompactEmbedding
+from tfmtl.layers import CompressedEmbedding
 
-Make = Callable[..., CompactEmbedding]
+Make = Callable[..., CompressedEmbedding]
 """(input_dim, output_dim, name=..., activity_regularizer=...) -> layer."""
 
 
@@ -25,7 +25,7 @@ def shrink_tables(network: keras.Model, tables: Mapping[str, Make]) -> keras.Mod
 
     Raises:
         ValueError: if a layer is unknown or no embedding table, or a class makes something else than a
-            `CompactEmbedding`.
+            `CompressedEmbedding`.
 
     Example:
         >>> import functools
@@ -48,8 +48,8 @@ def shrink_tables(network: keras.Model, tables: Mapping[str, Make]) -> keras.Mod
         around: dict[str, Any] = {"name": layer.name, "activity_regularizer": layer.activity_regularizer}
         made = tables[layer.name](layer.input_dim, layer.output_dim, **around)
         require(
-            isinstance(made, CompactEmbedding),
-            f"`tables[{layer.name!r}]` must make a CompactEmbedding.",
+            isinstance(made, CompressedEmbedding),
+            f"`tables[{layer.name!r}]` must make a CompressedEmbedding.",
             type=type(made).__name__,
         )
         return made

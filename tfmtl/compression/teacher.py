@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf
-from tfmtl.layers import MultiTaskLayer, marking
+from tfmtl.layers import MultiTaskLayer
+from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
 from tfmtl.types import Features
 

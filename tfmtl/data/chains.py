@@ -10,7 +10,7 @@ from tfmtl._checks import require, require_known
 from tfmtl._label_graph import LabelGraph
 
 
-def censored(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
+def mask_unreached(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
     """Return the table with labels missing wherever a parent is not above 0.
 
     What is left are the labels of the conditional problem, P(conversion | click), on the rows where it was observed.
@@ -27,7 +27,7 @@ def censored(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
 
     Example:
         >>> frame = pd.DataFrame({"click": [1, 1, 0], "buy": [1, 0, 0]})
-        >>> censored(frame, LabelGraph.chain("click", "buy"))["buy"].tolist()
+        >>> mask_unreached(frame, LabelGraph.chain("click", "buy"))["buy"].tolist()
         [1.0, 0.0, nan]
     """
     require_known(graph.order, frame.columns, "label", "the table")
@@ -40,7 +40,7 @@ def censored(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
     return frame.assign(**hidden)
 
 
-def matured(frame: pd.DataFrame, label: str, event_time: str, observed_until: Any, window: Any) -> pd.DataFrame:
+def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_until: Any, window: Any) -> pd.DataFrame:
     """Return the table with a label missing where it may still become positive.
 
     A row of which nothing has happened is only a negative once the window after its event has passed; until then its
@@ -58,7 +58,7 @@ def matured(frame: pd.DataFrame, label: str, event_time: str, observed_until: An
 
     Example:
         >>> frame = pd.DataFrame({"day": [1, 8, 9], "buy": [0.0, 0.0, 1.0]})
-        >>> matured(frame, "buy", "day", observed_until=10, window=7)["buy"].tolist()
+        >>> mask_immature(frame, "buy", "day", observed_until=10, window=7)["buy"].tolist()
         [0.0, nan, 1.0]
 
     Reference:

@@ -9,7 +9,7 @@ from tfmtl._checks import require, require_positive_int
 
 IdType = Literal["string", "int64"]
 Missing = Literal["learned", "mean", "error"]
-Transform = Literal["standardise", "log1p", "none"]
+Transform = Literal["standardize", "log1p", "none"]
 
 MISSING_INTEGER = -1
 """The integer that stands for "no value" in an integer column, in training and in serving requests."""
@@ -189,12 +189,12 @@ class Numeric(Feature):
 
     Attributes:
         missing: `"learned"`, `"mean"`, or `"error"` to refuse tables with missing values.
-        transform: `"standardise"` gives (x - mean) / deviation; `"log1p"` standardises sign(x) log(1 + |x|);
+        transform: `"standardize"` gives (x - mean) / deviation; `"log1p"` standardises sign(x) log(1 + |x|);
             `"none"` passes x on.
     """
 
     missing: Missing = "learned"
-    transform: Transform = "standardise"
+    transform: Transform = "standardize"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -204,8 +204,8 @@ class Numeric(Feature):
             missing=self.missing,
         )
         require(
-            self.transform in ("standardise", "log1p", "none"),
-            "`transform` must be 'standardise', 'log1p' or 'none'.",
+            self.transform in ("standardize", "log1p", "none"),
+            "`transform` must be 'standardize', 'log1p' or 'none'.",
             transform=self.transform,
         )
 

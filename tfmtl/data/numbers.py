@@ -15,7 +15,7 @@ from tfmtl.data.statistics import Statistics
 _FAR = 1000.0  # deviations; what is farther from the mean would only overflow in the network
 
 
-def standardise(
+def standardize(
     names: Sequence[str], raw: Mapping[str, tf.Tensor], schema: Schema, statistics: Statistics
 ) -> dict[str, tf.Tensor]:
     """Return numeric features [B] as (value, missing flag) [B, 2], each as its `transform` and `missing` say."""
@@ -37,7 +37,7 @@ def standardise(
     return dict(zip(names, tf.unstack(tf.stack([values, missing], axis=2), num=len(names), axis=1), strict=True))
 
 
-def standardise_vector(feature: Vector, raw: tf.Tensor, statistics: Statistics) -> tf.Tensor:
+def standardize_vector(feature: Vector, raw: tf.Tensor, statistics: Statistics) -> tf.Tensor:
     """Return a vector [B, size] as (values, missing flag) [B, size + 1]; a row that lacks a number is missing."""
     moments = statistics.moments[feature.name]
     values = (raw - tf.constant(moments.mean, tf.float32)) / tf.constant(moments.deviation, tf.float32)

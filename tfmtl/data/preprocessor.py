@@ -14,7 +14,7 @@ from tfmtl.data import text
 from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.joint_lookup import JointLookup, small_together
 from tfmtl.data.numbered_keys import NumberedKeys
-from tfmtl.data.numbers import standardise, standardise_vector
+from tfmtl.data.numbers import standardize, standardize_vector
 from tfmtl.data.schema import Schema
 from tfmtl.data.statistics import Statistics
 from tfmtl.types import Features
@@ -127,7 +127,7 @@ class Preprocessor(keras.layers.Layer):
     def _encode_together(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encode numbers and what is in small vocabularies, which costs little more than one of them alone."""
         numbers = [n for n in raw if isinstance(self.schema.features[n], Numeric)]
-        encoded = standardise(numbers, raw, self.schema, self.statistics) if numbers else {}
+        encoded = standardize(numbers, raw, self.schema, self.statistics) if numbers else {}
         for lookup in self._joint:
             values = {name: raw[name] for name in raw if name in lookup}
             encoded |= lookup(values) if values else {}
@@ -135,7 +135,7 @@ class Preprocessor(keras.layers.Layer):
 
     def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
         if isinstance(feature, Vector):
-            return standardise_vector(feature, raw, self.statistics)
+            return standardize_vector(feature, raw, self.statistics)
         if isinstance(feature, Text):
             raw = text.words(raw).to_tensor("", shape=[None, feature.max_length])
         elif isinstance(feature, MultiValued) and feature.separator is not None:

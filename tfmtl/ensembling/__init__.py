@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tfmtl.ensembling.ensemble import ensemble
 from tfmtl.ensembling.pools import Pool, pool_of
-from tfmtl.ensembling.snapshots import Snapshots, seeds
-from tfmtl.ensembling.stacking import meta_learner, stack
+from tfmtl.ensembling.snapshots import Snapshots, member_seeds
+from tfmtl.ensembling.stacking import stack, stacker_for
 from tfmtl.ensembling.weighting import fit_weights, select_weights
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "Snapshots",
     "ensemble",
     "fit_weights",
-    "meta_learner",
+    "member_seeds",
     "pool_of",
-    "seeds",
     "select_weights",
     "stack",
+    "stacker_for",
 ]

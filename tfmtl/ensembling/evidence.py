@@ -10,7 +10,8 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data import gather_batches, to_batch
+from tfmtl.data import to_batch
+from tfmtl.data.frames import gather_batches
 from tfmtl.ensembling.pools import pool_of
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import LossInputs, Task

@@ -11,9 +11,9 @@ from typing import Any
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks import (
+    BinaryTask,
     ChainedRegression,
     EntireSpaceConversion,
-    Event,
     MultiClassClassification,
     Regression,
     Retrieval,
@@ -215,7 +215,7 @@ def pool_of(task: Task) -> type[Pool]:
 for _kind, _pool in {
     Regression: MeanValue,
     ChainedRegression: MeanExpectation,
-    Event: MeanProbability,
+    BinaryTask: MeanProbability,
     EntireSpaceConversion: MeanConversion,
     MultiClassClassification: MeanDistribution,
     Retrieval: JoinedEmbeddings,

@@ -123,7 +123,7 @@ def cosine(step: int, length: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step % length) / length))
 
 
-def seeds(recipe: Callable[[int], MultiTaskModel], count: int, first: int = 0) -> list[MultiTaskModel]:
+def member_seeds(recipe: Callable[[int], MultiTaskModel], count: int, first: int = 0) -> list[MultiTaskModel]:
     """Return the trained models of a recipe with seeds `first`, `first` + 1, ..., to be combined by `ensemble`.
 
     Args:

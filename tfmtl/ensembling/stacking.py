@@ -92,7 +92,7 @@ def stack(
 
 def _combination(task: Task, found: Sequence[Block], strength: float) -> Combine:
     """Fit what combines members' outputs of a task and return what connects it."""
-    learner = meta_learner(task, strength)
+    learner = stacker_for(task, strength)
     if learner is None:
         return pooled(task, np.asarray(simplex_weights(Objective(found))))
     parts = [(learner.read(block.outputs).numpy(), block.labels.numpy(), block.weights.numpy()) for block in found]
@@ -111,12 +111,12 @@ def _combination(task: Task, found: Sequence[Block], strength: float) -> Combine
 
 
 @functools.singledispatch
-def meta_learner(task: Task, strength: float) -> MetaLearner | None:
+def stacker_for(task: Task, strength: float) -> MetaLearner | None:
     """Return how members of a task are stacked, None for the weights of least loss; register one for your own class."""
     return None
 
 
-@meta_learner.register
+@stacker_for.register
 def _(task: Regression, strength: float) -> MetaLearner | None:
     def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
         model = LinearRegression(positive=True).fit(features, task.targets(tf.constant(labels)).numpy(), weights)
@@ -125,12 +125,12 @@ def _(task: Regression, strength: float) -> MetaLearner | None:
     return MetaLearner(_joined, fit)
 
 
-@meta_learner.register
+@stacker_for.register
 def _(task: ChainedRegression, strength: float) -> MetaLearner | None:
     return None
 
 
-@meta_learner.register
+@stacker_for.register
 def _(task: BinaryClassification, strength: float) -> MetaLearner | None:
     def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
         model = _logistic(task, 2, features, labels, weights, strength)
@@ -139,7 +139,7 @@ def _(task: BinaryClassification, strength: float) -> MetaLearner | None:
     return None if task.after else MetaLearner(_joined, fit)
 
 
-@meta_learner.register
+@stacker_for.register
 def _(task: MultiClassClassification, strength: float) -> MetaLearner | None:
     def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
         model = _logistic(task, task.num_classes, features, labels, weights, strength)

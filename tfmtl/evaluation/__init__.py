@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from tfmtl.evaluation.baselines import (
-    class_frequencies,
-    popularity,
-    popularity_scorer,
-    prior_probability,
-    weighted_mean,
-)
+from tfmtl.evaluation.baselines import popularity
 from tfmtl.evaluation.callbacks import RetrievalEvaluation
-from tfmtl.evaluation.catalogue import catalogue_metrics
+from tfmtl.evaluation.catalog import catalog_metrics
 from tfmtl.evaluation.lists import list_metrics
 from tfmtl.evaluation.progress_bar import ProgressBar
-from tfmtl.evaluation.ranks import rank_by_scores, rank_positives
+from tfmtl.evaluation.ranks import rank_positives
 from tfmtl.evaluation.reports import (
     activity,
     as_table,
+    bootstrap_comparison,
     by_slice,
-    compare,
-    comparison,
     constant_prediction,
     delta_m,
     evaluate,
@@ -27,9 +20,10 @@ from tfmtl.evaluation.reports import (
     quantiles,
     ranking_report,
     retained_margin,
+    side_by_side,
     trivial_baseline,
 )
-from tfmtl.evaluation.retrieval_metrics import retrieval_metrics, retrieval_values
+from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.evaluation.row_metrics import AUC, F1, R2, AveragePrecision, CalibrationError, GroupedAUC, KeptRows
 from tfmtl.evaluation.task_metrics import binary_metrics, grouped_auc, multiclass_metrics, regression_metrics
 from tfmtl.evaluation.thresholds import best_f1, calibration_error
@@ -48,12 +42,10 @@ __all__ = [
     "as_table",
     "best_f1",
     "binary_metrics",
+    "bootstrap_comparison",
     "by_slice",
     "calibration_error",
-    "catalogue_metrics",
-    "class_frequencies",
-    "compare",
-    "comparison",
+    "catalog_metrics",
     "constant_prediction",
     "delta_m",
     "evaluate",
@@ -61,17 +53,13 @@ __all__ = [
     "list_metrics",
     "multiclass_metrics",
     "popularity",
-    "popularity_scorer",
     "popularity_tiers",
-    "prior_probability",
     "quantiles",
-    "rank_by_scores",
     "rank_positives",
     "ranking_report",
     "regression_metrics",
     "retained_margin",
     "retrieval_metrics",
-    "retrieval_values",
+    "side_by_side",
     "trivial_baseline",
-    "weighted_mean",
 ]

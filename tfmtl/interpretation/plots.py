@@ -56,8 +56,8 @@ def conflict_heat_map(
     cells = np.ma.masked_invalid(np.where(np.tri(size, dtype=bool), matrix[1:, :-1], np.nan))
     figure = Figure(figsize=(2.6 + 0.8 * size, 1.8 + 0.6 * size), layout="constrained")
     axis = figure.add_subplot()
-    colours, low, high = _SCALES[measure]
-    image = axis.imshow(cells, cmap=colours, vmin=low, vmax=high)
+    colors, low, high = _SCALES[measure]
+    image = axis.imshow(cells, cmap=colors, vmin=low, vmax=high)
     for row in range(size):
         for column in range(row + 1):
             _write(axis, image, row, column, matrix[row + 1, column])

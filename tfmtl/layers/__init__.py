@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 from tfmtl.layers.adapter import Adapter
-from tfmtl.layers.adatt import AdaTT
-from tfmtl.layers.aitm import AITM
-from tfmtl.layers.architecture import FeatureEncodings, MultiTaskLayer
-from tfmtl.layers.attention_fusion import AttentionFusion
-from tfmtl.layers.attention_pooling import AttentionPooling
-from tfmtl.layers.bayesian_relations import BayesianRelations
-from tfmtl.layers.bilinear_fusion import BilinearFusion
-from tfmtl.layers.chained_trunk import ChainedTrunk
-from tfmtl.layers.compact_embedding import CompactEmbedding
-from tfmtl.layers.concat_fusion import ConcatFusion
-from tfmtl.layers.context_gate import ContextGate
-from tfmtl.layers.cross_network import CrossNetwork
-from tfmtl.layers.cross_stitch import CrossStitch
-from tfmtl.layers.decision_fusion import DecisionFusion
-from tfmtl.layers.dot_interaction import DotInteraction
-from tfmtl.layers.dselect_k import DSelectK
-from tfmtl.layers.dselect_k_gate import DSelectKGate
-from tfmtl.layers.experts import Experts
-from tfmtl.layers.fusion import Fusion
-from tfmtl.layers.gate_nu import GateNU
-from tfmtl.layers.gating import Gate, SoftmaxGate
-from tfmtl.layers.hashed_embedding import HashedEmbedding
-from tfmtl.layers.home import HoME
-from tfmtl.layers.interaction import Interaction
-from tfmtl.layers.joined_embedding import JoinedEmbedding
-from tfmtl.layers.learning_to_branch import LearningToBranch
-from tfmtl.layers.low_rank_embedding import LowRankEmbedding
-from tfmtl.layers.low_rank_fusion import LowRankFusion
-from tfmtl.layers.marks import EncodingMark, Marks, Mixing, Mixture, joined_marking, mark_outputs, marking
-from tfmtl.layers.mixup import Mixup, MixupPartners
-from tfmtl.layers.mmoe import MMoE, OMoE
-from tfmtl.layers.mtan import MTAN
-from tfmtl.layers.pepnet import PEPNet
-from tfmtl.layers.ple import CGC, PLE
-from tfmtl.layers.pooling import MaskedMean
-from tfmtl.layers.presence import Presence
-from tfmtl.layers.prior_gate import PriorGate
-from tfmtl.layers.quotient_remainder_embedding import QuotientRemainderEmbedding
-from tfmtl.layers.randomness import Dropout, FeatureDropout, RandomUnknown
-from tfmtl.layers.reach import readers_of
-from tfmtl.layers.self_attention import SelfAttention
-from tfmtl.layers.self_attention_history import SelfAttentionHistory
-from tfmtl.layers.sequence_augmentation import SequenceAugmentation
-from tfmtl.layers.shared_bottom import SharedBottom
-from tfmtl.layers.stem import STEM
-from tfmtl.layers.target_attention import TargetAttention
+from tfmtl.layers.embeddings.base import CompressedEmbedding
+from tfmtl.layers.embeddings.hashed import HashedEmbedding
+from tfmtl.layers.embeddings.low_rank import LowRankEmbedding
+from tfmtl.layers.embeddings.quotient_remainder import QuotientRemainderEmbedding
+from tfmtl.layers.experts.dselect_k_gate import DSelectKGate
+from tfmtl.layers.experts.experts import Experts
+from tfmtl.layers.experts.gate_nu import GateNU
+from tfmtl.layers.experts.gating import Gate, SoftmaxGate
+from tfmtl.layers.fusions.attention import AttentionFusion
+from tfmtl.layers.fusions.base import Fusion
+from tfmtl.layers.fusions.bilinear import BilinearFusion
+from tfmtl.layers.fusions.concat import ConcatFusion
+from tfmtl.layers.fusions.decision import DecisionFusion
+from tfmtl.layers.fusions.low_rank import LowRankFusion
+from tfmtl.layers.interactions.base import Interaction
+from tfmtl.layers.interactions.context_gate import ContextGate
+from tfmtl.layers.interactions.cross_network import CrossNetwork
+from tfmtl.layers.interactions.dot import DotInteraction
+from tfmtl.layers.interactions.target_attention import TargetAttention
+from tfmtl.layers.noise.mixup import Mixup
+from tfmtl.layers.noise.randomness import Dropout, FeatureDropout
+from tfmtl.layers.noise.sequence_augmentation import SequenceAugmentation
+from tfmtl.layers.poolings.attention_pooling import AttentionPooling
+from tfmtl.layers.poolings.masked_mean import MaskedMean
+from tfmtl.layers.poolings.self_attention import SelfAttention
+from tfmtl.layers.poolings.self_attention_history import SelfAttentionHistory
+from tfmtl.layers.trunks.adatt import AdaTT
+from tfmtl.layers.trunks.aitm import AITM
+from tfmtl.layers.trunks.base import FeatureEncodings, MultiTaskLayer
+from tfmtl.layers.trunks.bayesian_relations import BayesianRelations
+from tfmtl.layers.trunks.chained_trunk import ChainedTrunk
+from tfmtl.layers.trunks.cross_stitch import CrossStitch
+from tfmtl.layers.trunks.dselect_k import DSelectK
+from tfmtl.layers.trunks.home import HoME
+from tfmtl.layers.trunks.learning_to_branch import LearningToBranch
+from tfmtl.layers.trunks.mmoe import MMoE, OMoE
+from tfmtl.layers.trunks.mtan import MTAN
+from tfmtl.layers.trunks.pepnet import PEPNet
+from tfmtl.layers.trunks.ple import CGC, PLE
+from tfmtl.layers.trunks.shared_bottom import SharedBottom
+from tfmtl.layers.trunks.stem import STEM
 
 __all__ = [
     "AITM",
@@ -63,7 +58,7 @@ __all__ = [
     "BayesianRelations",
     "BilinearFusion",
     "ChainedTrunk",
-    "CompactEmbedding",
+    "CompressedEmbedding",
     "ConcatFusion",
     "ContextGate",
     "CrossNetwork",
@@ -73,7 +68,6 @@ __all__ = [
     "DecisionFusion",
     "DotInteraction",
     "Dropout",
-    "EncodingMark",
     "Experts",
     "FeatureDropout",
     "FeatureEncodings",
@@ -83,32 +77,20 @@ __all__ = [
     "HashedEmbedding",
     "HoME",
     "Interaction",
-    "JoinedEmbedding",
     "LearningToBranch",
     "LowRankEmbedding",
     "LowRankFusion",
     "MMoE",
-    "Marks",
     "MaskedMean",
-    "Mixing",
-    "Mixture",
     "Mixup",
-    "MixupPartners",
     "MultiTaskLayer",
     "OMoE",
     "PEPNet",
-    "Presence",
-    "PriorGate",
     "QuotientRemainderEmbedding",
-    "RandomUnknown",
     "SelfAttention",
     "SelfAttentionHistory",
     "SequenceAugmentation",
     "SharedBottom",
     "SoftmaxGate",
     "TargetAttention",
-    "joined_marking",
-    "mark_outputs",
-    "marking",
-    "readers_of",
 ]

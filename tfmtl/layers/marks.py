@@ -39,7 +39,7 @@ class Mixture:
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-    """How the rows of a batch were mixed in pairs; see `tfmtl.layers.MixupPartners`.
+    """How the rows of a batch were mixed in pairs; see `tfmtl.layers.noise.mixup.MixupPartners`.
 
     Attributes:
         partners: the row [B] that each row was mixed with.

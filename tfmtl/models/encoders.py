@@ -10,17 +10,12 @@ from tfmtl._checks import require, require_known, require_positive_int, require_
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl.data import Categorical, Feature, IdSequence, Schema, Statistics
 from tfmtl.data.preprocessor import UNKNOWN, encoded_spec
-from tfmtl.layers import (
-    Dropout,
-    EncodingMark,
-    FeatureDropout,
-    Fusion,
-    JoinedEmbedding,
-    MaskedMean,
-    Presence,
-    RandomUnknown,
-)
-from tfmtl.models.regularisation import Regularisation
+from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.layers.fusions.presence import Presence
+from tfmtl.layers.marks import EncodingMark
+from tfmtl.layers.noise.randomness import RandomUnknown
+from tfmtl.models.regularization import Regularization
 
 _INITIALIZER = keras.initializers.RandomUniform(-0.05, 0.05)
 
@@ -43,7 +38,7 @@ class FeatureEncoder:
         schema: Schema,
         statistics: Statistics,
         embedding_dim: int | Mapping[str, int],
-        regularisation: Regularisation,
+        regularization: Regularization,
         seed: int,
         poolings: Mapping[str, keras.layers.Layer] | None = None,
         fusion: Mapping[str, Fusion] | None = None,
@@ -51,8 +46,8 @@ class FeatureEncoder:
         self.poolings, self.fusion = dict(poolings or {}), dict(fusion or {})
         check_poolings(self.poolings, schema)
         check_fusion(self.fusion, schema)
-        check_noise(regularisation, schema, self.fusion)
-        self.schema, self.regularisation, self.seed = schema, regularisation, seed
+        check_noise(regularization, schema, self.fusion)
+        self.schema, self.regularization, self.seed = schema, regularization, seed
         self.inputs = {name: _input(feature) for name, feature in schema.features.items()}
         dims = embedding_dim if isinstance(embedding_dim, Mapping) else {"": embedding_dim}
         require_known([name for name in dims if name], schema.vocabularies, "vocabulary", "`embedding_dim`")
@@ -110,7 +105,7 @@ class FeatureEncoder:
             name: Presence(name=f"{role}_{name}_presence")([self.inputs[part] for part in parts])
             for name, parts in groups.items()
         }
-        rate = self.regularisation.modality_dropout
+        rate = self.regularization.modality_dropout
         changed = {"modality_dropout": rate} if rate else {}
         return _copy(self.fusion[role], f"{role}_fusion", **changed)((vectors, presence))
 
@@ -155,7 +150,7 @@ class FeatureEncoder:
         return self._encoded[key]
 
     def _numbers(self, name: str) -> Any:
-        rate = self.regularisation.feature_dropout
+        rate = self.regularization.feature_dropout
         if not rate:
             return self.inputs[name]
         if name not in self._encoded:
@@ -172,7 +167,7 @@ class FeatureEncoder:
 
     def _indices_of(self, name: str) -> Any:
         if name not in self._indices:
-            indices, augmentation = self.inputs[name], self.regularisation.sequence
+            indices, augmentation = self.inputs[name], self.regularization.sequence
             if augmentation is not None and isinstance(self.schema.features[name], IdSequence):
                 own = seed_of(str(augmentation.seed), self.seed)
                 indices = _copy(augmentation, f"{name}_augmentation", seed=own)(indices)
@@ -180,14 +175,14 @@ class FeatureEncoder:
         return self._indices[name]
 
     def _disturbed(self, indices: Any, name: str) -> Any:
-        rate = self.regularisation.unknown_rate
+        rate = self.regularization.unknown_rate
         if not rate:
             return indices
         return RandomUnknown(rate, seed_of(name, self.seed), UNKNOWN, name=f"{name}_unknown")(indices)
 
     def _dropped(self, embedded: Any, name: str, features: int = 1) -> Any:
         """Return embeddings, in training without some of their coordinates and without some features."""
-        coordinates, whole = self.regularisation.embedding_dropout, self.regularisation.feature_dropout
+        coordinates, whole = self.regularization.embedding_dropout, self.regularization.feature_dropout
         if coordinates:
             own = f"{name}_embedding_dropout"
             embedded = Dropout(coordinates, seed_of(own, self.seed), name=own)(embedded)
@@ -213,7 +208,7 @@ class FeatureEncoder:
         return seed_of(tables, self.seed) if tables else self.seed
 
     def _penalty(self) -> Any:
-        penalty = self.regularisation.embedding_l2
+        penalty = self.regularization.embedding_l2
         return keras.regularizers.L2(penalty) if penalty else None
 
 
@@ -237,13 +232,13 @@ def check_fusion(fusion: Mapping[str, Any], schema: Schema) -> None:
         require_type(layer, Fusion, f"fusion[{role!r}]", "Pass an instance such as ConcatFusion({...}).")
 
 
-def check_noise(regularisation: Regularisation, schema: Schema, fusion: Mapping[str, Any]) -> None:
+def check_noise(regularization: Regularization, schema: Schema, fusion: Mapping[str, Any]) -> None:
     """Raise if noise is asked for that nothing of the network can have."""
-    rate = regularisation.modality_dropout
+    rate = regularization.modality_dropout
     require(not rate or bool(fusion), "`modality_dropout` needs a `fusion`; give a role one, or set it 0.")
     histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]
     require(
-        regularisation.sequence is None or bool(histories),
+        regularization.sequence is None or bool(histories),
         "`sequence` changes histories, but the schema has no `IdSequence`; leave it None.",
     )
 

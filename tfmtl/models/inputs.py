@@ -7,24 +7,13 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
-from tfmtl.data import (
-    Batch,
-    EncodedTable,
-    FileSource,
-    Preprocessor,
-    Sequences,
-    ShardedFiles,
-    SharedTable,
-    cache,
-    encode_dataset,
-    from_files,
-    from_frame,
-    gather_batches,
-    to_batch,
-)
+from tfmtl.data import Batch, EncodedTable, FileSource, Preprocessor, Sequences, cache, from_files, from_frame, to_batch
+from tfmtl.data.frames import encode_dataset, gather_batches
+from tfmtl.data.sharded import ShardedFiles, SharedTable
 from tfmtl.data.windows import Layout
 from tfmtl.models.candidates import Candidates
-from tfmtl.tasks import Task, in_order
+from tfmtl.tasks import Task
+from tfmtl.tasks.dependencies import in_order
 
 _READY = (ShardedFiles, SharedTable, tf.distribute.DistributedDataset, keras.utils.experimental.DatasetCreator)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import seed_of
-from tfmtl.layers import Mixup, MixupPartners
+from tfmtl.layers import Mixup
+from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.models.encoders import FeatureEncoder
 
 
 class MixedFeatures:
-    """Mixes all encodings with the same partners; see `Regularisation.mixup`.
+    """Mixes all encodings with the same partners; see `Regularization.mixup`.
 
     Args:
         features: of the network.

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._keras import tf
 from tfmtl.data import Batch
-from tfmtl.layers import Mixing
+from tfmtl.layers.marks import Mixing
 from tfmtl.tasks import Task
 
 

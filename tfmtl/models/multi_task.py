@@ -8,10 +8,10 @@ from typing import Any
 
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
-from tfmtl.balancing import Balancer, FixedWeights, Step
+from tfmtl.balancing import Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
-from tfmtl.layers import Mixing, joined_marking, mark_outputs, marking
+from tfmtl.layers.marks import Mixing, joined_marking, mark_outputs, marking
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.inputs import check_tasks
 from tfmtl.models.mixed_loss import mixed_loss
@@ -67,7 +67,7 @@ class MultiTaskModel(TableModel):
         self.balancer = FixedWeights() if balancer is None else balancer
         self.candidates = candidates
         self.seed = seed
-        self.step_observer: Callable[[Step], object] | None = None  # sees every step while it is traced
+        self.step_observer: Callable[[TrainingStep], object] | None = None  # sees every step while it is traced
         self._prepare()
         self.built = True
 
@@ -208,7 +208,7 @@ class MultiTaskModel(TableModel):
             balancer.after_step(before[0], after, step.observed)
         return self._log(data, losses, objective, penalty)
 
-    def forward(self, data: Batch) -> tuple[Step, TaskLosses, tf.Tensor, tf.Tensor]:
+    def forward(self, data: Batch) -> tuple[TrainingStep, TaskLosses, tf.Tensor, tf.Tensor]:
         """Return a training step before its gradients, the tasks' losses, the objective and the penalties."""
         balancer, scale = self.balancer, self._loss_scale()
         persistent = balancer.persistent_tape or self.step_observer is not None
@@ -222,7 +222,7 @@ class MultiTaskModel(TableModel):
         on_pairs = all(task.uses_trunk for task in self.tasks)
         each_its_own = on_pairs and not self.chained  # each of the trunk's outputs is read by one task alone
         mixture = marks.mixtures[0] if each_its_own and len(marks.mixtures) == 1 else None
-        step = Step(
+        step = TrainingStep(
             tape, losses=scaled[2:], observed=observed, objective=scaled[0], penalty=scaled[1],
             outputs=[marks.outputs.get(task.name, []) for task in self.tasks],
             representation=marks.trunk if on_pairs else marks.encodings,
@@ -236,12 +236,12 @@ class MultiTaskModel(TableModel):
         mixed = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         return self.optimizer.get_scaled_loss(one) if mixed else one
 
-    def gradients_of(self, step: Step) -> list[Any]:
+    def gradients_of(self, step: TrainingStep) -> list[Any]:
         """Return the balanced gradients of a step, one for each of its variables, None where it has none."""
         balancer = self.balancer
         return balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
 
-    def _update(self, step: Step) -> None:
+    def _update(self, step: TrainingStep) -> None:
         gradients = self.gradients_of(step)
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)

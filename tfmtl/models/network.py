@@ -10,11 +10,13 @@ from typing import Any
 from tfmtl._checks import require, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl.data import Schema, Statistics
-from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom, readers_of
+from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
+from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.models.mixed_features import MixedFeatures
-from tfmtl.models.regularisation import Regularisation
-from tfmtl.tasks import Encodings, Task, in_order
+from tfmtl.models.regularization import Regularization
+from tfmtl.tasks import HeadInputs, Task
+from tfmtl.tasks.dependencies import in_order
 
 
 def build_network(
@@ -25,7 +27,7 @@ def build_network(
     *,
     embedding_dim: int | Mapping[str, int] = 32,
     tower_units: Sequence[int] = (64, 32),
-    regularisation: Regularisation | None = None,
+    regularization: Regularization | None = None,
     poolings: Mapping[str, keras.layers.Layer] | None = None,
     fusion: Mapping[str, Fusion] | None = None,
     interactions: Sequence[Interaction] = (),
@@ -41,7 +43,7 @@ def build_network(
             the query, candidate and context encodings and, with candidates, the product of the two towers' outputs.
         embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others).
         tower_units: widths of the dense layers of both towers.
-        regularisation: penalties, noise and augmentation; see `Regularisation`.
+        regularization: penalties, noise and augmentation; see `Regularization`.
         poolings: by list feature, what makes one vector of its embeddings; `MaskedMean` by default. Copied.
         fusion: by role, what makes one encoding of its features; their concatenation by default. Copied.
         interactions: parts between the pair's encoding and the trunk, one after the other.
@@ -65,14 +67,14 @@ def build_network(
         (['movie_id', 'user_id'], TensorShape([None, 1]))
     """
     on_pairs = _check_parts(tasks, trunk, interactions, tower_units)
-    regularisation = regularisation or Regularisation()
-    _check_mixup(regularisation, tasks)
-    features = FeatureEncoder(schema, statistics, embedding_dim, regularisation, seed, poolings, fusion)
+    regularization = regularization or Regularization()
+    _check_mixup(regularization, tasks)
+    features = FeatureEncoder(schema, statistics, embedding_dim, regularization, seed, poolings, fusion)
     encoded, towers = _towers(features, tuple(tower_units))
     trunk = trunk or (SharedBottom(on_pairs, seed=seed) if on_pairs else None)
     pair = _pair(encoded, towers, interactions, features) if trunk else None
-    represented = _connect_trunk(regularisation.regularised(trunk), pair, features)
-    encodings = Encodings(towers["query"], towers.get("candidate"), represented, seed)
+    represented = _connect_trunk(regularization.regularized(trunk), pair, features)
+    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed)
     return keras.Model(features.inputs, _connect(tasks, encodings), name="network")
 
 
@@ -103,7 +105,7 @@ def _towers(features: FeatureEncoder, units: tuple[int, ...]) -> tuple[dict[str,
     encoded = {role: features.encode_role(role) for role in ("query", "candidate", "context")}
     encoded = {role: encoding for role, encoding in encoded.items() if encoding is not None}
     return encoded, {
-        side: _tower(encoded[side], side, units, features.regularisation, features.seed)
+        side: _tower(encoded[side], side, units, features.regularization, features.seed)
         for side in ("query", "candidate")
         if side in encoded
     }
@@ -126,16 +128,16 @@ def _connect_trunk(trunk: MultiTaskLayer | None, pair: Any, features: FeatureEnc
     """Return the trunk's outputs by task, its inputs being mixed in training if mixup is asked for."""
     if trunk is None:
         return {}
-    alpha = features.regularisation.mixup
+    alpha = features.regularization.mixup
     if not alpha:
         return trunk.connect(pair, features)
     mixed = MixedFeatures(features, alpha)
     return trunk.connect(mixed.mix(pair, "pair"), mixed)
 
 
-def _check_mixup(regularisation: Regularisation, tasks: Sequence[Task]) -> None:
+def _check_mixup(regularization: Regularization, tasks: Sequence[Task]) -> None:
     """Raise unless mixup mixes all that the loss of a task of the trunk reads."""
-    if not regularisation.mixup:
+    if not regularization.mixup:
         return
     mixed = {task.name: task.uses_trunk for task in tasks}
     require(any(mixed.values()), f"`mixup` mixes what the trunk reads, but none of the tasks {list(mixed)} reads it.")
@@ -147,7 +149,7 @@ def _check_mixup(regularisation: Regularisation, tasks: Sequence[Task]) -> None:
         )
 
 
-def _connect(tasks: Sequence[Task], encodings: Encodings) -> dict[str, Any]:
+def _connect(tasks: Sequence[Task], encodings: HeadInputs) -> dict[str, Any]:
     """Connect the heads, each after those whose logits it reads, and return their outputs in the order of `tasks`."""
     read = {name for task in tasks for name in task.depends_on}
     outputs: dict[str, Any] = {}
@@ -199,7 +201,7 @@ def _in_front_of(tensors: Any, network: keras.Model) -> set[int]:
     return {id(variable) for variable in keras.Model(network.inputs, tensors).trainable_variables}
 
 
-def _tower(inputs: Any, side: str, units: tuple[int, ...], regularisation: Regularisation, seed: int) -> Any:
+def _tower(inputs: Any, side: str, units: tuple[int, ...], regularization: Regularization, seed: int) -> Any:
     hidden = inputs
     for i, width in enumerate(units):
         name = f"{side}_tower_{i}"
@@ -208,9 +210,9 @@ def _tower(inputs: Any, side: str, units: tuple[int, ...], regularisation: Regul
             width,
             activation=None if last else "relu",
             kernel_initializer=spawn("glorot_uniform", 0, seed_of(name, seed)),
-            kernel_regularizer=regularisation.kernel_regularizer(),
+            kernel_regularizer=regularization.kernel_regularizer(),
             name=name,
         )(hidden)
-        if regularisation.dropout and not last:
-            hidden = Dropout(regularisation.dropout, seed_of(name, seed), name=f"{name}_dropout")(hidden)
+        if regularization.dropout and not last:
+            hidden = Dropout(regularization.dropout, seed_of(name, seed), name=f"{name}_dropout")(hidden)
     return hidden

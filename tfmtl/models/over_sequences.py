@@ -6,7 +6,7 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.data import IdSequence, Schema
 from tfmtl.data.sequences import PLACES
-from tfmtl.layers.prefixes import AtPlaces
+from tfmtl.layers.poolings.prefixes import AtPlaces
 
 
 def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:

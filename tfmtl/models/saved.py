@@ -11,6 +11,7 @@ import tempfile
 import numpy as np
 
 from tfmtl._checks import require_type
+from tfmtl._former import current
 from tfmtl.models.as_arrays import from_arrays, to_arrays
 from tfmtl.models.local_copy import local_copy
 from tfmtl.models.multi_task import MultiTaskModel
@@ -85,4 +86,4 @@ def load_model(folder: str | os.PathLike[str]) -> MultiTaskModel:
     if not (folder / _MODEL).is_file():
         raise FileNotFoundError(f"{folder} holds no {_MODEL}; give a folder that `save_model` wrote.")
     with np.load(folder / _ARRAYS) as arrays:
-        return from_arrays(json.loads((folder / _MODEL).read_text()), arrays)
+        return from_arrays(current(json.loads((folder / _MODEL).read_text())), arrays)

@@ -12,8 +12,9 @@ import tensorflow_recommenders as tfrs
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
-from tfmtl.data import Batch, Preprocessor, Sequences, ShardedFiles, SharedTable
+from tfmtl.data import Batch, Preprocessor, Sequences
 from tfmtl.data.sequences import events_of
+from tfmtl.data.sharded import ShardedFiles, SharedTable
 from tfmtl.models.inputs import as_dataset, encoded_once, serves_parameters, shared_batches, shared_table
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches

@@ -29,9 +29,9 @@ class RecommenderExporter(Exporter):
       negative k stands for a missing one; it and any above `max_k` mean `max_k`.
     - `rank`: query, candidate and context features -> each task's value by task name: probability [B], value in label
       units [B], class probabilities [B, classes], retrieval score [B].
-    - `recommend`: query features -> the `max_k` retrieved candidates ranked (context missing), fused by `Fusion` and
-      sorted: `ids`, `scores` [B, max_k], each task's value [B, max_k] or [B, max_k, classes]; tasks of the query alone
-      [B] or [B, classes].
+    - `recommend`: query features -> the `max_k` retrieved candidates ranked (context missing), fused by
+      `ScoreFusion` and sorted: `ids`, `scores` [B, max_k], each task's value [B, max_k] or [B, max_k, classes];
+      tasks of the query alone [B] or [B, classes].
     - `recommend_filtered`: also `exclude_ids`, `restrict_ids`, `k` and, for every task that takes part in the fusion,
       `weight_<task>` float32 [B]: NaN takes the exported weight, a negative one counts as 0. All `max_k` candidates are
       ranked, the best k of them are answered.
@@ -48,7 +48,7 @@ class RecommenderExporter(Exporter):
     Args:
         max_k: candidates retrieved, ranked and answered a query; by default 100, or the whole corpus if it is smaller.
         retrieval: name of the retrieval task that is served; by default the model's first.
-        fusion_weights: default weights of `recommend` by task name, see `Fusion.of`.
+        fusion_weights: default weights of `recommend` by task name, see `ScoreFusion.of`.
         search: an `InvertedFile` or `ScaNN` for an approximate search; by default the whole corpus is compared.
 
     Cost: a `retrieve` of one query is a product with the corpus' embeddings; `recommend` adds the network on `max_k`

@@ -15,6 +15,7 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfmtl import data
 from tfmtl._checks import require
+from tfmtl._former import current
 from tfmtl._keras import tf
 from tfmtl.models.candidates import distinct_candidates
 from tfmtl.serving.card import markdown
@@ -73,7 +74,7 @@ def _publish(
     directory: pathlib.Path, frame: Any, version: int | None, kept: bool, remove_ids: Sequence[Any] = ()
 ) -> pathlib.Path:
     source = version_of(directory)
-    manifest = json.loads((source / MANIFEST).read_text())
+    manifest = current(json.loads((source / MANIFEST).read_text()))
     kind = manifest.get("search", {}).get("kind", "exact")
     require(
         kind in _REPLACEABLE,

@@ -13,9 +13,9 @@ from tfmtl.data.preprocessor import encoded_spec, raw_spec
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.corpus import compact
 from tfmtl.serving.examples import MISSING, missing_row
-from tfmtl.serving.fusion import Fusion
 from tfmtl.serving.index import CorpusIndex, Hits
 from tfmtl.serving.restriction import restricted
+from tfmtl.serving.score_fusion import ScoreFusion
 from tfmtl.serving.search import Search
 from tfmtl.serving.signature import Answer, FromExamples, Signature
 from tfmtl.tasks import Ranking, Retrieval
@@ -73,7 +73,7 @@ class Recommender:
         self._embed = tf.function(self._embed_query, input_signature=[raw], autograph=False)
         self.index = self._index(corpus.ids, min(100, len(corpus)) if max_k is None else max_k, search)
         self._missing_context = model.preprocessor({f.name: missing_row(f) for f in self.schema.context})
-        self.fusion = Fusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
+        self.fusion = ScoreFusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
         self._check_names()
 
     def _index(self, ids: np.ndarray, max_k: int, search: Search | None) -> CorpusIndex:

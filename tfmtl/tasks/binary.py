@@ -7,13 +7,13 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
-from tfmtl.tasks.event import Event, beside_parent
+from tfmtl.tasks.binary_task import BinaryTask, beside_parent
 from tfmtl.tasks.ranking import Scope
-from tfmtl.tasks.task import Encodings, LossInputs, mean_over_observed
+from tfmtl.tasks.task import HeadInputs, LossInputs, mean_over_observed
 
 
 @register
-class BinaryClassification(Event):
+class BinaryClassification(BinaryTask):
     """A label that is 0 or 1: click, purchase, coupon redeemed.
 
     l = -y log sigma(z) - (1 - y) log(1 - sigma(z)) from the logit z; served: sigma(z). With `after`, an event without
@@ -69,7 +69,7 @@ class BinaryClassification(Event):
         self.label_smoothing = float(label_smoothing)
         self.depends_on = (after,) if after else ()
 
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         """Add hidden layers and the logit [B, 1]; with `after` the output is [B, 2], the logit in front beside it."""
         logit = super().connect(encodings)
         return beside_parent(logit, encodings, self.name, self.after) if self.after else logit

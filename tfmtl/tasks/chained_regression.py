@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.event import beside_parent, given_parent
+from tfmtl.tasks.binary_task import beside_parent, given_parent
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.regression import Regression
-from tfmtl.tasks.task import Encodings, LossInputs
+from tfmtl.tasks.task import HeadInputs, LossInputs
 
 
 @register
@@ -22,7 +22,7 @@ class ChainedRegression(Regression):
 
     Label: 0 where the event did not happen, so that the served value can be judged there; rows without the event never
     enter the loss. Offset, scale and clip should be those of rows with the event: `from_statistics` with the label's
-    statistics of a table from `tfmtl.data.censored`.
+    statistics of a table from `tfmtl.data.mask_unreached`.
 
     Args:
         name: name of the task and of its label.
@@ -58,7 +58,7 @@ class ChainedRegression(Regression):
         self.depends_on = (after,)
         self._conditional_rmse = keras.metrics.RootMeanSquaredError(name=f"{name}_conditional_rmse")
 
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         """Add hidden layers and z, and put the logit of the event beside it [B, 2], as a constant."""
         return beside_parent(super().connect(encodings), encodings, self.name, self.after, constant=True)
 

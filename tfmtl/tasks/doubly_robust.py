@@ -6,7 +6,7 @@ from typing import Any
 
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.inverse_propensity import InversePropensityConversion
-from tfmtl.tasks.task import Encodings, head
+from tfmtl.tasks.task import HeadInputs, head
 
 
 @register
@@ -40,7 +40,7 @@ class DoublyRobustConversion(InversePropensityConversion):
     Cost: one more head.
     """
 
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         """Add the head, the logit of the event in front and the imputation's head: [B, 3]."""
         inputs = encodings.pair[self.name] if self.scope == "pair" else encodings.query
         name = f"{self.name}_imputation"

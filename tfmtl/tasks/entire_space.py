@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.event import Event, beside_parent, given_parent, joint_logit
+from tfmtl.tasks.binary_task import BinaryTask, beside_parent, given_parent, joint_logit
 from tfmtl.tasks.ranking import Scope, known
-from tfmtl.tasks.task import Encodings, LossInputs
+from tfmtl.tasks.task import HeadInputs, LossInputs
 
 Serve = Literal["entire", "conditional"]
 
 
 @register
-class EntireSpaceConversion(Event):
+class EntireSpaceConversion(BinaryTask):
     """An event that can only follow another one, learned from every row instead of those where it could happen (ESMM).
 
     l = -y log p - (1 - y) log(1 - p) over all rows with p = P(this event) = P(event in front) sigma(a), a the head's
@@ -24,8 +24,8 @@ class EntireSpaceConversion(Event):
     digits at either end. The gradient reaches the heads of all tasks in front; their own losses are theirs.
 
     Label: 0 or 1 in every row, 0 where the event in front did not happen; missing only where it is unknown, such as a
-    conversion that may still come (`tfmtl.data.matured`). A 1 where the event in front is 0 contradicts the chain and
-    is learned as it stands; `tfmtl.data.censored` finds such rows.
+    conversion that may still come (`tfmtl.data.mask_immature`). A 1 where the preceding event is 0 contradicts the
+    chain and is learned as it stands; `tfmtl.data.mask_unreached` finds such rows.
 
     Args:
         name: name of the task and of its label.
@@ -66,7 +66,7 @@ class EntireSpaceConversion(Event):
         self.depends_on = (after,)
         self._conditional_auc = keras.metrics.AUC(name=f"{name}_conditional_auc", from_logits=True)
 
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         """Add hidden layers and the logit, and put the logit of the event in front beside it [B, 2]."""
         return beside_parent(super().connect(encodings), encodings, self.name, self.after)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
+from tfmtl.tasks.binary_task import given_parent
 from tfmtl.tasks.entire_space import EntireSpaceConversion, Serve
-from tfmtl.tasks.event import given_parent
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.task import LossInputs, mean_over_observed
 

@@ -10,7 +10,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
-from tfmtl.tasks.task import Encodings, LossInputs, Task, float32_policy, head, total_weight
+from tfmtl.tasks.task import HeadInputs, LossInputs, Task, float32_policy, head, total_weight
 
 Scope = Literal["pair", "query"]
 
@@ -55,7 +55,7 @@ class Ranking(Task, abc.ABC):
         """Return the scale on which the loss compares; labels [B] without NaN."""
         return labels
 
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         """Add hidden layers and a linear output [B, output_units]."""
         inputs = encodings.pair[self.name] if self.scope == "pair" else encodings.query
         return head(inputs, self.units, self.output_units, self.name, encodings.seed)

@@ -13,7 +13,7 @@ from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.task import (
-    Encodings,
+    HeadInputs,
     LabelSummary,
     LossInputs,
     Task,
@@ -37,7 +37,7 @@ class Retrieval(Task):
     Args:
         name: name of the task and of its label.
         units: widths of dense layers between the shared towers and u, v; the last is d. Empty: the towers' outputs.
-        normalise: whether u and v have length 1 before the temperature divides u.
+        normalize: whether u and v have length 1 before the temperature divides u.
         temperature: divides every score; above 0.
         sampling_correction: whether to subtract log q in the loss, so that scores estimate preference instead of
             preference relative to popularity.
@@ -76,7 +76,7 @@ class Retrieval(Task):
         self,
         name: str,
         units: Sequence[int] = (),
-        normalise: bool = False,
+        normalize: bool = False,
         temperature: float = 1.0,
         sampling_correction: bool = True,
         remove_accidental_hits: bool = True,
@@ -106,7 +106,7 @@ class Retrieval(Task):
             num_uniform_negatives=num_uniform_negatives,
         )
         self.units = tuple(units)
-        self.normalise = normalise
+        self.normalize = normalize
         self.temperature = float(temperature)
         self.sampling_correction = sampling_correction
         self.remove_accidental_hits = remove_accidental_hits
@@ -148,7 +148,7 @@ class Retrieval(Task):
         """Scale the streaming counts down to a sum of at most `total`, so that what comes now counts for more."""
         self._counts.assign(self._counts * tf.minimum(1.0, tf.math.divide_no_nan(total, tf.reduce_sum(self._counts))))
 
-    def connect(self, encodings: Encodings) -> dict[str, Any]:
+    def connect(self, encodings: HeadInputs) -> dict[str, Any]:
         """Add the projections of both towers."""
         require(
             encodings.candidate is not None,
@@ -167,7 +167,7 @@ class Retrieval(Task):
     def _project(self, tower: Any, side: str, seed: int) -> Any:
         name = f"{self.name}_{side}"
         output = head(tower, self.units[:-1], self.units[-1], name, seed) if self.units else tower
-        return keras.layers.UnitNormalization(name=f"{name}_unit")(output) if self.normalise else output
+        return keras.layers.UnitNormalization(name=f"{name}_unit")(output) if self.normalize else output
 
     def compute_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
@@ -276,7 +276,7 @@ class Retrieval(Task):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         own = (
-            "normalise", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
+            "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
         )  # fmt: skip
         return {**super().get_config(), "units": list(self.units), **{name: getattr(self, name) for name in own}}

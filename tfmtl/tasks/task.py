@@ -47,7 +47,7 @@ class LabelSummary(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Encodings:
+class HeadInputs:
     """What the network offers a task's head, as symbolic Keras tensors.
 
     Attributes:
@@ -135,7 +135,7 @@ class Task(keras.layers.Layer, abc.ABC):
         """Create state that depends on the number of encoded candidate ids; called once by the model."""
 
     @abc.abstractmethod
-    def connect(self, encodings: Encodings) -> Any:
+    def connect(self, encodings: HeadInputs) -> Any:
         """Add the task's head to the network under construction and return its symbolic output."""
 
     @abc.abstractmethod

@@ -9,8 +9,9 @@ import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import Step, checked_place, gramian_at, replicas
-from tfmtl.balancing.gradient_balancer import At
+from tfmtl._replicas import replicas
+from tfmtl.balancing import TrainingStep
+from tfmtl.balancing.gramian_balancer import At, checked_place, gramian_at
 
 _MEASURES = ("conflict", "cosine", "magnitude")
 
@@ -32,7 +33,7 @@ class ConflictMonitor(keras.callbacks.Callback):
     Args:
         every_n_steps: optimiser steps between two measurements, 1 or more; steps 0, n, 2 n, ... of the optimiser's
             counter are measured, across epochs.
-        at: where gradients are taken, as in `GradientBalancer`: `"representation"`, `"shared"` or names of layers.
+        at: where gradients are taken, as in `GramianBalancer`: `"representation"`, `"shared"` or names of layers.
 
     Attributes:
         history: one dict an epoch of the last `fit`: `"conflict"`, `"cosine"` and `"magnitude"`, arrays [K, K] of
@@ -108,7 +109,7 @@ class ConflictMonitor(keras.callbacks.Callback):
                 for (i, a), (j, b) in itertools.combinations(enumerate(self.task_names), 2):
                     logs[f"{name}/{a}~{b}"] = float(matrix[i, j])
 
-    def measure(self, step: Step) -> None:
+    def measure(self, step: TrainingStep) -> None:
         """Add a step to the sums if its turn has come; called by the model while it traces a step."""
         due = tf.equal(self.model.optimizer.iterations % self.every_n_steps, 0)
 

@@ -21,7 +21,7 @@ class ScaledRates(SplitOptimizer):
     Args:
         optimizer: a Keras 2 optimiser; gives settings and rate, and is not used itself.
         factors: by pattern of variable names, such as `"query_tower_*"`, a number of at least 0; the first that fits
-            counts, and 1 where none does. By parts of a model: `tfmtl.adaptation.discriminative`.
+            counts, and 1 where none does. By parts of a model: `tfmtl.adaptation.layerwise_rates`.
         name: of the optimiser.
         **kwargs: `clipnorm`, `global_clipnorm` or `clipvalue`; by default those of `optimizer`, over all variables.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tfmtl.tuning._keras_tuner import keras_tuner
 from tfmtl.tuning.cross_validation import CrossValidated, CrossValidation, cross_validate
 from tfmtl.tuning.objectives import as_objective
-from tfmtl.tuning.pareto import choose, pareto_front
-from tfmtl.tuning.results import results
-from tfmtl.tuning.search import loss_weights, optimiser, regularisation, trunk
+from tfmtl.tuning.pareto import pareto_front, select_from_front
+from tfmtl.tuning.search import loss_weights, sample_optimizer, sample_regularization, sample_trunk
+from tfmtl.tuning.trials_table import trials_table
 from tfmtl.tuning.tuner import Tuner
 from tfmtl.tuning.tuners import BayesianOptimization, GridSearch, Hyperband, RandomSearch
 
@@ -23,12 +23,12 @@ __all__ = [
     "RandomSearch",
     "Tuner",
     "as_objective",
-    "choose",
     "cross_validate",
     "loss_weights",
-    "optimiser",
     "pareto_front",
-    "regularisation",
-    "results",
-    "trunk",
+    "sample_optimizer",
+    "sample_regularization",
+    "sample_trunk",
+    "select_from_front",
+    "trials_table",
 ]

@@ -17,9 +17,9 @@ from tfmtl.tuning._keras_tuner import (
 
 Goal: TypeAlias = "str | keras_tuner.Objective | Sequence[str | keras_tuner.Objective] | None"
 
-_MINIMISED = ("loss", "error", "crossentropy", "mse", "mae", "rmse")
-_MAXIMISED = ("accuracy", "acc", "auc", "precision", "recall")
-_DIRECTIONS = dict.fromkeys(_MINIMISED, "min") | dict.fromkeys(_MAXIMISED, "max")
+_MINIMIZED = ("loss", "error", "crossentropy", "mse", "mae", "rmse")
+_MAXIMIZED = ("accuracy", "acc", "auc", "precision", "recall")
+_DIRECTIONS = dict.fromkeys(_MINIMIZED, "min") | dict.fromkeys(_MAXIMIZED, "max")
 
 
 def as_objective(goal: Goal) -> Any:

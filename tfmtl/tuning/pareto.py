@@ -64,7 +64,7 @@ def undominated(costs: np.ndarray) -> np.ndarray:
     return stays
 
 
-def choose(
+def select_from_front(
     rows: Sequence[Row] | Any,
     objectives: Objectives,
     *,
@@ -90,7 +90,7 @@ def choose(
         "An RMSE of at most 0.92, and then the best AUC":
 
         >>> rows = [{"auc": 0.8, "rmse": 0.95}, {"auc": 0.7, "rmse": 0.91}, {"auc": 0.6, "rmse": 0.9}]
-        >>> choose(rows, {"auc": "max", "rmse": "min"}, bounds={"rmse": 0.92}, weights={"auc": 1})
+        >>> select_from_front(rows, {"auc": "max", "rmse": "min"}, bounds={"rmse": 0.92}, weights={"auc": 1})
         {'auc': 0.7, 'rmse': 0.91}
 
     Reference:

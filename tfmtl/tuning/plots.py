@@ -18,7 +18,7 @@ def pareto_plot(
 
     Args:
         rows, objectives: as of `tfmtl.tuning.pareto_front`; exactly two objectives.
-        chosen: a row, such as `tfmtl.tuning.choose` returns.
+        chosen: a row, such as `tfmtl.tuning.select_from_front` returns.
 
     Returns:
         The figure; save it with `figure.savefig(path)`.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tfmtl._checks import require, require_fraction, require_known
 from tfmtl._keras import keras
 from tfmtl.layers import SequenceAugmentation
-from tfmtl.models import Regularisation
+from tfmtl.models import Regularization
 from tfmtl.tuning._keras_tuner import keras_tuner
 
 
@@ -62,14 +62,14 @@ def loss_weights(
     }
 
 
-def regularisation(
+def sample_regularization(
     hp: keras_tuner.HyperParameters,
     l1: Sequence[float] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3),
     l2: Sequence[float] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3),
     max_dropout: float = 0.5,
     further: Sequence[str] = (),
     **fixed: Any,
-) -> Regularisation:
+) -> Regularization:
     """Return a network's regularisation: the strengths of the L1 and L2 penalties, the dropout rate and more.
 
     Hyperparameters: `l1` and `l2`, choices because a logarithmic range has no 0, `dropout` in steps of 0.1, and those
@@ -80,19 +80,19 @@ def regularisation(
         l1: strengths to choose from, the first is the default.
         l2: strengths to choose from, the first is the default.
         max_dropout: largest dropout rate, in [0, 1).
-        further: fields of `Regularisation` to search besides: `embedding_dropout` up to 0.5, `feature_dropout` up to
+        further: fields of `Regularization` to search besides: `embedding_dropout` up to 0.5, `feature_dropout` up to
             0.3, `modality_dropout` and `expert_dropout` up to 0.4, which need a fusion and a trunk with experts,
             `embedding_l2` up to 1e-3, `mixup` up to 1 and `sequence`, the three shares of `SequenceAugmentation`.
             The smoothing of labels is in the `search_space` of the tasks that have it, and trunks' own dropout in
             theirs.
-        **fixed: other fields of `tfmtl.models.Regularisation`.
+        **fixed: other fields of `tfmtl.models.Regularization`.
 
     Raises:
         ValueError: if a strength is negative, the rate not in [0, 1), or a field cannot be searched or is fixed, too.
 
     Example:
         >>> regularisation(keras_tuner.HyperParameters(), unknown_rate=0.0)
-        Regularisation(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, embedding_dropout=0.0, \
+        Regularization(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, embedding_dropout=0.0, \
 feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, mixup=0.0, sequence=None)
         >>> regularisation(keras_tuner.HyperParameters(), further=["mixup", "feature_dropout"]).mixup
         0.0
@@ -104,7 +104,7 @@ feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, mixup=0.0, sequen
     both = [name for name in further if name in fixed]
     require(not both, f"The fields {both} are searched and fixed; leave them out of one.")
     drawn = {name: _FURTHER[name](hp) for name in further}
-    return Regularisation(
+    return Regularization(
         l1=hp.Choice("l1", [float(strength) for strength in l1]),
         l2=hp.Choice("l2", [float(strength) for strength in l2]),
         dropout=hp.Float("dropout", 0.0, max_dropout, step=0.1) if max_dropout else 0.0,
@@ -133,7 +133,7 @@ _FURTHER: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def optimiser(
+def sample_optimizer(
     hp: keras_tuner.HyperParameters,
     kinds: Sequence[Callable[..., keras.optimizers.Optimizer]] = (keras.optimizers.Adam, keras.optimizers.Adagrad),
     low: float = 1e-4,
@@ -141,7 +141,7 @@ def optimiser(
 ) -> keras.optimizers.Optimizer:
     """Return a new optimizer with a learning rate drawn evenly on the logarithmic scale.
 
-    Hyperparameters: `optimiser`, the name of the class; `learning_rate`, by default 1e-3.
+    Hyperparameters: `optimizer`, the name of the class; `learning_rate`, by default 1e-3.
 
     Args:
         hp: hyperparameters of the trial.
@@ -157,11 +157,11 @@ def optimiser(
         'Adam'
     """
     require(0 < low < high, "`low` and `high` of the learning rate must satisfy 0 < low < high.", low=low, high=high)
-    kind = _by_name(kinds, "kinds")[hp.Choice("optimiser", [each.__name__ for each in kinds])]
+    kind = _by_name(kinds, "kinds")[hp.Choice("optimizer", [each.__name__ for each in kinds])]
     return kind(learning_rate=hp.Float("learning_rate", low, high, sampling="log", default=_clipped(1e-3, low, high)))
 
 
-def trunk(hp: keras_tuner.HyperParameters, trunks: Sequence[type[Searchable]], **fixed: Any) -> Any:
+def sample_trunk(hp: keras_tuner.HyperParameters, trunks: Sequence[type[Searchable]], **fixed: Any) -> Any:
     """Return an instance of one of the trunk classes, its arguments drawn from its own search space.
 
     Hyperparameters: `trunk`, the name of the class; those of its `search_space`, under `<class>/`, are only active

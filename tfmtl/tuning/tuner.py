@@ -15,7 +15,7 @@ from tfmtl.tuning import oracles
 from tfmtl.tuning._keras_tuner import keras_tuner
 from tfmtl.tuning.callbacks import BestCheckpoint, EpochRelay
 from tfmtl.tuning.objectives import checked_outcome
-from tfmtl.tuning.results import cause
+from tfmtl.tuning.trials_table import cause
 
 HyperModel: TypeAlias = keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], keras.Model]
 

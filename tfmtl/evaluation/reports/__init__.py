@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tfmtl.evaluation.reports.comparison import as_table, comparison, delta_m
+from tfmtl.evaluation.reports.bootstrap_comparison import as_table, bootstrap_comparison, delta_m
 from tfmtl.evaluation.reports.report import (
-    compare,
     constant_prediction,
     evaluate,
     ranking_report,
     retained_margin,
+    side_by_side,
     trivial_baseline,
 )
 from tfmtl.evaluation.reports.slices import activity, by_slice, popularity_tiers, quantiles
@@ -16,9 +16,8 @@ from tfmtl.evaluation.reports.slices import activity, by_slice, popularity_tiers
 __all__ = [
     "activity",
     "as_table",
+    "bootstrap_comparison",
     "by_slice",
-    "compare",
-    "comparison",
     "constant_prediction",
     "delta_m",
     "evaluate",
@@ -26,5 +25,6 @@ __all__ = [
     "quantiles",
     "ranking_report",
     "retained_margin",
+    "side_by_side",
     "trivial_baseline",
 ]

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_known
-from tfmtl.data import Batch, gather_batches, to_batch
+from tfmtl.data import Batch, to_batch
+from tfmtl.data.frames import gather_batches
 from tfmtl.evaluation.baselines import class_frequencies, prior_probability, weighted_mean
 from tfmtl.evaluation.corpus import Seen, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.evaluation.task_metrics import binary_metrics, multiclass_metrics, regression_metrics
 from tfmtl.models import MultiTaskModel
-from tfmtl.tasks import Event, MultiClassClassification, Regression, Retrieval, Task
+from tfmtl.tasks import BinaryTask, MultiClassClassification, Regression, Retrieval, Task
 
 Metrics = dict[str, float]
 
@@ -28,7 +29,7 @@ def ranking_report(task: Task, labels: np.ndarray, predictions: np.ndarray, weig
 
 
 @ranking_report.register
-def _(task: Event, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> Metrics:
+def _(task: BinaryTask, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> Metrics:
     return binary_metrics(labels, predictions, weights)
 
 
@@ -49,7 +50,7 @@ def constant_prediction(task: Task, labels: np.ndarray, weights: np.ndarray, row
 
 
 @constant_prediction.register
-def _(task: Event, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
+def _(task: BinaryTask, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
     return np.full(rows, prior_probability(labels, weights))
 
 
@@ -145,12 +146,13 @@ def trivial_baseline(
     return _series(report)
 
 
-def compare(reports: Mapping[str, pd.Series]) -> pd.DataFrame:
+def side_by_side(reports: Mapping[str, pd.Series]) -> pd.DataFrame:
     """Put reports side by side: one column a model, rows by (task, metric).
 
     Example:
         >>> index = pd.MultiIndex.from_tuples([("rating", "rmse")], names=["task", "metric"])
-        >>> compare({"a": pd.Series([0.9], index), "b": pd.Series([1.0], index)}).loc[("rating", "rmse"), "b"].item()
+        >>> reports = {"a": pd.Series([0.9], index), "b": pd.Series([1.0], index)}
+        >>> side_by_side(reports).loc[("rating", "rmse"), "b"].item()
         1.0
     """
     require(bool(reports), "`reports` must hold at least one report.", reports=reports)

@@ -1,0 +1,264 @@
+"""Noise and augmentation of a whole network: off at serving, with any trunk, and labels mixed like the rows."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import small
+from tfmtl._keras import keras, tf
+from tfmtl.balancing import UPGrad
+from tfmtl.compression import DistilledModel
+from tfmtl.data import Batch, Categorical, Label, Numeric, Schema, fit_statistics, to_batch
+from tfmtl.layers import AITM, STEM, ConcatFusion, MMoE, PEPNet, SequenceAugmentation, SharedBottom
+from tfmtl.layers.marks import marking
+from tfmtl.models import Regularization, build_network
+from tfmtl.serving import export
+from tfmtl.tasks import BinaryClassification, Regression, Retrieval
+
+FUSION = {"query": ConcatFusion({"person": ["user", "age"]}, units=4, modality_dropout=0.0)}
+OPTIONS: dict[str, Any] = {
+    "dropout": 0.5, "unknown_rate": 0.5, "embedding_dropout": 0.5, "feature_dropout": 0.5, "modality_dropout": 0.5,
+    "expert_dropout": 0.5, "mixup": 1.0, "sequence": SequenceAugmentation(0.6, 0.6, 0.6, rate=1.0),
+}  # fmt: skip
+PAIRED = {"mixup": {"rating", "liked"}, "expert_dropout": {"rating", "liked"}}
+TRUNKS: dict[str, Callable[[], Any]] = {
+    "MMoE": small.trunk,
+    "SharedBottom": lambda: SharedBottom(small.ON_PAIRS, [4]),
+    "AITM": lambda: AITM(small.trunk(), {"liked": "rating"}, 3),
+    "STEM": lambda: STEM(small.ON_PAIRS, units=[4]),
+    "PEPNet": lambda: PEPNet(small.ON_PAIRS, ["position"], ["user", "item", "recent"], units=[4]),
+}
+
+
+def noise(*names: str, **arguments: Any) -> Regularization:
+    return Regularization(**{"unknown_rate": 0.0, **{name: OPTIONS[name] for name in names}, **arguments})
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    return to_batch(small.table(), small.preprocessor())
+
+
+@pytest.fixture(scope="module")
+def plain() -> keras.Model:
+    return small.network(fusion=FUSION, trunk=small.trunk(name="trunk"))
+
+
+def flat(outputs: Any) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([v.numpy() for v in tf.nest.flatten(value)], 1) for name, value in outputs.items()}
+
+
+def by_name(network: keras.Model) -> dict[str, tf.Variable]:
+    return {variable.name: variable for variable in network.trainable_variables}
+
+
+@pytest.mark.parametrize("option", sorted(OPTIONS))
+def test_every_option_is_off_at_serving_and_on_in_training(option: str, plain: keras.Model, batch: Batch) -> None:
+    noisy = small.network(fusion=FUSION, trunk=small.trunk(name="trunk"), regularization=noise(option))
+    for name, variable in by_name(noisy).items():
+        variable.assign(by_name(plain)[name])
+    assert set(by_name(noisy)) == set(by_name(plain))
+    served = tf.function(lambda features: noisy(features, training=False)).get_concrete_function(batch.features)
+    kinds = {operation.type for operation in served.graph.get_operations()}
+    assert not {kind for kind in kinds if "Random" in kind or "Assign" in kind}
+    expected, found = flat(plain(batch.features)), flat(noisy(batch.features, training=False))
+    first, second = (flat(noisy(batch.features, training=True)) for _ in range(2))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+        touched = name in PAIRED.get(option, set(expected))
+        assert np.any(first[name] != value) == touched, name
+        assert np.any(first[name] != second[name]) == touched, name
+
+
+def test_off_is_the_default() -> None:
+    assert all(not getattr(Regularization(), name) for name in OPTIONS if name != "unknown_rate")
+    kinds = {type(layer).__name__ for layer in small.network(regularization=Regularization()).layers}
+    assert not kinds & {"Dropout", "FeatureDropout", "Mixup", "MixupPartners", "SequenceAugmentation"}
+
+
+def layer_inputs(network: keras.Model, name: str, features: Any) -> tuple[np.ndarray, ...]:
+    """Return inputs and output of a layer in one training pass."""
+    layer = network.get_layer(name)
+    tensors = keras.Model(network.inputs, [*tf.nest.flatten(layer.input), layer.output])(features, training=True)
+    return tuple(tensor.numpy() for tensor in tensors)
+
+
+@pytest.mark.parametrize("name", ["user", "recent", "age"])
+def test_features_are_left_out_of_whole_rows(name: str, batch: Batch) -> None:
+    network = small.network(regularization=noise(feature_dropout=0.25))
+    before, after = layer_inputs(network, f"{name}_feature_dropout", batch.features)
+    gone = ~np.any(after != 0, axis=tuple(range(1, after.ndim))) & np.any(before != 0, axis=tuple(range(1, after.ndim)))
+    assert 0 < gone.sum() < len(gone) / 2
+    np.testing.assert_allclose(after[~gone], before[~gone] / 0.75, rtol=1e-6)
+
+
+def test_joined_tables_lose_features_one_by_one() -> None:
+    schema = Schema([Categorical("a"), Categorical("b")], labels=[Label("y")], query_id="a")
+    table = {"a": list("abcd") * 50, "b": list("efgh") * 50, "y": [0.0, 1.0] * 100}
+    frame = small.pd.DataFrame(table)
+    network = build_network(
+        schema, fit_statistics(schema, frame), [Regression("y")], embedding_dim=3,
+        regularization=noise(feature_dropout=0.5),
+    )  # fmt: skip
+    features = to_batch(frame, small.Preprocessor(schema, fit_statistics(schema, frame))).features
+    before, after = layer_inputs(network, "query_embedding_3_feature_dropout", features)
+    kept = (after != 0).reshape(200, 2, 3)
+    assert (kept.all(2) | ~kept.any(2)).all()
+    assert {tuple(row) for row in kept.any(2).tolist()} == {(a, b) for a in (False, True) for b in (False, True)}
+    np.testing.assert_allclose(after[kept.reshape(200, 6)], 2 * before[kept.reshape(200, 6)], rtol=1e-6)
+
+
+def test_rates_take_the_place_of_those_of_trunk_and_fusion() -> None:
+    given = MMoE(small.ON_PAIRS, 2, units=[4], name="mine")
+    network = small.network(trunk=given, fusion=FUSION, regularization=noise(expert_dropout=0.3, modality_dropout=0.2))
+    assert network.get_layer("mine").expert_dropout == 0.3
+    assert given.expert_dropout == 0.0
+    assert network.get_layer("query_fusion").modality_dropout == 0.2
+    chained = small.network(trunk=TRUNKS["AITM"](), regularization=noise(expert_dropout=0.3))
+    assert [layer.trunk.expert_dropout for layer in chained.layers if isinstance(layer, AITM)] == [0.3]
+
+
+@pytest.mark.parametrize("trunk", sorted(TRUNKS))
+def test_all_that_a_trunk_reads_is_mixed_with_the_same_partners(trunk: str, batch: Batch) -> None:
+    network = small.network(trunk=TRUNKS[trunk](), regularization=noise("mixup"))
+    names = [layer.name for layer in network.layers if layer.name.endswith("_mixup")]
+    assert len(names) == {"STEM": 3, "PEPNet": 3}.get(trunk, 1)
+    draws = network.get_layer("mixup_partners").output
+    tensors = [[*tf.nest.flatten(network.get_layer(name).input)[:1], network.get_layer(name).output] for name in names]
+    mixed, (partners, kept) = keras.Model(network.inputs, [tensors, draws])(batch.features, training=True)
+    share = kept.numpy()[:, np.newaxis]
+    assert np.ptp(share) > 0.5
+    for before, after in mixed:
+        expected = share * before.numpy() + (1 - share) * before.numpy()[partners.numpy()]
+        np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("read", ["embed", "embed_target"])
+def test_a_trunk_cannot_read_lists_of_mixed_rows(read: str) -> None:
+    class Curious(SharedBottom):
+        def connect(self, pair: Any, features: Any) -> Any:
+            getattr(features, read)("recent")
+            return super().connect(pair, features)
+
+    assert small.network(trunk=Curious(small.ON_PAIRS, [4])).output["rating"].shape == [None, 1]
+    with pytest.raises(ValueError, match="A trunk cannot read embeddings, here of 'recent', under mixup"):
+        small.network(trunk=Curious(small.ON_PAIRS, [4]), regularization=noise("mixup"))
+
+
+def test_labels_are_mixed_like_the_rows_wherever_there_are_any(batch: Batch) -> None:
+    model = small.model(regularization=noise("mixup"))
+    with marking() as marks:
+        found = {name: (float(a), float(b)) for name, (a, b) in model.compute_losses(batch, training=True).items()}
+    assert marks.mixing is not None
+    partners, kept = marks.mixing.partners.numpy(), marks.mixing.kept.numpy()
+    scale = model.tasks[1]
+    for name in small.ON_PAIRS:
+        labels, weights = batch.labels[name].numpy(), batch.weights[name].numpy()
+        output = marks.outputs[name][0].numpy()[:, 0]
+        top = bottom = 0.0
+        for y, w, share in ((labels, weights, kept), (labels[partners], weights[partners], 1 - kept)):
+            if name == "rating":
+                loss = (output - (y - scale.offset) / scale.scale) ** 2
+            else:
+                loss = np.log1p(np.exp(output)) - y * output
+            top += np.nansum(share * w * loss)
+            bottom += np.sum(share * w)
+        assert found[name] == pytest.approx((top / bottom, bottom), rel=1e-5)
+    unmixed = small.model().compute_losses(batch, training=True)
+    for name in ("seen", "mood"):
+        assert found[name] == pytest.approx([float(value) for value in unmixed[name]], rel=1e-5)
+    assert abs(found["rating"][0] - float(unmixed["rating"][0])) > 1e-3
+
+
+def test_a_validation_inside_of_a_marking_has_the_labels_as_they_are(batch: Batch) -> None:
+    heads = small.tasks(sampling_correction=False)  # its counts, and with them the loss, change in training
+    model = small.model(regularization=noise("mixup"), heads=heads)
+    expected = model.compute_losses(batch, training=False)
+    with marking():
+        model.compute_losses(batch, training=True)
+        found = model.compute_losses(batch, training=False)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("trunk", ["AITM", "STEM"])
+def test_a_gradient_balancer_trains_with_all_of_it(trunk: str) -> None:
+    regularized = noise("dropout", "embedding_dropout", "feature_dropout", "mixup", "sequence", l2=1e-3)
+    model = small.model(trunk=TRUNKS[trunk](), balancer=UPGrad(), regularization=regularized, eager=True)
+    before = {name: variable.numpy() for name, variable in by_name(model.network).items()}
+    log = model.fit(small.table(), batch_size=25, verbose=0).history
+    assert all(np.isfinite(values).all() for values in log.values())
+    moved = {name for name, variable in by_name(model.network).items() if np.any(variable.numpy() != before[name])}
+    assert {name.split("/")[0] for name in moved} >= {"item_embedding", "query_tower_0", "rating_output"}
+
+
+@pytest.mark.slow
+def test_a_model_with_all_of_it_is_served(tmp_path: pathlib.Path, batch: Batch) -> None:
+    model = small.model(fusion=FUSION, regularization=noise(*OPTIONS))
+    model.fit(small.table(), batch_size=25, epochs=2, verbose=0)
+    clone = model.with_network(keras.models.clone_model(model.network))
+    clone.network.set_weights(model.network.get_weights())
+    for name, value in model.predict_step(batch).items():
+        np.testing.assert_array_equal(clone.predict_step(batch)[name], value)
+    assert export(model, tmp_path, max_k=3).is_dir()  # which compares the exported model with this one
+
+
+SEEN, LIKED = Retrieval("seen"), BinaryClassification("liked")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"regularization": noise("modality_dropout")}, "`modality_dropout` needs a `fusion`; give a role one, or set"),
+        (
+            {"regularization": noise("expert_dropout"), "trunk": SharedBottom(small.ON_PAIRS)},
+            "A SharedBottom has no `expert_dropout`; take a trunk such as MMoE, or set 0.",
+        ),
+        (
+            {"regularization": noise("expert_dropout"), "heads": [SEEN], "trunk": None},
+            "`expert_dropout` needs a trunk with experts; pass one such as MMoE([...]).",
+        ),
+        (
+            {"regularization": noise("mixup"), "heads": [SEEN], "trunk": None},
+            "`mixup` mixes what the trunk reads, but none of the tasks ['seen'] reads it.",
+        ),
+        (
+            {
+                "regularization": noise("mixup"),
+                "heads": [BinaryClassification("mood", scope="query", after="liked", order_penalty=0.1), LIKED],
+                "trunk": SharedBottom(["liked"]),
+            },
+            "Under `mixup` task 'mood' and the tasks in front of it must have one scope, unlike ['liked'].",
+        ),
+    ],
+)
+def test_contradictions_are_named(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        small.network(**arguments)
+
+
+def test_a_schema_without_histories_has_none_to_change() -> None:
+    schema = Schema([Categorical("user"), Numeric("age")], labels=[Label("y")])
+    statistics = fit_statistics(schema, small.pd.DataFrame({"user": ["a", "b"], "age": [1.0, 2.0], "y": [1.0, 3.0]}))
+    with pytest.raises(ValueError, match="the schema has no `IdSequence`"):
+        build_network(schema, statistics, [Regression("y")], regularization=noise("sequence"))
+    with pytest.raises(TypeError, match="`sequence` must be SequenceAugmentation"):
+        Regularization(sequence=0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIONS) - {"sequence"}))
+def test_fields_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        Regularization(**{name: -0.1})
+
+
+def test_a_student_of_a_teacher_is_not_mixed() -> None:
+    student = small.model(regularization=noise("mixup"))
+    with pytest.raises(ValueError, match="A teacher has no word on mixed rows"):
+        DistilledModel.of(student, teacher=small.model())

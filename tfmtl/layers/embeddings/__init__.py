@@ -1,0 +1,1 @@
+"""Embedding tables that several features share, or that are compressed."""

@@ -1,0 +1,88 @@
+"""A gate on an encoding from what is known beforehand, such as domain, time or place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfmtl._checks import require_positive_int
+from tfmtl._keras import keras, register, tf
+from tfmtl.layers.experts.gate_nu import GateNU
+
+
+@register
+class PriorGate(keras.layers.Layer):
+    """Multiplies an encoding by factors between 0 and 2 that depend on a prior.
+
+    y = x * 2 sigmoid(V relu(U [p, stop(x)] + c) + e), elementwise: the prior p decides, given the encoding, what of it
+    to strengthen or weaken; `stop` passes no gradient on, so that the encoding is not trained through its gate.
+
+    Args:
+        gate_units: width of the gate's hidden layer.
+        kernel_initializer, kernel_regularizer, seed: see `GateNU`.
+
+    Call arguments:
+        inputs: pair (encoding [B, d], prior [B, p]).
+
+    Returns:
+        [B, d]. At the start close to the encoding, see `GateNU`.
+
+    Example:
+        >>> encoding, context = tf.ones([2, 3]), tf.zeros([2, 1])
+        >>> PriorGate(gate_units=4)((encoding, context)).shape
+        TensorShape([2, 3])
+
+    Reference:
+        The EPNet of Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with Personalized
+        Prior Information", KDD 2023, https://arxiv.org/abs/2302.01115.
+
+    Cost: two matrix products.
+    """
+
+    def __init__(
+        self,
+        gate_units: int = 32,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_positive_int(gate_units=gate_units)
+        self.gate_units = gate_units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.seed = seed
+
+    def build(self, input_shape: Any) -> None:
+        """Create the gate."""
+        width, prior = (int(shape[-1]) for shape in input_shape)
+        self._gate = GateNU(
+            1, width, self.gate_units, self.kernel_initializer, self.kernel_regularizer, self.seed, name="gate"
+        )
+        with tf.name_scope("gate"):
+            self._gate.build([None, prior + width])
+        super().build(input_shape)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return the gated encoding."""
+        encoding, prior = inputs
+        return encoding * self._gate(tf.concat([prior, tf.stop_gradient(encoding)], 1))[:, 0]
+
+    def get_prunable_weights(self) -> list[tf.Variable]:
+        """Return the gate's kernels; the model-optimization toolkit asks by this name."""
+        return self._gate.get_prunable_weights()
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the gate's width."""
+        return {"gate_units": hp.Choice("priorgate_units", [8, 16, 32, 64], default=32)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "gate_units": self.gate_units,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "seed": self.seed,
+        }

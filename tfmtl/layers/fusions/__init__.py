@@ -1,0 +1,1 @@
+"""Fusions: several modalities become one encoding."""

@@ -1,0 +1,1 @@
+"""Interactions: products of features, attention and gates before the trunk."""

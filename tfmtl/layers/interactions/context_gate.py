@@ -1,0 +1,101 @@
+"""A gate on the pair by features of the situation, as a part of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfmtl._checks import require, require_positive_int
+from tfmtl._keras import keras, register, tf
+from tfmtl.layers.experts.prior_gate import PriorGate
+from tfmtl.layers.interactions.base import Interaction
+from tfmtl.layers.trunks.base import FeatureEncodings
+
+
+@register
+class ContextGate(Interaction):
+    """Strengthens and weakens parts of the pair's encoding by features such as hour, place or device.
+
+    y = x * 2 sigmoid(V relu(U [p, stop(x)] + c) + e), elementwise, with p the joined encodings of `features`: the
+    `PriorGate` as one of the `interactions` of `build_network`.
+
+    Args:
+        features: names of features of the schema, in any role.
+        gate_units: width of the gate's hidden layer.
+        kernel_initializer, kernel_regularizer, seed: see `GateNU`.
+
+    Call arguments:
+        inputs: pair (encoding [B, d], prior [B, p]).
+
+    Returns:
+        [B, d].
+
+    Raises:
+        ValueError: by `build_network`, if the schema has no such feature.
+
+    Example:
+        >>> ContextGate(["hour"], gate_units=4)((tf.ones([2, 3]), tf.zeros([2, 1]))).shape
+        TensorShape([2, 3])
+
+    Reference:
+        The EPNet of Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with Personalized
+        Prior Information", KDD 2023, https://arxiv.org/abs/2302.01115. There the prior is the domain.
+
+    Cost: two matrix products.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[str],
+        gate_units: int = 32,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        names = [features] if isinstance(features, str) else list(features)
+        require(bool(names) and not isinstance(features, str), "`features` must be a list of names.", features=features)
+        require_positive_int(gate_units=gate_units)
+        self.features = names
+        self.gate_units = gate_units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.seed = seed
+        self._gate = PriorGate(
+            gate_units, self.kernel_initializer, self.kernel_regularizer, seed, name="gate", dtype=self.dtype_policy
+        )
+
+    def connect(self, pair: Any, features: FeatureEncodings) -> Any:
+        """Gate the pair's encoding."""
+        return self((pair, features.encode(self.features)))
+
+    def build(self, input_shape: Any) -> None:
+        """Create the gate."""
+        self._gate.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return the gated encoding."""
+        gated: tf.Tensor = self._gate(inputs)
+        return gated
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the gate's width; `features` are given."""
+        return {"gate_units": hp.Choice("contextgate_units", [8, 16, 32, 64], default=32)}
+
+    def get_prunable_weights(self) -> list[tf.Variable]:
+        """Return the gate's kernels; the model-optimization toolkit asks by this name."""
+        return self._gate.get_prunable_weights()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "features": list(self.features),
+            "gate_units": self.gate_units,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "seed": self.seed,
+        }

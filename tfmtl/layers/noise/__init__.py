@@ -1,0 +1,1 @@
+"""Noise and augmentation that act in training only."""

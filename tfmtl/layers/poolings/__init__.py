@@ -1,0 +1,1 @@
+"""Poolings: a list or a history becomes one vector."""

@@ -1,0 +1,101 @@
+"""Padded lists to one vector by a learned query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfmtl._checks import require_positive_int
+from tfmtl._keras import keras, register, spawn, tf
+from tfmtl.layers.masked_softmax import masked_softmax
+from tfmtl.layers.poolings.prefixes import no_later
+
+
+@register
+class AttentionPooling(keras.layers.Layer):
+    """Mean of the embeddings of a padded list, weighted by how well each fits a learned query.
+
+    y = sum_j a_j e_j, a = softmax(q^T tanh(W e_j + b)) over the entries whose index is above 0.
+
+    Args:
+        units: width of W e_j.
+        kernel_initializer: initializer of W and q.
+        seed: seed of the initial values.
+
+    Call arguments:
+        inputs: pair (embeddings [B, length, d], indices [B, length]).
+
+    Returns:
+        [B, d]; zeros for an empty list.
+
+    Example:
+        >>> pooling = AttentionPooling()
+        >>> inputs = (tf.ones([1, 3, 2]), tf.constant([[5, 1, 0]]))
+        >>> pooling(inputs).numpy().round(3).tolist(), pooling.attention_weights(inputs).numpy().round(3).tolist()
+        ([[1.0, 1.0]], [[0.5, 0.5, 0.0]])
+
+    Reference:
+        Yang et al., "Hierarchical Attention Networks for Document Classification", NAACL 2016,
+        https://aclanthology.org/N16-1174: their attention over the words of a sentence.
+
+    Cost: a matrix product [d, units] an entry.
+    """
+
+    def __init__(
+        self, units: int = 16, kernel_initializer: Any = "glorot_uniform", seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        require_positive_int(units=units)
+        self.units = units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.seed = seed
+
+    def build(self, input_shape: Any) -> None:
+        """Create W [d, units], b [units] and q [units, 1]."""
+        first, second = (spawn(self.kernel_initializer, i, self.seed) for i in range(2))
+        self._kernel = self.add_weight("kernel", [int(input_shape[0][-1]), self.units], initializer=first)
+        self._bias = self.add_weight("bias", [self.units], initializer="zeros")
+        self._query = self.add_weight("query", [self.units, 1], initializer=second)
+        super().build(input_shape)
+
+    def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return a [B, length], which sum to 1 over the real entries."""
+        return masked_softmax(self._logits(inputs), inputs[1] > 0)
+
+    def _logits(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        embeddings, indices = inputs
+        real = tf.where(indices[..., tf.newaxis] > 0, embeddings, 0)
+        # Outside of a call Keras does not bring weights to the precision of the inputs.
+        kernel, bias, query = (tf.cast(v, embeddings.dtype) for v in (self._kernel, self._bias, self._query))
+        hidden = tf.tanh(tf.einsum("bld,du->blu", real, kernel) + bias)
+        return tf.einsum("blu,uo->bl", hidden, query)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Average the real entries by their weights."""
+        embeddings, indices = inputs
+        real = tf.where(indices[..., tf.newaxis] > 0, embeddings, 0)
+        return tf.einsum("bl,bld->bd", self.attention_weights(inputs), real)
+
+    def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the weighted mean of each beginning; see `ReadsPrefixes`. Cost: length^2 d multiplications a row."""
+        embeddings, indices = inputs
+        readable = (indices > 0)[:, tf.newaxis] & no_later(embeddings.shape[1])
+        weights = masked_softmax(self._logits(inputs)[:, tf.newaxis], readable)
+        return tf.einsum("bij,bjd->bid", weights, tf.where(indices[..., tf.newaxis] > 0, embeddings, 0))
+
+    def get_prunable_weights(self) -> list[tf.Variable]:
+        """Return W; the model-optimization toolkit asks by this name."""
+        return [self._kernel]
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the width."""
+        return {"units": hp.Choice("attentionpooling_units", [8, 16, 32], default=16)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "seed": self.seed,
+        }

@@ -1,0 +1,143 @@
+"""One block of a transformer over masked lists."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tfmtl._checks import require, require_fraction, require_positive_int
+from tfmtl._keras import keras, register, spawn, tf
+from tfmtl.layers.masked_softmax import masked_softmax
+from tfmtl.layers.noise.randomness import Dropout
+
+
+@register
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention and a pointwise feed-forward network, each with layer norm, dropout and a residual.
+
+    s = x + drop(A(norm(x))), y = s + drop(W2 drop(relu(W1 norm(s) + b1)) + b2); a head of A is
+    softmax(Q K^T / sqrt(d / num_heads) + b) V over the entries that may be read, the heads side by side; b_ij is 0, or
+    with `num_distances` a learned number a head and distance |i - j|.
+
+    Args:
+        num_heads: number of heads; must divide the states' width d.
+        dropout: rate, in [0, 1).
+        num_distances: distances that have a bias, at least the length of the lists, or 0 for none.
+        kernel_initializer: initializer of the kernels [d, d].
+        seed: seed of the initial values and of dropout.
+
+    Call arguments:
+        inputs: pair (states [B, length, d], readable [B, length, length]); entry i reads j where [:, i, j].
+
+    Returns:
+        [B, length, d].
+
+    Example:
+        >>> SelfAttention(2)((tf.ones([1, 3, 4]), tf.ones([1, 3, 3], tf.bool))).shape
+        TensorShape([1, 3, 4])
+
+    Reference:
+        Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, section
+        3.2. The heads' outputs are joined without another projection. The biases are those of Raffel et al., "Exploring
+        the Limits of Transfer Learning with a Unified Text-to-Text Transformer", JMLR 2020,
+        https://arxiv.org/abs/1910.10683, section 2.1, one a distance where they share some, and of each block.
+
+    Cost: length^2 d for the weights and 5 length d^2 for the projections, a row.
+    """
+
+    num_kernels: ClassVar[int] = 5
+    """Kernels of a block, each with initial values of its own."""
+
+    def __init__(
+        self,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        num_distances: int = 0,
+        kernel_initializer: Any = "glorot_uniform",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_positive_int(num_heads=num_heads)
+        require_fraction(dropout=dropout)
+        require(num_distances >= 0, "`num_distances` must be 0 or more.", num_distances=num_distances)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.num_distances = num_distances
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.seed = seed
+        self._norms = [
+            keras.layers.LayerNormalization(epsilon=1e-6, name=f"norm_{i}", dtype=self.dtype_policy) for i in range(2)
+        ]
+        self._dropout = Dropout(dropout, seed, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the kernels, all [d, d]."""
+        width = int(input_shape[0][-1])
+        require(
+            width % self.num_heads == 0,
+            f"`num_heads` must divide the embeddings' width {width}.",
+            num_heads=self.num_heads,
+        )
+
+        def dense(index: int, name: str, **arguments: Any) -> keras.layers.Dense:
+            initializer = spawn(self.kernel_initializer, index, self.seed)
+            return keras.layers.Dense(
+                width, kernel_initializer=initializer, name=name, dtype=self.dtype_policy, **arguments
+            )
+
+        self._projections = [dense(i, name, use_bias=False) for i, name in enumerate(("query", "key", "value"))]
+        self._feed_forward = [dense(3, "inner", activation="relu"), dense(4, "outer")]
+        for part in (*self._norms, *self._projections, *self._feed_forward):
+            part.build(input_shape[0])
+        if self.num_distances:
+            shape = [self.num_heads, self.num_distances]
+            self._distances = self.add_weight("distances", shape, initializer="zeros")
+        super().build(input_shape)
+
+    def _attend(self, states: tf.Tensor, readable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the weights [B, heads, length, length] and the values [B, length, heads, d / heads]."""
+        normed = self._norms[0](states)
+        length, width = states.shape[1:]
+        size = width // self.num_heads
+        query, key, value = (
+            tf.reshape(project(normed), [-1, length, self.num_heads, size]) for project in self._projections
+        )
+        logits = tf.einsum("bihd,bjhd->bhij", query / size**0.5, key)  # scaled first: half precision overflows soon
+        if self.num_distances:
+            apart = tf.abs(tf.range(length)[:, tf.newaxis] - tf.range(length))
+            logits += tf.cast(tf.gather(self._distances, apart, axis=1), logits.dtype)
+        return masked_softmax(logits, readable[:, tf.newaxis]), value
+
+    def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return how much entry i reads entry j, mean over the heads, [B, length, length]."""
+        return tf.reduce_mean(self._attend(*inputs)[0], axis=1)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the block's states."""
+        states, readable = inputs
+        weights, value = self._attend(states, readable)
+        attended = tf.reshape(tf.einsum("bhij,bjhd->bihd", weights, value), tf.shape(states))
+        states = states + self._dropout(attended, training=training)
+        inner, outer = self._feed_forward
+        hidden = self._dropout(inner(self._norms[1](states)), training=training)
+        return states + self._dropout(outer(hidden), training=training)
+
+    def get_prunable_weights(self) -> list[tf.Variable]:
+        """Return the kernels; the model-optimization toolkit asks by this name."""
+        return [part.kernel for part in (*self._projections, *self._feed_forward)]
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search dropout."""
+        return {"dropout": hp.Float("selfattention_dropout", 0.0, 0.4, step=0.1, default=0.0)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "num_distances": self.num_distances,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "seed": self.seed,
+        }

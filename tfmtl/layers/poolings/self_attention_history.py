@@ -1,0 +1,172 @@
+"""A history of ids to one vector by self-attention in the order of time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfmtl._checks import require, require_fraction, require_positive_int
+from tfmtl._keras import keras, register, seed_of, spawn, tf
+from tfmtl.layers.noise.randomness import Dropout
+from tfmtl.layers.poolings.prefixes import no_later
+from tfmtl.layers.poolings.self_attention import SelfAttention
+
+
+@register
+class SelfAttentionHistory(keras.layers.Layer):
+    """State of a causal transformer at the most recent item of a list, as in SASRec.
+
+    x_j = e_j + p_j, j = 0 the most recent place; `num_blocks` times x = SelfAttention(x), where an item reads itself
+    and older items, places j and above; y = norm(x at the first place that is not padding). With `relative` there is no
+    p_j, and the blocks know how far apart two places are instead: what the items up to one of them make together then
+    does not depend on where the list ends, so that `prefixes` gives it for all of them at once, and
+    `tfmtl.data.Sequences` train such a network.
+
+    Args:
+        num_blocks: number of blocks, one after the other.
+        num_heads: heads of each; must divide the embeddings' width d.
+        dropout: rate on the embeddings and inside the blocks, in [0, 1).
+        relative: whether blocks have a learned bias a distance in the place of positions.
+        kernel_initializer: initializer of the kernels.
+        seed: seed of the initial values and of dropout.
+
+    Call arguments:
+        inputs: pair (embeddings [B, length, d], indices [B, length]), most recent first; index 0 is padding. The first
+            call decides the longest length.
+
+    Returns:
+        [B, d]; zeros for an empty list.
+
+    Raises:
+        ValueError: if lists are longer than in the first call or of no fixed length, or `num_heads` does not divide d;
+            from `prefixes` unless the layer is `relative`.
+
+    Example:
+        >>> SelfAttentionHistory(num_heads=2)((tf.ones([1, 3, 4]), tf.constant([[5, 1, 0]]))).shape
+        TensorShape([1, 4])
+
+    Reference:
+        Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, section
+        3. There lists begin with padding and end with the most recent item; here they begin with it, so that positions
+        count backwards from now. A last layer norm follows the blocks, and the network's own tasks take the place of
+        the loss on the next item at every place.
+
+    Cost: that of `num_blocks` `SelfAttention`.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int = 2,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        relative: bool = False,
+        kernel_initializer: Any = "glorot_uniform",
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        require_positive_int(num_blocks=num_blocks, num_heads=num_heads)
+        require_fraction(dropout=dropout)
+        self.num_blocks = num_blocks
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.relative = relative
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.seed = seed
+        self._dropout = Dropout(dropout, seed, dtype=self.dtype_policy)
+        self._norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=self.dtype_policy)
+
+    def _block(self, index: int, length: int) -> SelfAttention:
+        name = f"block_{index}"
+        initializer = spawn(self.kernel_initializer, index * SelfAttention.num_kernels, self.seed)
+        seed = seed_of(name, self.seed)
+        distances = length if self.relative else 0
+        return SelfAttention(
+            self.num_heads, self.dropout, distances, initializer, seed, name=name, dtype=self.dtype_policy
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Create the blocks and, unless they are relative, the positions [length, d]."""
+        _, length, width = input_shape[0]
+        require(
+            length is not None, f"Layer {self.name!r} has a position for each place; give the lists a fixed length."
+        )
+        self._longest = length
+        self._blocks = [self._block(i, length) for i in range(self.num_blocks)]
+        if not self.relative:
+            positions = spawn(keras.initializers.RandomUniform(-0.05, 0.05), 0, seed_of("positions", self.seed))
+            self._positions = self.add_weight("positions", [length, width], initializer=positions)
+        super().build(input_shape)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the state at the most recent item."""
+        mask = inputs[1] > 0
+        states, readable = self._start(inputs, training)
+        for block in self._blocks:
+            states = block((states, readable), training=training)
+        state = self._norm(_most_recent(states, mask))
+        return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), state, 0)
+
+    def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return the state after each item [B, length, d]; see `ReadsPrefixes`."""
+        require(self.relative, f"Layer {self.name!r} gives the state after each item only with relative=True.")
+        states, readable = self._start(inputs, training, newest_first=False)
+        for block in self._blocks:
+            states = block((states, readable), training=training)
+        latest = tf.reduce_max(tf.where(readable, tf.range(states.shape[1]), -1), axis=2)
+        width = states.shape[-1]
+        normed = tf.reshape(self._norm(tf.reshape(states, [-1, width])), tf.shape(states))  # it was built for rows
+        return tf.where(latest[..., tf.newaxis] >= 0, tf.gather(normed, tf.maximum(latest, 0), batch_dims=1), 0)
+
+    def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return how much the most recent item reads each place in the last block, [B, length]."""
+        states, readable = self._start(inputs, False)
+        for block in self._blocks[:-1]:
+            states = block((states, readable))
+        return _most_recent(self._blocks[-1].attention_weights((states, readable)), inputs[1] > 0)
+
+    def _start(
+        self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None, newest_first: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the blocks' input [B, length, d], zeros in padding, and who may read whom [B, length, length]."""
+        embeddings, indices = inputs
+        longest, length = self._longest, embeddings.shape[1]
+        require(
+            length is not None and length <= longest,
+            f"Layer {self.name!r} has positions for {longest} entries; cut longer lists, most recent first.",
+            length=length,
+        )
+        mask = indices > 0
+        if not self.relative:
+            embeddings += tf.cast(self._positions[:length], embeddings.dtype)  # for calls from `attention_weights`
+        states = self._dropout(embeddings, training=training)
+        older = tf.transpose(no_later(length)) if newest_first else no_later(length)
+        return tf.where(mask[..., tf.newaxis], states, 0), mask[:, tf.newaxis] & older
+
+    def get_prunable_weights(self) -> list[tf.Variable]:
+        """Return the kernels; the model-optimization toolkit asks by this name."""
+        return [kernel for block in self._blocks for kernel in block.get_prunable_weights()]
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search depth and dropout."""
+        return {
+            "num_blocks": hp.Int("selfattentionhistory_blocks", 1, 3, default=2),
+            "dropout": hp.Float("selfattentionhistory_dropout", 0.0, 0.4, step=0.1, default=0.0),
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_blocks": self.num_blocks,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "relative": self.relative,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "seed": self.seed,
+        }
+
+
+def _most_recent(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the states [B, d] of [B, length, d] at the first place of each row that the mask holds."""
+    return tf.gather(states, tf.argmax(tf.cast(mask, tf.int32), axis=1), batch_dims=1)

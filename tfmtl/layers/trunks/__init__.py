@@ -1,0 +1,1 @@
+"""Trunks: the part of a network that several tasks share."""

@@ -1,0 +1,115 @@
+"""What trunks have in common that pass on what one task has learned to the task after it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfmtl._checks import require, require_known, require_type
+from tfmtl._keras import keras, tf
+from tfmtl._label_graph import LabelGraph
+from tfmtl.layers.marks import marking, without_mixtures
+from tfmtl.layers.reach import readers_of
+from tfmtl.layers.trunks.base import FeatureEncodings, MultiTaskLayer
+
+
+class ChainedTrunk(MultiTaskLayer, abc.ABC):
+    """A trunk around another one, in which a task reads the representations of the tasks it comes after.
+
+    z_k = relate(q_k, z_p for the parents p of k) with q_k of the inner trunk; z_k = q_k for a task without parents.
+    Subclasses make the layers of a task in `build_relation` and use them in `relate`.
+
+    Args:
+        trunk: the inner trunk, with the same tasks.
+        after: by task the task or tasks right in front of it, as in `tfmtl.data.LabelGraph`.
+
+    Raises:
+        ValueError: if `after` is empty, names a task that is not the inner trunk's, or lets one come after itself.
+    """
+
+    def __init__(self, trunk: MultiTaskLayer, after: Mapping[str, str | Sequence[str]], **kwargs: Any) -> None:
+        require_type(trunk, MultiTaskLayer, "trunk", "Pass an instance such as MMoE([...]).")
+        super().__init__(trunk.task_names, **kwargs)
+        require(bool(after), "`after` must name a task that comes after another one.", after=after)
+        self._graph = LabelGraph({**dict.fromkeys(trunk.task_names, ()), **after})
+        require_known(self._graph.order, trunk.task_names, "task", "`after` (the tasks of the inner trunk)")
+        self.trunk = trunk
+        self.after = dict(after)
+
+    @abc.abstractmethod
+    def build_relation(self, task: str, parents: Sequence[str], position: int, width: int) -> None:
+        """Create the layers of a task with parents.
+
+        Args:
+            task: the task.
+            parents: the tasks right in front of it.
+            position: of the task, from 0; siblings need initial values of their own.
+            width: of q_k.
+        """
+
+    @abc.abstractmethod
+    def relate(self, task: str, own: tf.Tensor, parents: Mapping[str, tf.Tensor], training: bool | None) -> tf.Tensor:
+        """Return z_k [B, ...] of a task from its own q_k and the z_p of its parents."""
+
+    def build(self, input_shape: Any) -> None:
+        """Create the relations."""
+        with marking():  # the pass that tells the widths is none of a step
+            shapes = self.trunk.compute_output_shape(input_shape)
+        for position, name in enumerate(self.task_names):
+            if self._graph.parents_of(name):
+                self.build_relation(name, self._graph.parents_of(name), position, int(shapes[name][-1]))
+        super().build(input_shape)
+
+    def connect(self, pair: Any, features: FeatureEncodings) -> dict[str, Any]:
+        """Add this trunk to a network; its inputs are what the inner trunk reads."""
+        self.trunk.connect(pair, features)
+        outputs: dict[str, Any] = self(self.trunk.get_input_at(-1))
+        return outputs
+
+    def reached_inputs(self, task: str, inputs: Any) -> Any:
+        """Return what the inner trunk says of the task and of all in front of it."""
+        lineage = [*self._graph.ancestors_of(task), task]
+        found = [self.trunk.reached_inputs(name, inputs) for name in lineage]
+        return inputs if any(each is inputs for each in found) else found
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """Return the representation of each task."""
+        self._specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), inputs)
+        with without_mixtures():
+            own = self.trunk(inputs, training=training)
+        outputs: dict[str, tf.Tensor] = {}
+        for name in self._graph.order:
+            parents = {parent: outputs[parent] for parent in self._graph.parents_of(name)}
+            outputs[name] = self.relate(name, own[name], parents, training) if parents else own[name]
+        return {name: outputs[name] for name in self.task_names}
+
+    def gate_weights(self, inputs: Any) -> dict[str, tf.Tensor]:
+        """Return those of the inner trunk."""
+        return self.trunk.gate_weights(inputs)
+
+    @property
+    def shared_variables(self) -> list[tf.Variable]:
+        """What more than one task's loss reaches, also on the way from a task to one after it; once it has been called.
+
+        A variable that holds the parts of several tasks, such as all gates' kernel, counts whole.
+        """
+        readers = readers_of(self, self._specs, self.trainable_weights)
+        return [v for v, names in zip(self.trainable_weights, readers, strict=True) if len(names) > 1]
+
+    def with_expert_dropout(self, rate: float) -> ChainedTrunk:
+        """Return a copy whose inner trunk leaves experts out at a rate."""
+        inner = keras.saving.serialize_keras_object(self.trunk.with_expert_dropout(rate))
+        return type(self).from_config({**self.get_config(), "trunk": inner})
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        del config["task_names"]  # the inner trunk's
+        after = {name: given if isinstance(given, str) else list(given) for name, given in self.after.items()}
+        return {**config, "trunk": keras.saving.serialize_keras_object(self.trunk), "after": after}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ChainedTrunk:
+        """Rebuild the trunk and the one inside from `get_config`."""
+        return cls(**{**config, "trunk": keras.saving.deserialize_keras_object(config["trunk"])})

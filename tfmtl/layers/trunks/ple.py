@@ -1,0 +1,190 @@
+"""Experts of one task beside experts of all: one level (CGC), or several (PLE)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfmtl._checks import require_positive_int
+from tfmtl._keras import register, tf
+from tfmtl.layers.experts.experts import Experts
+from tfmtl.layers.experts.gating import SoftmaxGate
+from tfmtl.layers.trunks.gated_experts import GatedExperts, trainable, weighted_sums
+
+
+@register
+class CGC(GatedExperts):
+    """Customized gate control: each task mixes experts of its own with experts that all tasks share.
+
+    y_k = sum_e softmax(W_k x / temperature)_e f_e(x) over task k's own and the shared experts e.
+
+    Args:
+        task_names: names of the tasks.
+        num_task_experts: number of each task's own experts.
+        num_shared_experts: number of shared experts.
+        **kwargs: `units`, `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`,
+            `gate_temperature`, `expert_dropout`: see `GatedExperts`.
+
+    Call arguments:
+        inputs: [B, d].
+
+    Returns:
+        {task: [B, units[-1]]}.
+
+    Example:
+        >>> trunk = CGC(["click", "buy"], num_task_experts=1, num_shared_experts=2, units=[4])
+        >>> trunk(tf.ones([2, 5]))["click"].shape, trunk.gate_weights(tf.ones([2, 5]))["level_0"].shape
+        (TensorShape([2, 4]), TensorShape([2, 2, 4]))
+
+    Reference:
+        Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
+        Recommendations", RecSys 2020, https://doi.org/10.1145/3383313.3412236. The gates have no bias; temperature and
+        dropout of the gates are additions.
+
+    Cost: two matrix products an input and layer, for all own and for all shared experts.
+    """
+
+    num_levels: int = 1
+    """Levels of experts."""
+
+    def __init__(
+        self, task_names: Sequence[str], num_task_experts: int = 2, num_shared_experts: int = 2, **kwargs: Any
+    ) -> None:
+        super().__init__(task_names, **kwargs)
+        require_positive_int(num_task_experts=num_task_experts, num_shared_experts=num_shared_experts)
+        self.num_task_experts = num_task_experts
+        self.num_shared_experts = num_shared_experts
+        self._own: list[Experts] = []
+        self._shared: list[Experts] = []
+        self._task_gates: list[SoftmaxGate] = []
+        self._shared_gates: list[SoftmaxGate] = []
+        self._add_level(0)
+
+    def _add_level(self, level: int) -> None:
+        """Add a level, and above the first the gate that mixes the experts below for the shared experts."""
+        tasks, own = len(self.task_names), self.num_task_experts
+        readable = [
+            [task == owner for owner in range(tasks) for _ in range(own)] + [True] * self.num_shared_experts
+            for task in range(tasks)
+        ]
+        if level > 0:
+            self._shared_gates.append(self.make_gate(f"shared_gate_{level - 1}", 1, len(readable[0])))
+        self._own.append(self.make_experts(f"own_experts_{level}", tasks * own))
+        self._shared.append(self.make_experts(f"shared_experts_{level}", self.num_shared_experts))
+        self._task_gates.append(self.make_gate(f"task_gates_{level}", tasks, len(readable[0]), readable))
+
+    def mix(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the tasks' representations, and the weights of tasks, and then of the shared reader, by level."""
+        tasks = shared = inputs
+        weights = {}
+        for level in range(self.num_levels):
+            experts = self._level(level, tasks, shared, training)
+            gates = self._task_gates[level](tasks, training=training)
+            tasks = weighted_sums(gates, experts)
+            if level < self.num_levels - 1:
+                shared_gate = self._shared_gates[level](shared, training=training)
+                shared = weighted_sums(shared_gate, experts)[:, 0]
+                gates = tf.concat([gates, shared_gate], axis=1)
+            weights[f"level_{level}"] = gates
+        return tasks, weights
+
+    def _level(self, level: int, tasks: tf.Tensor, shared: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Return the outputs of a level's experts, own ones by task and then shared ones, marked if that is the cut."""
+        own = self._own[level](tasks, training=training)
+        common = self._shared[level](shared, training=training)
+        if self.num_levels == 1:
+            common = self.mark_shared(common)
+        experts = tf.concat([own, common], axis=1)
+        return self.mark_shared(experts) if level == self.num_levels - 2 else experts
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """Mix the experts' outputs for each task."""
+        mixed, gates = self.mix(inputs, training)
+        outputs = self.by_task(mixed)
+        if self.num_levels == 1:
+            self.mark_mixture(outputs, gates["level_0"][..., -self.num_shared_experts :])
+        return outputs
+
+    @property
+    def shared_variables(self) -> list[tf.Variable]:
+        """Shared experts and gates; own experts and gates of the levels from which a shared gate above still reads.
+
+        A task's experts are read by the level's shared gate, but for the last level's. Its gate feeds only experts of
+        its own one level up, so that two levels' gates are private.
+        """
+        return trainable(*self._shared, *self._shared_gates, *self._own[:-1], *self._task_gates[:-2])
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the numbers of experts, their width and dropout."""
+        name = cls.__name__.lower()
+        return {
+            "num_task_experts": hp.Int(f"{name}_num_task_experts", 1, 4, default=2),
+            "num_shared_experts": hp.Int(f"{name}_num_shared_experts", 1, 4, default=2),
+            **super().search_space(hp),
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        own = {"num_task_experts": self.num_task_experts, "num_shared_experts": self.num_shared_experts}
+        return {**super().get_config(), **own}
+
+
+@register
+class PLE(CGC):
+    """Progressive layered extraction: levels of `CGC`.
+
+    At each level, task k's own experts read its representation x_k and the shared experts read a shared one, x_s; then
+    x_k <- sum_e softmax(W_k x_k / temperature)_e f_e over own and shared experts e, and x_s <- the same over all
+    experts. All start from the input; the last level has no x_s.
+
+    Args:
+        task_names: names of the tasks.
+        num_task_experts: number of each task's own experts at a level.
+        num_shared_experts: number of shared experts at a level.
+        num_levels: number of levels; one is `CGC`.
+        **kwargs: see `CGC`.
+
+    Call arguments:
+        inputs: [B, d].
+
+    Returns:
+        {task: [B, units[-1]]}.
+
+    Example:
+        >>> trunk = PLE(["click", "buy"], num_levels=2, units=[4])
+        >>> {level: tuple(gates.shape) for level, gates in trunk.gate_weights(tf.ones([3, 5])).items()}
+        {'level_0': (3, 3, 6), 'level_1': (3, 2, 6)}
+
+    Reference:
+        Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
+        Recommendations", RecSys 2020, https://doi.org/10.1145/3383313.3412236. Every level's experts have the same
+        `units`. A gradient balancer with several levels compares the tasks at the outputs of all experts one level
+        below the last, the last place through which everything below serves every task.
+
+    Cost: that of `CGC` times the number of levels.
+    """
+
+    def __init__(
+        self,
+        task_names: Sequence[str],
+        num_task_experts: int = 2,
+        num_shared_experts: int = 2,
+        num_levels: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(task_names, num_task_experts, num_shared_experts, **kwargs)
+        require_positive_int(num_levels=num_levels)
+        self.num_levels = num_levels
+        for level in range(1, num_levels):
+            self._add_level(level)
+
+    @classmethod
+    def search_space(cls, hp: Any) -> dict[str, Any]:
+        """Search the numbers of levels and experts, their width and dropout."""
+        levels = hp.Int(f"{cls.__name__.lower()}_num_levels", 1, 3, default=2)
+        return {"num_levels": levels, **super().search_space(hp)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "num_levels": self.num_levels}

@@ -1,0 +1,80 @@
+"""Penalties, noise and augmentation, chosen in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tfmtl._checks import require, require_fraction, require_type
+from tfmtl._keras import keras
+from tfmtl.layers import MultiTaskLayer, SequenceAugmentation
+
+
+@dataclasses.dataclass(frozen=True)
+class Regularization:
+    """How a network is regularised; everything but the penalties acts in training only and is off at serving.
+
+    Some parts have arguments of their own: trunks `dropout` and `kernel_regularizer`, gates a temperature, poolings
+    with attention `dropout`, and tasks with classes `label_smoothing`, which is part of their loss, not of the network.
+
+    Attributes:
+        l1, l2: penalties on the towers' kernels.
+        embedding_l2: penalty on the looked-up rows of embeddings, mean over the batch; never on the whole table.
+        dropout: rate after each layer of the towers, in [0, 1).
+        unknown_rate: share of categories replaced by "unknown" in training, so that its embedding is trained.
+        embedding_dropout: rate on the coordinates of embeddings, of every entry of a list by itself, in [0, 1).
+        feature_dropout: rate at which a feature is left out of a row, its embedding or its numbers being 0, in [0, 1);
+            see `tfmtl.layers.FeatureDropout`.
+        modality_dropout: rate at which a modality counts as missing in a row, in [0, 1); takes the place of the
+            fusions' own and needs a fusion.
+        expert_dropout: rate at which an expert is left out of a row, the gates' weights of the others being scaled to
+            sum 1, in [0, 1); takes the place of the trunk's own and needs a trunk with that argument.
+        mixup: alpha of the Beta distribution by which rows are mixed in pairs, 0 for none; see below.
+        sequence: how the indices of histories (`IdSequence`) are changed, by a copy a history; or None.
+
+    Mixup: h_i = lambda_i h_i + (1 - lambda_i) h_p(i) for all that the trunk reads, so that ids are mixed as encodings;
+    a task of the trunk has the loss of h_i on its row's label with weight lambda_i w_i, and on the partner's label with
+    weight (1 - lambda_i) w_p(i). A missing label of either has no weight. Tasks that do not read the trunk, retrieval
+    and tasks of the query, are not mixed: an in-batch softmax has no label to mix.
+
+    Example:
+        >>> Regularization(dropout=0.1, mixup=0.2, sequence=SequenceAugmentation(crop=0.4, mask=0.2)).mixup
+        0.2
+
+    Reference:
+        Verma et al., "Manifold Mixup", ICML 2019, https://arxiv.org/abs/1806.05236, after Zhang et al., "mixup", ICLR
+        2018, https://arxiv.org/abs/1710.09412; we always mix at the same layer, where they draw one in each step.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    embedding_l2: float = 0.0
+    dropout: float = 0.0
+    unknown_rate: float = 0.01
+    embedding_dropout: float = 0.0
+    feature_dropout: float = 0.0
+    modality_dropout: float = 0.0
+    expert_dropout: float = 0.0
+    mixup: float = 0.0
+    sequence: SequenceAugmentation | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "l2", "embedding_l2", "mixup"):
+            require(getattr(self, name) >= 0, f"`{name}` must be 0 or more.", **{name: getattr(self, name)})
+        rates = [field.name for field in dataclasses.fields(self) if field.name.endswith(("dropout", "_rate"))]
+        require_fraction(**{name: getattr(self, name) for name in rates})
+        if self.sequence is not None:
+            cure = "Pass an instance such as SequenceAugmentation(crop=0.4)."
+            require_type(self.sequence, SequenceAugmentation, "sequence", cure)
+
+    def kernel_regularizer(self) -> Any:
+        """Return the Keras regulariser of the towers' kernels, or None."""
+        return keras.regularizers.L1L2(self.l1, self.l2) if self.l1 or self.l2 else None
+
+    def regularized(self, trunk: MultiTaskLayer | None) -> MultiTaskLayer | None:
+        """Return a trunk as it is, or with `expert_dropout` a copy that has it."""
+        if not self.expert_dropout:
+            return trunk
+        require(trunk is not None, "`expert_dropout` needs a trunk with experts; pass one such as MMoE([...]).")
+        assert trunk is not None
+        return trunk.with_expert_dropout(self.expert_dropout)

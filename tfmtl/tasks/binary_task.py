@@ -1,0 +1,125 @@
+"""Tasks whose label is an event: it happened, or it did not."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfmtl._checks import require, require_known
+from tfmtl._keras import keras, tf
+from tfmtl.tasks.ranking import Ranking, Scope, known
+from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, mean_over_observed
+
+
+class BinaryTask(Ranking, abc.ABC):
+    """A label that is 0 or 1, of a probability p = sigma(z).
+
+    l = -y log p - (1 - y) log(1 - p). Subclasses say by `event_logit` how z comes from the network's output.
+
+    Args:
+        name: name of the task and of its label.
+        units: widths of the head's hidden layers.
+        scope: `"pair"` or `"query"`.
+    """
+
+    def __init__(self, name: str, units: Sequence[int] = (), scope: Scope = "pair", **kwargs: Any) -> None:
+        super().__init__(name, units, scope, **kwargs)
+        self._metrics_by_name = {
+            "auc": keras.metrics.AUC(name=f"{name}_auc", from_logits=True),
+            "log_loss": keras.metrics.BinaryCrossentropy(name=f"{name}_log_loss", from_logits=True),
+        }
+
+    def check_labels(self, statistics: LabelSummary) -> None:
+        """Refuse labels other than 0 and 1, and a table that lacks one of them."""
+        labels = sorted(statistics.frequencies) or [statistics.minimum, statistics.maximum]
+        require(
+            labels == [0, 1], f"Binary task {self.name!r} needs training labels 0 and 1, and both.", labels=labels[:5]
+        )
+
+    @property
+    def output_units(self) -> int:
+        """One logit."""
+        return 1
+
+    def keras_loss(self) -> keras.losses.Loss:
+        """Return cross-entropy from logits."""
+        return keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
+
+    @abc.abstractmethod
+    def event_logit(self, outputs: Any) -> Any:
+        """Return z [B, 1]."""
+
+    def served_logit(self, outputs: Any) -> tf.Tensor:
+        """Return the logit [B, 1] of the probability that is served."""
+        return self.event_logit(outputs)
+
+    def compute_loss(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the mean cross-entropy over the observed rows and their weight."""
+        return super().compute_loss(labels, self.event_logit(outputs), sample_weight, inputs)
+
+    def predict(self, outputs: Any) -> tf.Tensor:
+        """Return probabilities [B]."""
+        return tf.sigmoid(self.served_logit(outputs)[:, 0])
+
+    def update_metrics(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
+    ) -> None:
+        """Update AUC and log loss of p."""
+        for metric in self._metrics_by_name.values():
+            metric.update_state(known(labels)[:, tf.newaxis], self.event_logit(outputs), sample_weight=sample_weight)
+
+    def distillation_loss(
+        self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
+    ) -> tf.Tensor:
+        """Return T^2 times the cross-entropy of the softened served probabilities, above the teacher's entropy."""
+        teacher, student = (self.served_logit(x)[:, 0] / temperature for x in (teacher_outputs, outputs))
+        soft = tf.sigmoid(teacher)
+        cross = tf.nn.sigmoid_cross_entropy_with_logits(labels=soft, logits=student)
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=soft, logits=teacher)
+        return temperature**2 * mean_over_observed(cross - entropy, sample_weight)[0]
+
+
+def beside_parent(outputs: Any, encodings: HeadInputs, task: str, after: str, constant: bool = False) -> Any:
+    """Return a head's output [B, n] with the logit of the event that the task comes after as one more column.
+
+    Args:
+        outputs: the head's output.
+        encodings: what the network offers, with that logit.
+        task: name of the task.
+        after: name of the task in front.
+        constant: whether no gradient is to reach that task.
+    """
+    known_events = list(encodings.logits)
+    require(after in known_events, f"Task {task!r} comes after {after!r}, which is no event.", events=known_events)
+    join = keras.layers.Concatenate(name=f"{task}_after_{after}", dtype="float32")
+    logit = encodings.logits[after]
+    return join([outputs, tf.stop_gradient(logit) if constant else logit])
+
+
+def given_parent(weight: tf.Tensor, labels: Mapping[str, tf.Tensor], after: str) -> tf.Tensor:
+    """Return weights [B] that are 0 where the label of the event in front is missing or 0.
+
+    Example:
+        >>> labels = {"click": tf.constant([1.0, 0.0, float("nan")])}
+        >>> given_parent(tf.fill([3], 2.0), labels, "click").numpy().tolist()
+        [2.0, 0.0, 0.0]
+    """
+    require_known([after], labels, "label", "the batch")
+    return tf.where(labels[after] > 0, weight, 0.0)
+
+
+def joint_logit(first: Any, second: Any) -> Any:
+    """Return the logit of sigma(a) sigma(b), [B, 1] like a and b.
+
+    -log(e^-a + e^-b + e^(-a-b)), since 1 / (sigma(a) sigma(b)) = (1 + e^-a)(1 + e^-b). Nothing is subtracted from 1:
+    value and gradient are finite for any finite a and b.
+
+    Example:
+        >>> round(float(tf.sigmoid(joint_logit(tf.constant([[0.0]]), tf.constant([[0.0]])))[0, 0]), 4)
+        0.25
+    """
+    exponents = tf.concat([-first, -second, -first - second], axis=1)
+    return -tf.reduce_logsumexp(exponents, axis=1, keepdims=True)
