@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tfmtl import tasks as tasks
     from tfmtl import training as training
     from tfmtl import tuning as tuning
+    from tfmtl._keras import keras as keras
+    from tfmtl._keras import register as register
     from tfmtl.balancing import FixedWeights as FixedWeights
     from tfmtl.balancing import Uncertainty as Uncertainty
     from tfmtl.compression import distil as distil
@@ -100,7 +102,9 @@ _FLAGSHIPS = {
     "evaluate": "evaluation",
     "export": "serving",
     "fit_statistics": "data",
+    "keras": "_keras",
     "prune_model": "compression",
+    "register": "_keras",
 }
 """The names worth a place at the top, and the room each lives in."""
 

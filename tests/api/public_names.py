@@ -1,12 +1,14 @@
 """The public names of the package, one a line; `python tests/api/public_names.py` rewrites the golden file.
 
-A name is public when its room re-exports it in `__all__`.
+A name is public when the `__init__` of its package imports it as itself:
+`from tfmtl.data.schema import Schema as Schema`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pathlib
+import types
 
 import tfmtl
 
@@ -14,9 +16,16 @@ GOLDEN = pathlib.Path(__file__).with_suffix(".txt")
 
 
 def public_names() -> list[str]:
-    """Return `tfmtl.Name` and `tfmtl.room.Name` of every public name, sorted."""
-    modules = ["tfmtl", *(f"tfmtl.{room}" for room in tfmtl._ROOMS)]
-    return sorted(f"{module}.{name}" for module in modules for name in importlib.import_module(module).__all__)
+    """Return `tfmtl.Name` and `tfmtl.package.Name` of every public name, sorted."""
+    flagships = [f"tfmtl.{name}" for name in tfmtl.__all__]
+    return sorted([*flagships, *(f"tfmtl.{package}.{name}" for package in tfmtl._ROOMS for name in offered(package))])
+
+
+def offered(package: str) -> list[str]:
+    """Return the public names of one package."""
+    members = vars(importlib.import_module(f"tfmtl.{package}")).items()
+    hidden = (types.ModuleType, type(annotations))
+    return [name for name, value in members if not name.startswith("_") and not isinstance(value, hidden)]
 
 
 if __name__ == "__main__":

@@ -9,77 +9,40 @@ Loss weighting looks at the losses alone: `FixedWeights`, `EqualWeights`, `Sched
 
 from __future__ import annotations
 
-from tfmtl.balancing.aligned_mtl import AlignedMTL
-from tfmtl.balancing.balancer import Balancer
-from tfmtl.balancing.cagrad import CAGrad
-from tfmtl.balancing.cr_mogm import CRMOGM
-from tfmtl.balancing.db_mtl import DBMTL
-from tfmtl.balancing.dual_proj import DualProj
-from tfmtl.balancing.dwa import DWA
-from tfmtl.balancing.equal import EqualWeights
-from tfmtl.balancing.excess_mtl import ExcessMTL
-from tfmtl.balancing.fairgrad import FairGrad
-from tfmtl.balancing.famo import FAMO
-from tfmtl.balancing.fixed import FixedWeights
-from tfmtl.balancing.gls import GLS
-from tfmtl.balancing.gradcraft import GradCraft
-from tfmtl.balancing.graddrop import GradDrop
-from tfmtl.balancing.gradient_balancer import GradientBalancer
-from tfmtl.balancing.gradnorm import GradNorm
-from tfmtl.balancing.gradvac import GradVac
-from tfmtl.balancing.gramian import TaskGradients
-from tfmtl.balancing.gramian_balancer import GramianBalancer
-from tfmtl.balancing.imtl_g import IMTLG
-from tfmtl.balancing.imtl_l import IMTLL
-from tfmtl.balancing.metabalance import MetaBalance
-from tfmtl.balancing.mgda import MGDA
-from tfmtl.balancing.moco import MoCo
-from tfmtl.balancing.nash_mtl import NashMTL
-from tfmtl.balancing.pcgrad import PCGrad
-from tfmtl.balancing.pe_ltr import PELTR
-from tfmtl.balancing.rlw import RLW
-from tfmtl.balancing.schedules import CosineWeight, LinearWeight, PiecewiseConstantWeight, ScheduledWeights
-from tfmtl.balancing.stch import STCH
-from tfmtl.balancing.training_step import TrainingStep
-from tfmtl.balancing.uncertainty import Uncertainty
-from tfmtl.balancing.upgrad import UPGrad
-
-__all__ = [
-    "CRMOGM",
-    "DBMTL",
-    "DWA",
-    "FAMO",
-    "GLS",
-    "IMTLG",
-    "IMTLL",
-    "MGDA",
-    "PELTR",
-    "RLW",
-    "STCH",
-    "AlignedMTL",
-    "Balancer",
-    "CAGrad",
-    "CosineWeight",
-    "DualProj",
-    "EqualWeights",
-    "ExcessMTL",
-    "FairGrad",
-    "FixedWeights",
-    "GradCraft",
-    "GradDrop",
-    "GradNorm",
-    "GradVac",
-    "GradientBalancer",
-    "GramianBalancer",
-    "LinearWeight",
-    "MetaBalance",
-    "MoCo",
-    "NashMTL",
-    "PCGrad",
-    "PiecewiseConstantWeight",
-    "ScheduledWeights",
-    "TaskGradients",
-    "TrainingStep",
-    "UPGrad",
-    "Uncertainty",
-]
+from tfmtl.balancing.aligned_mtl import AlignedMTL as AlignedMTL
+from tfmtl.balancing.balancer import Balancer as Balancer
+from tfmtl.balancing.cagrad import CAGrad as CAGrad
+from tfmtl.balancing.cr_mogm import CRMOGM as CRMOGM
+from tfmtl.balancing.db_mtl import DBMTL as DBMTL
+from tfmtl.balancing.dual_proj import DualProj as DualProj
+from tfmtl.balancing.dwa import DWA as DWA
+from tfmtl.balancing.equal import EqualWeights as EqualWeights
+from tfmtl.balancing.excess_mtl import ExcessMTL as ExcessMTL
+from tfmtl.balancing.fairgrad import FairGrad as FairGrad
+from tfmtl.balancing.famo import FAMO as FAMO
+from tfmtl.balancing.fixed import FixedWeights as FixedWeights
+from tfmtl.balancing.gls import GLS as GLS
+from tfmtl.balancing.gradcraft import GradCraft as GradCraft
+from tfmtl.balancing.graddrop import GradDrop as GradDrop
+from tfmtl.balancing.gradient_balancer import GradientBalancer as GradientBalancer
+from tfmtl.balancing.gradnorm import GradNorm as GradNorm
+from tfmtl.balancing.gradvac import GradVac as GradVac
+from tfmtl.balancing.gramian import TaskGradients as TaskGradients
+from tfmtl.balancing.gramian_balancer import GramianBalancer as GramianBalancer
+from tfmtl.balancing.imtl_g import IMTLG as IMTLG
+from tfmtl.balancing.imtl_l import IMTLL as IMTLL
+from tfmtl.balancing.metabalance import MetaBalance as MetaBalance
+from tfmtl.balancing.mgda import MGDA as MGDA
+from tfmtl.balancing.moco import MoCo as MoCo
+from tfmtl.balancing.nash_mtl import NashMTL as NashMTL
+from tfmtl.balancing.pcgrad import PCGrad as PCGrad
+from tfmtl.balancing.pe_ltr import PELTR as PELTR
+from tfmtl.balancing.rlw import RLW as RLW
+from tfmtl.balancing.schedules import CosineWeight as CosineWeight
+from tfmtl.balancing.schedules import LinearWeight as LinearWeight
+from tfmtl.balancing.schedules import PiecewiseConstantWeight as PiecewiseConstantWeight
+from tfmtl.balancing.schedules import ScheduledWeights as ScheduledWeights
+from tfmtl.balancing.stch import STCH as STCH
+from tfmtl.balancing.training_step import TrainingStep as TrainingStep
+from tfmtl.balancing.uncertainty import Uncertainty as Uncertainty
+from tfmtl.balancing.upgrad import UPGrad as UPGrad

@@ -57,7 +57,6 @@ class AlignedMTL(GramianBalancer):
         return aligned_weights(gramian, observed, self.scale)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "scale": self.scale}
 
 

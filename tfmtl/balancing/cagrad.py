@@ -65,7 +65,6 @@ class CAGrad(GramianBalancer):
         return weights / (1 + self.c**2) if self.rescale else weights
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "c": self.c, "rescale": self.rescale}
 
 

@@ -90,7 +90,6 @@ class CRMOGM(GramianBalancer):
         self.balancer.end_epoch()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         config = {name: value for name, value in super().get_config().items() if name != "at"}
         return {
             **config,

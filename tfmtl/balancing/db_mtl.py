@@ -92,7 +92,6 @@ class DBMTL(GradientBalancer):
         return averages, steps
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "beta": self.beta, "decay": self.decay, "epsilon": self.epsilon}
 
 

@@ -37,7 +37,6 @@ class DualCone(GramianBalancer):
         return shares(tf.constant(self._ordered, tf.float32), observed)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "preferences": dict(self.preferences)}
 
 

@@ -82,7 +82,6 @@ class DWA(LossWeighting):
             state.assign(tf.zeros_like(latest))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "temperature": self.temperature}
 
 

@@ -77,7 +77,6 @@ class ExcessMTL(GradientBalancer):
         return [None if gradient is None else gradient.weighted(weights) for gradient in gradients]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "step_size": self.step_size}
 
 

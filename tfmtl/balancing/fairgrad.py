@@ -63,7 +63,6 @@ class FairGrad(GramianBalancer):
         return fair_weights(gramian, observed, self.alpha, self.normalize)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "alpha": self.alpha, "normalize": self.normalize}
 
 

@@ -116,7 +116,6 @@ class FAMO(LossWeighting):
         self.logits.assign(tf.where(learns, logits - change, logits))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
         return {**super().get_config(), **own, "minimum_losses": dict(self.minimum_losses)}
 

@@ -56,5 +56,4 @@ class FixedWeights(Balancer):
         return tf.constant(self._ordered, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "task_weights": dict(self.task_weights)}

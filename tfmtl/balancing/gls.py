@@ -67,6 +67,5 @@ class GLS(LossWeighting):
         return value, value * exponents / positive
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"task_importances": dict(self.task_importances), "epsilon": self.epsilon}
         return {**super().get_config(), **own}

@@ -81,7 +81,6 @@ class GradCraft(GramianBalancer):
         return crafted_weights(gramian, observed, self.relax * ratios + (1.0 - self.relax), self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "relax": self.relax, "epsilon": self.epsilon, "beta": self.beta}
 
 

@@ -79,7 +79,6 @@ class GradDrop(GradientBalancer):
         return mixed
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "leak": dict(self.leak), "seed": self.seed}
 
 

@@ -81,7 +81,6 @@ class GradNorm(GramianBalancer):
         return before * mask * tf.math.divide_no_nan(tf.reduce_sum(mask), tf.reduce_sum(before * mask))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "alpha": self.alpha, "learning_rate": self.learning_rate}
 
 

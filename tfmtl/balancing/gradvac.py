@@ -71,7 +71,6 @@ class GradVac(GramianBalancer):
         return weights
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "beta": self.beta, "seed": self.seed}
 
 

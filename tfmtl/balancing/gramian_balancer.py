@@ -91,7 +91,6 @@ class GramianBalancer(SeparatingBalancer):
         return complete(step, deltas, [None if g is None else g.weighted(weights) for g in joined], penalize=True)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "at": self.at if isinstance(self.at, str) else list(self.at)}
 
 

@@ -66,5 +66,4 @@ class IMTLL(Balancer):
         return tf.exp(scales + tf.stop_gradient(limited - scales))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "initial_log_scale": self.initial_log_scale}

@@ -84,7 +84,6 @@ class MetaBalance(GradientBalancer):
         return [None if g is None else g.weighted(factor) for g, factor in pairs]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "main": self.main, "relax": self.relax, "beta": self.beta}
 
 

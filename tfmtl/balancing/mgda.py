@@ -63,7 +63,6 @@ class MGDA(GramianBalancer):
         return normalized_weights(split, divisors, observed)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "normalize": self.normalize}
 
 

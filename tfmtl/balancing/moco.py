@@ -82,7 +82,6 @@ class MoCo(GradientBalancer):
         return self._layout.split(tf.tensordot(weights, tracked, axes=1), weights, gradients)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"tracking_rate": self.tracking_rate, "step_size": self.step_size, "rho": self.rho}
         return {**super().get_config(), **own}
 

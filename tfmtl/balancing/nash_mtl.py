@@ -91,7 +91,6 @@ class NashMTL(GramianBalancer):
         return weights
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         arguments = {"normalize": self.normalize, "max_norm": self.max_norm, "update_every": self.update_every}
         return {**super().get_config(), **arguments}
 

@@ -53,7 +53,6 @@ class PCGrad(GramianBalancer):
         return projected_weights(gramian, observed, orders)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "seed": self.seed}
 
 

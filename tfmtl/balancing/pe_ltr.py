@@ -72,7 +72,6 @@ class PELTR(GramianBalancer):
         return tf.cast(bounded_weights(weights, tf.constant(self._ordered, tf.float64), observed), tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "lower_bounds": dict(self.lower_bounds)}
 
 

@@ -65,7 +65,6 @@ class RLW(LossWeighting):
         return tf.reduce_sum(weights * losses), weights
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "seed": self.seed, "distribution": self.distribution}
 
 

@@ -62,7 +62,6 @@ class _Ramp(WeightSchedule):
         return self.first_epoch + self.epochs
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return dataclasses.asdict(self)
 
     @abc.abstractmethod
@@ -140,7 +139,6 @@ class PiecewiseConstantWeight(WeightSchedule):
         return max(self.weights)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {"weights": dict(self.weights)}
 
 
@@ -203,7 +201,6 @@ class ScheduledWeights(Balancer):
         self._epoch.assign_add(1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         schedules = {
             task: given if isinstance(given, float) else keras.saving.serialize_keras_object(given)
             for task, given in self.schedules.items()

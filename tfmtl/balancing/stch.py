@@ -76,6 +76,5 @@ class STCH(LossWeighting):
         return tf.where(tf.reduce_any(observed), value, 0.0), scales * shares(exponentials, observed)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"mu": self.mu, "ideal_point": dict(self.ideal_point), "preferences": dict(self.preferences)}
         return {**super().get_config(), **own}

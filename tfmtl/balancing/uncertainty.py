@@ -57,5 +57,4 @@ class Uncertainty(Balancer):
         return tf.constant(self.kendall_factors, tf.float32) * tf.exp(-self.log_variances)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "initial_log_variance": self.initial_log_variance}

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from tfmtl.ensembling.ensemble import ensemble
-from tfmtl.ensembling.pools import Pool, pool_of
-from tfmtl.ensembling.snapshots import Snapshots, member_seeds
-from tfmtl.ensembling.stacking import stack, stacker_for
-from tfmtl.ensembling.weighting import fit_weights, select_weights
-
-__all__ = [
-    "Pool",
-    "Snapshots",
-    "ensemble",
-    "fit_weights",
-    "member_seeds",
-    "pool_of",
-    "select_weights",
-    "stack",
-    "stacker_for",
-]
+from tfmtl.ensembling.ensemble import ensemble as ensemble
+from tfmtl.ensembling.pools import Pool as Pool
+from tfmtl.ensembling.pools import pool_of as pool_of
+from tfmtl.ensembling.snapshots import Snapshots as Snapshots
+from tfmtl.ensembling.snapshots import member_seeds as member_seeds
+from tfmtl.ensembling.stacking import stack as stack
+from tfmtl.ensembling.stacking import stacker_for as stacker_for
+from tfmtl.ensembling.weighting import fit_weights as fit_weights
+from tfmtl.ensembling.weighting import select_weights as select_weights

@@ -60,7 +60,6 @@ class Pool(keras.layers.Layer, abc.ABC):
         return {side: cls(shares, name=f"{name}_{side}")([output[side] for output in outputs]) for side in outputs[0]}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "shares": list(self.shares)}
 
 

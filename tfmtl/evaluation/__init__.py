@@ -2,64 +2,36 @@
 
 from __future__ import annotations
 
-from tfmtl.evaluation.baselines import popularity
-from tfmtl.evaluation.callbacks import RetrievalEvaluation
-from tfmtl.evaluation.catalog import catalog_metrics
-from tfmtl.evaluation.lists import list_metrics
-from tfmtl.evaluation.progress_bar import ProgressBar
-from tfmtl.evaluation.ranks import rank_positives
-from tfmtl.evaluation.reports import (
-    activity,
-    as_table,
-    bootstrap_comparison,
-    by_slice,
-    constant_prediction,
-    delta_m,
-    evaluate,
-    popularity_tiers,
-    quantiles,
-    ranking_report,
-    retained_margin,
-    side_by_side,
-    trivial_baseline,
-)
-from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
-from tfmtl.evaluation.row_metrics import AUC, F1, R2, AveragePrecision, CalibrationError, GroupedAUC, KeptRows
-from tfmtl.evaluation.task_metrics import binary_metrics, grouped_auc, multiclass_metrics, regression_metrics
-from tfmtl.evaluation.thresholds import best_f1, calibration_error
-
-__all__ = [
-    "AUC",
-    "F1",
-    "R2",
-    "AveragePrecision",
-    "CalibrationError",
-    "GroupedAUC",
-    "KeptRows",
-    "ProgressBar",
-    "RetrievalEvaluation",
-    "activity",
-    "as_table",
-    "best_f1",
-    "binary_metrics",
-    "bootstrap_comparison",
-    "by_slice",
-    "calibration_error",
-    "catalog_metrics",
-    "constant_prediction",
-    "delta_m",
-    "evaluate",
-    "grouped_auc",
-    "list_metrics",
-    "multiclass_metrics",
-    "popularity",
-    "popularity_tiers",
-    "quantiles",
-    "rank_positives",
-    "ranking_report",
-    "regression_metrics",
-    "retained_margin",
-    "retrieval_metrics",
-    "side_by_side",
-    "trivial_baseline",
-]
+from tfmtl.evaluation.baselines import popularity as popularity
+from tfmtl.evaluation.callbacks import RetrievalEvaluation as RetrievalEvaluation
+from tfmtl.evaluation.catalog import catalog_metrics as catalog_metrics
+from tfmtl.evaluation.lists import list_metrics as list_metrics
+from tfmtl.evaluation.progress_bar import ProgressBar as ProgressBar
+from tfmtl.evaluation.ranks import rank_positives as rank_positives
+from tfmtl.evaluation.reports import activity as activity
+from tfmtl.evaluation.reports import as_table as as_table
+from tfmtl.evaluation.reports import bootstrap_comparison as bootstrap_comparison
+from tfmtl.evaluation.reports import by_slice as by_slice
+from tfmtl.evaluation.reports import constant_prediction as constant_prediction
+from tfmtl.evaluation.reports import delta_m as delta_m
+from tfmtl.evaluation.reports import evaluate as evaluate
+from tfmtl.evaluation.reports import popularity_tiers as popularity_tiers
+from tfmtl.evaluation.reports import quantiles as quantiles
+from tfmtl.evaluation.reports import ranking_report as ranking_report
+from tfmtl.evaluation.reports import retained_margin as retained_margin
+from tfmtl.evaluation.reports import side_by_side as side_by_side
+from tfmtl.evaluation.reports import trivial_baseline as trivial_baseline
+from tfmtl.evaluation.retrieval_metrics import retrieval_metrics as retrieval_metrics
+from tfmtl.evaluation.row_metrics import AUC as AUC
+from tfmtl.evaluation.row_metrics import F1 as F1
+from tfmtl.evaluation.row_metrics import R2 as R2
+from tfmtl.evaluation.row_metrics import AveragePrecision as AveragePrecision
+from tfmtl.evaluation.row_metrics import CalibrationError as CalibrationError
+from tfmtl.evaluation.row_metrics import GroupedAUC as GroupedAUC
+from tfmtl.evaluation.row_metrics import KeptRows as KeptRows
+from tfmtl.evaluation.task_metrics import binary_metrics as binary_metrics
+from tfmtl.evaluation.task_metrics import grouped_auc as grouped_auc
+from tfmtl.evaluation.task_metrics import multiclass_metrics as multiclass_metrics
+from tfmtl.evaluation.task_metrics import regression_metrics as regression_metrics
+from tfmtl.evaluation.thresholds import best_f1 as best_f1
+from tfmtl.evaluation.thresholds import calibration_error as calibration_error

@@ -67,7 +67,6 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
         self._rows.assign(tf.zeros([0, 4], tf.float64))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), **({} if self.group is None else {"group": self.group})}
 
 
@@ -194,7 +193,6 @@ class CalibrationError(KeptRows):
         return calibration_error(labels, predictions, weights, bins=self.bins, equal_mass=self.equal_mass)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "bins": self.bins, "equal_mass": self.equal_mass}
 
 

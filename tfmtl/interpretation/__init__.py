@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from tfmtl.interpretation.attention import attention_weights, modality_weights
-from tfmtl.interpretation.experts import ExpertUsage, expert_usage
-from tfmtl.interpretation.plots import conflict_curves, conflict_heat_map
-
-__all__ = [
-    "ExpertUsage",
-    "attention_weights",
-    "conflict_curves",
-    "conflict_heat_map",
-    "expert_usage",
-    "modality_weights",
-]
+from tfmtl.interpretation.attention import attention_weights as attention_weights
+from tfmtl.interpretation.attention import modality_weights as modality_weights
+from tfmtl.interpretation.experts import ExpertUsage as ExpertUsage
+from tfmtl.interpretation.experts import expert_usage as expert_usage
+from tfmtl.interpretation.plots import conflict_curves as conflict_curves
+from tfmtl.interpretation.plots import conflict_heat_map as conflict_heat_map

@@ -81,7 +81,6 @@ class Adapter(keras.layers.Layer):
         return {"units": hp.Choice("adapter_units", [4, 8, 16, 32], default=8)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": self.units,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tfmtl.models.candidates import Candidates
-from tfmtl.models.multi_task import MultiTaskModel
-from tfmtl.models.network import build_network
-from tfmtl.models.regularization import Regularization
-from tfmtl.models.saved import load_model, save_model
-
-__all__ = ["Candidates", "MultiTaskModel", "Regularization", "build_network", "load_model", "local_copy", "save_model"]
+from tfmtl.models.candidates import Candidates as Candidates
+from tfmtl.models.multi_task import MultiTaskModel as MultiTaskModel
+from tfmtl.models.network import build_network as build_network
+from tfmtl.models.regularization import Regularization as Regularization
+from tfmtl.models.saved import load_model as load_model
+from tfmtl.models.saved import save_model as save_model

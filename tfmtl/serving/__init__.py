@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from tfmtl.data.examples import to_examples
-from tfmtl.serving.budget import Budget, BudgetExceeded
-from tfmtl.serving.card import ModelCard
-from tfmtl.serving.exporter import Exporter, Servable
-from tfmtl.serving.index import CorpusIndex
-from tfmtl.serving.inverted_file import InvertedFile
-from tfmtl.serving.publishing import compressed_size
-from tfmtl.serving.recommender import RecommenderExporter, export
-from tfmtl.serving.replacement import add_candidates, replace_candidates
-from tfmtl.serving.scann import ScaNN
-from tfmtl.serving.score_fusion import ScoreFusion
-from tfmtl.serving.search import Search
-from tfmtl.serving.server_config import write_server_config
-from tfmtl.serving.signature import Signature
-
-__all__ = [
-    "Budget",
-    "BudgetExceeded",
-    "CorpusIndex",
-    "Exporter",
-    "InvertedFile",
-    "ModelCard",
-    "RecommenderExporter",
-    "ScaNN",
-    "ScoreFusion",
-    "Search",
-    "Servable",
-    "Signature",
-    "add_candidates",
-    "compressed_size",
-    "export",
-    "replace_candidates",
-    "to_examples",
-    "write_server_config",
-]
+from tfmtl.data.examples import to_examples as to_examples
+from tfmtl.serving.budget import Budget as Budget
+from tfmtl.serving.budget import BudgetExceeded as BudgetExceeded
+from tfmtl.serving.card import ModelCard as ModelCard
+from tfmtl.serving.exporter import Exporter as Exporter
+from tfmtl.serving.exporter import Servable as Servable
+from tfmtl.serving.index import CorpusIndex as CorpusIndex
+from tfmtl.serving.inverted_file import InvertedFile as InvertedFile
+from tfmtl.serving.publishing import compressed_size as compressed_size
+from tfmtl.serving.recommender import RecommenderExporter as RecommenderExporter
+from tfmtl.serving.recommender import export as export
+from tfmtl.serving.replacement import add_candidates as add_candidates
+from tfmtl.serving.replacement import replace_candidates as replace_candidates
+from tfmtl.serving.scann import ScaNN as ScaNN
+from tfmtl.serving.score_fusion import ScoreFusion as ScoreFusion
+from tfmtl.serving.search import Search as Search
+from tfmtl.serving.server_config import write_server_config as write_server_config
+from tfmtl.serving.signature import Signature as Signature

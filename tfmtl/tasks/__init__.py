@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from tfmtl.tasks.binary import BinaryClassification
-from tfmtl.tasks.binary_task import BinaryTask
-from tfmtl.tasks.chained_regression import ChainedRegression
-from tfmtl.tasks.doubly_robust import DoublyRobustConversion
-from tfmtl.tasks.entire_space import EntireSpaceConversion
-from tfmtl.tasks.inverse_propensity import InversePropensityConversion
-from tfmtl.tasks.multi_class import MultiClassClassification
-from tfmtl.tasks.ranking import Ranking
-from tfmtl.tasks.regression import Regression
-from tfmtl.tasks.retrieval import Retrieval
-from tfmtl.tasks.task import HeadInputs, LossInputs, Task
-
-__all__ = [
-    "BinaryClassification",
-    "BinaryTask",
-    "ChainedRegression",
-    "DoublyRobustConversion",
-    "EntireSpaceConversion",
-    "HeadInputs",
-    "InversePropensityConversion",
-    "LossInputs",
-    "MultiClassClassification",
-    "Ranking",
-    "Regression",
-    "Retrieval",
-    "Task",
-]
+from tfmtl.tasks.binary import BinaryClassification as BinaryClassification
+from tfmtl.tasks.binary_task import BinaryTask as BinaryTask
+from tfmtl.tasks.chained_regression import ChainedRegression as ChainedRegression
+from tfmtl.tasks.doubly_robust import DoublyRobustConversion as DoublyRobustConversion
+from tfmtl.tasks.entire_space import EntireSpaceConversion as EntireSpaceConversion
+from tfmtl.tasks.inverse_propensity import InversePropensityConversion as InversePropensityConversion
+from tfmtl.tasks.multi_class import MultiClassClassification as MultiClassClassification
+from tfmtl.tasks.ranking import Ranking as Ranking
+from tfmtl.tasks.regression import Regression as Regression
+from tfmtl.tasks.retrieval import Retrieval as Retrieval
+from tfmtl.tasks.task import HeadInputs as HeadInputs
+from tfmtl.tasks.task import LossInputs as LossInputs
+from tfmtl.tasks.task import Task as Task

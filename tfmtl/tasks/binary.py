@@ -96,6 +96,5 @@ class BinaryClassification(BinaryTask):
         return {"label_smoothing": hp.Float("label_smoothing", 0.0, 0.2, step=0.05, default=0.0)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"after": self.after, "order_penalty": self.order_penalty, "label_smoothing": self.label_smoothing}
         return {**super().get_config(), **own}

@@ -84,5 +84,4 @@ class ChainedRegression(Regression):
             self._conditional_rmse.update_state(known(labels), super().predict(outputs), sample_weight=weight)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "after": self.after}

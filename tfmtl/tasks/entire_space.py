@@ -92,5 +92,4 @@ class EntireSpaceConversion(BinaryTask):
             self._conditional_auc.update_state(known(labels)[:, tf.newaxis], outputs[:, :1], sample_weight=weight)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "after": self.after, "serve": self.serve}

@@ -96,6 +96,5 @@ class InversePropensityConversion(EntireSpaceConversion):
         return tf.maximum(tf.stop_gradient(tf.sigmoid(outputs[:, 1])), self.min_propensity)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"conditional_weight": self.conditional_weight, "min_propensity": self.min_propensity}
         return {**super().get_config(), **own}

@@ -115,5 +115,4 @@ class MultiClassClassification(Ranking):
         return {"label_smoothing": hp.Float("label_smoothing", 0.0, 0.2, step=0.05, default=0.0)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "num_classes": self.num_classes, "label_smoothing": self.label_smoothing}

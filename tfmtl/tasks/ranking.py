@@ -75,7 +75,6 @@ class Ranking(Task, abc.ABC):
         return tf.ones_like(sample_weight)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "units": list(self.units), "scope": self.scope}
 
 

@@ -122,6 +122,5 @@ class Regression(Ranking):
         return mean_over_observed(tf.square(outputs[:, 0] - teacher_outputs[:, 0]), sample_weight)[0]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"offset": self.offset, "scale": self.scale, "transform": self.transform, "clip": self.clip}
         return {**super().get_config(), **own}

@@ -274,7 +274,6 @@ class Retrieval(Task):
         return tf.where(labels > 0, sample_weight, 0.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = (
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",

@@ -213,7 +213,6 @@ class Task(keras.layers.Layer, abc.ABC):
         return sample_weight
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"name": super().get_config()["name"]}
         if self.extra_metrics:
             own["extra_metrics"] = [keras.metrics.serialize(metric) for metric in self.extra_metrics]

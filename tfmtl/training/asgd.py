@@ -53,5 +53,4 @@ class ASGD(IterateAverages, LazySGD):
         self.start_step = start_step
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "start_step": self.start_step}

@@ -84,7 +84,6 @@ class GroupedOptimizer(SplitOptimizer):
         return variable.name.rsplit("/", 1)[-1].split(":")[0] in self.tables
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         clipping = {name: getattr(self, name) for name in ("clipnorm", "global_clipnorm", "clipvalue")}
         parts = {group: keras.optimizers.serialize(getattr(self, group)) for group in ("embeddings", "dense")}
         return {"name": self.name, "tables": list(self.tables), **parts, **clipping}

@@ -204,7 +204,6 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         return None if whole else super().moved_rows(gradient, variable)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "catch_up": self.catch_up}
 
 

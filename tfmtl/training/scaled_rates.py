@@ -94,7 +94,6 @@ class ScaledRates(SplitOptimizer):
         return [(self._parts[factor], group) for factor, group in groups.items()]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         clipping = {kind: getattr(self, kind) for kind in _CLIPPING}
         inner = keras.optimizers.serialize(self.optimizer)
         return {"name": self.name, "optimizer": inner, "factors": self.factors, **clipping}

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from tfmtl.tuning._keras_tuner import keras_tuner
-from tfmtl.tuning.cross_validation import CrossValidated, CrossValidation, cross_validate
-from tfmtl.tuning.objectives import as_objective
-from tfmtl.tuning.pareto import pareto_front, select_from_front
-from tfmtl.tuning.search import loss_weights, sample_optimizer, sample_regularization, sample_trunk
-from tfmtl.tuning.trials_table import trials_table
-from tfmtl.tuning.tuner import Tuner
-from tfmtl.tuning.tuners import BayesianOptimization, GridSearch, Hyperband, RandomSearch
-
-Objective = keras_tuner.Objective
-
-__all__ = [
-    "BayesianOptimization",
-    "CrossValidated",
-    "CrossValidation",
-    "GridSearch",
-    "Hyperband",
-    "Objective",
-    "RandomSearch",
-    "Tuner",
-    "as_objective",
-    "cross_validate",
-    "loss_weights",
-    "pareto_front",
-    "sample_optimizer",
-    "sample_regularization",
-    "sample_trunk",
-    "select_from_front",
-    "trials_table",
-]
+from tfmtl.tuning._keras_tuner import Objective as Objective
+from tfmtl.tuning.cross_validation import CrossValidated as CrossValidated
+from tfmtl.tuning.cross_validation import CrossValidation as CrossValidation
+from tfmtl.tuning.cross_validation import cross_validate as cross_validate
+from tfmtl.tuning.objectives import as_objective as as_objective
+from tfmtl.tuning.pareto import pareto_front as pareto_front
+from tfmtl.tuning.pareto import select_from_front as select_from_front
+from tfmtl.tuning.search import loss_weights as loss_weights
+from tfmtl.tuning.search import sample_optimizer as sample_optimizer
+from tfmtl.tuning.search import sample_regularization as sample_regularization
+from tfmtl.tuning.search import sample_trunk as sample_trunk
+from tfmtl.tuning.trials_table import trials_table as trials_table
+from tfmtl.tuning.tuner import Tuner as Tuner
+from tfmtl.tuning.tuners import BayesianOptimization as BayesianOptimization
+from tfmtl.tuning.tuners import GridSearch as GridSearch
+from tfmtl.tuning.tuners import Hyperband as Hyperband
+from tfmtl.tuning.tuners import RandomSearch as RandomSearch

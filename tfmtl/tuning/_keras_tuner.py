@@ -48,8 +48,11 @@ def translated_history(history: keras.callbacks.History) -> Any:
     return shell
 
 
+Objective = keras_tuner.Objective
+
 __all__ = [
     "MetricsTracker",
+    "Objective",
     "convert_to_metrics_dict",
     "keras_tuner",
     "translated_history",

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from tfmtl.evaluation.reports.bootstrap_comparison import as_table, bootstrap_comparison, delta_m
-from tfmtl.evaluation.reports.report import (
-    constant_prediction,
-    evaluate,
-    ranking_report,
-    retained_margin,
-    side_by_side,
-    trivial_baseline,
-)
-from tfmtl.evaluation.reports.slices import activity, by_slice, popularity_tiers, quantiles
-
-__all__ = [
-    "activity",
-    "as_table",
-    "bootstrap_comparison",
-    "by_slice",
-    "constant_prediction",
-    "delta_m",
-    "evaluate",
-    "popularity_tiers",
-    "quantiles",
-    "ranking_report",
-    "retained_margin",
-    "side_by_side",
-    "trivial_baseline",
-]
+from tfmtl.evaluation.reports.bootstrap_comparison import as_table as as_table
+from tfmtl.evaluation.reports.bootstrap_comparison import bootstrap_comparison as bootstrap_comparison
+from tfmtl.evaluation.reports.bootstrap_comparison import delta_m as delta_m
+from tfmtl.evaluation.reports.report import constant_prediction as constant_prediction
+from tfmtl.evaluation.reports.report import evaluate as evaluate
+from tfmtl.evaluation.reports.report import ranking_report as ranking_report
+from tfmtl.evaluation.reports.report import retained_margin as retained_margin
+from tfmtl.evaluation.reports.report import side_by_side as side_by_side
+from tfmtl.evaluation.reports.report import trivial_baseline as trivial_baseline
+from tfmtl.evaluation.reports.slices import activity as activity
+from tfmtl.evaluation.reports.slices import by_slice as by_slice
+from tfmtl.evaluation.reports.slices import popularity_tiers as popularity_tiers
+from tfmtl.evaluation.reports.slices import quantiles as quantiles

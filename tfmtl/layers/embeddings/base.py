@@ -69,7 +69,6 @@ class CompressedEmbedding(keras.layers.Layer, abc.ABC):
         return list(self._tables)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "input_dim": self.input_dim,

@@ -89,5 +89,4 @@ class HashedEmbedding(CompressedEmbedding):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "buckets": self.buckets, "num_hashes": self.num_hashes}

@@ -81,7 +81,6 @@ class JoinedEmbedding(keras.layers.Layer):
         return [self.embeddings]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "sizes": self.sizes,

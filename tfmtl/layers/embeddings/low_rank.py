@@ -66,5 +66,4 @@ class LowRankEmbedding(CompressedEmbedding):
         return {"rank": hp.Choice("low_rank", [4, 8, 16, 32], default=8)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "rank": self.rank}

@@ -74,5 +74,4 @@ class QuotientRemainderEmbedding(CompressedEmbedding):
         return {"divisor": hp.Choice("quotient_remainder_divisor", [16, 64, 256], default=64)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "divisor": self.divisor}

@@ -125,7 +125,6 @@ class DSelectKGate(Gate):
         return table
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_selectors": self.num_selectors,

@@ -111,7 +111,6 @@ class Experts(keras.layers.Layer):
         return list(self._kernels)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_experts": self.num_experts,

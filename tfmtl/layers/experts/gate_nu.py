@@ -83,7 +83,6 @@ class GateNU(keras.layers.Layer):
         return [*self._hidden.get_prunable_weights(), *self._factors.get_prunable_weights()]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_gates": self.num_gates,

@@ -58,7 +58,6 @@ class Gate(keras.layers.Layer, abc.ABC):
         return []
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"num_gates": self.num_gates, "num_experts": self.num_experts, "readable": self.readable}
         return {**super().get_config(), **own}
 
@@ -137,7 +136,6 @@ class SoftmaxGate(Gate):
         return tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "temperature": self.temperature,

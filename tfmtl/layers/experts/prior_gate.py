@@ -78,7 +78,6 @@ class PriorGate(keras.layers.Layer):
         return {"gate_units": hp.Choice("priorgate_units", [8, 16, 32, 64], default=32)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "gate_units": self.gate_units,

@@ -84,5 +84,4 @@ class AttentionFusion(Fusion):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "attention_units": self.attention_units}

@@ -153,7 +153,6 @@ class Fusion(keras.layers.Layer, abc.ABC):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "groups": {modality: list(names) for modality, names in self.groups.items()},

@@ -80,5 +80,4 @@ class BilinearFusion(Fusion):
         return {**super().search_space(hp), "rank": hp.Choice("bilinearfusion_rank", [8, 16, 32], default=16)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "rank": self.rank}

@@ -62,5 +62,4 @@ class ConcatFusion(Fusion):
         return self._output(tf.concat(vectors, axis=1))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "activation": keras.activations.serialize(self.activation)}

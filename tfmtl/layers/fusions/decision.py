@@ -106,6 +106,5 @@ class DecisionFusion(Fusion):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"kind": self.kind, "hidden_units": self.hidden_units}
         return {**super().get_config(), **own, "activation": keras.activations.serialize(self.activation)}

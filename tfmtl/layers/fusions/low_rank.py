@@ -76,5 +76,4 @@ class LowRankFusion(Fusion):
         return {**super().search_space(hp), "rank": hp.Choice("lowrankfusion_rank", [2, 4, 8], default=4)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "rank": self.rank}

@@ -90,7 +90,6 @@ class ContextGate(Interaction):
         return self._gate.get_prunable_weights()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "features": list(self.features),

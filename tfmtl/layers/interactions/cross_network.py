@@ -116,7 +116,6 @@ class CrossNetwork(Interaction):
         return {"num_layers": hp.Int("crossnetwork_layers", 1, 4, default=2)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_layers": self.num_layers,

@@ -86,6 +86,5 @@ class DotInteraction(Interaction):
         return {"self_interaction": hp.Boolean("dotinteraction_self", default=False)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"feature_names": list(self.feature_names), "self_interaction": self.self_interaction}
         return {**super().get_config(), **own}

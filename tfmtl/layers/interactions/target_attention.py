@@ -118,7 +118,6 @@ class TargetAttention(Interaction):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "history": self.history,

@@ -76,7 +76,6 @@ class MixupPartners(SeededNoise):
         return tf.sigmoid(one - other)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "alpha": self.alpha}
 
 

@@ -46,7 +46,6 @@ class SeededNoise(keras.layers.Layer, abc.ABC):
         """Return the inputs changed by draws of a stateless seed [2]."""
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "seed": self.seed}
 
 
@@ -68,7 +67,6 @@ class _AtRate(SeededNoise, abc.ABC):
         return tf.random.stateless_uniform(shape, seed) < self.rate
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "rate": self.rate}
 
 
@@ -152,7 +150,6 @@ class FeatureDropout(_AtRate):
         return tf.where(chosen, tf.zeros_like(inputs), inputs / (1 - self.rate))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "features": self.features}
 
 
@@ -182,5 +179,4 @@ class RandomUnknown(_AtRate):
         return tf.where(self.chosen(tf.shape(inputs), seed) & (inputs > self.unknown), self.unknown, inputs)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "unknown": self.unknown}

@@ -119,7 +119,6 @@ class SequenceAugmentation(SeededNoise):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         shares = {"crop": self.crop, "mask": self.mask, "reorder": self.reorder}
         return {**super().get_config(), **shares, "rate": self.rate, "unknown": self.unknown}
 

@@ -92,7 +92,6 @@ class AttentionPooling(keras.layers.Layer):
         return {"units": hp.Choice("attentionpooling_units", [8, 16, 32], default=16)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": self.units,

@@ -132,7 +132,6 @@ class SelfAttention(keras.layers.Layer):
         return {"dropout": hp.Float("selfattention_dropout", 0.0, 0.4, step=0.1, default=0.0)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -155,7 +155,6 @@ class SelfAttentionHistory(keras.layers.Layer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_blocks": self.num_blocks,

@@ -111,6 +111,5 @@ class AdaTT(GatedExperts):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"num_task_experts": self.num_task_experts, "num_levels": self.num_levels}
         return {**super().get_config(), **own}

@@ -101,7 +101,6 @@ class AITM(ChainedTrunk):
         return {"units": hp.Choice("aitm_units", [16, 32, 64], default=32)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": self.units,

@@ -136,5 +136,4 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "task_names": list(self.task_names)}

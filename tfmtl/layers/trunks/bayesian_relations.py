@@ -106,7 +106,6 @@ class BayesianRelations(ChainedTrunk):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": list(self.units),

@@ -103,7 +103,6 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
         return type(self).from_config({**self.get_config(), "trunk": inner})
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         config = super().get_config()
         del config["task_names"]  # the inner trunk's
         after = {name: given if isinstance(given, str) else list(given) for name, given in self.after.items()}

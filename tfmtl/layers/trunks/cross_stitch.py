@@ -99,7 +99,6 @@ class CrossStitch(DenseTrunk):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "self_weight": self.self_weight}
 
 

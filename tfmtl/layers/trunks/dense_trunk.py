@@ -72,7 +72,6 @@ class DenseTrunk(MultiTaskLayer, abc.ABC):
             part.build(shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": list(self.units),

@@ -84,7 +84,6 @@ class DSelectK(MixtureOfExperts):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_selectors": self.num_selectors,

@@ -103,7 +103,6 @@ class GatedExperts(MultiTaskLayer, abc.ABC):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": list(self.units),

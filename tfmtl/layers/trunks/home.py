@@ -159,7 +159,6 @@ class HoME(GatedExperts):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         groups = {name: list(tasks) for name, tasks in self.groups.items()}
         return {**super().get_config(), "groups": groups, "num_experts": self.num_experts, "rank": self.rank}
 

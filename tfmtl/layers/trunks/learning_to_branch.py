@@ -137,7 +137,6 @@ class LearningToBranch(DenseTrunk):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_nodes": self.num_nodes,

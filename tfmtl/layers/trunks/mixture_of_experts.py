@@ -82,7 +82,6 @@ class MixtureOfExperts(MultiTaskLayer, abc.ABC):
         return list(self._experts.trainable_weights)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "num_experts": self.num_experts,
@@ -136,6 +135,5 @@ class SoftmaxMixture(MixtureOfExperts, abc.ABC):
         )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"gate_temperature": self.gate_temperature, "expert_dropout": self.expert_dropout}
         return {**super().get_config(), **own}

@@ -99,5 +99,4 @@ class MTAN(DenseTrunk):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "attention_units": self.attention_units}

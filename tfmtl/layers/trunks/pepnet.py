@@ -133,6 +133,5 @@ class PEPNet(DenseTrunk):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"domain": list(self.domain), "personal": list(self.personal), "gate_units": self.gate_units}
         return {**super().get_config(), **own}

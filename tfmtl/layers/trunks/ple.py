@@ -125,7 +125,6 @@ class CGC(GatedExperts):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"num_task_experts": self.num_task_experts, "num_shared_experts": self.num_shared_experts}
         return {**super().get_config(), **own}
 
@@ -186,5 +185,4 @@ class PLE(CGC):
         return {"num_levels": levels, **super().search_space(hp)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "num_levels": self.num_levels}

@@ -102,7 +102,6 @@ class SharedBottom(MultiTaskLayer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "units": list(self.units),

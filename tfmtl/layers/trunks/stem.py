@@ -140,6 +140,5 @@ class STEM(DenseTrunk):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"num_shared_experts": self.num_shared_experts, "num_task_experts": self.num_task_experts}
         return {**super().get_config(), **own}
