@@ -1,4 +1,4 @@
-"""Every check passes what it should and says what, where, what was received, and the cure."""
+"""Every check passes valid values and names the fault, the argument, the value received and the cure."""
 
 from __future__ import annotations
 

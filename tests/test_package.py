@@ -1,4 +1,4 @@
-"""The package as a whole: its rooms and flagships, its version, and what a wheel of it contains."""
+"""The package as a whole: its packages and flagships, its version, and the contents of its wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def test_rooms_are_the_folders() -> None:
     folders = {path.parent.name for path in (ROOT / "tfmtl").glob("*/__init__.py")}
-    assert set(tfmtl._ROOMS) == folders
+    assert set(tfmtl._PACKAGES) == folders
 
 
 @pytest.mark.parametrize("name", tfmtl.__all__)
@@ -41,8 +41,8 @@ def test_lazy_names_are_declared_to_type_checkers() -> None:
     declared = {
         (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    rooms = {("tfmtl", room) for room in tfmtl._ROOMS}
-    assert declared == rooms | {(f"tfmtl.{room}", name) for name, room in tfmtl._FLAGSHIPS.items()}
+    packages = {("tfmtl", name) for name in tfmtl._PACKAGES}
+    assert declared == packages | {(f"tfmtl.{package}", name) for name, package in tfmtl._FLAGSHIPS.items()}
 
 
 def test_top_level_and_metadata_have_one_version() -> None:

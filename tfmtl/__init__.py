@@ -1,6 +1,6 @@
 """Multi-task recommenders on TensorFlow Recommenders: train, balance, tune, distil, prune and serve.
 
-Importing the package settles that this process uses Keras 2; its rooms are imported when they are first used.
+Importing the package settles that this process uses Keras 2; its packages are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = (
+_PACKAGES = (
     "adaptation",
     "balancing",
     "compression",
@@ -106,13 +106,13 @@ _FLAGSHIPS = {
     "prune_model": "compression",
     "register": "_keras",
 }
-"""The names worth a place at the top, and the room each lives in."""
+"""The names offered at the top level, and the package that defines each."""
 
-__all__ = ["__version__", *_ROOMS, *_FLAGSHIPS]
+__all__ = ["__version__", *_PACKAGES, *_FLAGSHIPS]
 
 
 def _is_doctor() -> bool:
-    """Say whether `python -m tfmtl` is what imports the package: it must report a refusal, not die from it."""
+    """Return whether `python -m tfmtl` imports the package: the doctor reports a refusal instead of raising it."""
     return sys.argv[:1] == ["-m"] and any(argument in ("tfmtl", "-mtfmtl") for argument in sys.orig_argv)
 
 
@@ -121,7 +121,7 @@ if not _is_doctor():
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"tfmtl.{name}")
     if name in _FLAGSHIPS:
         return getattr(importlib.import_module(f"tfmtl.{_FLAGSHIPS[name]}"), name)

@@ -1,4 +1,4 @@
-"""Aliases shared by all rooms."""
+"""Aliases that all packages share."""
 
 from __future__ import annotations
 

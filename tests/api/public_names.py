@@ -1,4 +1,4 @@
-"""The public names of the package, one a line; `python tests/api/public_names.py` rewrites the golden file.
+"""The public names of the package, one per line; `python tests/api/public_names.py` rewrites the golden file.
 
 A name is public when the `__init__` of its package imports it as itself:
 `from tfmtl.data.schema import Schema as Schema`.
@@ -18,7 +18,9 @@ GOLDEN = pathlib.Path(__file__).with_suffix(".txt")
 def public_names() -> list[str]:
     """Return `tfmtl.Name` and `tfmtl.package.Name` of every public name, sorted."""
     flagships = [f"tfmtl.{name}" for name in tfmtl.__all__]
-    return sorted([*flagships, *(f"tfmtl.{package}.{name}" for package in tfmtl._ROOMS for name in offered(package))])
+    return sorted(
+        [*flagships, *(f"tfmtl.{package}.{name}" for package in tfmtl._PACKAGES for name in offered(package))]
+    )
 
 
 def offered(package: str) -> list[str]:
