@@ -118,14 +118,14 @@ def test_the_gramian_of_all_shared_variables_is_that_of_dense_gradients() -> Non
 
 @pytest.mark.parametrize("order", [TRUNK_ONLY, TRUNK_ONLY[::-1]])
 @pytest.mark.parametrize("kind", [MMoE, SharedBottom])
-def test_the_gramian_of_a_mixture_is_that_of_what_is_mixed(kind: Any, order: list[str]) -> None:
+def test_the_gramian_of_gated_sums_is_that_of_the_shared_tensor(kind: Any, order: list[str]) -> None:
     """In the model's order of the tasks, whatever the trunk's."""
     balancer = Given([1.0, 1.0])
     make_step(balancer, TRUNK_ONLY, trunk=kind(order, units=[4]))
     step = balancer.step
     (representation,) = step.representation
     flat = [tf.reshape(step.tape.gradient(loss, representation), [-1]).numpy() for loss in step.losses]
-    assert step.mixture is not None
+    assert step.gated is not None
     np.testing.assert_allclose(balancer.gramian, np.stack(flat) @ np.stack(flat).T, rtol=1e-5)
 
 

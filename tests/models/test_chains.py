@@ -192,7 +192,7 @@ def test_the_gramian_is_that_of_the_shared_representation(trunk: Any) -> None:
     """The cheap way through each task's output would count what flows through another task's head twice."""
     given = Given(list(WEIGHTS.values()))
     model(heads(), trunk(list(WEIGHTS)), given).make_step(batch())
-    assert given.step.mixture is None
+    assert given.step.gated is None
     (representation,) = given.step.representation
     flat = [tf.reshape(given.step.tape.gradient(loss, representation), [-1]).numpy() for loss in given.step.losses]
     np.testing.assert_allclose(given.gramian, np.stack(flat) @ np.stack(flat).T, rtol=1e-4, atol=1e-10)

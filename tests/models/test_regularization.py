@@ -16,8 +16,9 @@ from tfmtl.balancing import UPGrad
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Batch, Categorical, Label, Numeric, Schema, fit_statistics, to_batch
 from tfmtl.layers import AITM, STEM, ConcatFusion, MMoE, PEPNet, SequenceAugmentation, SharedBottom
-from tfmtl.layers.marks import marking
-from tfmtl.models import Regularization, build_network
+from tfmtl.models import MultiTaskModel, Regularization, build_network
+from tfmtl.models.mixup import MIXUP_PAIRS, with_mixup_pairs
+from tfmtl.models.multi_task import TaskLosses
 from tfmtl.serving import export
 from tfmtl.tasks import BinaryClassification, Regression, Retrieval
 
@@ -151,16 +152,33 @@ def test_a_trunk_cannot_read_lists_of_mixed_rows(read: str) -> None:
         small.network(trunk=Curious(small.ON_PAIRS, [4]), regularization=noise("mixup"))
 
 
+class Recorded(MultiTaskModel):
+    """Keeps the outputs of its last pass, and overrides `losses_of` without a word on mixup."""
+
+    recorded: dict[str, Any]
+
+    def losses_of(self, data: Batch, outputs: Any, training: bool) -> TaskLosses:
+        self.__dict__["recorded"] = outputs
+        return super().losses_of(data, outputs, training)
+
+
+def test_only_a_training_pass_of_a_network_with_mixup_returns_pairs(batch: Batch) -> None:
+    plain, mixed = small.model(), small.model(regularization=noise("mixup"))
+    assert with_mixup_pairs(plain.network) is plain.network
+    assert set(plain(batch.features, training=True)) == set(mixed(batch.features)) == set(mixed.network.output)
+    assert set(mixed(batch.features, training=True)) == {*mixed.network.output, MIXUP_PAIRS}
+    assert [w.name for w in with_mixup_pairs(mixed.network).weights] == [w.name for w in mixed.network.weights]
+
+
 def test_labels_are_mixed_like_the_rows_wherever_there_are_any(batch: Batch) -> None:
-    model = small.model(regularization=noise("mixup"))
-    with marking() as marks:
-        found = {name: (float(a), float(b)) for name, (a, b) in model.compute_losses(batch, training=True).items()}
-    assert marks.mixing is not None
-    partners, kept = marks.mixing.partners.numpy(), marks.mixing.kept.numpy()
+    model = small.model(regularization=noise("mixup"), kind=Recorded)
+    assert isinstance(model, Recorded)
+    found = {name: (float(a), float(b)) for name, (a, b) in model.compute_losses(batch, training=True).items()}
+    partners, kept = (part.numpy() for part in model.recorded[MIXUP_PAIRS])
     scale = model.tasks[1]
     for name in small.ON_PAIRS:
         labels, weights = batch.labels[name].numpy(), batch.weights[name].numpy()
-        output = marks.outputs[name][0].numpy()[:, 0]
+        output = model.recorded[name].numpy()[:, 0]
         top = bottom = 0.0
         for y, w, share in ((labels, weights, kept), (labels[partners], weights[partners], 1 - kept)):
             if name == "rating":
@@ -176,13 +194,12 @@ def test_labels_are_mixed_like_the_rows_wherever_there_are_any(batch: Batch) -> 
     assert abs(found["rating"][0] - float(unmixed["rating"][0])) > 1e-3
 
 
-def test_a_validation_inside_of_a_marking_has_the_labels_as_they_are(batch: Batch) -> None:
+def test_a_validation_after_a_training_pass_has_the_labels_as_they_are(batch: Batch) -> None:
     heads = small.tasks(sampling_correction=False)  # its counts, and with them the loss, change in training
     model = small.model(regularization=noise("mixup"), heads=heads)
     expected = model.compute_losses(batch, training=False)
-    with marking():
-        model.compute_losses(batch, training=True)
-        found = model.compute_losses(batch, training=False)
+    model.compute_losses(batch, training=True)
+    found = model.compute_losses(batch, training=False)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
 

@@ -67,9 +67,9 @@ class MAML(MetaLearner):
         losses: list[tf.Tensor] = []
 
         def judge() -> list[Any]:
-            step, _, objective, _ = self.model.forward(take(batch, query))
-            losses.append(objective)
-            return self.model.gradients_of(step)
+            _, gradients, found = self.model.balanced_gradients(take(batch, query))
+            losses.append(found.objective)
+            return gradients
 
         gradients = meta_gradient(
             lambda: self._loss_on(batch, support),

@@ -81,7 +81,7 @@ def gramian_of(joined: Sequence[TaskGradients]) -> tf.Tensor:
     return tf.add_n([tf.matmul(matrix, matrix, transpose_b=True) for matrix in matrices])
 
 
-def mixture_gramian(gradients: Sequence[tf.Tensor], gates: tf.Tensor | None) -> tf.Tensor:
+def gated_gramian(gradients: Sequence[tf.Tensor], gates: tf.Tensor | None) -> tf.Tensor:
     """Return the inner products [K, K] of the tasks' gradients with respect to f_e, given h_k = sum_e gates_k,e f_e.
 
     Args:
@@ -90,7 +90,7 @@ def mixture_gramian(gradients: Sequence[tf.Tensor], gates: tf.Tensor | None) -> 
 
     Example:
         >>> ones = tf.ones([1, 2])
-        >>> mixture_gramian([ones, 3.0 * ones], tf.constant([[[1.0, 0.0], [0.5, 0.5]]])).numpy().tolist()
+        >>> gated_gramian([ones, 3.0 * ones], tf.constant([[[1.0, 0.0], [0.5, 0.5]]])).numpy().tolist()
         [[2.0, 3.0], [3.0, 9.0]]
     """
     stacked = tf.stack([tf.cast(gradient, tf.float32) for gradient in gradients])

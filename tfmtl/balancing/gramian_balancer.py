@@ -10,7 +10,7 @@ from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl._replicas import all_reduce, replicas
 from tfmtl.balancing.balancer import SeparatingBalancer
-from tfmtl.balancing.gramian import Gradient, TaskGradients, add, gramian_of, join, mixture_gramian
+from tfmtl.balancing.gramian import Gradient, TaskGradients, add, gated_gramian, gramian_of, join
 from tfmtl.balancing.training_step import TrainingStep
 
 At = str | Sequence[str]
@@ -137,16 +137,16 @@ def representation_gramian(step: TrainingStep, deltas: Deltas) -> tf.Tensor:
         bool(step.representation),
         "The trunk does not mark what its tasks share; call `self.mark_shared` in its `call` or give another `at`.",
     )
-    if step.mixture is None:
+    if step.gated is None:
         joined = by_variable(step, deltas, step.representation)
         if not any(gradients is not None for gradients in joined):  # frozen up to there: what is shared comes behind it
             joined = by_variable(step, deltas, step.shared, reduce=True)
         gramian = gramian_of(_reached("representation", joined))
     else:
-        outputs, gates = step.mixture
+        outputs, gates = step.gated
         flat = [output for of_task in step.outputs for output in of_task]
         plain = [delta for of_task in deltas for delta in of_task]
-        gramian = mixture_gramian(step.tape.gradient(flat, list(outputs), plain), gates)
+        gramian = gated_gramian(step.tape.gradient(flat, list(outputs), plain), gates)
     return all_reduce(gramian)  # replicas hold different rows of one representation: inner products add up
 
 

@@ -20,8 +20,8 @@ class TrainingStep:
         penalty: scalar, the penalties alone, likewise scaled.
         outputs: by task, the tensors of the network that its loss reads.
         representation: the last tensors that all tasks share [B, ...].
-        mixture: how each task's part of the trunk mixes the representation, (outputs by task, gates), if the trunk says
-            it and all tasks read the trunk; comparing the tasks is then much cheaper.
+        gated: the tasks' gated sums of the representation, (outputs by task, gates), if the trunk marks them and all
+            tasks read the trunk, else None; comparing the tasks is then much cheaper.
         variables: the model's trainable variables.
         shared: those of them that more than one task's loss reaches.
         network: the network, whose layers can be named.
@@ -35,7 +35,7 @@ class TrainingStep:
     penalty: tf.Tensor
     outputs: Sequence[Sequence[tf.Tensor]]
     representation: Sequence[tf.Tensor]
-    mixture: tuple[Sequence[tf.Tensor], tf.Tensor | None] | None
+    gated: tuple[Sequence[tf.Tensor], tf.Tensor | None] | None
     variables: Sequence[tf.Variable]
     shared: Sequence[tf.Variable]
     network: keras.Model

@@ -1,7 +1,7 @@
-"""Marks on the tensors of a forward pass that a gradient balancer looks at.
+"""Marks: the tensors of a forward pass at which a gradient balancer compares the tasks.
 
-Layers and models mark tensors while they compute; whoever differentiates collects the marks of a pass with `marking`.
-Without a collector a mark costs and changes nothing.
+Layers and models mark tensors while they compute, and the training step collects the marks of a pass with `marking`.
+Without a collector, marking does nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from tfmtl._keras import keras, register, tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
-    """A shared representation of which every task reads a mixture of its own, h_k = sum_e gates_k,e f_e.
+class GatedRepresentation:
+    """A shared representation f_e of which every task k reads its own gated sum, h_k = sum_e gates_k,e f_e.
 
     The inner products of the tasks' gradients with respect to all f_e follow from those with respect to the h_k alone:
     <g_i, g_j> = sum_b (gates_b,i . gates_b,j) (dL_i/dh_b,i . dL_j/dh_b,j).
@@ -31,60 +30,42 @@ class Mixture:
     gates: tf.Tensor | None = None
 
     def of(self, names: Sequence[str]) -> tuple[list[tf.Tensor], tf.Tensor | None]:
-        """Return outputs and gates in the order of some of the tasks."""
-        places = [list(self.outputs).index(name) for name in names]
-        gates = self.gates if self.gates is None else tf.gather(self.gates, places, axis=1)
+        """Return the outputs and gates of some tasks, in the order of `names`."""
+        indices = [list(self.outputs).index(name) for name in names]
+        gates = self.gates if self.gates is None else tf.gather(self.gates, indices, axis=1)
         return [self.outputs[name] for name in names], gates
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixing:
-    """How the rows of a batch were mixed in pairs; see `tfmtl.layers.noise.mixup.MixupPartners`.
-
-    Attributes:
-        partners: the row [B] that each row was mixed with.
-        kept: share [B] of its own that each row kept, lambda.
-    """
-
-    partners: tf.Tensor
-    kept: tf.Tensor
-
-    def partners_of(self, rows: Any) -> Any:
-        """Return a structure of tensors [B, ...] with each row's partner in its place."""
-        return tf.nest.map_structure(lambda column: tf.gather(column, self.partners), rows)
 
 
 @dataclasses.dataclass
 class Marks:
-    """What one forward pass marked.
+    """The marks of one forward pass.
 
     Attributes:
         encodings: encoded query, candidate and context features [B, d], which every task reads.
-        trunk: the last tensors that the tasks of a trunk share, in front of what belongs to one task.
-        mixtures: the same for trunks whose tasks read mixtures of what they share; much cheaper to compare there.
-        outputs: by task, everything of the network that its loss reads.
-        mixing: how rows were mixed in front of the trunk, or None.
+        trunk: the last tensors that the tasks of a trunk share, before the layers that belong to one task.
+        gated: the same for trunks whose tasks read gated sums of the shared tensors; comparing the tasks is much
+            cheaper there.
+        outputs: by task, all tensors of the network that its loss reads.
     """
 
     encodings: list[tf.Tensor] = dataclasses.field(default_factory=list)
     trunk: list[tf.Tensor] = dataclasses.field(default_factory=list)
-    mixtures: list[Mixture] = dataclasses.field(default_factory=list)
+    gated: list[GatedRepresentation] = dataclasses.field(default_factory=list)
     outputs: dict[str, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
-    mixing: Mixing | None = None
 
 
 _active = threading.local()  # each replica of a distribution strategy runs in a thread of its own
 
 
 def active_marks() -> Marks | None:
-    """Return what the innermost `marking` of this thread collects, or None."""
+    """Return the marks that the innermost `marking` of this thread collects, or None outside of `marking`."""
     stack = getattr(_active, "stack", None)
     return stack[-1] if stack else None
 
 
 @contextlib.contextmanager
 def marking() -> Iterator[Marks]:
-    """Collect the marks of the forward passes inside.
+    """Collect the marks of the forward passes inside the `with` block.
 
     Example:
         >>> layer = EncodingMark()
@@ -102,30 +83,16 @@ def marking() -> Iterator[Marks]:
 
 
 @contextlib.contextmanager
-def joined_marking() -> Iterator[Marks]:
-    """Collect the marks of the forward passes inside, where a `marking` around this one collects them already, there.
+def without_gated() -> Iterator[None]:
+    """Drop the gated representations marked inside the `with` block, for a layer whose tasks read each other's outputs.
 
-    Example:
-        >>> with marking() as outer, joined_marking() as inner:
-        ...     inner is outer
-        True
+    The marks of shared tensors stay: the tasks are still compared there.
     """
     marks = active_marks()
-    with contextlib.nullcontext(marks) if marks is not None else marking() as found:
-        yield found
-
-
-@contextlib.contextmanager
-def without_mixtures() -> Iterator[None]:
-    """Forget the mixtures marked inside: for a layer whose tasks go on to read each other's outputs.
-
-    What was marked as shared stays: the tasks still meet there, whatever their ways from there on.
-    """
-    marks = active_marks()
-    before = len(marks.mixtures) if marks else 0
+    before = len(marks.gated) if marks else 0
     yield
     if marks:
-        del marks.mixtures[before:]
+        del marks.gated[before:]
 
 
 def mark_outputs(task: str, outputs: object) -> None:
@@ -137,7 +104,7 @@ def mark_outputs(task: str, outputs: object) -> None:
 
 @register
 class EncodingMark(keras.layers.Layer):
-    """Returns its input and marks it as an encoding that every task reads.
+    """Identity layer that marks its input as an encoding that every task reads.
 
     Call arguments:
         inputs: [B, d].
@@ -147,7 +114,6 @@ class EncodingMark(keras.layers.Layer):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Mark and return the tensor."""
         tensor = tf.identity(inputs)
         marks = active_marks()
         if marks is not None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
-from tfmtl.layers.marks import Mixing, joined_marking, mark_outputs, marking
+from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.inputs import check_tasks
-from tfmtl.models.mixed_loss import mixed_loss
+from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
 from tfmtl.models.state import adopt, state_of
@@ -23,6 +23,20 @@ from tfmtl.tasks import LossInputs, Task
 from tfmtl.types import Features
 
 TaskLosses = dict[str, tuple[tf.Tensor, tf.Tensor]]
+
+
+class StepLosses(NamedTuple):
+    """The losses of one step.
+
+    Attributes:
+        tasks: by task, its mean loss over its observed rows and the weight of these rows.
+        objective: the balancer's objective, without penalties.
+        penalty: the sum of the regularizers.
+    """
+
+    tasks: TaskLosses
+    objective: tf.Tensor
+    penalty: tf.Tensor
 
 
 @register
@@ -130,31 +144,35 @@ class MultiTaskModel(TableModel):
         return keras.Model(inputs, outputs, name=f"{side}_tower")
 
     def call(self, features: Features, training: bool | None = None) -> Any:
-        """Return the network's outputs by task for encoded features, of rows or of the events of sequences."""
-        network = self._over_sequences if PLACES in features else self.network
+        """Return the network's outputs by task for encoded features, of rows or of the events of sequences.
+
+        Of a network with mixup, a training pass also returns the `MixupPairs` of the rows, as `MIXUP_PAIRS`.
+        """
+        network = self._over_sequences if PLACES in features else self._training_network
         outputs = network({name: features[name] for name in network.input}, training=training)
+        pairs = {key: outputs.pop(key) for key in [MIXUP_PAIRS] if key in outputs}
         for name, output in outputs.items():
             mark_outputs(name, output)
-        return outputs
+        return {**outputs, **pairs} if training else outputs
+
+    @functools.cached_property
+    def _training_network(self) -> keras.Model:
+        return with_mixup_pairs(self.network)
 
     @functools.cached_property
     def _over_sequences(self) -> keras.Model:
-        return over_sequences(self.network, self.schema)
+        return over_sequences(self._training_network, self.schema)
 
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
         """Return each task's mean loss over its observed rows and the weight of these rows."""
-        with joined_marking() as marks:
-            outputs = self(data.features, training=training)
-        if marks.mixing is None or not training:  # a subclass that knows nothing of mixed rows goes on
-            return self.losses_of(data, outputs, training)
-        return self.losses_of(data, outputs, training, marks.mixing)
+        return self.losses_of(data, self(data.features, training=training), training)
 
-    def losses_of(self, data: Batch, outputs: Any, training: bool, mixing: Mixing | None = None) -> TaskLosses:
-        """Return the losses of given outputs, those of mixed rows; what `compute_losses` does after the pass."""
-        losses = {}
+    def losses_of(self, data: Batch, outputs: Any, training: bool) -> TaskLosses:
+        """Return the losses of the outputs of a pass; under mixup those of the labels of both rows of each pair."""
+        losses, pairs = {}, outputs.get(MIXUP_PAIRS)
         for task in self.tasks:
-            if mixing is not None and task.uses_trunk:
-                loss, weight = mixed_loss(self.loss_arguments, task, data, outputs[task.name], mixing)
+            if pairs is not None and task.uses_trunk:
+                loss, weight = mixup_loss(self.loss_arguments, task, data, outputs[task.name], pairs)
             else:
                 labels, weights, inputs = self.loss_arguments(task, data, training)
                 loss, weight = task.compute_loss(labels, outputs[task.name], weights, inputs)
@@ -196,57 +214,51 @@ class MultiTaskModel(TableModel):
         return values, all_reduce(weights) > 0
 
     def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """Make one step and return the running means."""
+        """Make one training step, from the losses to the optimizer, and return the running means."""
         balancer = self.balancer
         before = self._stacked(self.compute_losses(data, training=False)) if balancer.needs_losses_after_step else None
-        step, losses, objective, penalty = self.forward(data)
-        if self.step_observer is not None:
-            self.step_observer(step)
-        self._update(step)
+        step, gradients, losses = self.balanced_gradients(data)
+        pairs = zip(gradients, step.variables, strict=True)
+        self.optimizer.apply_gradients([(gradient, variable) for gradient, variable in pairs if gradient is not None])
         if before is not None:
             after, _ = self._stacked(self.compute_losses(data, training=False))
             balancer.after_step(before[0], after, step.observed)
-        return self._log(data, losses, objective, penalty)
+        return self._log(data, losses)
 
-    def forward(self, data: Batch) -> tuple[TrainingStep, TaskLosses, tf.Tensor, tf.Tensor]:
-        """Return a training step before its gradients, the tasks' losses, the objective and the penalties."""
-        balancer, scale = self.balancer, self._loss_scale()
+    def balanced_gradients(self, data: Batch) -> tuple[TrainingStep, list[Any], StepLosses]:
+        """Return a training step up to the optimizer: losses of the tasks -> balancer -> gradients.
+
+        Args:
+            data: the rows of the step.
+
+        Returns:
+            The step as the balancer reads it; the gradient of each of its `variables`, None where no loss reaches one;
+            and its losses.
+        """
+        balancer, optimizer = self.balancer, self.optimizer
+        scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+        scale = optimizer.get_scaled_loss(tf.constant(1.0)) if scaled else tf.constant(1.0)
         persistent = balancer.persistent_tape or self.step_observer is not None
         with marking() as marks, tf.GradientTape(persistent=persistent) as tape:
             losses = self.compute_losses(data, training=True)
             values, observed = self._stacked(losses)
             objective, penalty = balancer(values, observed=observed, training=True), self._penalty()
-            scaled = [
-                scale / replicas() * x for x in (objective + penalty, penalty, *(losses[t.name][0] for t in self.tasks))
-            ]
+            targets = (objective + penalty, penalty, *(losses[task.name][0] for task in self.tasks))
+            total, scaled_penalty, *of_tasks = [scale / replicas() * target for target in targets]
         on_pairs = all(task.uses_trunk for task in self.tasks)
-        each_its_own = on_pairs and not self.chained  # each of the trunk's outputs is read by one task alone
-        mixture = marks.mixtures[0] if each_its_own and len(marks.mixtures) == 1 else None
+        alone = on_pairs and not self.chained and len(marks.gated) == 1  # one task reads each of the trunk's outputs
         step = TrainingStep(
-            tape, losses=scaled[2:], observed=observed, objective=scaled[0], penalty=scaled[1],
+            tape, losses=of_tasks, observed=observed, objective=total, penalty=scaled_penalty,
             outputs=[marks.outputs.get(task.name, []) for task in self.tasks],
             representation=marks.trunk if on_pairs else marks.encodings,
-            mixture=None if mixture is None else mixture.of([task.name for task in self.tasks]),
+            gated=marks.gated[0].of([task.name for task in self.tasks]) if alone else None,
             variables=self.trainable_variables, shared=self.shared_variables, network=self.network, scale=scale,
         )  # fmt: skip
-        return step, losses, objective, penalty
-
-    def _loss_scale(self) -> tf.Tensor:
-        one = tf.constant(1.0)
-        mixed = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
-        return self.optimizer.get_scaled_loss(one) if mixed else one
-
-    def gradients_of(self, step: TrainingStep) -> list[Any]:
-        """Return the balanced gradients of a step, one for each of its variables, None where it has none."""
-        balancer = self.balancer
-        return balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
-
-    def _update(self, step: TrainingStep) -> None:
-        gradients = self.gradients_of(step)
-        if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        pairs = zip(gradients, step.variables, strict=True)
-        self.optimizer.apply_gradients([(gradient, variable) for gradient, variable in pairs if gradient is not None])
+        if self.step_observer is not None:
+            self.step_observer(step)
+        gradients = balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
+        gradients = optimizer.get_unscaled_gradients(gradients) if scaled else gradients
+        return step, gradients, StepLosses(losses, objective, penalty)
 
     @property
     def chained(self) -> bool:
@@ -268,7 +280,7 @@ class MultiTaskModel(TableModel):
                 labels, weights, inputs = self.loss_arguments(task, data, training=False)
                 task.update_metrics(labels, outputs[task.name], weights, inputs)
                 task.update_extra_metrics(labels, outputs[task.name], weights, inputs)
-        logs = self._log(data, losses, self._objective(losses), self._penalty())
+        logs = self._log(data, StepLosses(losses, self._objective(losses), self._penalty()))
         return logs | {name: value for task in self.tasks for name, value in task.metric_results().items()}
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -282,11 +294,11 @@ class MultiTaskModel(TableModel):
         """Return the sum of the regularisers; layers in half precision give theirs in half precision."""
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
 
-    def _log(self, data: Batch, losses: TaskLosses, objective: Any, penalty: Any) -> dict[str, tf.Tensor]:
+    def _log(self, data: Batch, losses: StepLosses) -> dict[str, tf.Tensor]:
         rows = tf.cast(tf.shape(data.features[self.schema.query_id])[0], tf.float32)
-        self._objective_mean.update_state(objective, sample_weight=mean_over_replicas(rows))
-        self._penalty_mean.update_state(penalty)
-        for name, (loss, weight) in losses.items():
+        self._objective_mean.update_state(losses.objective, sample_weight=mean_over_replicas(rows))
+        self._penalty_mean.update_state(losses.penalty)
+        for name, (loss, weight) in losses.tasks.items():
             self._loss_means[name].update_state(loss, sample_weight=weight)
         for name, weight in zip(self._weight_means, tf.unstack(self.balancer.current_weights()), strict=True):
             self._weight_means[name].update_state(weight)

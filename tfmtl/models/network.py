@@ -13,7 +13,7 @@ from tfmtl.data import Schema, Statistics
 from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
 from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
-from tfmtl.models.mixed_features import MixedFeatures
+from tfmtl.models.mixup import MixupFeatures
 from tfmtl.models.regularization import Regularization
 from tfmtl.tasks import HeadInputs, Task
 from tfmtl.tasks.dependencies import in_order
@@ -131,8 +131,8 @@ def _connect_trunk(trunk: MultiTaskLayer | None, pair: Any, features: FeatureEnc
     alpha = features.regularization.mixup
     if not alpha:
         return trunk.connect(pair, features)
-    mixed = MixedFeatures(features, alpha)
-    return trunk.connect(mixed.mix(pair, "pair"), mixed)
+    mixed = MixupFeatures(features, alpha)
+    return trunk.connect(mixed.mixup(pair, "pair"), mixed)
 
 
 def _check_mixup(regularization: Regularization, tasks: Sequence[Task]) -> None:

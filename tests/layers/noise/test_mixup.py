@@ -5,8 +5,7 @@ import pytest
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers import Mixup
-from tfmtl.layers.marks import Mixing, joined_marking, marking
-from tfmtl.layers.noise.mixup import MixupPartners
+from tfmtl.layers.noise.mixup import MixupPairs, MixupPartners
 
 VALUES = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 
@@ -47,24 +46,17 @@ def test_draws_are_those_of_seed_and_step() -> None:
     assert np.any(drawn(MixupPartners(0.4, seed=2), 50)[0] != first[0])
 
 
-def test_only_training_draws_and_marks() -> None:
+def test_only_training_draws() -> None:
     layer = MixupPartners(0.4)
-    with marking() as marks:
-        partners, kept = layer(VALUES)
-    assert marks.mixing is None
-    np.testing.assert_array_equal(partners, np.arange(6))
-    np.testing.assert_array_equal(kept, 1)
-    with marking() as outer, joined_marking() as inner:
-        partners, kept = layer(VALUES, training=True)
-    assert inner is outer
-    assert outer.mixing is not None
-    np.testing.assert_array_equal(outer.mixing.partners, partners)
-    np.testing.assert_array_equal(outer.mixing.kept, kept)
-    with joined_marking() as alone:
-        layer(VALUES, training=True)
-    assert alone.mixing is not None
-    layer(VALUES, training=True)  # nobody listens
-    assert int(layer.weights[0]) == 3
+    pairs = layer(VALUES)
+    assert isinstance(pairs, MixupPairs)
+    np.testing.assert_array_equal(pairs.partners, np.arange(6))
+    np.testing.assert_array_equal(pairs.kept, 1)
+    assert int(layer.weights[0]) == 0
+    pairs = layer(VALUES, training=True)
+    assert isinstance(pairs, MixupPairs)
+    assert np.all(pairs.kept.numpy() < 1)
+    assert int(layer.weights[0]) == 1
 
 
 def test_rows_are_mixed_with_their_partners() -> None:
@@ -95,8 +87,8 @@ def test_longer_shapes_and_half_precision() -> None:
 
 
 def test_partners_of_a_structure() -> None:
-    mixing = Mixing(tf.constant([2, 0, 1]), tf.ones([3]))
-    found = mixing.partners_of({"a": tf.constant([5, 6, 7]), "b": [tf.constant([[1.0], [2.0], [3.0]])]})
+    pairs = MixupPairs(tf.constant([2, 0, 1]), tf.ones([3]))
+    found = pairs.partners_of({"a": tf.constant([5, 6, 7]), "b": [tf.constant([[1.0], [2.0], [3.0]])]})
     assert found["a"].numpy().tolist() == [7, 5, 6]
     assert found["b"][0].numpy().tolist() == [[3.0], [1.0], [2.0]]
 

@@ -116,14 +116,14 @@ def test_the_inner_trunk_decides_what_gates_say(kind: Any) -> None:
     np.testing.assert_array_equal(layer.gate_weights(INPUTS)["experts"], layer.trunk.gates(INPUTS))
 
 
-def test_tasks_that_read_each_other_are_no_mixture(kind: Any) -> None:
-    """What is shared stays marked; that each task reads an output of its own is no longer true."""
+def test_tasks_that_read_each_other_read_no_gated_sums(kind: Any) -> None:
+    """The shared tensors stay marked, but each output is no longer read by one task alone."""
     layer, other = make(kind, {"b": "a"}), SharedBottom(TASKS)
     other(INPUTS)
     with marking() as marks:
         other(INPUTS)
         layer(INPUTS)
-    assert [list(mixture.outputs) for mixture in marks.mixtures] == [TASKS]
+    assert [list(gated.outputs) for gated in marks.gated] == [TASKS]
     assert [tensor.shape.rank for tensor in marks.trunk] == [2, 3]  # the other's, and the experts' outputs
     with marking() as marks:
         kind(MMoE(TASKS, 2, units=[4]), {"b": "a"}, units=WIDTH[kind])(INPUTS)

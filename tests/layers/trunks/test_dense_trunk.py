@@ -51,15 +51,15 @@ def test_what_is_marked_is_all_that_tasks_read_of_shared_variables(case: tuple[M
 
 
 @pytest.mark.parametrize("name", ["CrossStitch", "LearningToBranch", "STEM"])
-def test_a_mixture_gives_the_inner_products_of_the_gradients_at_what_is_mixed(name: str) -> None:
+def test_a_gated_representation_gives_the_inner_products_of_the_gradients_at_the_shared_tensor(name: str) -> None:
     make, inputs = TRUNKS[name]
     layer = make(**SMALL)
     randomize(layer, inputs)
     tape, losses, marks = forward(layer, inputs)
-    (mixture,), (mixed,) = marks.mixtures, marks.trunk
+    (gated,), (mixed,) = marks.gated, marks.trunk
     at_mixed = np.stack([tape.gradient(loss, mixed) for loss in losses.values()])
-    at_outputs = np.stack([tape.gradient(losses[task], output) for task, output in mixture.outputs.items()])
-    gates = mixture.gates.numpy()
+    at_outputs = np.stack([tape.gradient(losses[task], output) for task, output in gated.outputs.items()])
+    gates = gated.gates.numpy()
     assert gates.shape == (ROWS, 3, mixed.shape[1])
     np.testing.assert_allclose(at_mixed, np.einsum("bke,kbu->kbeu", gates, at_outputs), rtol=1e-4, atol=1e-6)
     found = np.einsum("bie,bje,ibu,jbu->ij", gates, gates, at_outputs, at_outputs)
@@ -67,9 +67,9 @@ def test_a_mixture_gives_the_inner_products_of_the_gradients_at_what_is_mixed(na
 
 
 @pytest.mark.parametrize("name", ["MTAN", "PEPNet"])
-def test_what_is_no_mixture_is_not_said_to_be_one(name: str) -> None:
+def test_a_trunk_without_gated_sums_marks_none(name: str) -> None:
     make, inputs = TRUNKS[name]
-    assert forward(make(), inputs)[2].mixtures == []
+    assert forward(make(), inputs)[2].gated == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from tests.layers.expert_trunks import INPUTS, TASKS, randomize, reach, values_of
 from tfmtl._keras import keras, tf
-from tfmtl.balancing.gramian import mixture_gramian
+from tfmtl.balancing.gramian import gated_gramian
 from tfmtl.layers import CGC, PLE, AdaTT, DSelectK, HoME, MultiTaskLayer
 from tfmtl.layers.marks import marking
 
@@ -89,8 +89,8 @@ def test_gates_sum_to_one_and_readers_lead_with_the_tasks(make: Make) -> None:
         np.testing.assert_allclose(np.sum(weights, axis=2), 1.0, rtol=1e-5)
 
 
-def test_a_mixture_gives_the_inner_products_at_what_is_marked(make: Make) -> None:
-    """Against the gradients themselves; a trunk that marks no mixture marks what all tasks reach."""
+def test_a_gated_representation_gives_the_inner_products_at_the_marked_tensor(make: Make) -> None:
+    """Against the gradients themselves; a trunk without gated sums marks a tensor that all tasks reach."""
     layer = make(units=[4, 3], activation="tanh")
     randomize(layer)
     with marking() as marks, tf.GradientTape(persistent=True) as tape:
@@ -100,12 +100,12 @@ def test_a_mixture_gives_the_inner_products_at_what_is_marked(make: Make) -> Non
     flat = [tf.reshape(tape.gradient(loss, representation), [-1]).numpy() for loss in losses]
     direct = np.stack(flat) @ np.stack(flat).T
     assert np.diag(direct).min() > 0
-    if not marks.mixtures:
+    if not marks.gated:
         assert layer.num_levels > 1 if isinstance(layer, PLE) else isinstance(layer, HoME)
         return
-    ((outputs, gates),) = [mixture.of(TASKS) for mixture in marks.mixtures]
+    ((outputs, gates),) = [gated.of(TASKS) for gated in marks.gated]
     gradients = [tape.gradient(loss, output) for loss, output in zip(losses, outputs, strict=True)]
-    np.testing.assert_allclose(mixture_gramian(gradients, gates), direct, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gated_gramian(gradients, gates), direct, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only_and_alike_after_a_restart(make: Make) -> None:

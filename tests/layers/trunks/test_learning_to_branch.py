@@ -76,7 +76,7 @@ def test_low_temperature_chooses_and_high_temperature_averages() -> None:
     cold, hot = (
         LearningToBranch(TASKS, **SMALL, initial_temperature=t, final_temperature=t, seed=2) for t in (1e-3, 1e4)
     )
-    gates = [forward(layer, PAIR)[2].mixtures[0].gates.numpy() for layer in (cold, hot)]
+    gates = [forward(layer, PAIR)[2].gated[0].gates.numpy() for layer in (cold, hot)]
     np.testing.assert_allclose(np.sort(gates[0], 2)[0], [[0, 1]] * 3, atol=1e-3)
     np.testing.assert_allclose(gates[1], 0.5, atol=1e-2)
 

@@ -75,7 +75,7 @@ def test_the_mark_is_on_the_shared_experts_or_below_the_last_level(levels: int, 
     with marking() as marks:
         layer(INPUTS)
     assert [tensor.shape for tensor in marks.trunk] == [(6, width, 4)]
-    assert len(marks.mixtures) == (levels == 1)
+    assert len(marks.gated) == (levels == 1)
 
 
 def test_dropout_of_experts_is_not_that_of_other_experts() -> None:

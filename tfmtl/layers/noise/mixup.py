@@ -1,21 +1,36 @@
-"""Rows of a batch mixed in pairs."""
+"""Mixup: rows of a batch mixed in pairs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.layers.marks import Mixing, active_marks
 from tfmtl.layers.noise.randomness import SeededNoise
+
+
+class MixupPairs(NamedTuple):
+    """The pairs that the rows of a batch are mixed in.
+
+    Attributes:
+        partners: index [B] of the row that each row is mixed with.
+        kept: share [B] that each row keeps of its own values, lambda.
+    """
+
+    partners: tf.Tensor
+    kept: tf.Tensor
+
+    def partners_of(self, rows: Any) -> Any:
+        """Return a structure of tensors [B, ...] with each row replaced by its partner."""
+        return tf.nest.map_structure(lambda column: tf.gather(column, self.partners), rows)
 
 
 @register
 class MixupPartners(SeededNoise):
-    """Draw for each row of a training batch the row it is mixed with, and how much of its own it keeps.
+    """Mixup's random draw: for each row of a training batch its partner and the share of its own values that it keeps.
 
-    lambda ~ Beta(alpha, alpha), the partner from a random permutation. The draw is marked (see
-    `tfmtl.layers.marks.marking`), so that the loss can mix the labels alike; otherwise each row is its own partner.
+    lambda ~ Beta(alpha, alpha), and the partners are a random permutation. Outside of training each row is its own
+    partner. `Mixup` mixes the rows by these pairs, and the training loop mixes the labels by them.
 
     Args:
         alpha: parameter of the Beta distribution, above 0; small ones keep most rows nearly as they are.
@@ -25,7 +40,7 @@ class MixupPartners(SeededNoise):
         inputs: [B, ...], whose number of rows counts.
 
     Returns:
-        Partners int32 [B] and lambda float32 [B].
+        `MixupPairs`: partners int32 [B] and lambda float32 [B].
 
     Example:
         >>> partners, kept = MixupPartners(0.2)(tf.zeros([3, 1]))
@@ -34,7 +49,7 @@ class MixupPartners(SeededNoise):
 
     Reference:
         Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412, with a
-        lambda a row where their program has one a batch.
+        lambda per row where their program has one per batch.
     """
 
     def __init__(self, alpha: float, seed: int = 0, **kwargs: Any) -> None:
@@ -47,22 +62,18 @@ class MixupPartners(SeededNoise):
         """Never."""
         return False
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draw in training."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> MixupPairs:
+        """Draw pairs in training."""
         if training:
             return self.disturb(inputs, self.next_seed())
         rows = tf.shape(inputs)[0]
-        return tf.range(rows), tf.ones([rows])
+        return MixupPairs(tf.range(rows), tf.ones([rows]))
 
-    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return a permutation and shares."""
+    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> MixupPairs:
+        """Return a random permutation and random shares."""
         rows = tf.shape(inputs)[0]
         fold = tf.random.experimental.stateless_fold_in
-        mixing = Mixing(tf.argsort(tf.random.stateless_uniform([rows], fold(seed, 1))), self._shares(rows, seed))
-        marks = active_marks()
-        if marks is not None:
-            marks.mixing = mixing
-        return mixing.partners, mixing.kept
+        return MixupPairs(tf.argsort(tf.random.stateless_uniform([rows], fold(seed, 1))), self._shares(rows, seed))
 
     def _shares(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return the shares of Gamma(alpha) variables in the sums of two, which are Beta(alpha, alpha).

@@ -92,7 +92,7 @@ class AdaTT(GatedExperts):
         """Mix the experts' outputs for each task."""
         mixed, fusions = self._fuse(inputs, training)
         outputs = self.by_task(mixed)
-        self.mark_mixture(outputs, fusions[f"level_{self.num_levels - 1}"][1])
+        self.mark_gated(outputs, fusions[f"level_{self.num_levels - 1}"][1])
         return outputs
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
-from tfmtl.layers.marks import Mixture, active_marks
+from tfmtl.layers.marks import GatedRepresentation, active_marks
 
 
 class FeatureEncodings(Protocol):
@@ -103,8 +103,10 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
             marks.trunk.append(tensor)
         return tensor
 
-    def mark_mixture(self, outputs: Mapping[str, tf.Tensor], gates: tf.Tensor | None = None) -> None:
-        """Say that each task's output mixes what `mark_shared` marked; see `Mixture`. Makes comparing tasks cheap.
+    def mark_gated(self, outputs: Mapping[str, tf.Tensor], gates: tf.Tensor | None = None) -> None:
+        """Mark each task's output as its gated sum of the tensor given to `mark_shared`; see `GatedRepresentation`.
+
+        Call it in `call` where it holds: gradient balancers then compare the tasks at much lower cost.
 
         Args:
             outputs: [B, units] by task name.
@@ -113,7 +115,7 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         """
         marks = active_marks()
         if marks is not None:
-            marks.mixtures.append(Mixture(outputs, gates))
+            marks.gated.append(GatedRepresentation(outputs, gates))
 
     def with_expert_dropout(self, rate: float) -> MultiTaskLayer:
         """Return a copy of this trunk, not built, that leaves experts out at a rate.

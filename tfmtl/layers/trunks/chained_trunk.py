@@ -9,7 +9,7 @@ from typing import Any
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, tf
 from tfmtl._label_graph import LabelGraph
-from tfmtl.layers.marks import marking, without_mixtures
+from tfmtl.layers.marks import marking, without_gated
 from tfmtl.layers.reach import readers_of
 from tfmtl.layers.trunks.base import FeatureEncodings, MultiTaskLayer
 
@@ -76,7 +76,7 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Return the representation of each task."""
         self._specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), inputs)
-        with without_mixtures():
+        with without_gated():
             own = self.trunk(inputs, training=training)
         outputs: dict[str, tf.Tensor] = {}
         for name in self._graph.order:

@@ -80,7 +80,7 @@ class CrossStitch(DenseTrunk):
         self.mark_shared(hidden)
         outputs = dict(zip(self.task_names, tf.unstack(mixed, axis=1), strict=True))
         every_row = tf.ones([tf.shape(inputs)[0], 1, 1], mixed.dtype)
-        self.mark_mixture(outputs, every_row * stitch)
+        self.mark_gated(outputs, every_row * stitch)
         return outputs
 
     @property

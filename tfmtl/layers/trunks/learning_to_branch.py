@@ -100,7 +100,7 @@ class LearningToBranch(DenseTrunk):
         self.mark_shared(hidden)
         outputs = dict(zip(self.task_names, tf.unstack(read, axis=1), strict=True))
         every_row = tf.ones([tf.shape(inputs)[0], 1, 1], read.dtype)
-        self.mark_mixture(outputs, every_row * choice)
+        self.mark_gated(outputs, every_row * choice)
         return outputs
 
     def _chosen(self, level: int, logits: tf.Variable, step: tf.Tensor | None) -> tf.Tensor:

@@ -73,7 +73,7 @@ class MixtureOfExperts(MultiTaskLayer, abc.ABC):
         gates = self.gates(inputs, training=training)
         mixed = tf.unstack(tf.matmul(gates, hidden), axis=1)
         outputs = dict(zip(self.task_names, mixed, strict=True))
-        self.mark_mixture(outputs, gates)
+        self.mark_gated(outputs, gates)
         return outputs
 
     @property

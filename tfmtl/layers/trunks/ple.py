@@ -102,7 +102,7 @@ class CGC(GatedExperts):
         mixed, gates = self.mix(inputs, training)
         outputs = self.by_task(mixed)
         if self.num_levels == 1:
-            self.mark_mixture(outputs, gates["level_0"][..., -self.num_shared_experts :])
+            self.mark_gated(outputs, gates["level_0"][..., -self.num_shared_experts :])
         return outputs
 
     @property

@@ -83,7 +83,7 @@ class SharedBottom(MultiTaskLayer):
             hidden = self._dropout(dense(hidden), training=training)
         hidden = self.mark_shared(hidden)
         outputs = {name: tf.identity(hidden) for name in self.task_names}
-        self.mark_mixture(outputs)
+        self.mark_gated(outputs)
         return outputs
 
     @property

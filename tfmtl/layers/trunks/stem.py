@@ -121,7 +121,7 @@ class STEM(DenseTrunk):
             + tf.matmul(of_tasks * (1 - is_own), tf.stop_gradient(own))
         )
         outputs = dict(zip(self.task_names, tf.unstack(mixed, axis=1), strict=True))
-        self.mark_mixture(outputs, of_shared)  # what a task reads besides belongs to it, or passes no gradient
+        self.mark_gated(outputs, of_shared)  # what a task reads besides belongs to it, or passes no gradient
         return outputs
 
     @property

@@ -1,0 +1,82 @@
+"""Mixup of a network: the encodings that its trunk reads, and the losses on the labels of both rows of each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfmtl._keras import keras, seed_of, tf
+from tfmtl.data import Batch
+from tfmtl.layers import Mixup
+from tfmtl.layers.noise.mixup import MixupPairs, MixupPartners
+from tfmtl.models.encoders import FeatureEncoder
+from tfmtl.tasks import Task
+
+MIXUP_PAIRS = "mixup/pairs"
+"""Name of the pairs among the outputs of `with_mixup_pairs`."""
+
+
+class MixupFeatures:
+    """The features of a network under construction, mixed in pairs: the `FeatureEncodings` that a trunk reads.
+
+    All encodings are mixed with the same partners; see `Regularization.mixup`.
+
+    Args:
+        features: the features of the network.
+        alpha: parameter of the Beta distribution, above 0.
+    """
+
+    def __init__(self, features: FeatureEncoder, alpha: float) -> None:
+        self._features = features
+        draw = MixupPartners(alpha, seed_of("mixup", features.seed), name="mixup_partners")
+        self._pairs = draw(next(iter(features.inputs.values())))
+        self._mixed: dict[str, Any] = {}
+
+    def mixup(self, encoding: Any, name: str) -> Any:
+        """Return an encoding [B, d] mixed; the same name gives the same tensor."""
+        if name not in self._mixed:
+            self._mixed[name] = Mixup(name=f"{name}_mixup")((encoding, *self._pairs))
+        return self._mixed[name]
+
+    def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:
+        """Return the mixed and joined encodings of features [B, d]; see `tfmtl.layers.FeatureEncodings`."""
+        parts = (tables or "shared", *names)
+        return self.mixup(self._features.encode(names, tables), "_".join(parts))
+
+    def embed(self, name: str) -> tuple[Any, Any]:
+        """Raise `ValueError`: lists of different lengths cannot be mixed."""
+        raise ValueError(f"A trunk cannot read embeddings, here of {name!r}, under mixup; read encodings instead.")
+
+    def embed_target(self, history: str) -> Any:
+        """Raise `ValueError`; see `embed`."""
+        return self.embed(history)
+
+
+def with_mixup_pairs(network: keras.Model) -> keras.Model:
+    """Return the network with the `MixupPairs` of its rows as one more output; a network without mixup as it is."""
+    draws = [layer for layer in network.layers if isinstance(layer, MixupPartners)]
+    if not draws:
+        return network
+    pairs = MixupPairs(*draws[0].output)
+    return keras.Model(network.input, {**network.output, MIXUP_PAIRS: pairs}, name=network.name)
+
+
+def mixup_loss(
+    arguments: Callable[..., Any], task: Task, data: Batch, output: Any, pairs: MixupPairs
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return a task's mean loss over the labels of the rows and of their partners, and the weight of both.
+
+    Args:
+        arguments: `MultiTaskModel.loss_arguments`.
+        task: the task.
+        data: the rows [B, ...].
+        output: the task's output for the mixed rows.
+        pairs: the partner of each row and the share that each row kept.
+    """
+    sums, total = [], tf.constant(0.0)
+    for rows, share in ((data, pairs.kept), (pairs.partners_of(data), 1 - pairs.kept)):
+        labels, weights, inputs = arguments(task, rows, training=True)
+        loss, weight = task.compute_loss(labels, output, share * weights, inputs)
+        sums.append(loss * weight)
+        total += weight
+    return tf.math.divide_no_nan(tf.add_n(sums), total), total
