@@ -14,6 +14,7 @@ from tfmtl.adaptation import warm_start
 from tfmtl.adaptation.columns import Columns, axes, task_axes
 from tfmtl.adaptation.tables import tables_of
 from tfmtl.layers import PLE, STEM, MMoE, PEPNet, SharedBottom
+from tfmtl.models import Regularization
 
 VOCABULARIES = ["user", "item"]
 
@@ -104,6 +105,50 @@ def test_what_is_not_told_apart_is_fresh_and_never_another_features() -> None:
             assert report.aligned[name][0] < report.aligned[name][1]
     table = wider.network.get_layer("item_embedding").embeddings
     np.testing.assert_array_equal(table, before[table.name])
+
+
+class Unnamed(keras.layers.Layer):
+    """A user's pooling that does not name its columns: the most recent embedding."""
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return inputs[0][:, 0]
+
+
+class Named(Unnamed):
+    """The same, with the columns of the embeddings."""
+
+    def column_sources(self, inputs: Any, own: Any) -> Any:
+        return inputs[0]
+
+
+class Wrong(Unnamed):
+    """One that names fewer columns than it has."""
+
+    def column_sources(self, inputs: Any, own: Any) -> Any:
+        return inputs[0][:1]
+
+
+@pytest.mark.parametrize(("pooling", "followed"), [(Named, 3), (Unnamed, 0), (Wrong, 0)])
+def test_kernels_follow_the_columns_that_a_users_pooling_names(pooling: type, followed: int) -> None:
+    """From an item table of width 3 to one of width 5; the 4 units of the first layer read "recent" by the pooling."""
+    model = small.model(poolings={"recent": pooling()})
+    wider = small.model(poolings={"recent": pooling()}, embedding_dim={"": 3, "item": 5}, seed=4)
+    fresh = wider.network.get_layer("query_tower_0").kernel.numpy()
+    report = warm_start(wider, model)
+    kernel = wider.network.get_layer("query_tower_0").kernel.numpy()
+    assert report.aligned["query_tower_0/kernel"] == (4 * (3 + 2 + followed), 4 * (3 + 2 + 5))
+    known = model.network.get_layer("query_tower_0").kernel.numpy()
+    np.testing.assert_array_equal(kernel[: 5 + followed], known[: 5 + followed])  # user, age, and part of "recent"
+    np.testing.assert_array_equal(kernel[5 + followed :], fresh[5 + followed :])
+
+
+def test_noise_keeps_the_columns() -> None:
+    noisy = small.network(regularization=Regularization(feature_dropout=0.2, embedding_dropout=0.2, mixup=0.3))
+    plain = small.network()
+    for name in ("query_tower_0", "candidate_tower_0"):
+        assert columns_of(noisy, name) == columns_of(plain, name)
+    trunks = [next(layer.name for layer in n.layers if isinstance(layer, MMoE)) for n in (noisy, plain)]
+    assert columns_of(noisy, trunks[0]) == columns_of(plain, trunks[1])
 
 
 @pytest.mark.parametrize("name", ["AdaTT", "CGC", "CrossStitch", "DSelectK", "LearningToBranch", "MTAN", "OMoE", "PLE"])

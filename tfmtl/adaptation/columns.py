@@ -1,41 +1,26 @@
-"""Where the columns of a network's tensors come from, so that kernels of two networks can be laid over each other."""
+"""The origin of each column of a network's tensors, by which the kernels of two networks are aligned."""
 
 from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tfmtl._keras import keras, tf
-from tfmtl.adaptation.parts import bare
+from tfmtl.adaptation.graph import layer_of, nodes_of, output_key, read_by
+from tfmtl.adaptation.parts import TABLES, bare
 from tfmtl.adaptation.tables import group_of, split_name
-from tfmtl.layers import (
-    Adapter,
-    AttentionPooling,
-    CompressedEmbedding,
-    ContextGate,
-    CrossNetwork,
-    Dropout,
-    Fusion,
-    MaskedMean,
-    MultiTaskLayer,
-    SelfAttentionHistory,
-    TargetAttention,
-)
+from tfmtl.layers import MultiTaskLayer
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
-from tfmtl.layers.marks import EncodingMark
-
-Column = Hashable
-_PASS = (Adapter, AttentionPooling, ContextGate, Dropout, EncodingMark, MaskedMean, SelfAttentionHistory)
-_MIX = (keras.layers.Dense, MultiTaskLayer, Fusion, TargetAttention)  # outputs are what the weights make of all inputs
+from tfmtl.types import Column
 
 
 class Columns:
     """The origin of every column of a network.
 
-    A column of an encoding is (group of tables, feature, place); a column of a layer's output is (the layer's identity,
-    output, place). What only arranges columns (concatenation, dropout, poolings of a list's embeddings) passes them on.
+    A column of an embedding is (group of tables, feature, index). Every other layer names its own: by
+    `tfmtl.types.HasColumnSources`, or by the defaults for the layers of Keras in `default_sources`.
 
     Args:
         network: functional network.
@@ -44,7 +29,7 @@ class Columns:
 
     def __init__(self, network: keras.Model, vocabularies: Sequence[str]) -> None:
         self._vocabularies = sorted(vocabularies, key=len, reverse=True)
-        self.nodes = {node.layer.name: node for nodes in network._nodes_by_depth.values() for node in nodes}
+        self.nodes = nodes_of(network)
         self.layers = dict(_identities(network))
         self._identity = {layer.name: identity for identity, layer in self.layers.items()}
         self._known: dict[int, list[Column]] = {}
@@ -60,43 +45,57 @@ class Columns:
         return self._known[id(tensor)]
 
     def _trace(self, tensor: Any) -> list[Column]:
-        history = tensor._keras_history
-        layer, node = bare(history.layer), history.layer._inbound_nodes[history.node_index]
+        named, layer = layer_of(tensor), bare(layer_of(tensor))
         width = tensor.shape[-1] if tensor.shape.rank > 1 else 1
         if isinstance(layer, keras.layers.InputLayer):
             return [("", layer.name, i) for i in range(width)]
         if isinstance(layer, JoinedEmbedding):
             return [(group_of(layer), name, i) for name in layer.sizes for i in range(layer.units)]
-        if isinstance(layer, keras.layers.Embedding | CompressedEmbedding):
-            named = split_name(layer.name, self._vocabularies) or ("", layer.name)
-            return [(named[0], _source(tensor), i) for i in range(width)]
-        if isinstance(layer, keras.layers.Concatenate):
-            return [column for part in node.keras_inputs for column in self.of(part)]
-        if isinstance(layer, _PASS) and len(self.of(node.keras_inputs[0])) == width:
-            return self.of(node.keras_inputs[0])
-        identity: Column = self._identity.get(history.layer.name, layer.name)
-        if isinstance(layer, CrossNetwork):
-            own = self.of(node.keras_inputs[0])
-            crossed: list[Column] = [(identity, column) for column in own]
-            return [*own, *crossed] if layer.structure == "parallel" else crossed
-        output: Any = history.tensor_index
-        if isinstance(layer, MultiTaskLayer):
-            output = sorted(layer.task_names)[output]  # Keras flattens a dict in the order of its keys
-        if not isinstance(layer, _MIX):  # its columns may mean other things where its inputs do
-            identity = identity, hash(tuple(tuple(self.of(part)) for part in node.keras_inputs))
-        return [(identity, output, i) for i in range(width)]
+        if isinstance(layer, TABLES):
+            group, _ = split_name(layer.name, self._vocabularies) or ("", "")
+            return [(group, _source(tensor), i) for i in range(width)]
+        identity, output = self._identity.get(named.name, layer.name), output_key(tensor)
+        own: list[Column] = [(identity, output, i) for i in range(width)]
+        inputs = [self.of(read) for read in read_by(tensor)]
+        if hasattr(layer, "column_sources"):
+            found = list(layer.column_sources(inputs, own))
+            if len(found) == width:
+                return found
+        return default_sources(layer, inputs, own)
+
+
+def default_sources(
+    layer: keras.layers.Layer, inputs: Sequence[Sequence[Column]], own: Sequence[Column]
+) -> list[Column]:
+    """Return the origin of the output columns of a layer without `column_sources`.
+
+    A concatenation has the columns of its inputs. Each column of a dense layer depends on all inputs by the layer's
+    weights, so that it has the same meaning whatever they are. The columns of any other layer are the same in two
+    networks only if its inputs are.
+
+    Args:
+        layer: not a table.
+        inputs: columns of each tensor that it reads.
+        own: (layer, output, index) for each column of the output.
+    """
+    if isinstance(layer, keras.layers.Concatenate):
+        return [column for part in inputs for column in part]
+    if isinstance(layer, keras.layers.Dense):
+        return list(own)
+    read = hash(tuple(tuple(part) for part in inputs))
+    return [(column, read) for column in own]
 
 
 def _source(tensor: Any) -> str:
     """Return the name of the input that the indices of an embedding come from."""
-    layer, index = tensor._keras_history.layer, tensor._keras_history.node_index
-    inputs = layer._inbound_nodes[index].keras_inputs
-    return _source(inputs[0]) if inputs else str(layer.name)
+    inputs = read_by(tensor)
+    return _source(inputs[0]) if inputs else str(layer_of(tensor).name)
 
 
-def _identities(network: keras.Model) -> Any:
-    """Yield each layer with what the same layer of another network has, too: its name, or its kind and place where the
-    name is one that Keras counts up.
+def _identities(network: keras.Model) -> Iterator[tuple[Column, keras.layers.Layer]]:
+    """Yield each layer with an identity that it also has in another network.
+
+    The identity is its name, or its class and position among the layers of that class if Keras numbered the name.
     """
     seen: collections.Counter[str] = collections.Counter()
     for layer in network.layers:

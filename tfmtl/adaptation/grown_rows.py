@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
+from tfmtl.adaptation.graph import inputs_before
 from tfmtl.data import Schema
 from tfmtl.data.preprocessor import UNKNOWN
 from tfmtl.layers import CompressedEmbedding
@@ -99,7 +100,7 @@ def grow_network(network: keras.Model, schema: Schema, sizes: Mapping[str, int])
 
 def _vocabulary_of(layer: keras.layers.Layer, schema: Schema) -> str:
     """Return the vocabulary whose indices a table embeds."""
-    names = {name for name in _inputs_of(layer.get_input_at(0)) if name in schema.features}
+    names = {name for name in inputs_before(layer.get_input_at(0)) if name in schema.features}
     vocabularies = {schema.features[name].vocabulary for name in names}
     require(
         len(vocabularies) == 1,
@@ -107,16 +108,6 @@ def _vocabulary_of(layer: keras.layers.Layer, schema: Schema) -> str:
         "single vocabulary can grow.",
     )
     return str(vocabularies.pop())
-
-
-def _inputs_of(tensor: Any) -> Iterator[str]:
-    """Yield the names of the network's inputs in front of a symbolic tensor."""
-    layer, node, _ = tensor._keras_history
-    if isinstance(layer, keras.layers.InputLayer):
-        yield layer.name
-    else:
-        for before in layer._inbound_nodes[node].keras_inputs:
-            yield from _inputs_of(before)
 
 
 def grow_optimizer(

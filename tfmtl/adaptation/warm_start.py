@@ -11,12 +11,14 @@ import numpy as np
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
-from tfmtl.adaptation.columns import Column, Columns, axes, task_axes, weights_of
+from tfmtl.adaptation.columns import Columns, axes, task_axes, weights_of
+from tfmtl.adaptation.graph import layer_of
 from tfmtl.adaptation.parts import bare
 from tfmtl.adaptation.tables import Table, tables_of
 from tfmtl.data.preprocessor import FIRST, MISSING, UNKNOWN
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, load_model
+from tfmtl.types import Column
 
 NewIds = Literal["mean", "unknown", "initial"]
 NewHeads = Literal["zero", "initial"]
@@ -183,7 +185,7 @@ class _Transfer:
         for name in [task.name for task in self.target.tasks if task.name not in known]:
             if isinstance(outputs[name], Mapping):
                 continue  # two towers, whose product with one of zeros would have no gradient
-            last = outputs[name]._keras_history.layer
+            last = layer_of(outputs[name])
             layer = bare(last)
             if isinstance(layer, keras.layers.Dense) and f"{last.name}/kernel" in self.fresh:
                 layer.kernel.assign(tf.zeros_like(layer.kernel))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
+from tfmtl.types import Column
 
 
 @register
@@ -70,6 +72,10 @@ class Adapter(keras.layers.Layer):
         """Correct the inputs."""
         hidden = self.activation(tf.tensordot(inputs, self._down, 1) + self._down_bias)
         return inputs + tf.tensordot(hidden, self._up, 1) + self._up_bias
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the input; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels; the model-optimization toolkit asks by this name."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 from tfmtl._keras import keras, register, tf
+from tfmtl.types import Column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,3 +120,7 @@ class EncodingMark(keras.layers.Layer):
         if marks is not None:
             marks.encodings.append(tensor)
         return tensor
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the input; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]

@@ -9,6 +9,7 @@ from typing import Any
 from tfmtl._checks import require, require_fraction, require_known, require_positive_int
 from tfmtl._keras import keras, spawn, tf
 from tfmtl.layers.noise.randomness import Dropout
+from tfmtl.types import Column
 
 REST = "rest"
 """The modality of the features that no group names."""
@@ -138,6 +139,10 @@ class Fusion(keras.layers.Layer, abc.ABC):
     def projections(self, width: int, **arguments: Any) -> list[keras.layers.Dense]:
         """Return a dense layer for each modality: their widths differ, so that no one product does for all."""
         return [self.dense(width, i, f"project_{name}", **arguments) for i, name in enumerate(self.modalities)]
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return columns of this layer's own; see `tfmtl.types.HasColumnSources`."""
+        return own
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels; the model-optimization toolkit asks by this name."""

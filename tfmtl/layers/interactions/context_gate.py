@@ -10,6 +10,7 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.interactions.base import Interaction
 from tfmtl.layers.trunks.base import FeatureEncodings
+from tfmtl.types import Column
 
 
 @register
@@ -79,6 +80,10 @@ class ContextGate(Interaction):
         """Return the gated encoding."""
         gated: tf.Tensor = self._gate(inputs)
         return gated
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the pair's encoding; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:

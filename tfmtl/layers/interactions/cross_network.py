@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import tensorflow_recommenders as tfrs
@@ -10,6 +11,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
 from tfmtl.layers.interactions.base import Interaction
 from tfmtl.layers.trunks.base import FeatureEncodings
+from tfmtl.types import Column
 
 Structure = Literal["parallel", "stacked"]
 
@@ -109,6 +111,11 @@ class CrossNetwork(Interaction):
         for layer in self._layers:
             crossed = layer(inputs, crossed)
         return tf.concat([inputs, crossed], axis=1) if self.structure == "parallel" else crossed
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the inputs' columns if parallel, and one per crossed column; see `tfmtl.types.HasColumnSources`."""
+        crossed = [(own[0], column) for column in inputs[0]]
+        return [*inputs[0], *crossed] if self.structure == "parallel" else crossed
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:

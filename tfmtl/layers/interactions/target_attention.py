@@ -10,6 +10,7 @@ from tfmtl._keras import keras, register, spawn, tf
 from tfmtl.layers.interactions.base import Interaction
 from tfmtl.layers.masked_softmax import masked_softmax
 from tfmtl.layers.trunks.base import FeatureEncodings
+from tfmtl.types import Column
 
 
 @register
@@ -108,6 +109,10 @@ class TargetAttention(Interaction):
         _, history, indices = inputs
         entries = tf.where(indices[..., tf.newaxis] > 0, history, 0)
         return tf.einsum("bl,bld->bd", self.attention_weights(inputs), entries)
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return columns of this layer's own; see `tfmtl.types.HasColumnSources`."""
+        return own
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.layers.noise.randomness import SeededNoise
+from tfmtl.types import Column
 
 
 class MixupPairs(NamedTuple):
@@ -119,3 +121,7 @@ class Mixup(keras.layers.Layer):
             return values
         kept = tf.reshape(tf.cast(kept, values.dtype), [-1, *[1] * (values.shape.rank - 1)])
         return kept * values + (1 - kept) * tf.gather(values, partners)
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the mixed values; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import own_seed
+from tfmtl.types import Column
 
 
 class SeededNoise(keras.layers.Layer, abc.ABC):
@@ -44,6 +46,10 @@ class SeededNoise(keras.layers.Layer, abc.ABC):
     @abc.abstractmethod
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return the inputs changed by draws of a stateless seed [2]."""
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the input; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
 from tfmtl.layers.masked_softmax import masked_softmax
 from tfmtl.layers.poolings.prefixes import no_later
+from tfmtl.types import Column
 
 
 @register
@@ -81,6 +83,10 @@ class AttentionPooling(keras.layers.Layer):
         readable = (indices > 0)[:, tf.newaxis] & no_later(embeddings.shape[1])
         weights = masked_softmax(self._logits(inputs)[:, tf.newaxis], readable)
         return tf.einsum("bij,bjd->bid", weights, tf.where(indices[..., tf.newaxis] > 0, embeddings, 0))
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the embeddings; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return W; the model-optimization toolkit asks by this name."""

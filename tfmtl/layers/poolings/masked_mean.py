@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tfmtl._keras import keras, register, tf
+from tfmtl.types import Column
 
 
 @register
@@ -34,3 +37,7 @@ class MaskedMean(keras.layers.Layer):
         embeddings, indices = inputs
         mask = tf.cast(indices > 0, embeddings.dtype)[..., tf.newaxis]
         return tf.cumsum(mask * embeddings, axis=1) / tf.maximum(tf.cumsum(mask, axis=1), 1.0)
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the embeddings; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
@@ -9,6 +10,7 @@ from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.layers.noise.randomness import Dropout
 from tfmtl.layers.poolings.prefixes import no_later
 from tfmtl.layers.poolings.self_attention import SelfAttention
+from tfmtl.types import Column
 
 
 @register
@@ -141,6 +143,10 @@ class SelfAttentionHistory(keras.layers.Layer):
         states = self._dropout(embeddings, training=training)
         older = tf.transpose(no_later(length)) if newest_first else no_later(length)
         return tf.where(mask[..., tf.newaxis], states, 0), mask[:, tf.newaxis] & older
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return the columns of the embeddings; see `tfmtl.types.HasColumnSources`."""
+        return inputs[0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels; the model-optimization toolkit asks by this name."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.layers.marks import GatedRepresentation, active_marks
+from tfmtl.types import Column
 
 
 class FeatureEncodings(Protocol):
@@ -127,6 +128,10 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         kind = type(self).__name__
         require("expert_dropout" in config, f"A {kind} has no `expert_dropout`; take a trunk such as MMoE, or set 0.")
         return type(self).from_config({**config, "expert_dropout": rate})
+
+    def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
+        """Return columns of this trunk's own; see `tfmtl.types.HasColumnSources`."""
+        return own
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels; the model-optimization toolkit asks by this name."""
