@@ -26,7 +26,7 @@ def test_load_and_entropy_are_those_of_the_gates() -> None:
 def test_an_expert_that_nobody_reads_is_dead() -> None:
     model = small.model(trunk=MMoE(ON_PAIRS, num_experts=3, units=[4], gate_temperature=1e-3))
     usage = expert_usage(model, to_batch(small.table().iloc[:1], small.preprocessor()))["experts"]
-    # One row at a low temperature: each task reads one expert, so that of three at least one is read by nobody.
+    # One row at a low temperature: each task reads one expert, so that at least one of the three has no reader.
     np.testing.assert_allclose(usage.load.max(axis=1), 1, rtol=1e-3)
     np.testing.assert_allclose(usage.entropy, 0, atol=1e-3)
     assert usage.dead == [e for e in range(3) if (usage.load[:, e] < 0.003).all()]

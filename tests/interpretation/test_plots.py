@@ -31,7 +31,7 @@ HISTORY = [
 
 
 def written(figure: Figure) -> dict[tuple[str, str], str]:
-    """Return what stands in the cells, by the names beside them."""
+    """Return the text of the cells, by the names beside them."""
     axis = figure.axes[0]
     columns, rows = (
         [label.get_text() for label in labels] for labels in (axis.get_xticklabels(), axis.get_yticklabels())

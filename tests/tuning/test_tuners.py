@@ -68,7 +68,7 @@ def test_a_grid_has_every_combination_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("build", [functional, subclassed])
 def test_hyperband_continues_from_the_promoted_weights(build: Any, tmp_path: Path) -> None:
-    # With a learning rate of 0 a trial keeps the weights it starts with: those of the trial it continues.
+    # With a learning rate of 0 a trial ends with its initial weights: those of the trial that it continues.
     def frozen(hp: Any) -> keras.Model:
         model = build(hp)
         model.optimizer.learning_rate = 0.0
@@ -97,7 +97,7 @@ def test_hyperband_trains_the_epochs_of_its_rounds_and_continues_the_optimizer(t
 
     tuner = tuning.Hyperband(functional, "val_loss", max_epochs=2, factor=2, seed=2, directory=tmp_path)
     tuner.search(**FIT, epochs=50, callbacks=[Steps()])
-    # 150 rows in batches of 75 are 2 steps an epoch; the promoted trial has its parent's 2 steps behind it
+    # 150 rows in batches of 75 are 2 steps per epoch; the promoted trial has its parent's 2 steps behind it
     assert list(steps.values()) == [([0], 2)] * 2 + [([1], 4)] + [([0, 1], 4)] * 2
 
 
@@ -174,4 +174,4 @@ def test_a_trial_trains_under_the_distribution_strategy(tmp_path: Path) -> None:
     tuner = tuning.RandomSearch(build, "val_loss", max_trials=1, directory=tmp_path, distribution_strategy=strategy)
     tuner.search(**FIT)
     tuner.get_best_models()
-    assert seen[1:] == [strategy, strategy]  # keras-tuner explores the space before it knows the strategy
+    assert seen[1:] == [strategy, strategy]  # keras-tuner explores the space before it has the strategy

@@ -1,4 +1,4 @@
-"""Interpretation: where tasks contradict each other, what attention reads, and which experts."""
+"""Interpretation: conflicts between tasks, weights of attention, and use of experts."""
 
 from __future__ import annotations
 

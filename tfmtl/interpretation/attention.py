@@ -1,4 +1,4 @@
-"""What a trained model's attention says about single rows."""
+"""The attention weights of a trained model on single rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tfmtl.models.inputs import as_dataset
 
 
 def attention_weights(model: MultiTaskModel, x: Any, layer_name: str, batch_size: int = 4096) -> np.ndarray:
-    """Return how much an attention layer reads each entry of a list, for every row.
+    """Return the weight that an attention layer gives each entry of a list, for every row.
 
     Args:
-        model: a model whose network has the layer.
+        model: a model with such a layer in its network.
         x: pandas table (labels not needed), encoded table or data set, as in `MultiTaskModel.predict`.
-        layer_name: a `TargetAttention`'s own name, or `"<feature>_pooling"` for what `poolings` gave a feature.
-        batch_size: rows a batch of a table.
+        layer_name: a `TargetAttention`'s own name, or `"<feature>_pooling"` for the pooling of a feature.
+        batch_size: rows per batch of a table.
 
     Returns:
         [rows, length], 0 in padding, entries in the order of the list. They sum to 1, or in a `TargetAttention` without
-        softmax to how strongly the history speaks for the candidate.
+        softmax to the strength of the evidence of the history for the candidate.
 
     Raises:
         ValueError: if the network has no such layer; the message names those it has.
@@ -32,13 +32,13 @@ def attention_weights(model: MultiTaskModel, x: Any, layer_name: str, batch_size
 
 
 def modality_weights(model: MultiTaskModel, x: Any, layer_name: str, batch_size: int = 4096) -> dict[str, np.ndarray]:
-    """Return how much a fusion reads each modality, for every row.
+    """Return the weight that a fusion gives each modality, for every row.
 
     Args:
-        model: a model whose network has the layer.
+        model: a model with such a layer in its network.
         x: pandas table (labels not needed), encoded table or data set, as in `MultiTaskModel.predict`.
         layer_name: `"query_fusion"`, `"candidate_fusion"` or `"context_fusion"`.
-        batch_size: rows a batch of a table.
+        batch_size: rows per batch of a table.
 
     Returns:
         {modality: [rows]}, 0 where the modality is missing, sum 1 over the modalities.

@@ -1,4 +1,4 @@
-"""Which experts of a trained trunk are read, by whom, and which by nobody."""
+"""The use of the experts of a trained trunk: which task reads which expert, and which experts are dead."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfmtl.models.inputs import as_dataset
 
 @dataclasses.dataclass(frozen=True)
 class ExpertUsage:
-    """How a level's gates read its experts.
+    """The use of the experts of one level.
 
     Attributes:
         load: mean weight of each expert by reader [readers, experts]; a row sums to 1. Readers are the tasks in order,
             and then a reader of the level above that serves all.
-        entropy: mean entropy of each reader's weights in one row [readers], in nats; 0 if it reads one expert a row,
-            log(experts) if it reads all alike.
+        entropy: mean entropy of each reader's weights in one row [readers], in nats; 0 if it reads one expert per row,
+            log(experts) if it reads all equally.
         dead: positions of experts that no reader ever gives more than a hundredth of an even share.
     """
 
@@ -32,12 +32,12 @@ class ExpertUsage:
 
 
 def expert_usage(model: MultiTaskModel, x: Any, batch_size: int = 4096) -> dict[str, ExpertUsage]:
-    """Return how the trunk's gates read its experts on the rows of a table.
+    """Return the use of the trunk's experts on the rows of a table.
 
     Args:
-        model: a model whose trunk has gates.
+        model: a model with a trunk that has gates.
         x: pandas table (labels not needed), encoded table or data set, as in `MultiTaskModel.predict`.
-        batch_size: rows a batch of a table.
+        batch_size: rows per batch of a table.
 
     Returns:
         The usage by the name of the gates' level, `"experts"` for a trunk with one level such as `MMoE`.

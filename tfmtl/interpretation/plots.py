@@ -1,4 +1,4 @@
-"""Pictures of what a model has learned and how; they need matplotlib, the extra `tfmtl[plots]`."""
+"""Pictures of conflicts, attention and experts of a model; they need matplotlib, the extra `tfmtl[plots]`."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ def conflict_curves(history: History, task_names: Sequence[str], measure: str = 
     figure = Figure(figsize=(6.4, max(3.6, 0.2 * len(pairs))), layout="constrained")  # the legend has a line a pair
     axis = figure.add_subplot()
     axis.axhline(0.0, color="0.7", linewidth=1.0)
-    for place, (i, j) in enumerate(pairs):
-        style = ("-", "--", ":", "-.")[place // 10 % 4]  # there are ten colours
+    for position, (i, j) in enumerate(pairs):
+        style = ("-", "--", ":", "-.")[position // 10 % 4]  # there are ten colours
         label = f"{task_names[i]} ~ {task_names[j]}"
         axis.plot(
-            range(1, len(matrices) + 1), matrices[:, i, j], style, color=f"C{place % 10}", label=label, marker="."
+            range(1, len(matrices) + 1), matrices[:, i, j], style, color=f"C{position % 10}", label=label, marker="."
         )
     axis.set_ylim(_SCALES[measure][1] - 0.05, 1.05)
     axis.set_xlabel("epoch")

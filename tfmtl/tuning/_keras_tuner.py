@@ -1,4 +1,4 @@
-"""The one place that imports keras-tuner, and the only one that reaches into its private modules.
+"""The only module that imports keras-tuner and its private modules.
 
 keras-tuner runs on Keras 3, tfmtl on Keras 2; the import of `tfmtl._keras` comes first so that the choice of Keras for
 `tf.keras` is made before keras-tuner loads TensorFlow.
@@ -42,7 +42,7 @@ if _missing:
 
 
 def translated_history(history: keras.callbacks.History) -> Any:
-    """Return the Keras 3 `History` with the content of a Keras 2 one: keras-tuner knows no other."""
+    """Return the Keras 3 `History` with the content of a Keras 2 one: keras-tuner accepts no other."""
     shell = _keras_3_callbacks.History()
     shell.history, shell.epoch = dict(history.history), list(history.epoch)
     return shell

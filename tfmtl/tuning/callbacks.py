@@ -37,7 +37,7 @@ class BestCheckpoint(keras.callbacks.Callback):
     only built by their first batch. Without a value of the objective in the logs every epoch overwrites the last.
 
     Args:
-        objective: what makes an epoch better than another.
+        objective: orders the epochs.
         path: prefix of the checkpoint's files.
     """
 

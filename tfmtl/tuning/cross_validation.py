@@ -45,7 +45,7 @@ class CrossValidation:
     rows: tuple[tuple[int, int], ...]
 
     def table(self) -> list[dict[str, Any]]:
-        """Return one row a fold and metric: `fold`, `metric`, `value`; what `pandas.DataFrame` takes."""
+        """Return one row per fold and metric: `fold`, `metric`, `value`, as `pandas.DataFrame` takes them."""
         return [
             {"fold": fold, "metric": metric, "value": value}
             for fold, scores in enumerate(self.scores)
@@ -64,7 +64,7 @@ class CrossValidation:
 
         Returns:
             Rows of `metric`, `mean`, `standard_error`, `low`, `high`, `folds` (those with a value of the metric); NaN
-            for what less than two folds do not tell.
+            where fewer than two folds have a value.
 
         Reference:
             Nadeau, Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003,
@@ -93,7 +93,7 @@ class CrossValidation:
 
 
 def logged(model: Any, test: pd.DataFrame) -> dict[str, float]:
-    """Return what `model.evaluate` logs on a test side, by name."""
+    """Return the log of `model.evaluate` on a test side, by name."""
     values: dict[str, float] = model.evaluate(test, return_dict=True, verbose=0)
     return values
 
@@ -115,7 +115,7 @@ def cross_validate(
             stop at, it must choose on rows split from that table.
         folds: such as `tfmtl.data.random_kfold`, `grouped_kfold` (new users) or `rolling_origin` (the future).
         evaluate: (model, test table) -> values by metric or by (task, metric), such as `tfmtl.evaluate`; by default
-            what `model.evaluate` logs. Names of parts are joined: `rating_rmse`.
+            the log of `model.evaluate`. Names of parts are joined: `rating_rmse`.
         directory: where to keep each fold's values, so that a run that was killed continues; None keeps none.
 
     Returns:
@@ -169,13 +169,13 @@ def flat(values: Mapping[Any, float]) -> dict[str, float]:
 
 
 class CrossValidated(keras_tuner.HyperModel):
-    """A hypermodel whose trial is the mean of a metric over folds.
+    """A hypermodel in which the value of a trial is the mean of a metric over folds.
 
-    For each fold a model is built anew from the training side, fitted to it with the arguments of `search`, and
+    For each fold a new model is built from the training side, fitted to it with the arguments of `search`, and
     measured on the test side; a trial's values are the means over the folds as `val_<metric>`. Give the tuner an
-    objective of that name, and `search` neither data nor `validation_data`. `get_best_hyperparameters` is what such a
-    search is for: no trial has one model, so `get_best_models` raises `FileNotFoundError`, and `Hyperband`, which goes
-    on from checkpoints, is refused.
+    objective of that name, and `search` neither data nor `validation_data`. The result of such a
+    search is `get_best_hyperparameters`: a trial has several models, so `get_best_models` raises `FileNotFoundError`,
+    and `Hyperband`, which continues from checkpoints, is refused.
 
     Args:
         build: (hyperparameters, training table) -> a compiled model of statistics of that table alone.
@@ -214,7 +214,7 @@ class CrossValidated(keras_tuner.HyperModel):
         return self.build_on(hp, self.folds[0].train)
 
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Fit and measure a model a fold; `model` is the first one's.
+        """Fit and measure one model per fold; `model` is that of the first fold.
 
         Raises:
             FatalValueError: if the tuner is a `Hyperband`, or `search` was given data.

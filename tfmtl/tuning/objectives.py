@@ -23,19 +23,19 @@ _DIRECTIONS = dict.fromkeys(_MINIMIZED, "min") | dict.fromkeys(_MAXIMIZED, "max"
 
 
 def as_objective(goal: Goal) -> Any:
-    """Return the keras-tuner objective that `goal` stands for.
+    """Return the keras-tuner objective of `goal`.
 
-    keras-tuner's own guess is not used: it takes every Keras metric it does not know to be maximised, R2Score among
-    them, for one to be minimised, and knows no metric whose name starts with a task's.
+    keras-tuner's own guess is not used: it minimises every Keras metric outside its list of maximised ones, R2Score
+    among them, and does not recognise a metric with the prefix of a task.
 
     Args:
         goal: a `keras_tuner.Objective`; or a name in the training log that ends in `loss`, `error`, `crossentropy`,
             `mse`, `mae`, `rmse` (minimised) or `accuracy`, `acc`, `auc`, `precision`, `recall` (maximised); or a
-            sequence of these (the sum is minimised, what is to be maximised counts negative); or None if the
+            sequence of these (their sum is minimised; a metric to be maximised counts negative); or None if the
             hypermodel's `fit` returns the number to minimise.
 
     Raises:
-        ValueError: if the name does not say whether it is to be minimised.
+        ValueError: if the direction cannot be derived from the name.
 
     Example:
         >>> print(as_objective("val_rating_loss"))
@@ -46,7 +46,7 @@ def as_objective(goal: Goal) -> Any:
     if isinstance(goal, str):
         direction = _DIRECTIONS.get(goal.rsplit("_", 1)[-1])
         cure = f"give Objective({goal!r}, 'min') or Objective({goal!r}, 'max') from tfmtl.tuning"
-        rule = f"The name of the objective {goal!r} does not say whether to minimise or maximise it; {cure}."
+        rule = f"The direction of the objective {goal!r} cannot be derived from its name; {cure}."
         require(direction is not None, rule)
         return keras_tuner.Objective(goal, direction)
     if isinstance(goal, keras_tuner.Objective):
@@ -57,7 +57,7 @@ def as_objective(goal: Goal) -> Any:
 
 
 def checked_outcome(outcome: Any, objective: keras_tuner.Objective) -> Any:
-    """Return what a hypermodel's `fit` returned in a form keras-tuner reads, with a finite value of the objective.
+    """Return the outcome of a hypermodel's `fit` in the form of keras-tuner, with a finite value of the objective.
 
     Args:
         outcome: a Keras 2 `History`, a number or a dictionary of numbers.

@@ -22,7 +22,7 @@ def write_json(path: str, state: Mapping[str, Any]) -> None:
 
 
 class Resumable(keras_tuner.Oracle):
-    """An oracle whose files are consistent after a kill and whose best trials are completed ones."""
+    """An oracle with files that are consistent after a kill; only completed trials count as best."""
 
     trials: dict[str, Any]
     _retry_queue: list[str]
@@ -39,8 +39,8 @@ class Resumable(keras_tuner.Oracle):
     def reload(self) -> None:
         """Load the state of the search; a trial that was running when it was saved is the next to run.
 
-        A kill can fall between the writing of a trial's file and of the search's file. A trial only the former knows
-        was never started; one that has ended according to the former is not run again.
+        A kill can fall between the writing of a trial's file and of the search's file. A trial that only the
+        former holds was never started; a trial that has ended according to the former is not run again.
         """
         super().reload()
         self.trials = {name: self.trials[name] for name in self.start_order if name in self.trials}
@@ -74,7 +74,7 @@ class GridSearchOracle(Resumable, keras_tuner.oracles.GridSearchOracle):
     """
 
     def reload(self) -> None:
-        """Load the state of the search and find its place in the grid again."""
+        """Load the state of the search and find its position in the grid."""
         super().reload()
         for name in sorted(self.trials, key=functools.cmp_to_key(self._compare_trials)):
             self._ordered_ids.insert(name)

@@ -1,4 +1,4 @@
-"""Results with more than one objective: what no other beats, and the one to take."""
+"""Results with more than one objective: the Pareto front, and the selection of one result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pareto_front(rows: Sequence[Row] | Any, objectives: Objectives) -> list[dict
     beats.
 
     Args:
-        rows: mappings such as those of `results`, whose `metrics` are looked into, or a pandas table.
+        rows: mappings such as those of `trials_table`, of which `metrics` is read, or a pandas table.
         objectives: by name, whether it is minimised (`"min"`) or maximised (`"max"`).
 
     Raises:
@@ -144,7 +144,7 @@ def _records(rows: Any) -> list[Row]:
 
 
 def _costs(rows: Sequence[Row], objectives: Objectives) -> np.ndarray:
-    """Return what is minimised [rows, objectives]."""
+    """Return the objectives as minimised values [rows, objectives]."""
     require(len(objectives) > 0, "`objectives` must name at least one.", objectives=objectives)
     for name, direction in objectives.items():
         require(direction in ("min", "max"), f"The direction of {name!r} must be 'min' or 'max'.", direction=direction)

@@ -1,4 +1,4 @@
-"""Pictures of what a search found; imported by name, since matplotlib is optional."""
+"""Pictures of the results of a search; imported by name, since matplotlib is optional."""
 
 from __future__ import annotations
 

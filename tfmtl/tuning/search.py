@@ -1,7 +1,7 @@
-"""What is searched: ready parts of a search space, for use in the function that builds a model.
+"""Ready parts of a search space, for use in the function that builds a model.
 
 A class that can be searched has a class method `search_space(hp)`, which returns constructor arguments drawn from `hp`;
-it lives beside what it configures, and `trunk` uses it. The functions here return numbers and instances, and register
+`sample_trunk` uses it. The functions here return numbers and instances, and register
 their hyperparameters under the names their docstrings give.
 """
 
@@ -18,7 +18,7 @@ from tfmtl.tuning._keras_tuner import keras_tuner
 
 
 class Searchable(Protocol):
-    """A class whose constructor arguments can be drawn from hyperparameters."""
+    """A class with constructor arguments that can be drawn from hyperparameters."""
 
     @classmethod
     def search_space(cls, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def loss_weights(
         task_names: names of the tasks.
         low: smallest weight, above 0.
         high: largest weight.
-        reference: task whose weight is 1. Only ratios of weights change an optimum, so that one task can be left out
-            of the search.
+        reference: task with weight 1. Only ratios of weights change an optimum, so one task can be left out of the
+            search.
 
     Raises:
         ValueError: if `low` and `high` are not in order, a name occurs twice or `reference` is no task.

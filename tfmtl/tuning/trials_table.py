@@ -9,7 +9,7 @@ from tfmtl.tuning.oracles import COMPLETED
 
 
 def trials_table(tuner: keras_tuner.Tuner, *, failed: bool = False) -> list[dict[str, Any]]:
-    """Return one row a completed trial, the best first.
+    """Return one row per completed trial, the best first.
 
     Args:
         tuner: a tuner after `search`, or one that reloaded its project.
@@ -17,7 +17,7 @@ def trials_table(tuner: keras_tuner.Tuner, *, failed: bool = False) -> list[dict
 
     Returns:
         Rows of `trial` (its id), `score` (the objective's best value, None if failed), `best_step` (the epoch of that
-        value, from 0), `metrics` (all that was logged in that epoch, name to value; what `pareto_front` reads),
+        value, from 0), `metrics` (all that was logged in that epoch, name to value; as `pareto_front` reads them),
         `status`, `hyperparameters` (name to value) and `message` (the error, or None).
     """
     trials = tuner.oracle.get_best_trials(len(tuner.oracle.trials))

@@ -1,4 +1,4 @@
-"""A keras-tuner tuner for Keras 2 models, whatever its search strategy."""
+"""A keras-tuner tuner for Keras 2 models, with any search strategy."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _IMPORT = "objects of Keras 3 do not work in a Keras 2 model; use `import tf_ker
 
 
 class Tuner(keras_tuner.Tuner):
-    """A `keras_tuner.Tuner` whose models are Keras 2 models, whatever their class and their `train_step`.
+    """A `keras_tuner.Tuner` for Keras 2 models of any class and `train_step`.
 
     The value of a trial is the objective in its best epoch (the mean over `executions_per_trial` runs), its checkpoint
-    that epoch's weights and optimizer. A trial whose objective is NaN or infinite has failed, and so has one that
-    raised an error; failed trials are never among the best. A search that was killed continues when the same tuner is
-    made again with `overwrite=False`: completed trials are kept, the interrupted one starts anew. What a search prints
-    is keras-tuner's own display, `verbose=0` turns it off.
+    that epoch's weights and optimizer. A trial with an objective of NaN or infinity has failed, and so has one
+    that raised an error; failed trials are never among the best. A search that was killed continues when the same
+    tuner is made again with `overwrite=False`: completed trials are kept, the interrupted one starts again. The printed
+    output of a search is keras-tuner's own; `verbose=0` turns it off.
 
     Args:
         oracle: the search strategy.
         hypermodel: a function of `keras_tuner.HyperParameters` that returns a compiled model, or a
-            `keras_tuner.HyperModel`. It is called once a combination of conditional parameters on construction.
+            `keras_tuner.HyperModel`. It is called once per combination of conditional parameters on construction.
         **options: of `keras_tuner.Tuner`: `directory`, `project_name`, `overwrite`, `executions_per_trial`,
             `max_model_size`, `distribution_strategy`, `tuner_id`.
 
     Raises:
         ValueError: if `optimizer`, `loss` or `metrics` are given: keras-tuner would make Keras 3 objects of them.
 
-    Cost: a checkpoint a trial on disk, optimizer state included.
+    Cost: one checkpoint per trial on disk, optimizer state included.
     """
 
     def __init__(self, oracle: keras_tuner.Oracle, hypermodel: HyperModel, **options: Any) -> None:
@@ -93,7 +93,7 @@ class Tuner(keras_tuner.Tuner):
         return outcomes
 
     def load_model(self, trial: Any) -> keras.Model:
-        """Build a trial's model anew and restore its best epoch."""
+        """Build a trial's model again and restore its best epoch."""
         model = self._try_build(trial.hyperparameters)
         self._restore(model, trial.trial_id)
         return model
@@ -162,7 +162,7 @@ class Tuner(keras_tuner.Tuner):
             status = model.load_weights(path)
         if model.built:
             status.assert_existing_objects_matched()
-        status.expect_partial()  # an evaluated model never asks for the optimizer's slots
+        status.expect_partial()  # an evaluated model never reads the optimizer's slots
 
     def _scope(self) -> contextlib.AbstractContextManager[Any]:
         strategy = self.distribution_strategy
@@ -172,7 +172,7 @@ class Tuner(keras_tuner.Tuner):
         return f"{self.get_trial_dir(trial_id)}/checkpoint/weights"
 
     def _require_a_success(self, error: Exception | None = None) -> None:
-        if self._is_worker():  # the chief knows the trials
+        if self._is_worker():  # the chief holds the trials
             return
         trials = self.oracle.trials.values()
         failed = [trial for trial in trials if trial.status == oracles.FAILED]
