@@ -61,7 +61,7 @@ class Census:
     def __init__(self, folder: pathlib.Path, group: int) -> None:
         train, validation, test, self.schema = census.load_group(folder, group)
         self.names = list(self.schema.tasks)
-        self.preprocessor = data.Preprocessor(self.schema, data.fit_statistics(self.schema, train))
+        self.preprocessor = data.Preprocessor.fit(self.schema, train)
         tables = {"train": train, "valid": validation, "test": test}
         self.parts = {part: data.to_batch(table, self.preprocessor) for part, table in tables.items()}
 
@@ -73,7 +73,7 @@ class Census:
         """Return a compiled model; the learning rate falls along a cosine over all epochs, or is the peers' 0.001."""
         heads = [tasks.BinaryClassification(name, units=(8,)) for name in self.names]
         network = models.build_network(
-            self.schema, self.preprocessor.statistics, heads, make(self.names, seed), embedding_dim=embedding_dim,
+            self.preprocessor, heads, make(self.names, seed), embedding_dim=embedding_dim,
             regularization=models.Regularization(unknown_rate=0.05), seed=seed,
         )  # fmt: skip
         model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)

@@ -106,10 +106,10 @@ def schema_of(variant: Variant) -> data.Schema:
 def run(train: pd.DataFrame, test: pd.DataFrame, variant: Variant, seed: int) -> list[float]:
     """Train once and return the metrics of the test rows."""
     schema = schema_of(variant)
-    preprocessor = data.Preprocessor(schema, data.fit_statistics(schema, train))
+    preprocessor = data.Preprocessor.fit(schema, train)
     heads = [tasks.Retrieval("watched"), tasks.BinaryClassification("liked")]
     network = models.build_network(
-        schema, preprocessor.statistics, heads, layers.SharedBottom(["liked"], (64, 32), dropout=0.2, seed=seed),
+        preprocessor, heads, layers.SharedBottom(["liked"], (64, 32), dropout=0.2, seed=seed),
         embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16}, tower_units=(64,), seed=seed,
         **variant.arguments,
     )  # fmt: skip

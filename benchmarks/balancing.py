@@ -99,7 +99,7 @@ def census_problem(folder: pathlib.Path, count: int, rows: int, epochs: int) -> 
     train, names = train.iloc[:rows], list(census.QUESTIONS)[:count]
     order = np.random.default_rng(0).permutation(len(test))
     halves = [test.iloc[order[: len(test) // 2]], test.iloc[order[len(test) // 2 :]]]
-    preprocessor = data.Preprocessor(schema := census.schema(train, names), data.fit_statistics(schema, train))
+    preprocessor = data.Preprocessor.fit(census.schema(train, names), train)
 
     def build(balancer: balancing.Balancer, chosen: Sequence[str], seed: int) -> models.MultiTaskModel:
         trunk = layers.MMoE(chosen, num_experts=8, units=(16,), seed=seed)
@@ -123,19 +123,18 @@ def movielens_problem(folder: pathlib.Path, epochs: int) -> Problem:
         candidate=[data.Categorical("movie_id"), data.MultiValued("genres", separator="|")],
         labels=[data.Label("watched"), data.Label("rating")],
     )
-    statistics = data.fit_statistics(schema, train)
-    preprocessor = data.Preprocessor(schema, statistics)
+    preprocessor = data.Preprocessor.fit(schema, train)
     candidates = models.Candidates.from_frame(train, preprocessor)
 
-    judged_by, summary = {"watched": "ndcg@100", "rating": "rmse"}, statistics.labels["rating"]
+    judged_by = {"watched": "ndcg@100", "rating": "rmse"}
 
     def build(balancer: balancing.Balancer, chosen: Sequence[str], seed: int) -> models.MultiTaskModel:
         everything = [
             tasks.Retrieval("watched"),
-            tasks.Regression.from_statistics("rating", summary),
+            tasks.Regression.from_statistics("rating", preprocessor.statistics),
         ]
         heads = [task for task in everything if task.name in chosen]
-        network = models.build_network(schema, statistics, heads, embedding_dim=32, tower_units=(64, 32), seed=seed)
+        network = models.build_network(preprocessor, heads, embedding_dim=32, tower_units=(64, 32), seed=seed)
         model = models.MultiTaskModel(network, heads, preprocessor, balancer, candidates, seed=seed)
         model.compile(tfmtl.LazyAdam(3e-3))
         return model

@@ -100,7 +100,7 @@ def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
     table = census.load(folder)[0]
     for count in (2, 4, 8):
         names = list(census.QUESTIONS)[:count]
-        preprocessor = data.Preprocessor(schema := census.schema(table, names), data.fit_statistics(schema, table))
+        preprocessor = data.Preprocessor.fit(census.schema(table, names), table)
         batches = split(data.to_batch(table.iloc[: BATCHES * BATCH_SIZE], preprocessor))
 
         def model(
@@ -136,17 +136,16 @@ def prepared(size: int) -> tuple[data.Preprocessor, models.Candidates]:
     )
     every = np.arange(size)
     table = pd.DataFrame({"user": every, "item": every, "watched": 1.0, "rating": every % 5.0})
-    preprocessor = data.Preprocessor(schema, data.fit_statistics(schema, table))
+    preprocessor = data.Preprocessor.fit(schema, table)
     return preprocessor, models.Candidates.from_frame(table, preprocessor)
 
 
 def joint(size: int, balancer: balancing.Balancer) -> models.MultiTaskModel:
     """Return the joint model of retrieval and rating with `size` rows in both tables."""
     preprocessor, candidates = prepared(size)
-    statistics = preprocessor.statistics
-    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
+    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", preprocessor.statistics)]
     plain = models.Regularization(unknown_rate=0.0)
-    network = models.build_network(preprocessor.schema, statistics, heads, embedding_dim=32, regularization=plain)
+    network = models.build_network(preprocessor, heads, embedding_dim=32, regularization=plain)
     return models.MultiTaskModel(network, heads, preprocessor, balancer, candidates)
 
 

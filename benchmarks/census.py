@@ -90,7 +90,5 @@ def model(
     """Return a model, not compiled; `arguments` are those of `MultiTaskModel`."""
     heads = [tasks.BinaryClassification(name, units=(8,)) for name in questions]
     plain = models.Regularization(unknown_rate=0.0)
-    network = models.build_network(
-        preprocessor.schema, preprocessor.statistics, heads, trunk, embedding_dim=4, regularization=plain, seed=seed
-    )
+    network = models.build_network(preprocessor, heads, trunk, embedding_dim=4, regularization=plain, seed=seed)
     return models.MultiTaskModel(network, heads, preprocessor, seed=seed, **arguments)

@@ -104,8 +104,7 @@ class MovieLens:
         frame = movielens.prepare(movielens_data.load(folder))
         self.train, self.test = movielens_data.split(frame, movielens.SPLIT_SEED)
         self.schema = movielens.schema_of(self.train)
-        self.statistics = data.fit_statistics(self.schema, self.train)
-        self.preprocessor = data.Preprocessor(self.schema, self.statistics)
+        self.preprocessor = data.Preprocessor.fit(self.schema, self.train)
         self.batch = data.to_batch(self.train, self.preprocessor)
         self.candidates = models.Candidates.from_frame(self.train, self.preprocessor)
         self.seed = seed
@@ -114,11 +113,11 @@ class MovieLens:
         self, widths: Mapping[str, int], tower: int, trunk: tuple[int, ...], epochs: int
     ) -> models.MultiTaskModel:
         """Build and compile a model."""
-        rating = tasks.Regression.from_statistics("rating", self.statistics.labels["rating"])
+        rating = tasks.Regression.from_statistics("rating", self.preprocessor.statistics)
         heads = [tasks.Retrieval("watched"), rating]
         shared = layers.SharedBottom(["rating"], units=trunk, dropout=0.2 if tower > 64 else 0.0, seed=self.seed)
         network = models.build_network(
-            self.schema, self.statistics, heads, shared, embedding_dim=widths, tower_units=(tower,), seed=self.seed
+            self.preprocessor, heads, shared, embedding_dim=widths, tower_units=(tower,), seed=self.seed
         )
         model = models.MultiTaskModel(network, heads, self.preprocessor, candidates=self.candidates, seed=self.seed)
         model.compile(self.optimizer(3e-3, epochs))

@@ -88,7 +88,7 @@ def table(rows: int) -> Any:
 
 def build(frame: Any) -> Any:
     """Return a compiled model."""
-    from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics
+    from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema
     from tfmtl.models import MultiTaskModel, Regularization, build_network
     from tfmtl.tasks import BinaryClassification, Regression, Retrieval
     from tfmtl.training import LazyAdam
@@ -98,11 +98,11 @@ def build(frame: Any) -> Any:
         candidate=[Categorical("item", dtype="int64")],
         labels=[Label("seen"), Label("liked"), Label("rating")],
     )
-    statistics = fit_statistics(schema, frame)
-    rating = Regression.from_statistics("rating", statistics.labels["rating"])
+    preprocessor = Preprocessor.fit(schema, frame)
+    rating = Regression.from_statistics("rating", preprocessor.statistics)
     tasks = [Retrieval("seen", units=[16]), BinaryClassification("liked"), rating]
-    network = build_network(schema, statistics, tasks, regularization=Regularization(unknown_rate=0.0))
-    model = MultiTaskModel(network, tasks, Preprocessor(schema, statistics))
+    network = build_network(preprocessor, tasks, regularization=Regularization(unknown_rate=0.0))
+    model = MultiTaskModel(network, tasks, preprocessor)
     model.compile(LazyAdam(0.003))
     return model
 

@@ -64,15 +64,14 @@ def schema_of(variant: str) -> data.Schema:
 def run(tables: grocery_data.GroceryData, variant: str, seed: int) -> list[float]:
     """Train once and return the metrics of the test weeks."""
     schema = schema_of(variant)
-    statistics = data.fit_statistics(schema, tables.train)
-    preprocessor = data.Preprocessor(schema, statistics)
+    preprocessor = data.Preprocessor.fit(schema, tables.train)
     heads = [
         tasks.Retrieval("purchase", candidate_bias=True),
-        tasks.Regression.from_statistics("spend", statistics.labels["spend"], transform="log1p"),
+        tasks.Regression.from_statistics("spend", preprocessor.statistics, transform="log1p"),
         tasks.BinaryClassification("coupon"),
     ]
     network = models.build_network(
-        schema, statistics, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
+        preprocessor, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
         embedding_dim={"": 16, "product_id": 64, "household_id": 4}, tower_units=(128, 64), seed=seed,
         regularization=models.Regularization(dropout=0.1), **VARIANTS[variant],
     )  # fmt: skip

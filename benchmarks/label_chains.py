@@ -67,12 +67,12 @@ def run(table: pd.DataFrame, method: str, seed: int) -> tuple[float, float, floa
     make, visitors_only, transfers = METHODS[method]
     train, validation, test = split(table, seed)
     shown = [data.mask_unreached(part, GRAPH) if visitors_only else part for part in (train, validation)]
-    preprocessor = data.Preprocessor(schema(), data.fit_statistics(schema(), shown[0]))
+    preprocessor = data.Preprocessor.fit(schema(), shown[0])
     heads = [tasks.BinaryClassification("visit", units=(8,)), make()]
     trunk: layers.MultiTaskLayer = layers.SharedBottom(NAMES, [32], seed=seed)
     if transfers:
         trunk = layers.AITM(trunk, after={"conversion": "visit"}, units=16, seed=seed)
-    network = models.build_network(schema(), preprocessor.statistics, heads, trunk, embedding_dim=4, seed=seed)
+    network = models.build_network(preprocessor, heads, trunk, embedding_dim=4, seed=seed)
     model = models.MultiTaskModel(network, heads, preprocessor, seed=seed)
     model.compile(tfmtl.LazyAdam(2e-3))
     stop = keras.callbacks.EarlyStopping("val_loss", patience=4, restore_best_weights=True)

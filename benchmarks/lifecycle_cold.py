@@ -69,9 +69,9 @@ class Cold:
         names = ["household_id", "store", *(["history"] if with_history else [])]
         query = [feature for feature in schema.query if feature.name in names]
         schema = dataclasses.replace(schema, query=query, context=(), labels=schema.labels[:1])
-        statistics = data.fit_statistics(schema, self.train)
+        preprocessor = data.Preprocessor.fit(schema, self.train)
         heads = [tasks.Retrieval("purchase", units=(32,), candidate_bias=True, num_uniform_negatives=200)]
-        network, preprocessor = build(schema, statistics, heads, self.seed, unknown_rate=0.2)
+        network = build(preprocessor, heads, self.seed, unknown_rate=0.2)
         candidates = models.Candidates.from_frame(self.candidates, preprocessor)
         model = models.MultiTaskModel(network, heads, preprocessor, candidates=candidates, seed=self.seed)
         fit(model, self.train, self.size.epochs)

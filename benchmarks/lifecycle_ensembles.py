@@ -42,12 +42,10 @@ class Problem:
     def build(self, table: pd.DataFrame, seed: int) -> models.MultiTaskModel:
         """Return a model with statistics of a table, not compiled."""
         schema = movielens.schema_of(table)
-        statistics = data.fit_statistics(schema, table)
-        preprocessor = data.Preprocessor(schema, statistics)
-        heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
+        preprocessor = data.Preprocessor.fit(schema, table)
+        heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", preprocessor.statistics)]
         network = models.build_network(
-            schema,
-            statistics,
+            preprocessor,
             heads,
             layers.SharedBottom(["rating"], units=(128, 64), dropout=0.2, seed=seed),
             embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16},

@@ -134,11 +134,11 @@ def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.Mult
     preprocessor = data.Preprocessor(schema(), statistics)
     heads = [
         tasks.Retrieval("purchase", candidate_bias=True),
-        tasks.Regression.from_statistics("spend", statistics.labels["spend"], transform="log1p"),
+        tasks.Regression.from_statistics("spend", statistics, transform="log1p"),
         tasks.BinaryClassification("coupon"),
     ]
     network = models.build_network(
-        schema(), statistics, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
+        preprocessor, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
         embedding_dim={"": 16, "product_id": 64, "household_id": 4}, tower_units=(128, 64), seed=seed,
         regularization=models.Regularization(dropout=0.1),
     )  # fmt: skip

@@ -48,16 +48,15 @@ class Size:
 QUICK = Size(30_000, 1, 2)
 
 
-def build(schema: data.Schema, statistics: data.Statistics, heads: list[Any], seed: int, **options: Any) -> Any:
-    """Return a network over the example's features and its preprocessor."""
+def build(preprocessor: data.Preprocessor, heads: list[Any], seed: int, **options: Any) -> keras.Model:
+    """Return a network over the example's features."""
     on_pairs = [task.name for task in heads if task.uses_trunk]
     trunk = layers.SharedBottom(on_pairs, (64,), dropout=0.1, seed=seed) if on_pairs else None
     noise = models.Regularization(dropout=0.1, unknown_rate=options.pop("unknown_rate", 0.01))
-    network = models.build_network(
-        schema, statistics, heads, trunk, embedding_dim={"": 16, "product_id": 32, "household_id": 4},
+    return models.build_network(
+        preprocessor, heads, trunk, embedding_dim={"": 16, "product_id": 32, "household_id": 4},
         tower_units=(64, 32), regularization=noise, seed=seed,
     )  # fmt: skip
-    return network, data.Preprocessor(schema, statistics)
 
 
 def fit(model: models.MultiTaskModel, rows: pd.DataFrame, epochs: int) -> None:
@@ -77,8 +76,7 @@ class Coupons:
         self.purchases = tables.train[tables.train["purchase"].notna()]
         self.coupons = tables.train[tables.train["coupon"].notna()]
         self.test = tables.test[tables.test["coupon"].notna()]
-        self.statistics = data.fit_statistics(self.of_coupons, tables.train)
-        self.preprocessor = data.Preprocessor(self.of_coupons, self.statistics)
+        self.preprocessor = data.Preprocessor.fit(self.of_coupons, tables.train)
         self.rows = data.to_batch(self.coupons, self.preprocessor)
         validation = tables.validation[tables.validation["coupon"].notna()]
         self.validation = data.to_batch(validation, self.preprocessor)
@@ -92,11 +90,10 @@ class Coupons:
                 ids = np.sort(rows[column].unique())
                 kept = np.random.default_rng(seed).choice(ids, int(known * len(ids)), replace=False)
                 rows = rows[rows[column].isin(kept)]
-            statistics = data.fit_statistics(self.of_purchases, rows)
-            spend = tasks.Regression.from_statistics("spend", statistics.labels["spend"], transform="log1p")
+            preprocessor = data.Preprocessor.fit(self.of_purchases, rows)
+            spend = tasks.Regression.from_statistics("spend", preprocessor.statistics, transform="log1p")
             heads = [tasks.Retrieval("purchase"), spend]
-            network, preprocessor = build(self.of_purchases, statistics, heads, seed)
-            model = models.MultiTaskModel(network, heads, preprocessor, seed=seed)
+            model = models.MultiTaskModel(build(preprocessor, heads, seed), heads, preprocessor, seed=seed)
             fit(model, rows, self.size.epochs)
             self.sources[seed, known] = model
         return self.sources[seed, known]
@@ -110,7 +107,7 @@ class Coupons:
     ) -> float:
         """Return the AUC of the test weeks, from scratch if `new_ids` is None."""
         heads = [tasks.BinaryClassification("coupon")]
-        network, _ = build(self.of_coupons, self.statistics, heads, 100 + seed)
+        network = build(self.preprocessor, heads, 100 + seed)
         model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
         if new_ids is not None:
             adaptation.warm_start(model, self.source(seed, known), new_ids=new_ids)

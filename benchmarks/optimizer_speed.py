@@ -48,10 +48,9 @@ def rating_model(users: int, optimizer: Any) -> models.MultiTaskModel:
     table = pd.DataFrame({"user": np.arange(1000), "item": np.arange(1000), "rating": np.arange(1000) % 5.0})
     fitted = data.fit_statistics(schema, table)
     fields = {field.name: getattr(fitted, field.name) for field in dataclasses.fields(fitted)}
-    heads = [tasks.Regression.from_statistics("rating", fitted.labels["rating"])]
+    heads = [tasks.Regression.from_statistics("rating", fitted)]
     net = models.build_network(
-        schema,
-        Sized(**fields, users=users),
+        data.Preprocessor(schema, Sized(**fields, users=users)),
         heads,
         embedding_dim=32,
         regularization=models.Regularization(unknown_rate=0.0),

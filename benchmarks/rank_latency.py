@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rechub", help="interpreter with torch-rechub, onnx and onnxruntime")
     arguments = parser.parse_args()
     train, _, test, schema = census.load_group(arguments.census, 1)
-    preprocessor = data.Preprocessor(schema, data.fit_statistics(schema, train))
+    preprocessor = data.Preprocessor.fit(schema, train)
     names = list(schema.tasks)
     model = census.model(preprocessor, names, layers.MMoE(names, num_experts=8, units=(16,)))
     columns = {n: np.asarray(v) for n, v in data.to_columns(test[:1024], schema.features.values()).items()}

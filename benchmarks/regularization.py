@@ -65,7 +65,7 @@ class Problem:
         split = data.leave_last_split(table, "user_id", "timestamp", n=HELD_OUT)
         self.train, self.test = split.train, split.test
         self.schema = schema_of(table)
-        self.preprocessor = data.Preprocessor(self.schema, data.fit_statistics(self.schema, self.train))
+        self.preprocessor = data.Preprocessor.fit(self.schema, self.train)
         self.candidates = models.Candidates.from_frame(self.train, self.preprocessor)
         self.encoded = data.to_batch(self.train, self.preprocessor)
         self._traced: tuple[str, Any] = ("", None)
@@ -89,14 +89,13 @@ class Problem:
         """Return a compiled model."""
         arguments = {"unknown_rate": 0.0, **VARIANTS[variant]}
         smoothing = arguments.pop("label_smoothing", 0.0)
-        statistics = self.preprocessor.statistics
         heads = [
             tasks.Retrieval("watched"),
-            tasks.Regression.from_statistics("rating", statistics.labels["rating"]),
+            tasks.Regression.from_statistics("rating", self.preprocessor.statistics),
             tasks.BinaryClassification("liked", label_smoothing=smoothing),
         ]
         network = models.build_network(
-            self.schema, statistics, heads, layers.MMoE(["rating", "liked"], 4, [64, 32], seed=seed),
+            self.preprocessor, heads, layers.MMoE(["rating", "liked"], 4, [64, 32], seed=seed),
             embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16}, tower_units=(64, 32),
             regularization=models.Regularization(**arguments),
             fusion={"candidate": layers.ConcatFusion(attention.VIEWS, units=64)}, seed=seed,

@@ -111,14 +111,13 @@ def _ranks(
 
 def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers.Layer, seed: int) -> Any:
     """Return a model of retrieval and rating, not trained."""
-    statistics = data.fit_statistics(SCHEMA, train)
-    preprocessor = data.Preprocessor(SCHEMA, statistics)
+    preprocessor = data.Preprocessor.fit(SCHEMA, train)
     heads = [
         tasks.Retrieval("watched", full_softmax=True),
-        tasks.Regression.from_statistics("rating", statistics.labels["rating"]),
+        tasks.Regression.from_statistics("rating", preprocessor.statistics),
     ]
     network = models.build_network(
-        SCHEMA, statistics, heads, layers.SharedBottom(["rating"], (64, 32), seed=seed),
+        preprocessor, heads, layers.SharedBottom(["rating"], (64, 32), seed=seed),
         embedding_dim={"": WIDTH, "user_id": 4}, tower_units=(WIDTH,), poolings={"recent": pooling}, seed=seed,
     )  # fmt: skip
     corpus = models.Candidates.from_frame(movies, preprocessor)

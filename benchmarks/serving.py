@@ -36,11 +36,10 @@ def embeddings(candidates: int) -> tuple[np.ndarray, np.ndarray]:
     """Train and return embeddings of candidates [C, d] and of queries [n, d]."""
     tables = grocery_data.load(min_households=1, purchase_rows=300_000)
     schema = grocery_models.schema()
-    statistics = data.fit_statistics(schema, tables.train)
-    preprocessor = data.Preprocessor(schema, statistics)
+    preprocessor = data.Preprocessor.fit(schema, tables.train)
     heads = [tasks.Retrieval("purchase", candidate_bias=True), tasks.BinaryClassification("coupon")]
     widths = {"": 16, "product_id": 32, "household_id": 4}
-    network = models.build_network(schema, statistics, heads, layers.SharedBottom(["coupon"]), embedding_dim=widths)
+    network = models.build_network(preprocessor, heads, layers.SharedBottom(["coupon"]), embedding_dim=widths)
     corpus = models.Candidates.from_frame(tables.candidates, preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus)
     model.compile(grocery_models.optimizer(3e-3, 3, len(tables.train)))

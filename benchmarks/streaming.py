@@ -81,10 +81,10 @@ def build(preprocessor: data.Preprocessor, units: Sequence[int]) -> models.Multi
     """Return a model of two tasks whose trunk has the given widths."""
     heads = [
         tasks.BinaryClassification("click"),
-        tasks.Regression.from_statistics("stars", preprocessor.statistics.labels["stars"]),
+        tasks.Regression.from_statistics("stars", preprocessor.statistics),
     ]
     trunk = layers.SharedBottom(["click", "stars"], units=tuple(units))
-    network = models.build_network(SCHEMA, preprocessor.statistics, heads, trunk, embedding_dim=16)
+    network = models.build_network(preprocessor, heads, trunk, embedding_dim=16)
     model = models.MultiTaskModel(network, heads, preprocessor)
     model.compile(keras.optimizers.legacy.Adagrad(0.05), steps_per_execution=STEPS)
     return model
@@ -149,7 +149,7 @@ def main() -> None:
         files = data.open_files(folder, SCHEMA)
         print(f"{rows:,} rows, {size / 2**20:,.0f} MB in memory; written in {time.perf_counter() - start:.0f} s")
         start = time.perf_counter()
-        preprocessor = data.Preprocessor(SCHEMA, data.fit_statistics(SCHEMA, files))
+        preprocessor = data.Preprocessor.fit(SCHEMA, files)
         print(f"statistics: {time.perf_counter() - start:.0f} s; RSS {megabytes('VmRSS'):,.0f} MB")
         start = time.perf_counter()
         cached = data.cache(files, preprocessor, folder / "rows.cache")

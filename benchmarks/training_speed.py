@@ -81,10 +81,9 @@ def recipe(train: pd.DataFrame) -> Epochs:
 
 
 def _ours(train: pd.DataFrame, schema: data.Schema, trunk: Any, batch_size: int, **sizes: Any) -> Epochs:
-    statistics = data.fit_statistics(schema, train)
-    preprocessor = data.Preprocessor(schema, statistics)
-    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
-    network = models.build_network(schema, statistics, heads, trunk, **sizes)
+    preprocessor = data.Preprocessor.fit(schema, train)
+    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", preprocessor.statistics)]
+    network = models.build_network(preprocessor, heads, trunk, **sizes)
     corpus = models.Candidates.from_frame(train, preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus)
     model.compile(LazyAdam(3e-3))

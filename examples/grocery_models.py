@@ -74,8 +74,7 @@ class Workshop:
         self.data = grocery_data.load(purchase_rows=8_000 if quick else 200_000)
         self.quick = quick
         self.schema = schema()
-        self.statistics = data.fit_statistics(self.schema, self.data.train)
-        self.preprocessor = data.Preprocessor(self.schema, self.statistics)
+        self.preprocessor = data.Preprocessor.fit(self.schema, self.data.train)
         self.candidates = models.Candidates.from_frame(self.data.candidates, self.preprocessor)
         self.train, self.validation, self.test = (
             data.to_batch(frame, self.preprocessor) for frame in (self.data.train, self.data.validation, self.data.test)
@@ -88,10 +87,9 @@ class Workshop:
 
     def heads(self, names: tuple[str, ...] | None = None) -> list[tasks.Task]:
         """Return new task objects."""
-        spend = self.statistics.labels["spend"]
         everything = [
             tasks.Retrieval("purchase", candidate_bias=True),
-            tasks.Regression.from_statistics("spend", spend, transform="log1p"),
+            tasks.Regression.from_statistics("spend", self.preprocessor.statistics, transform="log1p"),
             tasks.BinaryClassification("coupon"),
             *(tasks.MultiClassClassification(task, len(c), scope="query") for task, c in PROFILE.items()),
         ]
@@ -103,8 +101,7 @@ class Workshop:
         """Build and compile a model whose learning rate falls to zero over its epochs."""
         heads = self.heads(names)
         network = models.build_network(
-            self.schema,
-            self.statistics,
+            self.preprocessor,
             heads,
             recipe.trunk,
             embedding_dim={**recipe.embedding_dim, "household_id": 4},  # wider, it learns households by heart

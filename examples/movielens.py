@@ -57,12 +57,10 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
 def train_joint(train: pd.DataFrame, seed: int, epochs: int) -> models.MultiTaskModel:
     """Train retrieval ("watched") and rating together."""
     schema = schema_of(train)
-    statistics = data.fit_statistics(schema, train)
-    preprocessor = data.Preprocessor(schema, statistics)
-    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
+    preprocessor = data.Preprocessor.fit(schema, train)
+    heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", preprocessor.statistics)]
     network = models.build_network(
-        schema,
-        statistics,
+        preprocessor,
         heads,
         layers.SharedBottom(["rating"], units=(128, 64), dropout=0.2, seed=seed),
         embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16},

@@ -24,7 +24,7 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
 
     exec(compile(subclass, "subclass", "exec"), names)
     exec("trunk = CrossedBottom(['stars', 'returned'], units=8)", names)
-    exec("crossed = tfmtl.build_network(schema, statistics, tasks, trunk)", names)
+    exec("crossed = tfmtl.build_network(preprocessor, tasks, trunk)", names)
     exec("outputs = crossed(data.to_batch(test, preprocessor).features)", names)
     outputs = names["outputs"]
     assert isinstance(outputs, dict)

@@ -22,10 +22,9 @@ def joint_model(table: pd.DataFrame) -> models.MultiTaskModel:
         candidate=[data.Categorical("item", dtype="int64")],
         labels=[data.Label("rating")],
     )
-    statistics = data.fit_statistics(schema, table)
-    preprocessor = data.Preprocessor(schema, statistics)
-    heads = [tasks.Retrieval("seen"), tasks.Regression.from_statistics("rating", statistics.labels["rating"])]
-    network = models.build_network(schema, statistics, heads)
+    preprocessor = data.Preprocessor.fit(schema, table)
+    heads = [tasks.Retrieval("seen"), tasks.Regression.from_statistics("rating", preprocessor.statistics)]
+    network = models.build_network(preprocessor, heads)
     corpus = models.Candidates.from_frame(table[["item"]].drop_duplicates(), preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus)
     model.compile(training.LazyAdam(1e-3))

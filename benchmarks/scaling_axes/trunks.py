@@ -57,10 +57,9 @@ def _measure(family: str, trunk: Trunk, names: Sequence[str]) -> Measure:
         labels=[data.Label(name) for name in names],
     )
     watch = Watch()
-    statistics = data.fit_statistics(schema, table)
-    preprocessor = data.Preprocessor(schema, statistics)
+    preprocessor = data.Preprocessor.fit(schema, table)
     heads = [tasks.BinaryClassification(name) for name in names]
-    network = models.build_network(schema, statistics, heads, trunk(names))
+    network = models.build_network(preprocessor, heads, trunk(names))
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=None)
     model.compile(training.LazyAdam(1e-3))
     model.optimizer.build(model.trainable_variables)

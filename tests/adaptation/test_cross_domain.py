@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tfmtl.adaptation import warm_start
-from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics
+from tfmtl.data import Categorical, Label, Preprocessor, Schema
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import Regression
 from tfmtl.training import LazyAdam
@@ -25,9 +25,9 @@ def domain(wanted: str, unwanted: str) -> pd.DataFrame:
 
 def build(table: pd.DataFrame, seed: int) -> MultiTaskModel:
     """Return a model whose predictions are on the scale of all ratings, not of its table's."""
-    statistics, heads = fit_statistics(SCHEMA, table), [Regression("rating", offset=3.5)]
-    network = build_network(SCHEMA, statistics, heads, embedding_dim=4, tower_units=[8, 8], seed=seed)
-    return MultiTaskModel(network, heads, Preprocessor(SCHEMA, statistics))
+    preprocessor, heads = Preprocessor.fit(SCHEMA, table), [Regression("rating", offset=3.5)]
+    network = build_network(preprocessor, heads, embedding_dim=4, tower_units=[8, 8], seed=seed)
+    return MultiTaskModel(network, heads, preprocessor)
 
 
 def test_what_is_known_of_users_holds_for_films_nobody_has_rated_yet() -> None:

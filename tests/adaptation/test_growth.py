@@ -43,7 +43,7 @@ def with_room(optimizer: Any = None, headroom: float = 1.0, **arguments: Any) ->
     preprocessor = Preprocessor(small.SCHEMA, statistics)
     heads = small.tasks(**arguments)
     network = small.build_network(
-        small.SCHEMA, statistics, heads, small.trunk(), embedding_dim=3, tower_units=[4, 3],
+        preprocessor, heads, small.trunk(), embedding_dim=3, tower_units=[4, 3],
         regularization=small.NO_NOISE,
     )  # fmt: skip
     corpus = Candidates.from_frame(small.table(), preprocessor)
@@ -249,7 +249,9 @@ def test_joined_tables_grow_block_by_block() -> None:
     schema = small.Schema(query=[small.Categorical("a"), small.Categorical("b")], labels=[small.Label("y")])
     table = small.pd.DataFrame({"a": ["p", "q"], "b": ["r", "r"], "y": [0.0, 1.0]})
     statistics = fit_statistics(schema, table)
-    network = small.build_network(schema, statistics, [small.Regression("y")], embedding_dim=2, tower_units=[3])
+    network = small.build_network(
+        Preprocessor(schema, statistics), [small.Regression("y")], embedding_dim=2, tower_units=[3]
+    )
     week = small.pd.DataFrame({"a": ["new", "q"], "b": ["r", "other"], "y": [0.0, 1.0]})
     later = adaptation.extend_statistics(schema, statistics, week)
     grown, rows = grow_network(network, schema, {name: later.size(name) for name in ("a", "b")})

@@ -15,7 +15,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.adaptation import MAML, MetaLearner, Reptile, layers_of
 from tfmtl.adaptation.episodes import Episodes
 from tfmtl.adaptation.meta_learner import support_loss
-from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics, to_batch
+from tfmtl.data import Categorical, Label, Preprocessor, Schema, to_batch
 from tfmtl.layers import PLE
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import Regression
@@ -150,9 +150,9 @@ def test_learning_to_adapt_helps_users_that_differ() -> None:
     table["rating"] = taste + 0.01 * rng.normal(size=len(table))
     schema = Schema([Categorical("place")], [Categorical("item")], labels=[Label("rating")])
     table["place"] = "here"
-    statistics = fit_statistics(schema, table)
-    network = build_network(schema, statistics, [Regression("rating")], embedding_dim=4, tower_units=[8])
-    model = MultiTaskModel(network, [Regression("rating")], Preprocessor(schema, statistics))
+    preprocessor = Preprocessor.fit(schema, table)
+    network = build_network(preprocessor, [Regression("rating")], embedding_dim=4, tower_units=[8])
+    model = MultiTaskModel(network, [Regression("rating")], preprocessor)
     model.compile(keras.optimizers.Adam(0.03))
     history = MAML(model, 0.3, 2).fit(table, "user", support=4, query=4, epochs=25, tasks_per_step=10)["loss"]
     assert history[0] > 0.7

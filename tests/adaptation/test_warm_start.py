@@ -17,7 +17,7 @@ from tfmtl.adaptation import warm_start
 from tfmtl.adaptation.tables import tables_of
 from tfmtl.balancing import Uncertainty
 from tfmtl.compression import prune, shrink_tables
-from tfmtl.data import Categorical, Feature, Label, Numeric, Preprocessor, Schema, fit_statistics
+from tfmtl.data import Categorical, Feature, Label, Numeric, Preprocessor, Schema
 from tfmtl.layers import PLE, CrossNetwork, LowRankEmbedding, MMoE, MultiTaskLayer, SharedBottom
 from tfmtl.models import MultiTaskModel, build_network, save_model
 from tfmtl.tasks import BinaryClassification, Regression, Task
@@ -31,12 +31,12 @@ def build(
 ) -> MultiTaskModel:
     labels = [Label(task.name) for task in heads]
     schema = Schema(query, [ITEM, PRICE], labels=labels, query_id="user", candidate_id="item")
-    statistics = fit_statistics(schema, table)
+    preprocessor = Preprocessor.fit(schema, table)
     network = build_network(
-        schema, statistics, heads, trunk or MMoE([t.name for t in heads], 2, units=[4]), embedding_dim=3,
+        preprocessor, heads, trunk or MMoE([t.name for t in heads], 2, units=[4]), embedding_dim=3,
         tower_units=[4, 3], interactions=[CrossNetwork()], seed=seed,
     )  # fmt: skip
-    return MultiTaskModel(network, heads, Preprocessor(schema, statistics))
+    return MultiTaskModel(network, heads, preprocessor)
 
 
 def both() -> list[Task]:
@@ -169,9 +169,9 @@ def test_two_shops_with_some_users_in_common() -> None:
     first = randomize(small.model())
     table = pd.DataFrame({"user": ["u0", "u3", "v9"], "song": ["a", "b", "a"], "played": [1.0, 0.0, 1.0]})
     schema = Schema([USER], [Categorical("song")], labels=[Label("played")])
-    statistics, heads = fit_statistics(schema, table), [BinaryClassification("played")]
-    network = build_network(schema, statistics, heads, embedding_dim=3, tower_units=[4, 3])
-    second = MultiTaskModel(network, heads, Preprocessor(schema, statistics), Uncertainty())
+    preprocessor, heads = Preprocessor.fit(schema, table), [BinaryClassification("played")]
+    network = build_network(preprocessor, heads, embedding_dim=3, tower_units=[4, 3])
+    second = MultiTaskModel(network, heads, preprocessor, Uncertainty())
     report = warm_start(second, first)
     assert report.aligned["user"] == (2, 3)
     assert "query_tower_0/kernel" in report.copied  # all rows that are left of it

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tfmtl._keras import keras
 from tfmtl.balancing import Balancer
-from tfmtl.data import Batch, Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics, to_batch
+from tfmtl.data import Batch, Categorical, Label, Numeric, Preprocessor, Schema, to_batch
 from tfmtl.layers import SharedBottom
 from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import BinaryClassification
@@ -34,7 +34,7 @@ def table() -> pd.DataFrame:
 
 @functools.cache
 def preprocessor() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def model(balancer: Balancer, optimizer: Any = None, **compile_arguments: Any) -
     heads = [BinaryClassification(name) for name in TASKS]
     penalties = Regularization(l2=1e-3, embedding_l2=1e-3, unknown_rate=0.0)
     network = build_network(
-        SCHEMA, preprocessor().statistics, heads, SharedBottom(TASKS, units=[4]), embedding_dim=3, tower_units=[4],
+        preprocessor(), heads, SharedBottom(TASKS, units=[4]), embedding_dim=3, tower_units=[4],
         regularization=penalties,
     )  # fmt: skip
     built = MultiTaskModel(network, heads, preprocessor(), balancer)

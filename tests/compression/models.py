@@ -57,7 +57,7 @@ def preprocessor() -> Preprocessor:
 def tasks(**retrieval: Any) -> list[Task]:
     return [
         Retrieval("seen", **retrieval),
-        Regression.from_statistics("rating", statistics().labels["rating"]),
+        Regression.from_statistics("rating", statistics()),
         BinaryClassification("liked"),
         MultiClassClassification("mood", num_classes=3),
     ]
@@ -69,8 +69,7 @@ def model(
     """An untrained model; `recent` and `item_id` share a table, and negatives call the candidate tower again."""
     heads = tasks(num_uniform_negatives=negatives, **retrieval)
     network = build_network(
-        SCHEMA,
-        statistics(),
+        preprocessor(),
         heads,
         SharedBottom(["rating", "liked", "mood"], units=[width], dropout=dropout, seed=seed),
         embedding_dim=width,

@@ -10,7 +10,7 @@ from tests.compression import models
 from tfmtl._keras import tf
 from tfmtl.compression.cross_task import check_cross_task, order_loss
 from tfmtl.compression.distilled import DistilledModel
-from tfmtl.data import Preprocessor, fit_statistics, to_batch
+from tfmtl.data import Preprocessor, to_batch
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import BinaryClassification, LossInputs, Regression
 
@@ -56,11 +56,11 @@ def table() -> pd.DataFrame:
 
 def two_events(cross_task: Any, width: int = 3) -> DistilledModel:
     """A student and a teacher of "liked" and "seen", both of yes or no."""
-    statistics = fit_statistics(models.SCHEMA, table())
-    preprocessor, built = Preprocessor(models.SCHEMA, statistics), []
+    preprocessor = Preprocessor.fit(models.SCHEMA, table())
+    built = []
     for seed in (1, 2):
         heads = [BinaryClassification("liked"), BinaryClassification("seen")]
-        network = build_network(models.SCHEMA, statistics, heads, embedding_dim=width, seed=seed)
+        network = build_network(preprocessor, heads, embedding_dim=width, seed=seed)
         built.append(MultiTaskModel(network, heads, preprocessor))
     return DistilledModel.of(built[0], built[1], alpha=0.0, cross_task=cross_task)
 

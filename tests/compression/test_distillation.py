@@ -12,7 +12,7 @@ import pytest
 from tests.compression import models
 from tfmtl._keras import keras, tf
 from tfmtl.compression import DistilledModel, distil
-from tfmtl.data import Preprocessor, fit_statistics, to_batch
+from tfmtl.data import Preprocessor, to_batch
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import LossInputs, Regression
@@ -246,13 +246,13 @@ def test_arguments_out_of_range_are_refused(options: dict[str, Any], message: st
 
 def test_teacher_that_does_not_fit_is_refused() -> None:
     rating = Regression("rating")
-    other = MultiTaskModel(build_network(models.SCHEMA, models.statistics(), [rating]), [rating], models.preprocessor())
+    other = MultiTaskModel(build_network(models.preprocessor(), [rating]), [rating], models.preprocessor())
     with pytest.raises(ValueError, match=r"Unknown task \['seen', 'liked', 'mood'\] in the student"):
         DistilledModel.of(models.model(3), other)
-    few = fit_statistics(models.SCHEMA, models.table()[:20])
+    few = Preprocessor.fit(models.SCHEMA, models.table()[:20])
     tasks = models.tasks()
-    network = build_network(models.SCHEMA, few, tasks)
-    stranger = MultiTaskModel(network, tasks, Preprocessor(models.SCHEMA, few))
+    network = build_network(few, tasks)
+    stranger = MultiTaskModel(network, tasks, few)
     with pytest.raises(ValueError, match="must encode features alike"):
         DistilledModel.of(models.model(3), stranger)
     with pytest.raises(TypeError, match="`teacher` must be MultiTaskModel"):

@@ -19,7 +19,6 @@ from tfmtl.data.files import open_files
 from tfmtl.data.frames import Batch, to_batch
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label, Schema
-from tfmtl.data.statistics import fit_statistics
 from tfmtl.data.streams import from_files
 from tfmtl.data.tfrecord_writer import write_tfrecords
 
@@ -33,12 +32,12 @@ def numbered(rows: int = ROWS) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def small() -> Preprocessor:
-    return Preprocessor(SMALL, fit_statistics(SMALL, numbered()))
+    return Preprocessor.fit(SMALL, numbered())
 
 
 @pytest.fixture(scope="module")
 def every_kind() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 def stored(source: Any, preprocessor: Preprocessor, path: pathlib.Path, **options: Any) -> EncodedTable:
@@ -104,7 +103,7 @@ def test_texts_that_repeat_are_encoded_as_each_alone(every_kind: Preprocessor) -
 
 def test_a_table_gives_the_same_batches_from_every_place(tmp_path: pathlib.Path) -> None:
     frame, schema = tables.table(50), tables.SCHEMA
-    preprocessor = Preprocessor(schema, fit_statistics(schema, frame))
+    preprocessor = Preprocessor.fit(schema, frame)
     for suffix in (".csv", ".parquet"):
         tables.shards(tmp_path / suffix, frame, suffix)
     (tmp_path / ".tfrecord").mkdir()
@@ -204,7 +203,7 @@ def test_a_cache_is_read_again_until_something_changes(small: Preprocessor, tmp_
         assert used()[0] == number
         seen.append(number)
     assert len(found) == ROWS + 7
-    other = Preprocessor(SMALL, fit_statistics(SMALL, pd.concat([numbered(), numbered().assign(user="a")])))
+    other = Preprocessor.fit(SMALL, pd.concat([numbered(), numbered().assign(user="a")]))
     assert used(other)[0] != seen[-1]
     assert old.to_batch().labels["y"][-1] == 10.0 * (ROWS - 1)  # whoever reads the old one goes on
 

@@ -15,7 +15,6 @@ from tfmtl.data.features import Categorical, Numeric
 from tfmtl.data.frames import Batch, encode, encode_dataset, from_frame, to_batch
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label, Schema
-from tfmtl.data.statistics import fit_statistics
 
 ROWS = 23
 SMALL = Schema([Categorical("user"), Numeric("row", transform="none")], labels=[Label("y")])
@@ -23,12 +22,12 @@ SMALL = Schema([Categorical("user"), Numeric("row", transform="none")], labels=[
 
 @pytest.fixture(scope="module")
 def every_kind() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 @pytest.fixture(scope="module")
 def small() -> Preprocessor:
-    return Preprocessor(SMALL, fit_statistics(SMALL, numbered()))
+    return Preprocessor.fit(SMALL, numbered())
 
 
 def numbered() -> pd.DataFrame:

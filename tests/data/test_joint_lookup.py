@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.data import Categorical, Numeric, Preprocessor, Schema, fit_statistics
+from tfmtl.data import Categorical, Numeric, Preprocessor, Schema
 from tfmtl.data.joint_lookup import JointLookup, small_together
 
 _RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ HOSTILE = ["", "v0", "v8", "v9", "V0", "a\0b", "v" * 100, "\u00e9"]
 
 @pytest.fixture(scope="module")
 def preprocessor() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, TABLE))
+    return Preprocessor.fit(SCHEMA, TABLE)
 
 
 @pytest.mark.parametrize(

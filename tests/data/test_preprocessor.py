@@ -17,17 +17,16 @@ from tfmtl.data.columns import to_columns
 from tfmtl.data.features import Categorical, IdSequence, MultiValued, Numeric, Text
 from tfmtl.data.preprocessor import Preprocessor, encoded_spec, raw_spec
 from tfmtl.data.schema import Schema
-from tfmtl.data.statistics import fit_statistics
 
 
 def preprocessor_of(frame: pd.DataFrame, *query: Any, candidate: tuple[Any, ...] = ()) -> Preprocessor:
     schema = Schema(query, candidate)
-    return Preprocessor(schema, fit_statistics(schema, frame))
+    return Preprocessor.fit(schema, frame)
 
 
 @pytest.fixture(scope="module")
 def every_kind() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 def encoded(preprocessor: Preprocessor, frame: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -253,7 +252,7 @@ def test_a_wrong_feature_is_named(every_kind: Preprocessor, name: str, value: An
 def test_values_far_from_the_mean_are_cut_to_a_thousand_deviations() -> None:
     frame = pd.DataFrame({"x": [0.0, 2.0]})  # mean 1, deviation 1
     schema = Schema(query=(Categorical("id"), Numeric("x"), Numeric("raw", transform="none")))
-    layer = Preprocessor(schema, fit_statistics(schema, frame.assign(raw=frame["x"], id="a")))
+    layer = Preprocessor.fit(schema, frame.assign(raw=frame["x"], id="a"))
     found = layer({"x": tf.constant([3e38, -3e38, 900.0]), "raw": tf.constant([3e38, -3e38, 900.0])})
     np.testing.assert_allclose(found["x"][:, 0], [1000, -1000, 899], rtol=1e-6)
     np.testing.assert_allclose(found["raw"][:, 0], [3e38, -3e38, 900], rtol=1e-6)

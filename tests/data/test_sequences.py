@@ -17,7 +17,6 @@ from tfmtl.data import (
     Numeric,
     Preprocessor,
     Schema,
-    fit_statistics,
     to_batch,
     to_sequences,
     with_histories,
@@ -59,7 +58,7 @@ def table_of(counts: list[int], seed: int = 0) -> pd.DataFrame:
 
 
 def preprocessor_of(table: pd.DataFrame, schema: Schema) -> Preprocessor:
-    return Preprocessor(schema, fit_statistics(schema, table))
+    return Preprocessor.fit(schema, table)
 
 
 COUNTS = st.lists(st.integers(1, 14), min_size=1, max_size=5)

@@ -24,7 +24,7 @@ SMALL = Schema(  # quick to trace
 
 
 def preprocessor_of(frame: pd.DataFrame, schema: Schema = SMALL) -> Preprocessor:
-    return Preprocessor(schema, fit_statistics(schema, frame))
+    return Preprocessor.fit(schema, frame)
 
 
 def collect(dataset: tf.data.Dataset) -> Batch:

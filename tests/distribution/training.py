@@ -31,7 +31,7 @@ def table() -> Any:
 def model(balancer: Balancer | None = None, **retrieval: Any) -> MultiTaskModel:
     heads = [Retrieval("seen", **retrieval), BinaryClassification("liked")]
     network = build_network(
-        small.SCHEMA, small.statistics(), heads, trunk=SharedBottom(["liked"], units=[4]), embedding_dim=3,
+        small.preprocessor(), heads, trunk=SharedBottom(["liked"], units=[4]), embedding_dim=3,
         tower_units=[3], regularization=small.NO_NOISE,
     )  # fmt: skip
     built = MultiTaskModel(network, heads, small.preprocessor(), balancer, small.candidates())

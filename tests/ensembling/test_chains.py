@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics, to_batch
+from tfmtl.data import Categorical, Label, Preprocessor, Schema, to_batch
 from tfmtl.ensembling import ensemble, fit_weights
 from tfmtl.ensembling.evidence import Objective, blocks
 from tfmtl.models import MultiTaskModel, build_network
@@ -33,8 +33,7 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def members() -> list[MultiTaskModel]:
-    statistics = fit_statistics(SCHEMA, table())
-    preprocessor = Preprocessor(SCHEMA, statistics)
+    preprocessor = Preprocessor.fit(SCHEMA, table())
     models = []
     for seed in range(2):
         heads = [
@@ -42,7 +41,7 @@ def members() -> list[MultiTaskModel]:
             DoublyRobustConversion("buy", after="click"),
             ChainedRegression("spend", after="buy", offset=4.0, scale=2.0),
         ]
-        network = build_network(SCHEMA, statistics, heads, embedding_dim=2, tower_units=[3], seed=seed)
+        network = build_network(preprocessor, heads, embedding_dim=2, tower_units=[3], seed=seed)
         rng = np.random.default_rng(seed)
         for variable in network.trainable_variables:
             variable.assign(rng.normal(0, 0.7, variable.shape))

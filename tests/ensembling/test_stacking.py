@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from tests.models import small
 from tfmtl._keras import tf
-from tfmtl.data import Preprocessor, Split, fit_statistics, random_kfold, to_batch
+from tfmtl.data import Preprocessor, Split, random_kfold, to_batch
 from tfmtl.ensembling import stack
 from tfmtl.ensembling.stacking import stacker_for
 from tfmtl.layers import SharedBottom
@@ -36,12 +36,11 @@ class Recipe:
     models: list[MultiTaskModel] = dataclasses.field(default_factory=list)
 
     def __call__(self, train: pd.DataFrame) -> MultiTaskModel:
-        statistics = fit_statistics(small.SCHEMA, train)
-        preprocessor = Preprocessor(small.SCHEMA, statistics)
+        preprocessor = Preprocessor.fit(small.SCHEMA, train)
         heads = small.tasks()
         parts: dict[str, Any] = {"embedding_dim": 2, "tower_units": [2], "regularization": small.NO_NOISE}
         trunk = SharedBottom(small.ON_PAIRS, units=[3])
-        network = build_network(small.SCHEMA, statistics, heads, trunk, **parts)
+        network = build_network(preprocessor, heads, trunk, **parts)
         rng = np.random.default_rng(self.seed)
         for variable in network.trainable_variables:
             variable.assign(rng.normal(0, 0.5, variable.shape))

@@ -13,7 +13,7 @@ import pytest
 import sklearn.metrics as sk
 
 from tfmtl import evaluation
-from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics, to_batch
+from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, to_batch
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.layers import SharedBottom
 from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
@@ -68,18 +68,16 @@ SEEN = pd.concat(
 
 @functools.cache
 def model() -> MultiTaskModel:
-    statistics = fit_statistics(SCHEMA, TRAIN)
-    preprocessor = Preprocessor(SCHEMA, statistics)
+    preprocessor = Preprocessor.fit(SCHEMA, TRAIN)
     tasks = [
         Retrieval("bought"),
         BinaryClassification("liked"),
-        Regression.from_statistics("stars", statistics.labels["stars"]),
+        Regression.from_statistics("stars", preprocessor.statistics),
         MultiClassClassification("mood", num_classes=2),
     ]
     trunk = SharedBottom(["liked", "stars", "mood"], units=[4], seed=3)
     network = build_network(
-        SCHEMA,
-        statistics,
+        preprocessor,
         tasks,
         trunk=trunk,
         embedding_dim=3,

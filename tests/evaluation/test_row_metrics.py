@@ -167,7 +167,7 @@ def test_configuration_round_trip(metric: keras.metrics.Metric) -> None:
 
 def test_tasks_bring_them_into_the_evaluation() -> None:
     liked = BinaryClassification("liked", extra_metrics=[evaluation.GroupedAUC("user"), evaluation.AUC("exact_auc")])
-    rating = Regression.from_statistics("rating", small.statistics().labels["rating"], extra_metrics=[evaluation.R2()])
+    rating = Regression.from_statistics("rating", small.statistics(), extra_metrics=[evaluation.R2()])
     for task in (liked, rating):
         again = type(task).from_config(task.get_config())
         assert [m.get_config() for m in again.extra_metrics] == [m.get_config() for m in task.extra_metrics]

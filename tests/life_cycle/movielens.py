@@ -40,15 +40,14 @@ def halves(share: float = 0.8) -> tuple[pd.DataFrame, pd.DataFrame]:
 def model(table: pd.DataFrame, seed: int = 0, names: Sequence[str] = TASKS, **network: Any) -> models.MultiTaskModel:
     """Return a compiled model whose vocabularies and corpus are those of a table."""
     schema = dataclasses.replace(SCHEMA, labels=[label for label in SCHEMA.labels if label.task in names])
-    statistics = data.fit_statistics(schema, table)
+    preprocessor = data.Preprocessor.fit(schema, table)
     made_by = {
         "watched": tasks.Retrieval,
-        "rating": lambda name: tasks.Regression.from_statistics(name, statistics.labels[name]),
+        "rating": lambda name: tasks.Regression.from_statistics(name, preprocessor.statistics),
         "liked": tasks.BinaryClassification,
     }
     heads = [made_by[name](name) for name in names]
-    preprocessor = data.Preprocessor(schema, statistics)
-    built = models.build_network(schema, statistics, heads, embedding_dim=8, tower_units=[8], seed=seed, **network)
+    built = models.build_network(preprocessor, heads, embedding_dim=8, tower_units=[8], seed=seed, **network)
     made = models.MultiTaskModel(
         built, heads, preprocessor, candidates=models.Candidates.from_frame(table, preprocessor), seed=seed
     )

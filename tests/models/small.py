@@ -72,7 +72,7 @@ def candidates() -> Candidates:
 def tasks(**retrieval: Any) -> list[Task]:
     return [
         Retrieval("seen", **retrieval),
-        Regression.from_statistics("rating", statistics().labels["rating"]),
+        Regression.from_statistics("rating", statistics()),
         BinaryClassification("liked"),
         MultiClassClassification("mood", num_classes=2, scope="query"),
     ]
@@ -84,7 +84,7 @@ def trunk(seed: int = 0, **arguments: Any) -> MultiTaskLayer:
 
 def network(heads: list[Task] | None = None, seed: int = 0, **arguments: Any) -> keras.Model:
     given = {"trunk": trunk(seed), "embedding_dim": 3, "tower_units": [4, 3], "regularization": NO_NOISE, **arguments}
-    return build_network(SCHEMA, statistics(), tasks() if heads is None else heads, seed=seed, **given)
+    return build_network(preprocessor(), tasks() if heads is None else heads, seed=seed, **given)
 
 
 def model(

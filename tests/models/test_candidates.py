@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.models import small
-from tfmtl.data import Categorical, Preprocessor, Schema, fit_statistics, to_batch
+from tfmtl.data import Categorical, Preprocessor, Schema, to_batch
 from tfmtl.models import Candidates
 
 
@@ -56,4 +56,4 @@ def test_an_absent_column_is_named() -> None:
 def test_a_schema_without_candidates_has_no_corpus() -> None:
     schema, frame = Schema([Categorical("user")]), pd.DataFrame({"user": ["a"]})
     with pytest.raises(ValueError, match="The schema has no candidate features, so there is no corpus"):
-        Candidates.from_frame(frame, Preprocessor(schema, fit_statistics(schema, frame)))
+        Candidates.from_frame(frame, Preprocessor.fit(schema, frame))

@@ -17,7 +17,7 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import FixedWeights, GramianBalancer, TrainingStep
 from tfmtl.compression import DistilledModel
-from tfmtl.data import Batch, Label, Preprocessor, fit_statistics, to_batch
+from tfmtl.data import Batch, Label, Preprocessor, to_batch
 from tfmtl.evaluation import evaluate
 from tfmtl.layers import AITM, STEM, BayesianRelations, MMoE, SharedBottom
 from tfmtl.models import MultiTaskModel, build_network
@@ -53,7 +53,7 @@ def table() -> pd.DataFrame:
 
 @functools.cache
 def preprocessor() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def heads(kind: Any = EntireSpaceConversion, **options: Any) -> list[Task]:
 def model(tasks: Sequence[Task], trunk: Any = None, balancer: Any = None, kind: Any = MultiTaskModel) -> Any:
     trunk = trunk or MMoE([task.name for task in tasks], 2, units=[4])
     arguments = {"embedding_dim": 3, "tower_units": [4, 3], "regularization": small.NO_NOISE}
-    network = build_network(SCHEMA, preprocessor().statistics, tasks, trunk, **arguments)
+    network = build_network(preprocessor(), tasks, trunk, **arguments)
     built = kind(network, tasks, preprocessor(), balancer)
     built.compile(LazyAdam(0.02), run_eagerly=True)
     return built

@@ -10,7 +10,7 @@ import pytest
 
 from tests.models import small
 from tests.models.test_network_parts import network
-from tfmtl.data import Categorical, IdSequence, Schema, fit_statistics
+from tfmtl.data import Categorical, IdSequence, Preprocessor, Schema
 from tfmtl.layers import ConcatFusion, DotInteraction, MaskedMean, SelfAttentionHistory, TargetAttention
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.tasks import BinaryClassification
@@ -108,7 +108,7 @@ def test_contradictions_are_named(arguments: dict[str, Any], error: type[Excepti
 
 def test_target_attention_needs_candidates() -> None:
     schema = Schema([Categorical("user"), IdSequence("friends", of="user")])
-    statistics = fit_statistics(schema, pd.DataFrame({"user": ["a"], "friends": [["a"]]}))
+    preprocessor = Preprocessor.fit(schema, pd.DataFrame({"user": ["a"], "friends": [["a"]]}))
     sentence = "Feature 'friends' holds no ids of a candidate feature; name an `IdSequence` of one of []."
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        FeatureEncoder(schema, statistics, 3, small.NO_NOISE, 0).embed_target("friends")
+        FeatureEncoder(preprocessor, 3, small.NO_NOISE, 0).embed_target("friends")

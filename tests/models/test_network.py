@@ -9,7 +9,7 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.data import Categorical, Label, Numeric, Schema, fit_statistics, to_batch
+from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, to_batch
 from tfmtl.layers import MMoE, SharedBottom
 from tfmtl.models import Regularization, build_network
 from tfmtl.tasks import BinaryClassification, Regression, Retrieval
@@ -151,7 +151,7 @@ def test_a_clone_with_the_same_weights_gives_the_same_outputs(network: keras.Mod
 def test_a_schema_without_candidates() -> None:
     schema = Schema([Numeric("age"), Categorical("user")], labels=[Label("y")], query_id="user")
     frame = pd.DataFrame({"user": ["a", "b"], "age": [1.0, 2.0], "y": [1.0, 3.0]})
-    found = build_network(schema, fit_statistics(schema, frame), [Regression("y")], tower_units=[2], embedding_dim=2)
+    found = build_network(Preprocessor.fit(schema, frame), [Regression("y")], tower_units=[2], embedding_dim=2)
     assert set(found.input) == {"age", "user"}
     assert found.output["y"].shape == [None, 1]
 
@@ -208,3 +208,10 @@ def test_regularization_is_checked(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`{name}` must be ")) as raised:
         Regularization(**arguments)
     assert f"Received: {name}={value}." in str(raised.value)
+
+
+def test_a_schema_instead_of_the_preprocessor_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"`preprocessor` must be Preprocessor.*Pass `Preprocessor.fit\(schema, table\)`"
+    ):
+        build_network(small.SCHEMA, [Regression("rating")])  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from tests.models.test_network import changed_outputs, flat
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import PCGrad
 from tfmtl.compression import prune, strip
-from tfmtl.data import IdSequence, MultiValued, Preprocessor, Schema, Vector, fit_statistics, to_batch
+from tfmtl.data import IdSequence, MultiValued, Preprocessor, Schema, Vector, to_batch
 from tfmtl.layers import (
     AttentionFusion,
     AttentionPooling,
@@ -71,7 +71,7 @@ def table() -> pd.DataFrame:
 
 @functools.cache
 def preprocessor() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def parts() -> dict[str, Any]:
 
 def network(heads: Any = None, **arguments: Any) -> keras.Model:
     given = {"trunk": small.trunk(), "embedding_dim": 3, "tower_units": [4, 3], "regularization": small.NO_NOISE}
-    return build_network(SCHEMA, preprocessor().statistics, heads or small.tasks(), **{**given, **parts(), **arguments})
+    return build_network(preprocessor(), heads or small.tasks(), **{**given, **parts(), **arguments})
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def _of_interactions(model: keras.Model) -> set[int]:
 
 
 def test_a_feature_may_be_read_again(features: dict[str, tf.Tensor]) -> None:
-    encoder = FeatureEncoder(SCHEMA, preprocessor().statistics, 3, small.NO_NOISE, 0, {"genres": AttentionPooling()})
+    encoder = FeatureEncoder(preprocessor(), 3, small.NO_NOISE, 0, {"genres": AttentionPooling()})
     shared, again, own = encoder.encode(["genres"]), encoder.encode(["genres"]), encoder.encode(["genres"], "liked")
     model = keras.Model(encoder.inputs, [encoder.encode_role("candidate"), shared, again, own])
     _, first, second, other = model(features)

@@ -21,7 +21,6 @@ from tfmtl.data import (
     Preprocessor,
     Schema,
     Sequences,
-    fit_statistics,
     to_batch,
     to_sequences,
     with_histories,
@@ -58,7 +57,7 @@ def table() -> pd.DataFrame:
 
 @functools.cache
 def preprocessor() -> Preprocessor:
-    return Preprocessor(SCHEMA, fit_statistics(SCHEMA, table()))
+    return Preprocessor.fit(SCHEMA, table())
 
 
 def model_of(
@@ -66,7 +65,7 @@ def model_of(
 ) -> MultiTaskModel:
     heads = [Retrieval("seen", full_softmax=True), Regression("rating", offset=3.0)]
     built = build_network(
-        SCHEMA, preprocessor().statistics, heads, SharedBottom(["rating"], (4,)), embedding_dim=4, tower_units=(5, 4),
+        preprocessor(), heads, SharedBottom(["rating"], (4,)), embedding_dim=4, tower_units=(5, 4),
         regularization=regularization or Regularization(unknown_rate=0.0), poolings=poolings, **network,
     )  # fmt: skip
     model = MultiTaskModel(built, heads, preprocessor(), balancer, Candidates.from_frame(table(), preprocessor()))

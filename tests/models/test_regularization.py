@@ -14,7 +14,7 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import UPGrad
 from tfmtl.compression import DistilledModel
-from tfmtl.data import Batch, Categorical, Label, Numeric, Schema, fit_statistics, to_batch
+from tfmtl.data import Batch, Categorical, Label, Numeric, Preprocessor, Schema, to_batch
 from tfmtl.layers import AITM, STEM, ConcatFusion, MMoE, PEPNet, SequenceAugmentation, SharedBottom
 from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.models.mixup import MIXUP_PAIRS, with_mixup_pairs
@@ -103,11 +103,12 @@ def test_joined_tables_lose_features_one_by_one() -> None:
     schema = Schema([Categorical("a"), Categorical("b")], labels=[Label("y")], query_id="a")
     table = {"a": list("abcd") * 50, "b": list("efgh") * 50, "y": [0.0, 1.0] * 100}
     frame = small.pd.DataFrame(table)
+    preprocessor = Preprocessor.fit(schema, frame)
     network = build_network(
-        schema, fit_statistics(schema, frame), [Regression("y")], embedding_dim=3,
+        preprocessor, [Regression("y")], embedding_dim=3,
         regularization=noise(feature_dropout=0.5),
     )  # fmt: skip
-    features = to_batch(frame, small.Preprocessor(schema, fit_statistics(schema, frame))).features
+    features = to_batch(frame, preprocessor).features
     before, after = layer_inputs(network, "query_embedding_3_feature_dropout", features)
     kept = (after != 0).reshape(200, 2, 3)
     assert (kept.all(2) | ~kept.any(2)).all()
@@ -262,9 +263,9 @@ def test_contradictions_are_named(arguments: dict[str, Any], sentence: str) -> N
 
 def test_a_schema_without_histories_has_none_to_change() -> None:
     schema = Schema([Categorical("user"), Numeric("age")], labels=[Label("y")])
-    statistics = fit_statistics(schema, small.pd.DataFrame({"user": ["a", "b"], "age": [1.0, 2.0], "y": [1.0, 3.0]}))
+    frame = small.pd.DataFrame({"user": ["a", "b"], "age": [1.0, 2.0], "y": [1.0, 3.0]})
     with pytest.raises(ValueError, match="the schema has no `IdSequence`"):
-        build_network(schema, statistics, [Regression("y")], regularization=noise("sequence"))
+        build_network(Preprocessor.fit(schema, frame), [Regression("y")], regularization=noise("sequence"))
     with pytest.raises(TypeError, match="`sequence` must be SequenceAugmentation"):
         Regularization(sequence=0.5)  # type: ignore[arg-type]
 

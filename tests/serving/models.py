@@ -19,7 +19,6 @@ from tfmtl.data import (
     Schema,
     Text,
     Vector,
-    fit_statistics,
 )
 from tfmtl.data.columns import to_columns
 from tfmtl.layers import MMoE
@@ -86,17 +85,16 @@ def schema(ids: IdType) -> Schema:
 def build(ids: IdType = "string", *, retrieval: bool = True) -> tuple[MultiTaskModel, pd.DataFrame]:
     """Return a model and its table; without `retrieval` it has ranking tasks alone and no corpus."""
     frame, description = table(ids), schema(ids)
-    statistics = fit_statistics(description, frame)
-    preprocessor = Preprocessor(description, statistics)
+    preprocessor = Preprocessor.fit(description, frame)
     ranking: list[Ranking] = [
-        Regression.from_statistics("rating", statistics.labels["rating"]),
+        Regression.from_statistics("rating", preprocessor.statistics),
         BinaryClassification("clicked"),
         MultiClassClassification("mood", num_classes=3),
         MultiClassClassification("region", num_classes=3, scope="query"),
     ]
     tasks: list[Task] = [Retrieval("seen", temperature=0.5), *ranking] if retrieval else [*ranking]
     trunk = MMoE(["rating", "clicked", "mood"], num_experts=2, units=[8])
-    network = build_network(description, statistics, tasks, trunk, embedding_dim=4, tower_units=[8])
+    network = build_network(preprocessor, tasks, trunk, embedding_dim=4, tower_units=[8])
     rng = np.random.default_rng(11)
     for variable in network.trainable_variables:
         variable.assign(rng.normal(0, 0.4, variable.shape))

@@ -80,3 +80,14 @@ def test_regression_takes_its_scale_from_the_labels() -> None:
     # log 1 = 0 and log 9: mean and deviation are both log 9 / 2 = log 3.
     assert (logarithm.offset, logarithm.scale) == pytest.approx((1.0986123, 1.0986123))
     assert logarithm.clip is None
+
+
+def test_the_statistics_of_all_labels_are_taken_by_name() -> None:
+    schema = Schema([Categorical("user")], labels=[Label("t"), Label("other")])
+    statistics = fit_statistics(schema, pd.DataFrame({"user": "u", "t": [1.0, 3.0], "other": [5.0, 9.0]}))
+    assert Regression.from_statistics("t", statistics).get_config() == (
+        Regression.from_statistics("t", statistics.labels["t"]).get_config()
+    )
+    assert Regression.from_statistics("t", statistics).offset == 2.0
+    with pytest.raises(ValueError, match=r"Unknown task \['tt'\] in the labels of the statistics.*Did you mean 't'"):
+        Regression.from_statistics("tt", statistics)

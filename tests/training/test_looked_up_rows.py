@@ -12,7 +12,7 @@ from tests.models import small
 from tests.training.sparse import OPTIMIZERS, shapes_in
 from tfmtl._keras import tf
 from tfmtl.balancing.dense_layout import is_table
-from tfmtl.data import Statistics, to_batch
+from tfmtl.data import Preprocessor, Statistics, to_batch
 from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import Regression
 
@@ -30,9 +30,9 @@ class Large(Statistics):
 def model(optimizer: Any) -> MultiTaskModel:
     fitted = small.statistics()
     fields = {field.name: getattr(fitted, field.name) for field in dataclasses.fields(fitted)}
-    heads = [Regression.from_statistics("rating", fitted.labels["rating"])]
+    heads = [Regression.from_statistics("rating", fitted)]
     noise = Regularization(l2=0.01, embedding_l2=0.5, unknown_rate=0.1)
-    network = build_network(small.SCHEMA, Large(**fields), heads, embedding_dim=4, regularization=noise)
+    network = build_network(Preprocessor(small.SCHEMA, Large(**fields)), heads, embedding_dim=4, regularization=noise)
     built = MultiTaskModel(network, heads, small.preprocessor(), candidates=small.candidates())
     built.compile(optimizer)
     optimizer.build(built.trainable_variables)

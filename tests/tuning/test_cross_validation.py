@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 
 from tfmtl import tuning
 from tfmtl._keras import keras, tf
-from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics, grouped_kfold, random_kfold
+from tfmtl.data import Categorical, Label, Preprocessor, Schema, grouped_kfold, random_kfold
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import Regression
 
@@ -34,10 +34,10 @@ class Spy:
 
     def build(self, hp: Any, train: pd.DataFrame) -> MultiTaskModel:
         self.tables.append(train)
-        statistics = fit_statistics(SCHEMA, train)
-        tasks = [Regression.from_statistics("rating", statistics.labels["rating"])]
-        network = build_network(SCHEMA, statistics, tasks, embedding_dim=2, tower_units=[2])
-        model = MultiTaskModel(network, tasks, Preprocessor(SCHEMA, statistics))
+        preprocessor = Preprocessor.fit(SCHEMA, train)
+        tasks = [Regression.from_statistics("rating", preprocessor.statistics)]
+        network = build_network(preprocessor, tasks, embedding_dim=2, tower_units=[2])
+        model = MultiTaskModel(network, tasks, preprocessor)
         rate = hp.Choice("rate", [1e-6, 0.05]) if hp is not None else 0.05
         model.compile(keras.optimizers.Adam(rate), run_eagerly=True)
         self.models.append(model)

@@ -10,7 +10,7 @@ import pytest
 from tfmtl import tuning
 from tfmtl._keras import keras
 from tfmtl.balancing import FixedWeights
-from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, fit_statistics
+from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema
 from tfmtl.layers import MMoE, SharedBottom
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import BinaryClassification, Regression
@@ -38,14 +38,13 @@ def _table(rows: int) -> pd.DataFrame:
 
 def test_a_multi_task_model_is_tuned_on_a_table(tmp_path: Path) -> None:
     train, valid = _table(200).iloc[:150], _table(200).iloc[150:]
-    statistics = fit_statistics(SCHEMA, train)
+    preprocessor = Preprocessor.fit(SCHEMA, train)
 
     def build(hp: Any) -> keras.Model:
         tasks = [BinaryClassification("click"), Regression("rating")]
         names = [task.name for task in tasks]
         network = build_network(
-            SCHEMA,
-            statistics,
+            preprocessor,
             tasks,
             trunk=tuning.sample_trunk(hp, [SharedBottom, MMoE], task_names=names),
             embedding_dim=4,
@@ -53,7 +52,7 @@ def test_a_multi_task_model_is_tuned_on_a_table(tmp_path: Path) -> None:
             regularization=tuning.sample_regularization(hp),
         )
         weights = tuning.loss_weights(hp, names, reference="click")
-        model = MultiTaskModel(network, tasks, Preprocessor(SCHEMA, statistics), FixedWeights(weights))
+        model = MultiTaskModel(network, tasks, preprocessor, FixedWeights(weights))
         model.compile(tuning.sample_optimizer(hp), run_eagerly=True)
         return model
 

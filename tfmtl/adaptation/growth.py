@@ -45,8 +45,8 @@ def extend_vocabularies(
         >>> from tfmtl.tasks import Regression
         >>> schema = Schema([Categorical("user_id")], [Categorical("movie_id")], labels=[Label("rating")])
         >>> table = pd.DataFrame({"user_id": ["u", "u"], "movie_id": ["m", "n"], "rating": [4.0, 5.0]})
-        >>> statistics, heads = fit_statistics(schema, table), [Regression("rating")]
-        >>> model = MultiTaskModel(build_network(schema, statistics, heads), heads, Preprocessor(schema, statistics))
+        >>> preprocessor, heads = Preprocessor.fit(schema, table), [Regression("rating")]
+        >>> model = MultiTaskModel(build_network(preprocessor, heads), heads, preprocessor)
         >>> grown = extend_vocabularies(model, table.assign(user_id="v"))
         >>> grown.preprocessor.vocabulary("user_id").tolist()
         ['u', 'v']

@@ -32,9 +32,9 @@ class MAML(MetaLearner):
         >>> from tfmtl.tasks import Regression
         >>> schema = Schema([Categorical("user")], [Categorical("movie")], labels=[Label("stars")])
         >>> table = pd.DataFrame({"user": list("aaabbb"), "movie": list("xyzxyz"), "stars": [1, 2, 3, 3, 2, 1.0]})
-        >>> statistics = fit_statistics(schema, table)
-        >>> network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
-        >>> model = MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
+        >>> preprocessor = Preprocessor.fit(schema, table)
+        >>> network = build_network(preprocessor, [Regression("stars")], embedding_dim=2, tower_units=[2])
+        >>> model = MultiTaskModel(network, [Regression("stars")], preprocessor)
         >>> model.compile("adam")
         >>> meta = MAML(model, inner_rate=0.1)
         >>> list(meta.fit(table, group="user", support=2)), type(meta.adapt(table.head(2))).__name__

@@ -90,8 +90,8 @@ class OnlineLearner:
         >>> from tfmtl.tasks import Regression
         >>> schema = Schema([Categorical("user_id")], [Categorical("movie_id")], labels=[Label("rating")])
         >>> table = pd.DataFrame({"user_id": ["u", "v"], "movie_id": ["m", "m"], "rating": [4.0, 5.0]})
-        >>> statistics, heads = fit_statistics(schema, table), [Regression("rating")]
-        >>> model = MultiTaskModel(build_network(schema, statistics, heads), heads, Preprocessor(schema, statistics))
+        >>> preprocessor, heads = Preprocessor.fit(schema, table), [Regression("rating")]
+        >>> model = MultiTaskModel(build_network(preprocessor, heads), heads, preprocessor)
         >>> model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
         >>> folder = tempfile.mkdtemp()
         >>> done = OnlineLearner(model, folder).step(table.assign(user_id=["u", "w"]), name="2026-11-28")

@@ -83,9 +83,9 @@ def warm_start(
         >>> from tfmtl.tasks import Regression
         >>> def model_of(users):
         ...     schema = Schema([Categorical("user")], labels=[Label("stars")])
-        ...     statistics = fit_statistics(schema, pd.DataFrame({"user": users, "stars": range(len(users))}))
-        ...     network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
-        ...     return MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
+        ...     preprocessor = Preprocessor.fit(schema, pd.DataFrame({"user": users, "stars": range(len(users))}))
+        ...     network = build_network(preprocessor, [Regression("stars")], embedding_dim=2, tower_units=[2])
+        ...     return MultiTaskModel(network, [Regression("stars")], preprocessor)
         >>> report = warm_start(model_of(["b", "c", "d"]), model_of(["a", "b"]))
         >>> dict(report.aligned), report.fresh
         ({'user': (1, 3)}, ())

@@ -108,7 +108,7 @@ def cache(
         >>> frame = pd.DataFrame({"user_id": ["b", "a", "b"]})
         >>> schema = Schema(query=[Categorical("user_id")])
         >>> folder = tempfile.TemporaryDirectory()
-        >>> table = cache(frame, Preprocessor(schema, fit_statistics(schema, frame)), folder.name + "/train.cache")
+        >>> table = cache(frame, Preprocessor.fit(schema, frame), folder.name + "/train.cache")
         >>> [batch.features["user_id"].numpy().tolist() for batch in table.batches(2)]
         [[2, 3], [2]]
         >>> folder.cleanup()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
@@ -16,7 +17,7 @@ from tfmtl.data.joint_lookup import JointLookup, small_together
 from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.data.numbers import standardize, standardize_vector
 from tfmtl.data.schema import Schema
-from tfmtl.data.statistics import Statistics
+from tfmtl.data.statistics import Source, Statistics, fit_statistics
 from tfmtl.types import Features
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
@@ -33,7 +34,7 @@ class Preprocessor(keras.layers.Layer):
 
     Args:
         schema: roles and kinds of the columns.
-        statistics: from `fit_statistics` on the training split.
+        statistics: of the training split; `Preprocessor.fit(schema, table)` computes them.
 
     Call arguments:
         features: raw tensors by feature name, any subset of the schema: strings or int64 [B] or [B, length],
@@ -44,11 +45,9 @@ class Preprocessor(keras.layers.Layer):
 
     Example:
         >>> import pandas as pd
-        >>> from tfmtl.data.statistics import fit_statistics
         >>> schema = Schema(query=[Categorical("user_id")])
-        >>> statistics = fit_statistics(schema, pd.DataFrame({"user_id": ["b", "a", "b"]}))
-        >>> encoded = Preprocessor(schema, statistics)({"user_id": tf.constant(["a", "b", "new", ""])})
-        >>> encoded["user_id"].numpy().tolist()
+        >>> preprocessor = Preprocessor.fit(schema, pd.DataFrame({"user_id": ["b", "a", "b"]}))
+        >>> preprocessor({"user_id": tf.constant(["a", "b", "new", ""])})["user_id"].numpy().tolist()
         [3, 2, 1, 0]
 
     Cost: one hash look-up a category; small vocabularies share a table, see `JointLookup`.
@@ -64,6 +63,17 @@ class Preprocessor(keras.layers.Layer):
         }
         self._joint = list(_joint_lookups(schema, statistics))
         self._traced = functools.cache(lambda names: tf.function(self.call, reduce_retracing=True))
+
+    @classmethod
+    def fit(cls, schema: Schema, source: pd.DataFrame | Source, **kwargs: Any) -> Preprocessor:
+        """Build the preprocessor of a training split; see `fit_statistics`.
+
+        Args:
+            schema: roles and kinds of the columns.
+            source: the training table, or a source that yields it in pieces, such as `tfmtl.data.open_files(...)`.
+            kwargs: further arguments of the layer, such as `name`.
+        """
+        return cls(schema, fit_statistics(schema, source), **kwargs)
 
     def compiled(self, features: Features) -> dict[str, tf.Tensor]:
         """Encode the features that are given in one traced call.

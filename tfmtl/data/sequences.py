@@ -64,7 +64,7 @@ def to_sequences(
         >>> from tfmtl.data import Categorical, fit_statistics
         >>> schema = Schema([Categorical("user"), IdSequence("recent", of="item", max_length=3)], [Categorical("item")])
         >>> table = pd.DataFrame({"user": ["u"] * 4, "item": ["a", "b", "b", "a"], "day": [1, 2, 3, 4]})
-        >>> found = to_sequences(table, Preprocessor(schema, fit_statistics(schema, table)), "day")
+        >>> found = to_sequences(table, Preprocessor.fit(schema, table), "day")
         >>> found.features["item"].numpy().tolist(), found.features["recent"].numpy().tolist()
         ([[2, 0, 0], [3, 3, 2]], [[0, 0, 0], [2, 3, 3]])
 

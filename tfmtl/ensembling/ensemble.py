@@ -46,11 +46,11 @@ def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> Multi
         >>> from tfmtl import Categorical, Label, Preprocessor, Regression, Schema, build_network, fit_statistics
         >>> table = pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [1.0, 5.0]})
         >>> schema = Schema([Categorical("user")], [Categorical("item")], labels=[Label("rating")])
-        >>> statistics = fit_statistics(schema, table)
+        >>> preprocessor = Preprocessor.fit(schema, table)
         >>> def member(seed):
         ...     tasks = [Regression("rating")]
-        ...     network = build_network(schema, statistics, tasks, tower_units=[2], seed=seed)
-        ...     return MultiTaskModel(network, tasks, Preprocessor(schema, statistics))
+        ...     network = build_network(preprocessor, tasks, tower_units=[2], seed=seed)
+        ...     return MultiTaskModel(network, tasks, preprocessor)
         >>> one, other = member(0), member(1)
         >>> both = ensemble([one, other], weights=[3, 1]).predict(table, verbose=0)["rating"]
         >>> apart = [m.predict(table, verbose=0)["rating"] for m in (one, other)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_known, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
-from tfmtl.data import Categorical, Feature, IdSequence, Schema, Statistics
+from tfmtl.data import Categorical, Feature, IdSequence, Preprocessor, Schema
 from tfmtl.data.preprocessor import UNKNOWN, encoded_spec
 from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
@@ -27,7 +27,7 @@ class FeatureEncoder:
     """Holds what the parts of one network share while it is connected: inputs and embedding tables.
 
     Args:
-        schema, statistics, embedding_dim, regularisation, seed, poolings, fusion: as in `build_network`.
+        preprocessor, embedding_dim, regularization, seed, poolings, fusion: as in `build_network`.
 
     Attributes:
         inputs: symbolic inputs by feature.
@@ -35,14 +35,14 @@ class FeatureEncoder:
 
     def __init__(
         self,
-        schema: Schema,
-        statistics: Statistics,
+        preprocessor: Preprocessor,
         embedding_dim: int | Mapping[str, int],
         regularization: Regularization,
         seed: int,
         poolings: Mapping[str, keras.layers.Layer] | None = None,
         fusion: Mapping[str, Fusion] | None = None,
     ) -> None:
+        schema, statistics = preprocessor.schema, preprocessor.statistics
         self.poolings, self.fusion = dict(poolings or {}), dict(fusion or {})
         check_poolings(self.poolings, schema)
         check_fusion(self.fusion, schema)

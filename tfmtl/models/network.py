@@ -9,7 +9,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
-from tfmtl.data import Schema, Statistics
+from tfmtl.data import Preprocessor
 from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
 from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
@@ -20,8 +20,7 @@ from tfmtl.tasks.dependencies import in_order
 
 
 def build_network(
-    schema: Schema,
-    statistics: Statistics,
+    preprocessor: Preprocessor,
     tasks: Sequence[Task],
     trunk: MultiTaskLayer | None = None,
     *,
@@ -36,8 +35,7 @@ def build_network(
     """Build the functional network: encoders, two towers, the trunk over their pair, a head a task.
 
     Args:
-        schema: roles and kinds of the columns.
-        statistics: sizes of the vocabularies.
+        preprocessor: holds the features by role and the sizes of the vocabularies, from `Preprocessor.fit`.
         tasks: what to predict; each adds its head.
         trunk: architecture shared by the tasks on pairs; `SharedBottom` by default. Its input is the concatenation of
             the query, candidate and context encodings and, with candidates, the product of the two towers' outputs.
@@ -58,18 +56,19 @@ def build_network(
 
     Example:
         >>> import pandas as pd
-        >>> from tfmtl.data import Categorical, Label, fit_statistics
+        >>> from tfmtl.data import Categorical, Label, Schema
         >>> from tfmtl.tasks import Regression
         >>> schema = Schema([Categorical("user_id")], [Categorical("movie_id")], labels=[Label("rating")])
         >>> table = pd.DataFrame({"user_id": ["u"], "movie_id": ["m"], "rating": [4.0]})
-        >>> network = build_network(schema, fit_statistics(schema, table), [Regression("rating")])
+        >>> network = build_network(Preprocessor.fit(schema, table), [Regression("rating")])
         >>> sorted(network.input), network.output["rating"].shape
         (['movie_id', 'user_id'], TensorShape([None, 1]))
     """
+    require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
     on_pairs = _check_parts(tasks, trunk, interactions, tower_units)
     regularization = regularization or Regularization()
     _check_mixup(regularization, tasks)
-    features = FeatureEncoder(schema, statistics, embedding_dim, regularization, seed, poolings, fusion)
+    features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
     encoded, towers = _towers(features, tuple(tower_units))
     trunk = trunk or (SharedBottom(on_pairs, seed=seed) if on_pairs else None)
     pair = _pair(encoded, towers, interactions, features) if trunk else None

@@ -46,9 +46,9 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
         >>> from tfmtl.tasks import Regression
         >>> schema = Schema([Categorical("user")], labels=[Label("stars")])
         >>> rows = pd.DataFrame({"user": ["a", "b", "a"], "stars": [1.0, 2.0, 3.0]})
-        >>> statistics = fit_statistics(schema, rows)
-        >>> network = build_network(schema, statistics, [Regression("stars")], embedding_dim=2, tower_units=[2])
-        >>> model = MultiTaskModel(network, [Regression("stars")], Preprocessor(schema, statistics))
+        >>> preprocessor = Preprocessor.fit(schema, rows)
+        >>> network = build_network(preprocessor, [Regression("stars")], embedding_dim=2, tower_units=[2])
+        >>> model = MultiTaskModel(network, [Regression("stars")], preprocessor)
         >>> model.compile("adam")
         >>> history = model.fit(rows, epochs=2, verbose=0)
         >>> loaded = load_model(save_model(model, pathlib.Path(tempfile.mkdtemp()) / "stars"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.ranking import Ranking, Scope, known
-from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
+from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed
 
 _LARGEST = 80.0  # e^80 is near the largest float32
 
@@ -66,8 +66,20 @@ class Regression(Ranking):
         }
 
     @classmethod
-    def from_statistics(cls, name: str, statistics: LabelSummary, **kwargs: Any) -> Regression:
-        """Build the task with offset and scale of the training labels, served values clipped to their range."""
+    def from_statistics(cls, name: str, statistics: LabelSummaries | LabelSummary, **kwargs: Any) -> Regression:
+        """Build the task with offset and scale of the training labels, served values clipped to their range.
+
+        Args:
+            name: name of the task.
+            statistics: `preprocessor.statistics`, or the label statistics of one task.
+            kwargs: further arguments of the task.
+
+        Raises:
+            ValueError: if the statistics hold no label of the task.
+        """
+        if isinstance(statistics, LabelSummaries):
+            require_known([name], statistics.labels, "task", "the labels of the statistics")
+            statistics = statistics.labels[name]
         log = kwargs.get("transform") == "log1p"
         return cls(
             name,

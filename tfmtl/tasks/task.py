@@ -6,7 +6,7 @@ import abc
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
@@ -44,6 +44,15 @@ class LabelSummary(Protocol):
     @property
     def frequencies(self) -> Mapping[float, float]:
         """Share of each value by value; empty where they are too many."""
+
+
+@runtime_checkable
+class LabelSummaries(Protocol):
+    """The part of `tfmtl.data.Statistics` that tasks read."""
+
+    @property
+    def labels(self) -> Mapping[str, LabelSummary]:
+        """Summary of the labels by task."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,9 @@ SCHEMA = data.Schema([data.Categorical("user")], context=[data.Categorical("hour
 
 
 def network(gate: layers.ContextGate) -> keras.Model:
-    statistics = data.fit_statistics(SCHEMA, TABLE)
+    preprocessor = data.Preprocessor.fit(SCHEMA, TABLE)
     return models.build_network(
-        SCHEMA, statistics, [tasks.BinaryClassification("click")], interactions=[gate], embedding_dim=4
+        preprocessor, [tasks.BinaryClassification("click")], interactions=[gate], embedding_dim=4
     )
 
 
