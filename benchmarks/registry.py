@@ -138,8 +138,8 @@ ENTRIES = (
     ),
     Entry(
         "mutations",
-        "Do the tests of the balancing methods notice a changed sign or factor?",
-        "mutations.py", (), (), ("pe_ltr",),
+        "Do the tests of a package notice a changed constant, operator or sign?",
+        "mutations.py", (), (), ("--sample", "2", "--packages", "_checks.py"),
     ),
     Entry(
         "optimisers_movielens",
