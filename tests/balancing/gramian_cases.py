@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.gramian_balancer import GramianBalancer
 
@@ -17,7 +18,7 @@ Solve = Callable[..., np.ndarray]
 
 
 def bound(balancer: GramianBalancer, tasks: int) -> Any:
-    balancer.bind([f"task_{i}" for i in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"task_{i}" for i in range(tasks)]))
     return balancer
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import TaskGradients
@@ -60,7 +61,7 @@ class Mixer:
 
     def __init__(self, balancer: GradientBalancer, tasks: int = 3, names: str = "abcdefgh") -> None:
         self.balancer = balancer
-        balancer.bind(list(names[:tasks]), [1.0] * tasks)
+        balancer.bind(tasks_named(list(names[:tasks])))
         labels = ["kernel", "item/embeddings", "bias"]
         balancer.prepare([tf.Variable(tf.zeros(s), name=n) for s, n in zip(SHAPES, labels, strict=True)])
         self._traced = tf.function(self._mix)

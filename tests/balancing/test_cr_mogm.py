@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import FixedWeights, GramianBalancer
@@ -19,12 +20,11 @@ class Diagonal(GramianBalancer):
 
     needs_losses_after_step = True
 
-    def bind(self, task_names: Any, kendall_factors: Any) -> None:
-        super().bind(task_names, kendall_factors)
+    def build_state(self) -> None:
         self.heard: list[Any] = []
         self.steps = self.add_state("steps", [])
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         self.steps.assign_add(1.0)
         return tf.linalg.diag_part(gramian)
 
@@ -40,7 +40,7 @@ class Diagonal(GramianBalancer):
 
 def bound(momentum: float = 0.75, balancer: GramianBalancer | None = None, tasks: int = 2) -> CRMOGM:
     wrapper = CRMOGM(balancer or Diagonal(), momentum)
-    wrapper.bind([f"t{i}" for i in range(tasks)], [1.0] * tasks)
+    wrapper.bind(tasks_named([f"t{i}" for i in range(tasks)]))
     return wrapper
 
 
@@ -60,7 +60,7 @@ def test_golden_averages() -> None:
 
 def test_without_momentum_it_is_the_other_balancer() -> None:
     alone, wrapped = UPGrad({"t0": 3}), bound(0.0, UPGrad({"t0": 3}), 3)
-    alone.bind(["t0", "t1", "t2"], [1.0] * 3)
+    alone.bind(tasks_named(["t0", "t1", "t2"]))
     for seed in range(3):
         gradients = np.random.default_rng(seed).normal(size=(3, 4))
         gramian = gradients @ gradients.T

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.balancing.mixing import SHAPES, TABLE, Given, Mixer, check, combine, generate
 from tfmtl._keras import tf
 from tfmtl.balancing.db_mtl import DBMTL
@@ -13,7 +14,7 @@ DENSE = [0, 2]
 
 def test_golden_over_two_steps() -> None:
     balancer = DBMTL(beta=0.5, decay=1.0)
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable([0.0, 0.0])])
 
     def mix(matrix: list[list[float]], losses: list[float]) -> np.ndarray:
@@ -63,7 +64,7 @@ def test_the_units_of_a_loss_do_not_matter() -> None:
 def test_all_tasks_contribute_the_same_length() -> None:
     """Of orthogonal tasks, each is as long in the update as the longest."""
     balancer = DBMTL(beta=0.0)
-    balancer.bind(["a", "b", "c"], [1.0] * 3)
+    balancer.bind(tasks_named(["a", "b", "c"]))
     balancer.prepare([tf.Variable(tf.zeros([3]))])
     gradients = TaskGradients(tf.linalg.diag(tf.constant([7.0, 0.001, 30.0])), None, None)
     mixed = balancer.mix([gradients], tf.ones([3]), tf.fill([3], True))[0]
@@ -72,7 +73,7 @@ def test_all_tasks_contribute_the_same_length() -> None:
 
 def test_without_dense_variables_the_batch_decides() -> None:
     balancer = DBMTL()
-    balancer.bind(["a", "b"], [1.0] * 2)
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable(tf.zeros([9, 1]), name="item/embeddings")])
     values = tf.constant([[[3.0], [4.0]], [[0.0], [2.0]]])
     gradients = TaskGradients(values, tf.constant([4, 8]), tf.constant([9, 1]))

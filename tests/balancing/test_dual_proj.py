@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import keras, tf
 from tfmtl.balancing.dual_proj import DualProj
 from tfmtl.balancing.upgrad import UPGrad
@@ -16,7 +17,7 @@ PUBLISHED = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 def weights_of(gramian: Any, observed: Any = None, preferences: Any = None, kind: type = DualProj) -> np.ndarray:
     tasks = len(gramian)
     balancer = kind(preferences)
-    balancer.bind([f"t{i}" for i in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"t{i}" for i in range(tasks)]))
     seen = tf.constant([True] * tasks if observed is None else observed)
     return balancer.task_weights(tf.constant(gramian, tf.float32), tf.ones([tasks]), seen).numpy()
 

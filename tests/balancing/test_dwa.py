@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.dwa import DWA, average_weights
 
@@ -13,7 +14,7 @@ ALL = [True, True]
 
 def bound(temperature: float = 2.0) -> DWA:
     balancer = DWA(temperature)
-    balancer.bind(["click", "rating"], [1.0, 0.5])
+    balancer.bind(tasks_named(["click", "rating"]))
     return balancer
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.equal import EqualWeights
 
 
 def bound() -> EqualWeights:
     balancer = EqualWeights()
-    balancer.bind(["click", "rating", "age"], [1.0] * 3)
+    balancer.bind(tasks_named(["click", "rating", "age"]))
     return balancer
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.balancing.mixing import Mixer, check, combine, generate
 from tfmtl._keras import tf
 from tfmtl.balancing.excess_mtl import ExcessMTL, raised_weights
@@ -13,7 +14,7 @@ DENSE = [0, 2]
 
 def bound(step_size: float = 1.0) -> ExcessMTL:
     balancer = ExcessMTL(step_size)
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable([0.0, 0.0])])
     return balancer
 

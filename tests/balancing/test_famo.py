@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing.famo import FAMO, logit_gradient
@@ -16,7 +17,7 @@ ALL = [True, True]
 
 def bound(*arguments: Any, tasks: int = 2) -> FAMO:
     balancer = FAMO(*arguments)
-    balancer.bind(["click", "rating", "age"][:tasks], [1.0] * tasks)
+    balancer.bind(tasks_named(["click", "rating", "age"][:tasks]))
     return balancer
 
 
@@ -152,7 +153,7 @@ def test_in_a_model_it_learns_from_the_losses_of_the_batch_around_the_update() -
         ((0,), "`learning_rate` must be a number above 0. Received: learning_rate=0."),
         ((0.1, -1), "`weight_decay` must be a number of at least 0. Received: weight_decay=-1."),
         ((0.1, 0, {"click": float("nan")}), "The minimum loss of task 'click' must be a finite number."),
-        ((0.1, 0, {"clck": 0}), "Unknown task ['clck'] in the minimum losses by task"),
+        ((0.1, 0, {"clck": 0}), "Unknown task ['clck'] in `minimum_losses` of FAMO"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: Any, sentence: str) -> None:

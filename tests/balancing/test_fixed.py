@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing import FixedWeights
 
@@ -15,7 +16,7 @@ NAMES = ["click", "rating", "age"]
 
 def bound(task_weights: dict[str, Any] | None = None) -> FixedWeights:
     balancer = FixedWeights(task_weights)
-    balancer.bind(NAMES, [1.0, 0.5, 1.0])
+    balancer.bind(tasks_named(NAMES))
     return balancer
 
 
@@ -57,13 +58,14 @@ def test_gradients_are_those_of_the_objective() -> None:
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "1", None])
 def test_a_bad_weight_names_its_task(weight: Any) -> None:
-    sentence = f"The weight of task 'click' must be a number of at least 0. Received: weight={weight!r}."
+    sentence = f"The weight of task 'click' must be a number of at least 0. Received: given={weight!r}."
     with pytest.raises(ValueError, match=re.escape(sentence)):
         FixedWeights({"click": weight})
 
 
 def test_an_unknown_task_is_named() -> None:
-    sentence = "Unknown task ['clck'] in the loss weights; known: ['click', 'rating', 'age']. Did you mean 'click'?"
+    known = "known: ['click', 'rating', 'age']. Did you mean 'click'?"
+    sentence = f"Unknown task ['clck'] in `task_weights` of FixedWeights; {known}"
     with pytest.raises(ValueError, match=re.escape(sentence)):
         bound({"clck": 1.0})
 

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.gls import GLS
 
 
 def bound(**arguments: Any) -> GLS:
     balancer = GLS(**arguments)
-    balancer.bind(["click", "rating", "age"], [1.0, 0.5, 0.5])
+    balancer.bind(tasks_named(["click", "rating", "age"]))
     return balancer
 
 
@@ -62,7 +63,7 @@ def test_a_bad_importance_names_its_task(importance: Any) -> None:
 
 
 def test_an_unknown_task_is_named() -> None:
-    with pytest.raises(ValueError, match=re.escape("Unknown task ['clck'] in the importances by task")):
+    with pytest.raises(ValueError, match=re.escape("Unknown task ['clck'] in `task_importances` of GLS")):
         bound(task_importances={"clck": 1.0})
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.gradcraft import GradCraft, crafted_weights
 from tfmtl.balancing.pcgrad import projected_weights
@@ -39,7 +40,7 @@ def random_matrix(seed: int, tasks: int) -> np.ndarray:
 
 def balancer_of(tasks: int, **arguments: Any) -> GradCraft:
     balancer = GradCraft(**arguments)
-    balancer.bind([str(i) for i in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([str(i) for i in range(tasks)]))
     return balancer
 
 

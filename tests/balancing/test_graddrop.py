@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.balancing.mixing import Mixer, check, generate
 from tfmtl._keras import tf
 from tfmtl.balancing.graddrop import GradDrop, one_signed
@@ -77,7 +78,7 @@ def test_draws_depend_on_seed_step_and_variable_alone() -> None:
 
 def test_two_variables_of_one_shape_get_different_draws() -> None:
     balancer = GradDrop()
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     gradients = TaskGradients(tf.constant(np.random.default_rng(0).normal(size=(2, 50)), tf.float32), None, None)
     first, second = balancer.mix([gradients, gradients], tf.ones([2]), tf.constant([True, True]))
     assert (first.numpy() != second.numpy()).any()
@@ -90,5 +91,5 @@ def test_a_leak_that_is_no_share_is_refused(leak: object) -> None:
 
 
 def test_a_leak_of_an_unknown_task_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Unknown task \['clik'\] in the leaks of GradDrop.*Did you mean 'click'"):
-        GradDrop({"clik": 0.5}).bind(["click"], [1.0])
+    with pytest.raises(ValueError, match=r"Unknown task \['clik'\] in `leak` of GradDrop.*Did you mean 'click'"):
+        GradDrop({"clik": 0.5}).bind(tasks_named(["click"]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.balancing.mixing import Given, Mixer, check, generate
 from tests.models import small
 from tfmtl._keras import keras, tf
@@ -118,7 +119,7 @@ def test_one_task_descends_along_its_gradient(name: str) -> None:
 @every
 def test_a_variable_that_no_loss_reaches_gets_nothing(name: str) -> None:
     balancer = MAKERS[name]()
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable(tf.ones([2])), tf.Variable(tf.ones([3]))])
     reached = TaskGradients(tf.constant([[1.0, 2.0], [2.0, -1.0]]), None, None)
     mixed = balancer.mix([reached, None], tf.ones([2]), tf.constant([True, True]))
@@ -129,7 +130,7 @@ def test_a_variable_that_no_loss_reaches_gets_nothing(name: str) -> None:
 @every
 def test_sparse_gradients_of_what_is_no_table_by_name_stay_sparse(name: str) -> None:
     balancer = MAKERS[name]()
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable(tf.ones([9, 1]), name="rows"), tf.Variable(tf.ones([1]), name="bias")])
     sparse = TaskGradients(tf.constant([[[1.0], [2.0]], [[2.0], [3.0]]]), tf.constant([4, 8]), tf.constant([9, 1]))
     dense = TaskGradients(tf.constant([[1.0], [2.0]]), None, None)
@@ -141,7 +142,7 @@ def test_sparse_gradients_of_what_is_no_table_by_name_stay_sparse(name: str) -> 
 @every
 def test_a_network_may_share_nothing_but_tables(name: str) -> None:
     balancer = MAKERS[name]()
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable(tf.ones([9, 1]), name="item/embeddings")])
     values = tf.constant([[[1.0], [2.0]], [[2.0], [3.0]]])
     given = TaskGradients(values, tf.constant([4, 8]), tf.constant([9, 1]))

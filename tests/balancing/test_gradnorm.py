@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import keras, tf
 from tfmtl.balancing.gradnorm import GradNorm, next_weights
 
 
 def bound(tasks: int = 3, **arguments: Any) -> GradNorm:
     balancer = GradNorm(**arguments)
-    balancer.bind([f"t{i}" for i in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"t{i}" for i in range(tasks)]))
     return balancer
 
 

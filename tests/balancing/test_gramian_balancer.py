@@ -28,7 +28,7 @@ class Given(GramianBalancer):
         self.gramian: Any = None
         self.returned: list[Any] = []
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         self.gramian = gramian
         return tf.constant(self.weights_given)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing import Uncertainty
 from tfmtl.balancing.imtl_l import IMTLL
@@ -12,7 +13,7 @@ LOG_2 = np.log(2)
 
 def bound(initial: float = 0.0) -> IMTLL:
     balancer = IMTLL(initial)
-    balancer.bind(["click", "rating"], [1.0, 0.5])
+    balancer.bind(tasks_named(["click", "rating"]))
     return balancer
 
 
@@ -47,7 +48,7 @@ def test_a_task_without_labels_gives_its_scale_no_gradient() -> None:
 def test_it_is_uncertainty_weighting_with_half_the_price() -> None:
     # exp(-t) L + t / 2 for a classification, at t = -s: exp(s) L - s / 2.
     uncertainty, balancer = Uncertainty(-LOG_2), bound(LOG_2)
-    uncertainty.bind(["click", "rating"], [1.0, 1.0])
+    uncertainty.bind(tasks_named(["click", "rating"]))
     losses = tf.constant([3.0, 8.0])
     assert float(uncertainty(losses)) == pytest.approx(float(balancer(losses)) + LOG_2)
     np.testing.assert_allclose(uncertainty.current_weights(), balancer.current_weights(), rtol=1e-6)

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.models import small
 from tfmtl import _replicas
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
+from tfmtl.balancing.by_task import masked_softmax, shares
 from tfmtl.balancing.dwa import DWA
 from tfmtl.balancing.equal import EqualWeights
 from tfmtl.balancing.famo import FAMO
 from tfmtl.balancing.gls import GLS
 from tfmtl.balancing.imtl_l import IMTLL
-from tfmtl.balancing.loss_weighting import LossWeighting, masked_softmax, shares
+from tfmtl.balancing.loss_weighting import LossWeighting
 from tfmtl.balancing.rlw import RLW
 from tfmtl.balancing.schedules import CosineWeight, LinearWeight, PiecewiseConstantWeight, ScheduledWeights
 from tfmtl.balancing.stch import STCH
@@ -63,7 +65,7 @@ def name(request: pytest.FixtureRequest) -> Any:
 
 
 def bound(balancer: Balancer, tasks: int) -> Balancer:
-    balancer.bind([f"t{k}" for k in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"t{k}" for k in range(tasks)]))
     return balancer
 
 
@@ -224,7 +226,7 @@ def test_config_survives_json(name: str) -> None:
     assert type(again) is type(balancer)
     assert json.dumps(keras.saving.serialize_keras_object(again)) == config
     for part in (balancer, again, clone := type(balancer).from_config(balancer.get_config())):
-        part.bind([task.name for task in small.tasks()], [1.0] * 4)
+        part.bind(tasks_named([task.name for task in small.tasks()]))
     losses = [2.0, 3.0, 0.5, 1.0]
     expected = [derivatives(balancer, losses, training=t)[1].tolist() for t in (True, False)]
     for other in (again, clone):

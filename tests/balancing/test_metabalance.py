@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.balancing.mixing import SHAPES, Mixer, check, combine, generate
 from tfmtl._keras import tf
 from tfmtl.balancing.gramian import TaskGradients
@@ -15,7 +16,7 @@ NAMES = ["a", "b", "c"]
 
 def bound(**arguments: Any) -> MetaBalance:
     balancer = MetaBalance("main", **arguments)
-    balancer.bind(["aux", "main"], [1.0, 1.0])
+    balancer.bind(tasks_named(["aux", "main"]))
     balancer.prepare([tf.Variable([0.0, 0.0])])
     return balancer
 
@@ -92,7 +93,7 @@ def test_sizes_of_zero_scale_nothing() -> None:
 
 def test_an_unknown_target_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Unknown task \['clik'\] in `main` of MetaBalance.*Did you mean 'click'"):
-        MetaBalance("clik").bind(["click", "rating"], [1.0, 1.0])
+        MetaBalance("clik").bind(tasks_named(["click", "rating"]))
 
 
 @pytest.mark.parametrize("arguments", [{"relax": 1.1}, {"relax": -0.1}, {"beta": 1.0}, {"beta": -0.5}])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from tests.balancing.binding import tasks_named
 from tests.balancing.mixing import SHAPES, TABLE, Mixer, check, combine, generate
 from tfmtl._keras import tf
 from tfmtl.balancing.gramian import TaskGradients
@@ -28,7 +29,7 @@ def mix(balancer: MoCo, matrix: list[list[float]], observed: tuple[bool, bool] =
 
 def bound(**arguments: float) -> MoCo:
     balancer = MoCo(**arguments)
-    balancer.bind(["a", "b"], [1.0, 1.0])
+    balancer.bind(tasks_named(["a", "b"]))
     balancer.prepare([tf.Variable([0.0, 0.0])])
     return balancer
 

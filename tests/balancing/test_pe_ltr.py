@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import keras, tf
 from tfmtl.balancing.pe_ltr import PELTR, bounded_weights, shortest_weights
 
@@ -13,7 +14,7 @@ from tfmtl.balancing.pe_ltr import PELTR, bounded_weights, shortest_weights
 def weights_of(gramian: Any, observed: Any = None, bounds: Any = None) -> np.ndarray:
     tasks = len(gramian)
     balancer = PELTR(bounds)
-    balancer.bind([f"t{i}" for i in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"t{i}" for i in range(tasks)]))
     seen = tf.constant([True] * tasks if observed is None else observed)
     return balancer.task_weights(tf.constant(gramian, tf.float32), tf.ones([tasks]), seen).numpy()
 
@@ -128,7 +129,7 @@ def test_nothing_observed_is_finite_and_one_task_gets_all() -> None:
 
 def test_it_compiles_with_xla_and_is_traced_once() -> None:
     balancer = PELTR({"a": 0.2})
-    balancer.bind(["a", "b", "c"], [1.0] * 3)
+    balancer.bind(tasks_named(["a", "b", "c"]))
     step = tf.function(balancer.task_weights, jit_compile=True)
     for seed in range(3):
         gramian = tf.constant(random(3, seed) @ random(3, seed).T, tf.float32)
@@ -142,7 +143,7 @@ def test_bounds_are_checked() -> None:
         PELTR({"a": -0.1})
     with pytest.raises(ValueError, match="must not sum to more than 1"):
         PELTR({"a": 0.7, "b": 0.4})
-    with pytest.raises(ValueError, match="Unknown task \\['b'\\] in the lower bounds"):
+    with pytest.raises(ValueError, match="Unknown task \\['b'\\] in `lower_bounds` of PELTR"):
         weights_of(np.eye(2), bounds={"b": 0.1})
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.rlw import RLW, random_weights
 
@@ -11,7 +12,7 @@ DRAWS = 4000
 
 def bound(seed: int = 0, distribution: str = "normal", tasks: int = 3) -> RLW:
     balancer = RLW(seed, distribution)
-    balancer.bind([f"t{k}" for k in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"t{k}" for k in range(tasks)]))
     return balancer
 
 

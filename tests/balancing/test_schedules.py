@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.balancing.binding import tasks_named
 from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import FixedWeights
@@ -28,7 +29,7 @@ SCHEDULES: list[WeightSchedule] = [
 
 def bound(schedules: dict[str, Any]) -> ScheduledWeights:
     balancer = ScheduledWeights(schedules)
-    balancer.bind(NAMES, [1.0, 0.5, 1.0])
+    balancer.bind(tasks_named(NAMES))
     return balancer
 
 
@@ -79,7 +80,7 @@ def test_golden_objective_and_gradients_by_epoch() -> None:
 def test_numbers_are_fixed_weights() -> None:
     numbers, losses = {"rating": 0.25, "click": np.float32(2)}, tf.constant([2.0, 4.0, 8.0])
     fixed = FixedWeights(numbers)
-    fixed.bind(NAMES, [1.0, 0.5, 1.0])
+    fixed.bind(tasks_named(NAMES))
     assert float(bound(numbers)(losses)) == float(fixed(losses))
 
 
@@ -115,7 +116,7 @@ def test_the_log_of_a_fit_shows_the_schedule() -> None:
         (lambda: PiecewiseConstantWeight({0: 1.0, "x": 1.0}), "`weights` must map epochs from 0 on"),
         (lambda: PiecewiseConstantWeight({0: None}), "The weight of epoch 0 must be a number of at least 0."),
         (lambda: ScheduledWeights({"click": "1"}), "The weight of task 'click' must be a number of at least 0."),
-        (lambda: bound({"clck": 1}), "Unknown task ['clck'] in the schedules; known:"),
+        (lambda: bound({"clck": 1}), "Unknown task ['clck'] in `schedules` of ScheduledWeights; known:"),
     ],
 )
 def test_bad_arguments_are_refused(make: Any, sentence: str) -> None:

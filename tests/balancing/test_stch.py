@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.stch import STCH
 
@@ -15,7 +16,7 @@ NAMES = ["click", "rating", "age"]
 
 def bound(*arguments: Any) -> STCH:
     balancer = STCH(*arguments)
-    balancer.bind(NAMES, [1.0, 0.5, 0.5])
+    balancer.bind(tasks_named(NAMES))
     return balancer
 
 
@@ -79,8 +80,8 @@ def test_preferences_are_shares_of_the_observed_tasks() -> None:
         ((float("nan"),), "`mu` must be a number of at least 1e-6."),
         ((1.0, {"click": "0"}), "The ideal loss of task 'click' must be a finite number."),
         ((1.0, {}, {"click": 0.0}), "The preference of task 'click' must be a number above 0."),
-        ((1.0, {"clck": 0.0}), "Unknown task ['clck'] in the ideal losses by task"),
-        ((1.0, {}, {"clck": 1.0}), "Unknown task ['clck'] in the preferences by task"),
+        ((1.0, {"clck": 0.0}), "Unknown task ['clck'] in `ideal_point` of STCH"),
+        ((1.0, {}, {"clck": 1.0}), "Unknown task ['clck'] in `preferences` of STCH"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: Any, sentence: str) -> None:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.balancing import Uncertainty
+from tfmtl.balancing import BalancedTask, Uncertainty
 
 LOG_2 = np.log(2)
 
 
 def bound(initial: float = 0.0) -> Uncertainty:
     balancer = Uncertainty(initial)
-    balancer.bind(["click", "rating"], [1.0, 0.5])
+    balancer.bind([BalancedTask("click"), BalancedTask("rating", kendall_factor=0.5)])
     return balancer
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+from tests.balancing.binding import tasks_named
 from tfmtl._keras import tf
 from tfmtl.balancing.nonnegative import FLOOR, cosines_of, least_weights
 from tfmtl.balancing.upgrad import UPGrad
@@ -30,7 +31,7 @@ def solved(gramian: Any, lower: Any) -> np.ndarray:
 def weights_of(gramian: Any, observed: Any = None, preferences: Any = None) -> np.ndarray:
     tasks = len(gramian)
     balancer = UPGrad(preferences)
-    balancer.bind([f"t{i}" for i in range(tasks)], [1.0] * tasks)
+    balancer.bind(tasks_named([f"t{i}" for i in range(tasks)]))
     seen = tf.constant([True] * tasks if observed is None else observed)
     return balancer.task_weights(tf.constant(gramian, tf.float32), tf.ones([tasks]), seen).numpy()
 
@@ -156,7 +157,7 @@ def test_nothing_observed_is_finite() -> None:
 
 def test_it_compiles_with_xla_and_is_traced_once() -> None:
     balancer, traces = UPGrad(), []
-    balancer.bind(["a", "b", "c"], [1.0] * 3)
+    balancer.bind(tasks_named(["a", "b", "c"]))
 
     @tf.function(jit_compile=True)
     def step(gramian: tf.Tensor) -> tf.Tensor:
@@ -177,5 +178,5 @@ def test_a_bad_preference_names_its_task(value: Any) -> None:
 
 
 def test_unknown_preferences_are_refused() -> None:
-    with pytest.raises(ValueError, match="Unknown task \\['t9'\\] in the preferences"):
+    with pytest.raises(ValueError, match="Unknown task \\['t9'\\] in `preferences` of UPGrad"):
         weights_of(np.eye(2), preferences={"t9": 1})

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import Balancer, GradientBalancer, GramianBalancer, TaskGradients
+from tfmtl.balancing import BalancedTask, Balancer, GradientBalancer, GramianBalancer, TaskGradients
 from tfmtl.balancing.schedules import WeightSchedule
 from tfmtl.data import Preprocessor, to_batch, to_columns
 from tfmtl.ensembling import Pool
@@ -191,7 +191,7 @@ def _(task: Task, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np
 
 
 def _bound(balancer: Balancer, weights: list[np.ndarray] | None) -> list[np.ndarray]:
-    balancer.bind(["a", "b"], [1.0, 0.5])
+    balancer.bind([BalancedTask("a"), BalancedTask("b", kendall_factor=0.5)])
     balancer.prepare([tf.Variable(FLOATS)])
     return _set(balancer, weights)
 

@@ -115,7 +115,7 @@ class Given(GramianBalancer):
         super().__init__(at)
         self.weights_given = list(weights)
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         self.gramian = gramian
         return tf.constant(self.weights_given)
 

@@ -58,9 +58,8 @@ class Separate(MultiTaskLayer):
 class LossScale(Balancer):
     """Divides every loss by its running mean."""
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        super().bind(task_names, kendall_factors)
-        self.means = self.add_weight("means", [len(task_names)], initializer="ones", trainable=False)
+    def build_state(self) -> None:
+        self.means = self.add_weight("means", [len(self.task_names)], initializer="ones", trainable=False)
 
     def call(self, losses: tf.Tensor, observed: tf.Tensor | None = None, **extra: Any) -> tf.Tensor:
         self.means.assign(0.9 * self.means + 0.1 * tf.stop_gradient(losses))

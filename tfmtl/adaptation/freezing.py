@@ -115,7 +115,7 @@ def _share(model: MultiTaskModel) -> None:
     model.__dict__["shared_variables"] = [v for v in model.network.weights if id(v) in wanted]
     if type(model.balancer).prepare is not Balancer.prepare:  # its state is by shared variable
         fresh = type(model.balancer).from_config(model.balancer.get_config())
-        fresh.bind([task.name for task in model.tasks], [task.kendall_factor for task in model.tasks])
+        fresh.bind(model.balancer.tasks)
         fresh.prepare(model.shared_variables)
         model.balancer = fresh
 

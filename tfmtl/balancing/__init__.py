@@ -10,6 +10,7 @@ Loss weighting looks at the losses alone: `FixedWeights`, `EqualWeights`, `Sched
 from __future__ import annotations
 
 from tfmtl.balancing.aligned_mtl import AlignedMTL as AlignedMTL
+from tfmtl.balancing.balancer import BalancedTask as BalancedTask
 from tfmtl.balancing.balancer import Balancer as Balancer
 from tfmtl.balancing.cagrad import CAGrad as CAGrad
 from tfmtl.balancing.cr_mogm import CRMOGM as CRMOGM

@@ -6,8 +6,9 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
-from tfmtl.balancing.min_norm import directions, dot, shares
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.min_norm import directions, dot, equal_shares
+from tfmtl.balancing.step_gradients import At
 
 _RANK = 1e-6
 _ROUNDING = 1e-15  # of an eigenvalue in float64, relative to the largest squared norm
@@ -28,9 +29,8 @@ class AlignedMTL(GramianBalancer):
 
     Example:
         >>> balancer = AlignedMTL()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 4.0]])
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [0.5, 0.25]
 
@@ -52,7 +52,7 @@ class AlignedMTL(GramianBalancer):
         require(scale in _SCALES, f"`scale` of AlignedMTL must be one of {list(_SCALES)}.", scale=scale)
         self.scale = scale
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the weights of the aligned gradients' mean."""
         return aligned_weights(gramian, observed, self.scale)
 
@@ -68,7 +68,7 @@ def aligned_weights(gramian: tf.Tensor, observed: tf.Tensor, scale: str = "min")
         observed: bool [K].
         scale: as in `AlignedMTL`.
     """
-    split, preference = directions(gramian, observed), shares(observed)
+    split, preference = directions(gramian, observed), equal_shares(observed)
     tasks = gramian.shape[0]
     rank = tf.reduce_sum(tf.cast(tf.linalg.eigvalsh(split.cosines) > _RANK, tf.int32))
     values, vectors = tf.linalg.eigh(split.matrix())  # ascending

@@ -7,8 +7,9 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
-from tfmtl.balancing.min_norm import ITERATIONS, directions, dot, outer, shares, simplex_step, to_boundary
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.min_norm import ITERATIONS, directions, dot, equal_shares, outer, simplex_step, to_boundary
+from tfmtl.balancing.step_gradients import At
 
 _CENTRING = 0.1
 _GAP = 1e-9
@@ -33,9 +34,8 @@ class CAGrad(GramianBalancer):
 
     Example:
         >>> balancer = CAGrad(c=0.5)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 4.0]])
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [1.059, 0.5]
 
@@ -59,7 +59,7 @@ class CAGrad(GramianBalancer):
         self.c = c
         self.rescale = rescale
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the weights of the update."""
         weights = conflict_averse_weights(gramian, observed, self.c)
         return weights / (1 + self.c**2) if self.rescale else weights
@@ -76,7 +76,7 @@ def conflict_averse_weights(gramian: tf.Tensor, observed: tf.Tensor, c: float) -
         observed: bool [K].
         c: radius relative to the mean gradient, 0 or more.
     """
-    share = shares(observed)
+    share = equal_shares(observed)
     if c == 0:
         return tf.cast(share, tf.float32)
     split = directions(gramian, observed, _FLOOR)
@@ -100,7 +100,7 @@ def best_of_ball(matrix: tf.Tensor, offset: tf.Tensor, active: tf.Tensor) -> tf.
         offset: b, float64 [K].
         active: bool [K], the tasks that count.
     """
-    mask, share = tf.cast(active, tf.float64), shares(active)
+    mask, share = tf.cast(active, tf.float64), equal_shares(active)
     idle, members = 1.0 - mask, tf.reduce_sum(mask) + 1.0
 
     def step(gap: tf.Tensor, z: tf.Tensor, p: tf.Tensor, pairs: tf.Tensor, v: tf.Tensor, room: tf.Tensor) -> _State:

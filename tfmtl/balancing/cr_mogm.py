@@ -23,10 +23,11 @@ class CRMOGM(GramianBalancer):
     Example:
         >>> from tfmtl.balancing.pcgrad import PCGrad
         >>> balancer = CRMOGM(PCGrad(), momentum=0.5)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> def step(product):
         ...     gramian = tf.constant([[1.0, product], [product, 1.0]])
-        ...     return balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True])).numpy().tolist()
+        ...     return balancer.task_weights(gramian).numpy().tolist()
         >>> step(-0.5), step(0.5)  # PCGrad gives 1.5 twice, then 1
         ([1.5, 1.5], [1.25, 1.25])
 
@@ -53,18 +54,18 @@ class CRMOGM(GramianBalancer):
         require(
             type(balancer).gradients is GramianBalancer.gradients,
             f"A {type(balancer).__name__} does more than weight the tasks, so that its weights cannot be smoothed; "
-            "give a balancer that only implements `task_weights`.",
+            "give a balancer that only implements `weigh`.",
         )
         require_fraction(momentum=momentum)
         super().__init__(balancer.at, **kwargs)
         self.balancer = balancer
         self.momentum = float(momentum)
         self.needs_losses_after_step = balancer.needs_losses_after_step
+        self.reads_losses = balancer.reads_losses
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Bind the other balancer and create the averages."""
-        super().bind(task_names, kendall_factors)
-        self.balancer.bind(task_names, kendall_factors)
+        self.balancer.bind(self.tasks)
         self._averages = self.add_state("averages", [len(self.task_names)], 1.0)
         self._started = self.add_state("started", [len(self.task_names)])
 
@@ -72,9 +73,9 @@ class CRMOGM(GramianBalancer):
         """Let the other balancer create its state."""
         self.balancer.prepare(shared)
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the averages."""
-        weights = self.balancer.task_weights(gramian, losses, observed)
+        weights = self.balancer.weigh(gramian, losses, observed)
         averages = tf.where(self._started > 0, self.momentum * self._averages + (1 - self.momentum) * weights, weights)
         usable = observed & tf.math.is_finite(averages)
         self._averages.assign(tf.where(usable, averages, self._averages))

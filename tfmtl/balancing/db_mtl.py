@@ -7,9 +7,10 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
-from tfmtl.balancing.dense_layout import DenseLayout, assign_if_finite, task_norms
+from tfmtl.balancing.balancer import assign_if_finite
+from tfmtl.balancing.dense_layout import DenseLayout, task_norms
 from tfmtl.balancing.gradient_balancer import GradientBalancer
-from tfmtl.balancing.gramian import Gradient, TaskGradients
+from tfmtl.balancing.gramian import Gradient, TaskGradients, scale
 
 _SMALLEST = 1e-28
 """Norms of at most this count as zero, so that the inverse times 1 / epsilon stays in float32."""
@@ -30,7 +31,8 @@ class DBMTL(GradientBalancer):
 
     Example:
         >>> balancer = DBMTL()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> balancer.prepare([tf.Variable([0.0, 0.0])])
         >>> gradients = TaskGradients(tf.constant([[6.0, 8.0], [0.0, 3.0]]), None, None)
         >>> balancer.mix([gradients], tf.constant([2.0, 1.0]), tf.constant([True, True]))[0].numpy().tolist()
@@ -55,9 +57,8 @@ class DBMTL(GradientBalancer):
         require(epsilon > 0, "`epsilon` must be a number above 0.", epsilon=epsilon)
         self.beta, self.decay, self.epsilon = float(beta), float(decay), float(epsilon)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the number of steps by task."""
-        super().bind(task_names, kendall_factors)
         self._steps = self.add_state("steps", [len(self.task_names)])
 
     def prepare(self, shared: Sequence[tf.Variable]) -> None:
@@ -82,7 +83,7 @@ class DBMTL(GradientBalancer):
         logged = tf.minimum(length * weights, _LARGEST_LOGGED)
         assign_if_finite(norms, (self._averages, averages), (self._steps, steps), (self.last_weights, logged))
         mixed = self._layout.split(tf.tensordot(units, averages, axes=1), weights, gradients)
-        return [_times(length, gradient) for gradient in mixed]
+        return [scale(gradient, length) for gradient in mixed]
 
     def _average(self, batch: tf.Tensor, observed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         averages, before = tf.convert_to_tensor(self._averages), tf.convert_to_tensor(self._steps)
@@ -93,9 +94,3 @@ class DBMTL(GradientBalancer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta, "decay": self.decay, "epsilon": self.epsilon}
-
-
-def _times(factor: tf.Tensor, gradient: Gradient) -> Gradient:
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(factor * gradient.values, gradient.indices, gradient.dense_shape)
-    return None if gradient is None else factor * gradient

@@ -99,17 +99,3 @@ def task_norms(parts: Sequence[tf.Tensor]) -> tf.Tensor:
     inverse = tf.math.divide_no_nan(1.0, tf.where(peaks > _SMALLEST, peaks, 0.0))
     squares = [tf.reduce_sum(tf.square(part * inverse), axis=1) for part in parts]
     return peaks[:, 0] * tf.sqrt(tf.add_n(squares))
-
-
-def assign_if_finite(of_gradients: tf.Tensor, *pairs: tuple[tf.Variable, tf.Tensor]) -> None:
-    """Assign values to state, unless the step's gradients are not finite: one such step would spoil an average forever.
-
-    Mixed precision makes such steps to find its loss scale; the optimiser skips them.
-
-    Args:
-        of_gradients: numbers that are not finite where gradients are not.
-        pairs: state and its new values.
-    """
-    finite = tf.reduce_all(tf.math.is_finite(of_gradients))
-    for state, value in pairs:
-        state.assign(tf.where(finite, value, state))

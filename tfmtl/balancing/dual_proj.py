@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
-from tfmtl.balancing.loss_weighting import checked_numbers, in_order, shares
+from tfmtl.balancing.by_task import POSITIVE, numbers_by_task, shares
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 from tfmtl.balancing.nonnegative import least_weights
+from tfmtl.balancing.step_gradients import At
 
 
 class DualCone(GramianBalancer):
@@ -18,23 +19,20 @@ class DualCone(GramianBalancer):
         preferences: relative importance by task name, above 0, 1 for tasks without one.
         at: as in `GramianBalancer`.
 
-    Subclasses implement `task_weights`.
+    Subclasses implement `weigh`.
     """
+
+    task_arguments: ClassVar = {"preferences": 1.0}
 
     def __init__(
         self, preferences: Mapping[str, float] | None = None, at: At = "representation", **kwargs: Any
     ) -> None:
         super().__init__(at, **kwargs)
-        self.preferences = checked_numbers(preferences, "preference", positive=True)
-
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names and fix the order."""
-        super().bind(task_names, kendall_factors)
-        self._ordered = in_order(self.preferences, task_names, 1.0, "preferences")
+        self.preferences = numbers_by_task(preferences, "preference", POSITIVE)
 
     def shares(self, observed: tf.Tensor) -> tf.Tensor:
         """Return each observed task's share of their preferences [K]."""
-        return shares(tf.constant(self._ordered, tf.float32), observed)
+        return shares(tf.constant(self.in_task_order("preferences", observed.shape[0]), tf.float32), observed)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "preferences": dict(self.preferences)}
@@ -54,9 +52,8 @@ class DualProj(DualCone):
 
     Example:
         >>> balancer = DualProj()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[4.0, -1.5], [-1.5, 1.0]])
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True])).numpy()
+        >>> weights = balancer.task_weights(gramian).numpy()
         >>> weights.round(3).tolist()  # the second gradient's product with the update is -1.5 / 2 + 0.75 = 0
         [0.5, 0.75]
 
@@ -73,6 +70,6 @@ class DualProj(DualCone):
     unless tasks conflict.
     """
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return v."""
         return least_weights(gramian, self.shares(observed)[tf.newaxis])[0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.loss_weighting import LossWeighting, masked_softmax
+from tfmtl.balancing.by_task import masked_softmax
+from tfmtl.balancing.loss_weighting import LossWeighting
 
 _LARGEST_RATIO = 1e6
 
@@ -26,7 +26,8 @@ class DWA(LossWeighting):
 
     Example:
         >>> balancer = DWA()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> for losses in ([2.0, 4.0], [1.0, 4.0]):
         ...     _ = balancer(tf.constant(losses), training=True)
         ...     balancer.end_epoch()
@@ -52,9 +53,8 @@ class DWA(LossWeighting):
         require(valid, "`temperature` must be a number above 0.", temperature=temperature)
         self.temperature = float(temperature)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the means of this epoch and of the last two."""
-        super().bind(task_names, kendall_factors)
         shape = [len(self.task_names)]
         self._mean, self._batches = self.add_state("mean", shape), self.add_state("batches", shape)
         self._latest, self._earlier = self.add_state("latest", shape), self.add_state("earlier", shape)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tfmtl._keras import register, tf
-from tfmtl.balancing.loss_weighting import LossWeighting, shares
+from tfmtl.balancing.by_task import shares
+from tfmtl.balancing.loss_weighting import LossWeighting
 
 
 @register
@@ -14,7 +15,8 @@ class EqualWeights(LossWeighting):
 
     Example:
         >>> balancer = EqualWeights()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> float(balancer(tf.constant([2.0, 4.0])))
         3.0
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.dense_layout import DenseLayout, assign_if_finite
+from tfmtl.balancing.balancer import assign_if_finite
+from tfmtl.balancing.dense_layout import DenseLayout
 from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
 
@@ -27,7 +28,8 @@ class ExcessMTL(GradientBalancer):
 
     Example:
         >>> balancer = ExcessMTL(step_size=1.0)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> balancer.prepare([tf.Variable([0.0])])
         >>> for rating in (4.0, 3.0):  # E / E(0): 1 and 1; then 0 and 9 / 5 / 4
         ...     gradients = TaskGradients(tf.constant([[4.0 * (rating == 4)], [rating]]), None, None)
@@ -51,9 +53,8 @@ class ExcessMTL(GradientBalancer):
         require(step_size > 0, "`step_size` must be a number above 0.", step_size=step_size)
         self.step_size = float(step_size)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the weights' logarithms and the first excess risks."""
-        super().bind(task_names, kendall_factors)
         self._logits = self.add_state("logits", [len(self.task_names)])
         self._initial = self.add_state("initial", [len(self.task_names)])
 

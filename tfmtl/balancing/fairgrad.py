@@ -7,8 +7,9 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 from tfmtl.balancing.min_norm import directions, dot
+from tfmtl.balancing.step_gradients import At
 
 _FLOOR = 1e-6
 _TOLERANCE = 1e-7
@@ -32,9 +33,8 @@ class FairGrad(GramianBalancer):
 
     Example:
         >>> balancer = FairGrad(alpha=2.0, normalize=False)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 8.0]])  # orthogonal: |g_i|^2 w_i = w_i^(-1/2)
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [1.0, 0.25]
 
@@ -58,7 +58,7 @@ class FairGrad(GramianBalancer):
         self.alpha = alpha
         self.normalize = normalize
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the weights of alpha-fair benefits."""
         return fair_weights(gramian, observed, self.alpha, self.normalize)
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl._replicas import mean_over_replicas
-from tfmtl.balancing.loss_weighting import (
-    LossWeighting,
-    checked_numbers,
-    in_order,
-    masked_softmax,
-    shares,
-)
+from tfmtl.balancing.by_task import masked_softmax, numbers_by_task, shares
+from tfmtl.balancing.loss_weighting import LossWeighting
 
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 _EPSILON = 1e-8
@@ -39,7 +34,8 @@ class FAMO(LossWeighting):
 
     Example:
         >>> balancer = FAMO()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> _ = balancer(tf.constant([2.0, 8.0]), training=True)
         >>> [round(float(weight), 4) for weight in balancer.current_weights()]  # z = 1/2, so in proportion to 1 / L_i
         [0.8, 0.2]
@@ -61,6 +57,7 @@ class FAMO(LossWeighting):
     """
 
     needs_losses_after_step = True
+    task_arguments: ClassVar = {"minimum_losses": 0.0}
 
     def __init__(
         self,
@@ -76,18 +73,16 @@ class FAMO(LossWeighting):
         require(valid, "`weight_decay` must be a number of at least 0.", weight_decay=weight_decay)
         self.learning_rate = float(learning_rate)
         self.weight_decay = float(weight_decay)
-        self.minimum_losses = checked_numbers(minimum_losses, "minimum loss")
+        self.minimum_losses = numbers_by_task(minimum_losses, "minimum loss")
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create x and the state of its optimiser."""
-        super().bind(task_names, kendall_factors)
-        self._minimum = in_order(self.minimum_losses, task_names, 0.0, "minimum losses")
         shape = [len(self.task_names)]
         self.logits, self._updates = self.add_state("logits", shape), self.add_state("updates", shape)
         self._momentum, self._velocity = self.add_state("momentum", shape), self.add_state("velocity", shape)
 
     def _above_minimum(self, losses: tf.Tensor) -> tf.Tensor:
-        return tf.maximum(losses - tf.constant(self._minimum, tf.float32), 0.0) + _EPSILON
+        return tf.maximum(losses - tf.constant(self.in_task_order("minimum_losses"), tf.float32), 0.0) + _EPSILON
 
     def weigh(self, losses: tf.Tensor, observed: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scaled sum of log losses and its derivatives."""

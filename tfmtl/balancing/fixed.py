@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import numpy as np
-
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl.balancing.balancer import Balancer
+from tfmtl.balancing.by_task import NONNEGATIVE, numbers_by_task
 
 
 @register
@@ -23,26 +22,23 @@ class FixedWeights(Balancer):
 
     Example:
         >>> balancer = FixedWeights({"rating": 0.5})
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> float(balancer(tf.constant([2.0, 4.0])))
         4.0
 
     Cost: none. Tuned fixed weights are the baseline every other balancer has to beat.
     """
 
+    task_arguments: ClassVar = {"task_weights": 1.0}
+
     def __init__(self, task_weights: Mapping[str, float] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        given = dict(task_weights or {})
-        for task, weight in given.items():
-            valid = isinstance(weight, int | float | np.number) and np.isfinite(weight) and weight >= 0
-            require(valid, f"The weight of task {task!r} must be a number of at least 0.", weight=weight)
-        self.task_weights = {task: float(weight) for task, weight in given.items()}
+        self.task_weights = numbers_by_task(task_weights, "weight", NONNEGATIVE)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names and fix the order."""
-        super().bind(task_names, kendall_factors)
-        require_known(self.task_weights, task_names, "task", "the loss weights")
-        self._ordered = tuple(self.task_weights.get(name, 1.0) for name in task_names)
+    def build_state(self) -> None:
+        """Fix the order of the weights."""
+        self._ordered = self.in_task_order("task_weights")
         require(sum(self._ordered) > 0, "At least one task must have a weight above 0.", weights=self.task_weights)
 
     def call(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.loss_weighting import LossWeighting, checked_numbers, in_order, shares
+from tfmtl.balancing.by_task import POSITIVE, numbers_by_task, shares
+from tfmtl.balancing.loss_weighting import LossWeighting
 
 
 @register
@@ -26,7 +27,8 @@ class GLS(LossWeighting):
 
     Example:
         >>> balancer = GLS()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> round(float(balancer(tf.constant([2.0, 8.0]), training=True)), 4)
         4.0
         >>> [round(float(weight), 4) for weight in balancer.current_weights()]  # 4 / (2 L_i)
@@ -44,23 +46,20 @@ class GLS(LossWeighting):
     suit it. No evidence in recommenders.
     """
 
+    task_arguments: ClassVar = {"task_importances": 1.0}
+
     def __init__(
         self, task_importances: Mapping[str, float] | None = None, epsilon: float = 1e-8, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.task_importances = checked_numbers(task_importances, "importance", positive=True)
+        self.task_importances = numbers_by_task(task_importances, "importance", POSITIVE)
         valid = isinstance(epsilon, int | float) and np.isfinite(epsilon) and epsilon >= 1e-12
         require(valid, "`epsilon` must be a number of at least 1e-12.", epsilon=epsilon)
         self.epsilon = float(epsilon)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names and fix the order."""
-        super().bind(task_names, kendall_factors)
-        self._ordered = in_order(self.task_importances, task_names, 1.0, "importances")
-
     def weigh(self, losses: tf.Tensor, observed: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the geometric mean and its derivatives."""
-        exponents = shares(tf.constant(self._ordered, tf.float32), observed)
+        exponents = shares(tf.constant(self.in_task_order("task_importances"), tf.float32), observed)
         positive = tf.maximum(losses, 0.0) + self.epsilon
         mean = tf.exp(tf.reduce_sum(exponents * tf.math.log(positive)))
         value = tf.where(tf.reduce_any(observed), mean, 0.0)

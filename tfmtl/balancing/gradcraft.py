@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
-from tfmtl.balancing.dense_layout import assign_if_finite
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.balancer import assign_if_finite
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 from tfmtl.balancing.metabalance import SMALLEST
+from tfmtl.balancing.step_gradients import At
 
 _DAMPING = 1e-4
 """Cosines of nearly dependent conflicting gradients: singular values far below this are not inverted."""
@@ -31,9 +31,10 @@ class GradCraft(GramianBalancer):
 
     Example:
         >>> balancer = GradCraft(relax=0.0, epsilon=0.0)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> gramian = tf.constant([[1.0, -1.0], [-1.0, 2.0]])  # of (1, 0) and (-1, 1)
-        >>> balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True])).numpy().round(4).tolist()
+        >>> balancer.task_weights(gramian).numpy().round(4).tolist()
         [2.0, 1.5]
 
     Reference:
@@ -62,13 +63,12 @@ class GradCraft(GramianBalancer):
         require_fraction(epsilon=epsilon, beta=beta)
         self.relax, self.epsilon, self.beta = float(relax), float(epsilon), float(beta)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the averages and the number of steps by task."""
-        super().bind(task_names, kendall_factors)
-        self._averages = self.add_state("averages", [len(task_names)])
-        self._steps = self.add_state("steps", [len(task_names)])
+        self._averages = self.add_state("averages", [len(self.task_names)])
+        self._steps = self.add_state("steps", [len(self.task_names)])
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the sum of the crafted gradients' coefficients."""
         norms = tf.sqrt(tf.linalg.diag_part(gramian))
         steps = self._steps + tf.cast(observed, tf.float32)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from tfmtl._checks import require, require_known
 from tfmtl._keras import register, tf
-from tfmtl.balancing.draws import next_seed
+from tfmtl.balancing.balancer import next_seed
+from tfmtl.balancing.by_task import UNIT_INTERVAL, numbers_by_task
 from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
 
@@ -29,7 +27,8 @@ class GradDrop(GradientBalancer):
 
     Example:
         >>> balancer = GradDrop(seed=5)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> gradients = TaskGradients(tf.constant([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]), None, None)
         >>> for _ in range(2):
         ...     balancer.mix([gradients], tf.ones([2]), tf.constant([True, True]))[0].numpy().tolist()
@@ -47,20 +46,15 @@ class GradDrop(GradientBalancer):
     one dominating; it adds noise like dropout does. No evidence in recommenders is known to us.
     """
 
+    task_arguments: ClassVar = {"leak": 0.0}
+
     def __init__(self, leak: Mapping[str, float] | None = None, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        given = dict(leak or {})
-        for task, part in given.items():
-            valid = isinstance(part, int | float | np.number) and 0 <= part <= 1
-            require(valid, f"The leak of task {task!r} must be a number in [0, 1].", leak=part)
-        self.leak = {task: float(part) for task, part in given.items()}
+        self.leak = numbers_by_task(leak, "leak", UNIT_INTERVAL)
         self.seed = seed
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names and create the counter that the draws depend on."""
-        super().bind(task_names, kendall_factors)
-        require_known(self.leak, task_names, "task", "the leaks of GradDrop")
-        self._leaks = tuple(self.leak.get(name, 0.0) for name in task_names)
+    def build_state(self) -> None:
+        """Create the counter that the draws depend on."""
         self._draws = self.add_state("draws", [])
 
     def mix(
@@ -75,7 +69,7 @@ class GradDrop(GradientBalancer):
                 continue
             of_variable = tf.stack([seed, step * len(gradients) + i])  # every step and variable has draws of its own
             uniform = tf.random.stateless_uniform(tf.shape(of_tasks.values)[1:], of_variable)
-            mixed.append(of_tasks.gradient(one_signed(of_tasks.values, uniform, self._leaks)))
+            mixed.append(of_tasks.gradient(one_signed(of_tasks.values, uniform, self.in_task_order("leak"))))
         return mixed
 
     def get_config(self) -> dict[str, Any]:

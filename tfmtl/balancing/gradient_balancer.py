@@ -9,8 +9,8 @@ from typing import Any
 from tfmtl._keras import tf
 from tfmtl._replicas import all_reduce, replicas
 from tfmtl.balancing.balancer import SeparatingBalancer
-from tfmtl.balancing.gramian import Gradient, TaskGradients
-from tfmtl.balancing.gramian_balancer import by_variable, complete
+from tfmtl.balancing.gramian import Gradient, TaskGradients, scale
+from tfmtl.balancing.step_gradients import complete_gradients, gradients_by_task
 from tfmtl.balancing.training_step import TrainingStep
 
 
@@ -20,8 +20,8 @@ class GradientBalancer(SeparatingBalancer):
     Always at all shared variables, embedding tables included (the rows that the batch touches); a variable of one task
     alone takes the gradient of its own loss.
 
-    Subclasses implement `mix`, which may assign `last_weights` for the log; state they keep is made by `add_state` in
-    `bind` or `prepare`.
+    Subclasses implement `mix`, which may assign `last_weights` for the log; those with
+    state create it by `add_state` in `build_state` or `prepare`.
 
     Cost: one backward pass a task, and K gradients in memory.
     """
@@ -43,13 +43,7 @@ class GradientBalancer(SeparatingBalancer):
         """Return the mixed gradients, and those of the penalties."""
         deltas = step.output_gradients()
         losses = all_reduce(tf.stack(step.losses)) / step.scale
-        joined = by_variable(step, deltas, step.shared, reduce=True)
+        joined = gradients_by_task(step, deltas, step.shared, reduce=True)
         unscaled = [None if g is None else g._replace(values=g.values / step.scale) for g in joined]
-        mixed = [_times(g, step.scale / replicas()) for g in self.mix(unscaled, losses, step.observed)]
-        return complete(step, deltas, mixed, penalize=True)
-
-
-def _times(gradient: Gradient, factor: tf.Tensor) -> Gradient:
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(factor * gradient.values, gradient.indices, gradient.dense_shape)
-    return None if gradient is None else factor * gradient
+        mixed = [scale(g, step.scale / replicas()) for g in self.mix(unscaled, losses, step.observed)]
+        return complete_gradients(step, deltas, mixed, penalize=True)

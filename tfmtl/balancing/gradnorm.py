@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.step_gradients import At
 
 _SMALLEST = 1e-6
 
@@ -26,9 +26,10 @@ class GradNorm(GramianBalancer):
 
     Example:
         >>> balancer = GradNorm(alpha=0.0, learning_rate=0.1)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
-        >>> gramian, seen = tf.constant([[9.0, 0.0], [0.0, 1.0]]), tf.constant([True, True])
-        >>> steps = [balancer.task_weights(gramian, tf.ones([2]), seen).numpy() for _ in range(40)]
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
+        >>> gramian = tf.constant([[9.0, 0.0], [0.0, 1.0]])
+        >>> steps = [balancer.task_weights(gramian, losses=[1.0, 1.0]).numpy() for _ in range(40)]
         >>> [step.astype(float).round(2).tolist() for step in (steps[0], steps[1], steps[-1] * [3, 1])]
         [[1.0, 1.0], [0.9, 1.1], [1.61, 1.46]]
 
@@ -46,6 +47,8 @@ class GradNorm(GramianBalancer):
     For losses of very different scale, where it may save a search of fixed weights.
     """
 
+    reads_losses = True
+
     def __init__(
         self, alpha: float = 1.5, learning_rate: float = 0.025, at: At = "representation", **kwargs: Any
     ) -> None:
@@ -55,15 +58,14 @@ class GradNorm(GramianBalancer):
         self.alpha = float(alpha)
         self.learning_rate = float(learning_rate)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the weights and the first losses."""
-        super().bind(task_names, kendall_factors)
         tasks = len(self.task_names)
         self._learned = self.add_state("learned_weights", [tasks], 1.0)
         self._first_losses = self.add_state("first_losses", [tasks])
         self._started = self.add_state("started", [tasks])
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the weights, and learn those of the next step."""
         before = tf.convert_to_tensor(self._learned)
         lengths = tf.sqrt(tf.maximum(tf.linalg.diag_part(gramian), 0.0))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.draws import next_seed
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.balancer import next_seed
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.step_gradients import At
 
 _STEEPEST = 0.99
 
@@ -29,9 +29,10 @@ class GradVac(GramianBalancer):
 
     Example:
         >>> balancer = GradVac()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> gramian = tf.constant([[1.0, -1.0], [-1.0, 2.0]])  # of (1, 0) and (-1, 1)
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [2.0, 1.5]
 
@@ -55,13 +56,12 @@ class GradVac(GramianBalancer):
         self.beta = beta
         self.seed = seed
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the targets and the counter that the orders depend on."""
-        super().bind(task_names, kendall_factors)
         self._targets = self.add_state("targets", [len(self.task_names)] * 2)
         self._draws = self.add_state("draws", [])
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the sum of the corrected gradients' coefficients."""
         tasks = gramian.shape[0]
         draws = tf.random.stateless_uniform([tasks, tasks], next_seed(self.seed, self._draws))

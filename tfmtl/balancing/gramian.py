@@ -103,6 +103,13 @@ def gated_gramian(gradients: Sequence[tf.Tensor], gates: tf.Tensor | None) -> tf
     return tf.reduce_sum(products, axis=0)
 
 
+def scale(gradient: Gradient, factor: tf.Tensor) -> Gradient:
+    """Return a gradient, which may be None or sparse, times a scalar."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(factor * gradient.values, gradient.indices, gradient.dense_shape)
+    return None if gradient is None else factor * gradient
+
+
 def add(one: Gradient, other: Gradient) -> Gradient:
     """Return the sum of two gradients of one variable, either of which may be None or sparse."""
     if one is None or other is None:

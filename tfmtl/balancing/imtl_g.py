@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
-from tfmtl.balancing.min_norm import directions, dot, shares
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.min_norm import directions, dot, equal_shares
+from tfmtl.balancing.step_gradients import At
 
 _RANK = 1e-6
 _LARGEST_SUM = 100.0
@@ -24,9 +25,8 @@ class IMTLG(GramianBalancer):
 
     Example:
         >>> balancer = IMTLG()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 9.0]])
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [0.75, 0.25]
 
@@ -47,7 +47,7 @@ class IMTLG(GramianBalancer):
     def __init__(self, at: At = "representation", **kwargs: Any) -> None:
         super().__init__(at, **kwargs)
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the weights of equal projections."""
         return impartial_weights(gramian, observed)
 
@@ -66,4 +66,4 @@ def impartial_weights(gramian: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
     weights = tf.math.divide_no_nan(dot(vectors, along), split.lengths)
     total, size = tf.abs(tf.reduce_sum(weights)), tf.reduce_sum(tf.abs(weights))
     weights = tf.math.divide_no_nan(weights, tf.maximum(total, size / _LARGEST_SUM))
-    return tf.cast(tf.where(size > 0, weights, shares(observed)), tf.float32)
+    return tf.cast(tf.where(size > 0, weights, equal_shares(observed)), tf.float32)

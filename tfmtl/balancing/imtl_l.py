@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import keras, register, tf
@@ -24,7 +23,8 @@ class IMTLL(Balancer):
 
     Example:
         >>> balancer = IMTLL()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> float(balancer(tf.constant([2.0, 4.0])))
         6.0
 
@@ -44,9 +44,8 @@ class IMTLL(Balancer):
         super().__init__(**kwargs)
         self.initial_log_scale = float(initial_log_scale)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Create one log scale a task."""
-        super().bind(task_names, kendall_factors)
+    def build_state(self) -> None:
+        """Create one log scale per task."""
         initial = keras.initializers.Constant(self.initial_log_scale)
         self.log_scales = self.add_weight("log_scales", [len(self.task_names)], tf.float32, initializer=initial)
 

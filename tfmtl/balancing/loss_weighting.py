@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl._replicas import mean_over_replicas
 from tfmtl.balancing.balancer import Balancer
@@ -21,13 +17,11 @@ class LossWeighting(Balancer):
     are not differentiated, and the log shows them. A task without a label in the batch has weight 0. Under a
     distribution strategy F and w are those of the mean losses over the replicas.
 
-    Subclasses implement `weigh`; state they keep is made by `add_state` in `bind`.
+    Subclasses implement `weigh`; those with state create it by `add_state` in `build_state`.
     """
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Create the weights that the log shows."""
-        super().bind(task_names, kendall_factors)
-        self.last_weights = self.add_state("last_weights", [len(task_names)], self._first_weight())
+    def _build_log(self) -> None:
+        self.last_weights = self.add_state("last_weights", [len(self.task_names)], self._first_weight())
 
     def _first_weight(self) -> float:
         return 1.0 / len(self.task_names)
@@ -59,36 +53,3 @@ class LossWeighting(Balancer):
     def current_weights(self) -> tf.Tensor:
         """Return the weights of the last training step."""
         return tf.convert_to_tensor(self.last_weights)
-
-
-def masked_softmax(logits: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
-    """Return the softmax of the observed tasks' logits [K], 0 for the others.
-
-    Example:
-        >>> masked_softmax(tf.constant([5.0, 9.0, 5.0]), tf.constant([True, False, True])).numpy().tolist()
-        [0.5, 0.0, 0.5]
-    """
-    chosen = tf.where(observed, logits, logits.dtype.min)
-    return shares(tf.exp(chosen - tf.reduce_max(chosen)), observed)
-
-
-def shares(values: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
-    """Return the observed tasks' values [K] divided by their sum, 0 for the others and if the sum is 0."""
-    chosen = tf.where(observed, values, 0.0)
-    return tf.math.divide_no_nan(chosen, tf.reduce_sum(chosen))
-
-
-def checked_numbers(given: Mapping[str, float] | None, what: str, *, positive: bool = False) -> dict[str, float]:
-    """Return finite numbers by task name as floats, or name the task whose number is none."""
-    numbers = dict(given or {})
-    kind = "a number above 0" if positive else "a finite number"
-    for task, number in numbers.items():
-        valid = isinstance(number, int | float | np.number) and np.isfinite(number) and (number > 0 or not positive)
-        require(valid, f"The {what} of task {task!r} must be {kind}.", given=number)
-    return {task: float(number) for task, number in numbers.items()}
-
-
-def in_order(given: Mapping[str, float], task_names: Sequence[str], default: float, what: str) -> tuple[float, ...]:
-    """Return one number a task, after checking the names."""
-    require_known(given, task_names, "task", f"the {what} by task")
-    return tuple(given.get(name, default) for name in task_names)

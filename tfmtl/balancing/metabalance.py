@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_known
 from tfmtl._keras import register, tf
-from tfmtl.balancing.dense_layout import assign_if_finite
+from tfmtl.balancing.balancer import assign_if_finite
 from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
 
@@ -29,7 +29,8 @@ class MetaBalance(GradientBalancer):
 
     Example:
         >>> balancer = MetaBalance("click", relax=0.5)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> balancer.prepare([tf.Variable([0.0, 0.0])])
         >>> gradients = TaskGradients(tf.constant([[3.0, 4.0], [10.0, 0.0]]), None, None)
         >>> balancer.mix([gradients], tf.ones([2]), tf.constant([True, True]))[0].numpy().tolist()
@@ -56,12 +57,11 @@ class MetaBalance(GradientBalancer):
         require_fraction(beta=beta)
         self.main, self.relax, self.beta = main, float(relax), float(beta)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Check the target's name and create the number of steps by task."""
-        super().bind(task_names, kendall_factors)
-        require_known([self.main], task_names, "task", "`main` of MetaBalance")
-        self._place = list(task_names).index(self.main)
-        self._steps = self.add_state("steps", [len(task_names)])
+        require_known([self.main], self.task_names, "task", "`main` of MetaBalance")
+        self._main_index = self.task_names.index(self.main)
+        self._steps = self.add_state("steps", [len(self.task_names)])
 
     def prepare(self, shared: Sequence[tf.Variable]) -> None:
         """Create the averages [variables, K]."""
@@ -76,7 +76,7 @@ class MetaBalance(GradientBalancer):
         steps = self._steps + tf.cast(observed, tf.float32)
         averages = tf.where(observed, self.beta * self._averages + (1.0 - self.beta) * norms, self._averages)
         unbiased = tf.math.divide_no_nan(averages, 1.0 - tf.pow(self.beta, steps))
-        factors = tf.where(observed, towards(unbiased, self._place, self.relax), 0.0)
+        factors = tf.where(observed, towards(unbiased, self._main_index, self.relax), 0.0)
         weights = tf.math.divide_no_nan(tf.reduce_sum(factors * norms, axis=0), tf.reduce_sum(norms, axis=0))
         state = (self._steps, steps), (self._averages, averages), (self.last_weights, weights)
         assign_if_finite(norms, *state)

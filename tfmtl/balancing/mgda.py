@@ -6,8 +6,9 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 from tfmtl.balancing.min_norm import Directions, directions, min_norm_weights
+from tfmtl.balancing.step_gradients import At
 
 _NORMALIZERS = (None, "l2", "loss")
 
@@ -27,9 +28,8 @@ class MGDA(GramianBalancer):
 
     Example:
         >>> balancer = MGDA()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 4.0]])
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [0.8, 0.2]
 
@@ -53,8 +53,9 @@ class MGDA(GramianBalancer):
         rule = f"`normalize` of MGDA must be one of {list(_NORMALIZERS)}."
         require(normalize in _NORMALIZERS, rule, normalize=normalize)
         self.normalize = normalize
+        self.reads_losses = normalize == "loss"
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the point of the simplex with the shortest combination."""
         split = directions(gramian, observed)
         if self.normalize is None:

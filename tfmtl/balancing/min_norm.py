@@ -77,7 +77,7 @@ def dot(matrix: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(matrix * vector, axis=1)
 
 
-def shares(observed: tf.Tensor) -> tf.Tensor:
+def equal_shares(observed: tf.Tensor) -> tf.Tensor:
     """Return 1 / K for each of the K observed tasks, 0 for others, float64 [tasks]."""
     mask = tf.cast(observed, tf.float64)
     return tf.math.divide_no_nan(mask, tf.reduce_sum(mask))
@@ -102,7 +102,7 @@ def min_norm_weights(matrix: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         Wright, "Primal-Dual Interior-Point Methods", SIAM 1997, chapter 8 (convex quadratic programmes).
     """
     mask = tf.cast(observed, tf.float64)
-    share = shares(observed)
+    share = equal_shares(observed)
     idle = 1.0 - mask  # entries of 1 in place of the tasks left out keep all divisions defined
 
     def step(gap: tf.Tensor, w: tf.Tensor, s: tf.Tensor) -> tuple[tf.Tensor, ...]:

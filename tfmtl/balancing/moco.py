@@ -7,7 +7,8 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.dense_layout import DenseLayout, assign_if_finite
+from tfmtl.balancing.balancer import assign_if_finite
+from tfmtl.balancing.dense_layout import DenseLayout
 from tfmtl.balancing.gradient_balancer import GradientBalancer
 from tfmtl.balancing.gramian import Gradient, TaskGradients
 from tfmtl.balancing.min_norm import project_to_simplex
@@ -27,7 +28,8 @@ class MoCo(GradientBalancer):
 
     Example:
         >>> balancer = MoCo(step_size=0.125)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> balancer.prepare([tf.Variable([0.0, 0.0])])
         >>> gradients = TaskGradients(tf.constant([[2.0, 0.0], [0.0, 1.0]]), None, None)
         >>> mixed = balancer.mix([gradients], tf.ones([2]), tf.constant([True, True]))
@@ -53,9 +55,8 @@ class MoCo(GradientBalancer):
         require(rho >= 0, "`rho` must be a number of at least 0.", rho=rho)
         self.tracking_rate, self.step_size, self.rho = float(tracking_rate), float(step_size), float(rho)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the weights."""
-        super().bind(task_names, kendall_factors)
         tasks = len(self.task_names)
         self._weights = self.add_state("weights", [tasks], 1.0 / tasks)
         self._seen = self.add_state("seen", [tasks])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import register, tf
 from tfmtl.balancing.fairgrad import fair_weights
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.step_gradients import At
 
 
 @register
@@ -27,9 +27,8 @@ class NashMTL(GramianBalancer):
 
     Example:
         >>> balancer = NashMTL(normalize=False)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 4.0]])
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True]))
+        >>> weights = balancer.task_weights(gramian)
         >>> [round(w, 4) for w in weights.numpy().tolist()]
         [1.0, 0.5]
 
@@ -64,14 +63,18 @@ class NashMTL(GramianBalancer):
         self.max_norm = max_norm
         self.update_every = update_every
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the weights that hold between solutions, and the counter of steps."""
-        super().bind(task_names, kendall_factors)
         if self.update_every > 1:
             self._held = self.add_state("held", [len(self.task_names)], 1.0)
             self._steps = self.add_state("steps", [])
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    @property
+    def keeps_state(self) -> bool:
+        """Whether weights hold for several steps."""
+        return self.update_every > 1
+
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the bargaining weights."""
         if self.update_every == 1:
             weights = fair_weights(gramian, observed, 1.0, self.normalize)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import register, tf
-from tfmtl.balancing.draws import next_seed
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.balancer import next_seed
+from tfmtl.balancing.gramian_balancer import GramianBalancer
+from tfmtl.balancing.step_gradients import At
 
 
 @register
@@ -23,9 +23,8 @@ class PCGrad(GramianBalancer):
 
     Example:
         >>> balancer = PCGrad()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, -1.0], [-1.0, 2.0]])  # of (1, 0) and (-1, 1)
-        >>> balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True])).numpy().tolist()
+        >>> balancer.task_weights(gramian).numpy().tolist()
         [2.0, 1.5]
 
     Reference:
@@ -39,13 +38,18 @@ class PCGrad(GramianBalancer):
     def __init__(self, seed: int = 0, at: At = "representation", **kwargs: Any) -> None:
         super().__init__(at, **kwargs)
         self.seed = seed
+        self._draws: tf.Variable | None = None
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the counter that the orders depend on."""
-        super().bind(task_names, kendall_factors)
         self._draws = self.add_state("draws", [])
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    @property
+    def keeps_state(self) -> bool:
+        """Without `bind` every call draws the orders of the first step."""
+        return False
+
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return the sum of the projected gradients' coefficients."""
         tasks = gramian.shape[0]
         draws = tf.random.stateless_uniform([tasks, tasks], next_seed(self.seed, self._draws))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import numpy as np
-
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.gramian_balancer import At, GramianBalancer
+from tfmtl.balancing.by_task import UNIT_INTERVAL, numbers_by_task
+from tfmtl.balancing.gramian_balancer import GramianBalancer
 from tfmtl.balancing.min_norm import project_to_simplex
 from tfmtl.balancing.nonnegative import cosines_of
+from tfmtl.balancing.step_gradients import At
 
 _SHORTEST = 1e-6
 
@@ -29,9 +29,10 @@ class PELTR(GramianBalancer):
 
     Example:
         >>> balancer = PELTR({"rating": 0.25})
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> gramian = tf.constant([[1.0, 0.0], [0.0, 9.0]])  # w* = (0.9, 0.1)
-        >>> balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True])).numpy().round(4).tolist()
+        >>> balancer.task_weights(gramian).numpy().round(4).tolist()
         [0.75, 0.25]
 
     Reference:
@@ -48,28 +49,21 @@ class PELTR(GramianBalancer):
     shortest gradient, like MGDA, and a task whose gradient vanishes takes all that the bounds leave.
     """
 
+    task_arguments: ClassVar = {"lower_bounds": 0.0}
+
     def __init__(
         self, lower_bounds: Mapping[str, float] | None = None, at: At = "representation", **kwargs: Any
     ) -> None:
         super().__init__(at, **kwargs)
-        given = dict(lower_bounds or {})
-        for task, bound in given.items():
-            valid = isinstance(bound, int | float | np.number) and 0 <= bound <= 1
-            require(valid, f"The lower bound of task {task!r} must be a number in [0, 1].", bound=bound)
-        total = float(sum(given.values()))
+        self.lower_bounds = numbers_by_task(lower_bounds, "lower bound", UNIT_INTERVAL)
+        total = float(sum(self.lower_bounds.values()))
         require(total <= 1 + 1e-6, "The lower bounds must not sum to more than 1, as the weights do.", sum=total)
-        self.lower_bounds = {task: float(bound) for task, bound in given.items()}
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names and fix the order."""
-        super().bind(task_names, kendall_factors)
-        require_known(self.lower_bounds, task_names, "task", "the lower bounds")
-        self._ordered = tuple(self.lower_bounds.get(name, 0.0) for name in task_names)
-
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return w."""
         weights = shortest_weights(gramian, observed)
-        return tf.cast(bounded_weights(weights, tf.constant(self._ordered, tf.float64), observed), tf.float32)
+        lower = tf.constant(self.in_task_order("lower_bounds", gramian.shape[0]), tf.float64)
+        return tf.cast(bounded_weights(weights, lower, observed), tf.float32)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "lower_bounds": dict(self.lower_bounds)}

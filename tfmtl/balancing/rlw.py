@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.draws import next_seed
-from tfmtl.balancing.loss_weighting import LossWeighting, masked_softmax, shares
+from tfmtl.balancing.balancer import next_seed
+from tfmtl.balancing.by_task import masked_softmax, shares
+from tfmtl.balancing.loss_weighting import LossWeighting
 
 _DISTRIBUTIONS = ("normal", "dirichlet")
 
@@ -26,7 +26,8 @@ class RLW(LossWeighting):
 
     Example:
         >>> balancer = RLW(seed=1)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> float(balancer(tf.constant([3.0, 3.0]), training=True))
         3.0
         >>> first = balancer.current_weights()
@@ -51,9 +52,8 @@ class RLW(LossWeighting):
         self.seed = seed
         self.distribution = distribution
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
+    def build_state(self) -> None:
         """Create the counter that the draws depend on."""
-        super().bind(task_names, kendall_factors)
         self._draws = self.add_state("draws", [])
 
     def weigh(self, losses: tf.Tensor, observed: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tfmtl._checks import require, require_known, require_positive_int
+from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
 from tfmtl.balancing.balancer import Balancer
 
@@ -155,7 +155,8 @@ class ScheduledWeights(Balancer):
 
     Example:
         >>> balancer = ScheduledWeights({"rating": LinearWeight(1.0, 0.0, epochs=2)})
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> balancer.end_epoch()
         >>> float(balancer(tf.constant([2.0, 4.0])))
         4.0
@@ -164,6 +165,8 @@ class ScheduledWeights(Balancer):
     `FixedWeights`, it is to be tuned.
     """
 
+    task_arguments: ClassVar = {"schedules": 1.0}
+
     def __init__(self, schedules: Mapping[str, WeightSchedule | float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.schedules = {
@@ -171,19 +174,13 @@ class ScheduledWeights(Balancer):
             for task, given in schedules.items()
         }
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names, compute the weights of all epochs and create the counter."""
-        super().bind(task_names, kendall_factors)
-        require_known(self.schedules, task_names, "task", "the schedules")
-        ordered = [
-            PiecewiseConstantWeight({0: s}) if isinstance(s, float) else s for s in map(self._schedule, task_names)
-        ]
+    def build_state(self) -> None:
+        """Compute the weights of all epochs and create the counter."""
+        given = self.in_task_order("schedules")
+        ordered = [PiecewiseConstantWeight({0: s}) if isinstance(s, float) else s for s in given]
         epochs = 1 + max(schedule.settled for schedule in ordered)
         self._table = tuple(tuple(schedule.at(epoch) for schedule in ordered) for epoch in range(epochs))
         self._epoch = self.add_state("epoch", [])
-
-    def _schedule(self, name: str) -> WeightSchedule | float:
-        return self.schedules.get(name, 1.0)
 
     def call(
         self, losses: tf.Tensor, observed: tf.Tensor | None = None, *, training: bool = False, **extra: Any

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.loss_weighting import LossWeighting, checked_numbers, in_order, shares
+from tfmtl.balancing.by_task import POSITIVE, numbers_by_task, shares
+from tfmtl.balancing.loss_weighting import LossWeighting
 
 
 @register
@@ -27,7 +28,8 @@ class STCH(LossWeighting):
 
     Example:
         >>> balancer = STCH(mu=0.5)
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating")])
         >>> round(float(balancer(tf.constant([2.0, 4.0]), training=True)), 4)  # 2 + log(1 + exp(-2)) / 2
         2.0635
         >>> [round(float(weight), 4) for weight in balancer.current_weights()]  # sigmoid(-2) / 2, sigmoid(2) / 2
@@ -46,6 +48,8 @@ class STCH(LossWeighting):
     Cost: none. For tasks of one scale of which the worst must not be left behind; no evidence in recommenders.
     """
 
+    task_arguments: ClassVar = {"ideal_point": 0.0, "preferences": 1.0}
+
     def __init__(
         self,
         mu: float = 1.0,
@@ -57,19 +61,14 @@ class STCH(LossWeighting):
         valid = isinstance(mu, int | float) and np.isfinite(mu) and mu >= 1e-6
         require(valid, "`mu` must be a number of at least 1e-6.", mu=mu)
         self.mu = float(mu)
-        self.ideal_point = checked_numbers(ideal_point, "ideal loss")
-        self.preferences = checked_numbers(preferences, "preference", positive=True)
-
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Check the names and fix the order."""
-        super().bind(task_names, kendall_factors)
-        self._ideal = in_order(self.ideal_point, task_names, 0.0, "ideal losses")
-        self._preferred = in_order(self.preferences, task_names, 1.0, "preferences")
+        self.ideal_point = numbers_by_task(ideal_point, "ideal loss")
+        self.preferences = numbers_by_task(preferences, "preference", POSITIVE)
 
     def weigh(self, losses: tf.Tensor, observed: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the smooth maximum and its derivatives."""
-        scales = shares(tf.constant(self._preferred, tf.float32), observed)
-        scaled = tf.where(observed, scales * (losses - tf.constant(self._ideal, tf.float32)), tf.float32.min)
+        scales = shares(tf.constant(self.in_task_order("preferences"), tf.float32), observed)
+        ideal = tf.constant(self.in_task_order("ideal_point"), tf.float32)
+        scaled = tf.where(observed, scales * (losses - ideal), tf.float32.min)
         largest = tf.reduce_max(scaled)
         exponentials = tf.where(observed, tf.exp((scaled - largest) / self.mu), 0.0)  # at most 1, and 1 at the largest
         value = largest + self.mu * tf.math.log(tf.reduce_sum(exponentials))

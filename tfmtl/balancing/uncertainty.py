@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import keras, register, tf
@@ -22,7 +21,8 @@ class Uncertainty(Balancer):
 
     Example:
         >>> balancer = Uncertainty()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
+        >>> from tfmtl.balancing import BalancedTask
+        >>> balancer.bind([BalancedTask("click"), BalancedTask("rating", kendall_factor=0.5)])
         >>> float(balancer(tf.constant([2.0, 4.0])))
         4.0
 
@@ -37,9 +37,8 @@ class Uncertainty(Balancer):
         super().__init__(**kwargs)
         self.initial_log_variance = float(initial_log_variance)
 
-    def bind(self, task_names: Sequence[str], kendall_factors: Sequence[float]) -> None:
-        """Create one log variance a task."""
-        super().bind(task_names, kendall_factors)
+    def build_state(self) -> None:
+        """Create one log variance per task."""
         initial = keras.initializers.Constant(self.initial_log_variance)
         self.log_variances = self.add_weight("log_variances", [len(self.task_names)], tf.float32, initializer=initial)
 
@@ -54,7 +53,7 @@ class Uncertainty(Balancer):
 
     def current_weights(self) -> tf.Tensor:
         """Return c_i exp(-s_i)."""
-        return tf.constant(self.kendall_factors, tf.float32) * tf.exp(-self.log_variances)
+        return tf.constant([task.kendall_factor for task in self.tasks], tf.float32) * tf.exp(-self.log_variances)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "initial_log_variance": self.initial_log_variance}

@@ -23,9 +23,8 @@ class UPGrad(DualCone):
 
     Example:
         >>> balancer = UPGrad()
-        >>> balancer.bind(["click", "rating"], [1.0, 0.5])
         >>> gramian = tf.constant([[1.0, -1.0], [-1.0, 2.0]])  # of (1, 0) and (-1, 1)
-        >>> weights = balancer.task_weights(gramian, tf.ones([2]), tf.constant([True, True])).numpy()
+        >>> weights = balancer.task_weights(gramian).numpy()
         >>> weights.round(3).tolist(), (gramian.numpy() @ weights).round(3).tolist()
         ([1.0, 0.75], [0.25, 0.5])
 
@@ -40,6 +39,6 @@ class UPGrad(DualCone):
     gradient is short and noisy can cancel much of the others' update.
     """
 
-    def task_weights(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+    def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         """Return w."""
         return tf.reduce_sum(least_weights(gramian, tf.linalg.diag(self.shares(observed))), axis=0)

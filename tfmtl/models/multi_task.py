@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
-from tfmtl.balancing import Balancer, FixedWeights, TrainingStep
+from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs, marking
@@ -111,7 +111,7 @@ class MultiTaskModel(TableModel):
 
     def _prepare(self) -> None:
         names = [task.name for task in self.tasks]
-        self.balancer.bind(names, [task.kendall_factor for task in self.tasks])
+        self.balancer.bind([BalancedTask(task.name, task.kendall_factor) for task in self.tasks])
         self.balancer.prepare(self.shared_variables)
         if self.schema.candidate:
             size = self.preprocessor.statistics.size(self.schema.candidate_id)

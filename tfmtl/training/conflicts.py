@@ -11,7 +11,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
 from tfmtl._replicas import replicas
 from tfmtl.balancing import TrainingStep
-from tfmtl.balancing.gramian_balancer import At, checked_place, gramian_at
+from tfmtl.balancing.step_gradients import At, checked_location, gramian_at
 
 _MEASURES = ("conflict", "cosine", "magnitude")
 
@@ -64,7 +64,7 @@ class ConflictMonitor(keras.callbacks.Callback):
         super().__init__()
         require_positive_int(every_n_steps=every_n_steps)
         self.every_n_steps = every_n_steps
-        self.at = checked_place(at)
+        self.at = checked_location(at)
         self.history: list[dict[str, np.ndarray]] = []
         self.task_names: tuple[str, ...] = ()
         self._plain: Any = None  # the model's traced step, and the one that replaces it while this monitor looks on
@@ -77,7 +77,7 @@ class ConflictMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Let the model trace a step that measures."""
         model = self.model
-        self._check_place()
+        self._check_layers()
         self._release_interrupted()
         if self._plain is not model._traced_train_on:  # another model, or compiled since the last training
             self._plain, self._watched = model._traced_train_on, tf.function(model._train_on)
@@ -126,7 +126,7 @@ class ConflictMonitor(keras.callbacks.Callback):
     def _clear(self) -> None:
         self._sums.assign(tf.zeros_like(self._sums))
 
-    def _check_place(self) -> None:
+    def _check_layers(self) -> None:
         for name in () if isinstance(self.at, str) else self.at:
             self.model.network.get_layer(name)
 
