@@ -11,7 +11,7 @@ from typing import Any
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl._replicas import all_reduce
-from tfmtl.balancing.gramian import Gradient, TaskGradients, add, gramian_of, join, gated_gramian
+from tfmtl.balancing.gramian import Gradient, TaskGradients, add, gated_gramian, gramian_of, join
 from tfmtl.balancing.training_step import TrainingStep
 
 At = str | Sequence[str]
@@ -68,9 +68,7 @@ def representation_gramian(step: TrainingStep, deltas: Deltas) -> tf.Tensor:
     )
     if step.gated is None:
         joined = gradients_by_task(step, deltas, step.representation)
-        if not any(
-            gradients is not None for gradients in joined
-        ):  # frozen up to there: take the shared variables
+        if not any(gradients is not None for gradients in joined):  # frozen up to there: take the shared variables
             joined = gradients_by_task(step, deltas, step.shared, reduce=True)
         gramian = gramian_of(require_reached("representation", joined))
     else:
