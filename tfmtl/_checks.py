@@ -1,4 +1,4 @@
-"""Argument checks with one message form: what is wrong, where, what was received, the cure."""
+"""Argument checks with one message form: the fault, its location, the received value, the cure."""
 
 from __future__ import annotations
 

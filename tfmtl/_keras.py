@@ -1,4 +1,4 @@
-"""The only place that decides which Keras this process uses: Keras 2, as `tf_keras`.
+"""The only module that chooses the Keras of this process: Keras 2, as `tf_keras`.
 
 TFRS and the model-optimization toolkit need Keras 2; TensorFlow resolves `tf.keras` once, on first use, from the
 environment variable `TF_USE_LEGACY_KERAS`. This module sets the variable while that still helps and refuses, in one
@@ -24,7 +24,7 @@ _CURE = (
 
 
 def _too_late() -> str | None:
-    """Say what was done before this import that fixed Keras 3 for the process, or None."""
+    """Return the action before this import that fixed Keras 3 for the process, or None."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None:
         return None

@@ -1,4 +1,4 @@
-"""Which label can only come after which: exposure, click, cart, purchase."""
+"""The order of labels that presuppose each other: exposure, click, cart, purchase."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LabelGraph:
     """Labels that presuppose others: a purchase comes after a click, a spend after a conversion.
 
     Attributes:
-        parents: by label the label or labels right in front of it. A label that is only named as a parent has none.
+        parents: by label its direct parent or parents. A label that is only named as a parent has none.
 
     Raises:
         ValueError: if a label comes after itself, or names a parent twice.
@@ -51,17 +51,17 @@ class LabelGraph:
         return tuple(dict.fromkeys(label for last in self.parents for label in self._up_to(last, ())))
 
     def parents_of(self, label: str) -> tuple[str, ...]:
-        """Return the labels right in front of one, none for a first one."""
+        """Return the direct parents of a label; empty for a root."""
         require_known([label], self.order, "label", "the label graph")
         return tuple(self.parents.get(label, ()))
 
     def ancestors_of(self, label: str) -> tuple[str, ...]:
-        """Return all labels that one presupposes, in order."""
+        """Return all labels that a label presupposes, in order."""
         require_known([label], self.order, "label", "the label graph")
         return tuple(dict.fromkeys(self._up_to(label, ())))[:-1]
 
     def _up_to(self, label: str, after: tuple[str, ...]) -> Iterator[str]:
-        """Yield the ancestors of a label, then itself; `after` is the way that led to it."""
+        """Yield the ancestors of a label, then itself; `after` is the path to it."""
         if label in after:
             cycle = " -> ".join([*after[after.index(label) :], label][::-1])
             raise ValueError(f"No label can come after itself: {cycle}.")

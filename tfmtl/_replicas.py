@@ -1,8 +1,7 @@
-"""What the replicas of a distribution strategy, which compute a step together, tell each other.
+"""Communication between the replicas of a distribution strategy, which compute a step together.
 
-A global batch is cut into one part a replica; a number that is the mean of something over the batch is on each replica
-such that the mean of the replicas' numbers is that of the batch. With a single replica every function here returns what
-it is given.
+A global batch is cut into one part per replica. A mean over the batch is the mean of the replicas' means. With a single
+replica every function here returns its argument.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
 def gather_rows(rows: tf.Tensor) -> tf.Tensor:
     """Return the rows of all replicas in their order, [sum of n_r, ...], from the n_r rows of each.
 
-    The gradient of a replica's rows is the sum of what all replicas' losses say about them.
+    The gradient of a replica's rows is the sum of their gradients over all replicas' losses.
     """
     if replicas() == 1:
         return rows
@@ -56,7 +55,7 @@ def gather_rows(rows: tf.Tensor) -> tf.Tensor:
 
 
 def own_seed(seed: tf.Tensor) -> tf.Tensor:
-    """Return a seed [2] of a stateless operation that differs between replicas, whose rows are different ones.
+    """Return a seed [2] of a stateless operation that differs between replicas, since they have different rows.
 
     Example:
         >>> own_seed(tf.constant([1, 2])).numpy().tolist()  # one replica

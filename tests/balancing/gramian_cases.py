@@ -43,7 +43,7 @@ def random_gradients(tasks: int, count: int, seed: int = 0, size: int = 12) -> l
 
 
 def hostile() -> dict[str, np.ndarray]:
-    """Return gradients of three tasks by what is wrong with them."""
+    """Return hostile gradients of three tasks by their fault."""
     rows = np.random.default_rng(5).normal(size=(3, 6))
     return {
         "tiny": 1e-10 * rows,
@@ -73,10 +73,10 @@ def check_hostile(balancer: GramianBalancer, bound_on_update: float | None = Non
             longest = np.linalg.norm(gradients, axis=1).max()
             assert np.linalg.norm(weights @ gradients) <= bound_on_update * longest, name
     assert np.isfinite(solve(np.ones([3, 2]), [False, False, False])).all()
-    for place in range(3):
+    for position in range(3):
         for length in (0.0, 1e-10, 1.0, 1e15):
-            alone = solve(np.full([3, 2], length), np.arange(3) == place)[place]
-            assert alone > 0, (place, length)
+            alone = solve(np.full([3, 2], length), np.arange(3) == position)[position]
+            assert alone > 0, (position, length)
 
 
 def check_symmetries(make: Callable[[], GramianBalancer], power: float = 0.0, rtol: float = 1e-3) -> None:

@@ -16,7 +16,7 @@ from tfmtl.data import to_batch
 
 
 class Diagonal(GramianBalancer):
-    """Weights that are the diagonal of the Gramian, so that a test decides them; remembers what is forwarded."""
+    """Weights that are the diagonal of the Gramian, so that a test decides them; records the forwarded calls."""
 
     needs_losses_after_step = True
 

@@ -45,7 +45,7 @@ def balancer_of(tasks: int, **arguments: Any) -> GradCraft:
 
 
 def test_two_tasks_without_scaling_are_pcgrad() -> None:
-    # M = [[18, -22], [-22, 38]]: w = 1 + 22 / 18 and 1 + 22 / 38; w^T J is what TorchJD's documentation has for PCGrad.
+    # M = [[18, -22], [-22, 38]]: w = 1 + 22 / 18 and 1 + 22 / 38; w^T J is TorchJD's documented value of PCGrad.
     np.testing.assert_allclose(weights(CONFLICT), [1 + 22 / 18, 1 + 22 / 38], rtol=1e-5)
     np.testing.assert_allclose(weights(CONFLICT) @ CONFLICT, [0.5848, 3.8012, 3.8012], atol=1e-4)
     orders = tf.constant([[1, 0], [0, 1]])

@@ -18,7 +18,7 @@ MATRIX = [[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]
         # Sums [2, 2, 2], sums of sizes [10, 2, 2]: P = [0.6, 1, 1].
         (0.59, [0.0, 0.0], [6, 2, 2]),
         (0.61, [0.0, 0.0], [-4, 2, 2]),
-        # The first task passes a quarter of -4 whatever the coin says; of the second, what the coin keeps.
+        # The first task always passes a quarter of -4; the second passes the part kept by the draw.
         (0.59, [0.25, 0.0], [-1 + 6, 2, 2]),
         (0.61, [0.25, 0.0], [-4, 2, 2]),
         # A task that leaks wholly never loses anything.

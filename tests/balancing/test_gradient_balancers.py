@@ -1,4 +1,4 @@
-"""What holds for every balancer that mixes variable by variable, and training with each method of these files."""
+"""Promises of every balancer that mixes variable by variable, and training with each method of these files."""
 
 from __future__ import annotations
 

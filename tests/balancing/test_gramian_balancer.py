@@ -1,4 +1,4 @@
-"""The mechanism below every gradient balancer: the update is that of the weights a method returns."""
+"""The mechanism below every balancer on the Gramian: the update is that of the weights a method returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHTS = {"seen": 2.0, "rating": 0.5, "liked": 3.0, "mood": 0.25}
 
 
 class Given(GramianBalancer):
-    """Weights known beforehand; remembers what it saw."""
+    """Given weights; records the step and the Gramian."""
 
     def __init__(self, weights: Sequence[float], at: Any = "representation") -> None:
         super().__init__(at)
@@ -76,7 +76,7 @@ PLACES = [
 @pytest.mark.parametrize(("at", "names"), PLACES)
 @pytest.mark.parametrize("negatives", [0, 3])
 def test_shared_variables_get_the_weighted_sum_and_others_their_own(at: Any, names: Any, negatives: int) -> None:
-    """Two backward passes of fixed weights say what every variable has to get."""
+    """Two backward passes of fixed weights give the expected gradient of every variable."""
     if names and negatives:
         pytest.skip("extra negatives belong to retrieval")
     chosen = [WEIGHTS[name] for name in (names or WEIGHTS)]
@@ -119,7 +119,7 @@ def test_the_gramian_of_all_shared_variables_is_that_of_dense_gradients() -> Non
 @pytest.mark.parametrize("order", [TRUNK_ONLY, TRUNK_ONLY[::-1]])
 @pytest.mark.parametrize("kind", [MMoE, SharedBottom])
 def test_the_gramian_of_gated_sums_is_that_of_the_shared_tensor(kind: Any, order: list[str]) -> None:
-    """In the model's order of the tasks, whatever the trunk's."""
+    """In the model's order of the tasks, for every order of the trunk's."""
     balancer = Given([1.0, 1.0])
     make_step(balancer, TRUNK_ONLY, trunk=kind(order, units=[4]))
     step = balancer.step

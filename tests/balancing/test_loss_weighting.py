@@ -202,7 +202,7 @@ def test_an_unobserved_loss_may_be_anything() -> None:
 
 
 def test_replicas_weigh_the_losses_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This replica has the losses (1, 7), the other one (3, 9): both must weigh (2, 8), whose mean is 4."""
+    """This replica has the losses (1, 7), the other one (3, 9): both must weigh (2, 8), with the mean 4."""
     monkeypatch.setattr(_replicas, "replicas", lambda: 2)
     monkeypatch.setattr(_replicas, "all_reduce", lambda losses: tf.add(losses, [3.0, 9.0]))
     objective, weights, _ = derivatives(bound(GLS(), 2), [1.0, 7.0], training=True)

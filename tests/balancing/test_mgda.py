@@ -136,7 +136,7 @@ def test_hundreds_of_hostile_gramians_are_solved() -> None:
 
 
 def test_projection_onto_the_simplex() -> None:
-    # By hand: (0.9, 0.5) loses 0.2 each; (2, 0) is cut; what is unobserved has no part, however large.
+    # By hand: (0.9, 0.5) loses 0.2 each; (2, 0) is cut; an unobserved task has no part, however large.
     three = [True, True, False]
     for point, expected in (([0.9, 0.5, 7.0], [0.7, 0.3, 0]), ([2.0, 0.0, np.nan], [1, 0, 0])):
         np.testing.assert_allclose(project_to_simplex(tf.constant(point), tf.constant(three)), expected, atol=1e-6)

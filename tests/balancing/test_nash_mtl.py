@@ -15,7 +15,7 @@ EQUATION = {tasks: cases.solver(NashMTL(normalize=False), tasks) for tasks in ra
 
 def test_golden() -> None:
     # M = [[18, -22], [-22, 38]] and M w = 1 / w. Published, for an update cut to length 1: [0.0542, 0.7061, 0.7061];
-    # ours is as long as the equation says, sqrt(2), unless it is cut too.
+    # ours has the length of the equation, sqrt(2), unless it is cut too.
     weights = EQUATION[2](cases.PUBLISHED)
     np.testing.assert_allclose(cases.PUBLISHED @ (weights @ cases.PUBLISHED), 1 / weights, rtol=1e-4)
     np.testing.assert_allclose(weights @ cases.PUBLISHED / 2**0.5, [0.0542, 0.7061, 0.7061], atol=1e-4)

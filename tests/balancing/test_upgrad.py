@@ -64,7 +64,7 @@ def test_the_solver_finds_what_scipy_finds(tasks: int) -> None:
         found = solved(gradients @ gradients.T, lower) * lengths
         for row, bound in zip(found, lower, strict=True):
             updates = (row / lengths) @ gradients, reference(gradients, bound) @ gradients
-            # Weights are ill-conditioned where gradients nearly cancel, what they sum up to is not.
+            # Weights are ill-conditioned where gradients nearly cancel, their sum is not.
             np.testing.assert_allclose(*updates, atol=2e-4 * np.linalg.norm(bound * lengths))
 
 

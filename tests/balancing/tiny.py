@@ -17,19 +17,19 @@ from tfmtl.tasks import BinaryClassification
 
 TASKS = ["a", "b"]
 BATCH, BATCHES = 16, 4
-SCHEMA = Schema(query=[Categorical("place"), Numeric("age")], labels=[Label("a"), Label("b")])
+SCHEMA = Schema(query=[Categorical("city"), Numeric("age")], labels=[Label("a"), Label("b")])
 
 
 @functools.cache
 def table() -> pd.DataFrame:
-    """Four batches; nobody answers question b in the last one."""
+    """Four batches; the last one has no label of task b."""
     rng = np.random.default_rng(1)
     rows = BATCH * BATCHES
     place, age = rng.integers(0, 5, rows), rng.normal(size=rows)
     signs = {"a": 1, "b": -1}
     labels = {n: (sign * age + place - 2 + rng.normal(size=rows) > 0).astype(float) for n, sign in signs.items()}
     labels["b"][-BATCH:] = np.nan
-    return pd.DataFrame({"place": [f"p{k}" for k in place], "age": age, **labels})
+    return pd.DataFrame({"city": [f"p{k}" for k in place], "age": age, **labels})
 
 
 @functools.cache

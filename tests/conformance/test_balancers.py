@@ -1,4 +1,4 @@
-"""What holds for every registered balancer in a model that trains."""
+"""Promises of every registered balancer in a model that trains."""
 
 from __future__ import annotations
 

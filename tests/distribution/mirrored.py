@@ -55,7 +55,7 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], gather: boo
 
 
 def exported(folder: str) -> int:
-    """Export a model of two replicas, which compares what was saved with the model, and return its signatures."""
+    """Export a model of two replicas, which compares the saved version with the model, and return its signatures."""
     with strategy.scope():
         mirrored = model()
     return len(tf.saved_model.load(str(export(mirrored, folder))).signatures)

@@ -1,4 +1,4 @@
-"""Processes of a test: started as modules, read to their end, and ended with the test whatever happens."""
+"""Processes of a test: started as modules, read to their end, and always ended with the test."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def running(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -
 
 
 def printed(command: Sequence[str], environments: Sequence[Mapping[str, str]], seconds: float = SECONDS) -> list[Any]:
-    """Return what the last line that each process of a command prints holds, as JSON."""
+    """Return the last line that each process of a command prints, read as JSON."""
     with running(command, environments) as processes:
         texts = [process.communicate(timeout=seconds)[0] for process in processes]
         for process, text in zip(processes, texts, strict=True):
@@ -53,12 +53,12 @@ def printed(command: Sequence[str], environments: Sequence[Mapping[str, str]], s
 
 
 def answers(module: str, environments: Sequence[Mapping[str, str]] = ({},), arguments: Sequence[str] = ()) -> list[Any]:
-    """Return what the last line that each process of a module prints holds, as JSON."""
+    """Return the last line that each process of a module prints, read as JSON."""
     return printed([sys.executable, "-c", RUN, module, *arguments], environments)
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
+    """Return free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

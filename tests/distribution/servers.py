@@ -1,4 +1,4 @@
-"""Trains on two parameter servers with sharded tables and two workers, all in this process; prints what came of it.
+"""Trains on two parameter servers with sharded tables and two workers, all in this process; prints the result.
 
 Argument: a folder for the export.
 """

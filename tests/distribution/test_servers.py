@@ -12,7 +12,7 @@ def test_workers_of_parameter_servers_train_sharded_tables(tmp_path: pathlib.Pat
     """What is trained on servers evaluates, predicts and is exported as its copy in one process is."""
     [found] = answers("tests.distribution.servers", arguments=[str(tmp_path)])
     assert found["shards"] >= 4
-    assert found["steps"] == 16  # four epochs of four batches, whoever computes them
+    assert found["steps"] == 16  # four epochs of four batches, from either worker
     assert found["counted"] > 4 * 20
     assert found["losses"][1] < 0.9 * found["losses"][0]
     assert set(found["logged"].values()) == {4}

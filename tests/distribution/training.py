@@ -1,4 +1,4 @@
-"""A small model of retrieval and ranking, and what its training leaves, for comparisons of distribution strategies."""
+"""A small model of retrieval and ranking, and the results of its training, to compare distribution strategies."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One of two workers that train together by TF_CONFIG, or a process that trains alone on the same batches.
 
-Prints what a training on a table and one on shared files leave. Argument: the folder of the files.
+Prints the results of a training on a table and of one on shared files. Argument: the folder of the files.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tfmtl.training import lazy_adam
 
 
 def difference(name: str, strategy: tf.distribute.Strategy) -> float:
-    """Return the largest difference after four steps, half of whose rows each replica has."""
+    """Return the largest difference after four steps; each replica has half of the rows."""
     with strategy.scope():
         weights, optimizer = table(), OPTIMIZERS[name]()
         optimizer.build([weights])

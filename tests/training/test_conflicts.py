@@ -152,7 +152,7 @@ def test_gradients_are_those_of_the_unweighted_losses_whatever_the_balancer(bala
 
 
 def test_an_epoch_without_a_measurement_has_nan() -> None:
-    # Three steps an epoch, every sixth measured: step 0 | none | step 6.
+    # Three steps per epoch, every sixth measured: step 0 | none | step 6.
     monitor = ConflictMonitor(6)
     log = fit(model(eager=True), monitor, batch=20, epochs=3)
     assert [int(epoch["count"][0, 1]) for epoch in monitor.history] == [1, 0, 1]

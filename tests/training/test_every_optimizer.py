@@ -42,7 +42,7 @@ def test_untouched_rows_are_bit_identical(name: str) -> None:
 @EVERY
 @pytest.mark.parametrize("options", [{}, {"global_clipnorm": 0.5}])
 def test_no_tensor_of_a_large_table_is_made(name: str, options: dict[str, float]) -> None:
-    size = 20_011  # beyond what is passed over as a whole
+    size = 20_011  # beyond the tables that are updated as a whole
     weights, optimizer = tf.Variable(tf.zeros([size, WIDTH]), name="user/embeddings"), OPTIMIZERS[name](**options)
     optimizer.build([weights])
 

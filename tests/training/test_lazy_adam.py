@@ -25,7 +25,7 @@ def without_catching_up(steps: list, rate: float, beta_1: float, beta_2: float, 
 
 
 def catching_up(steps: list, rate: float, beta_1: float, beta_2: float) -> np.ndarray:
-    """Adam's missed steps one by one: those of the gap behind a row, less what was paid ahead, and as many ahead."""
+    """Adam's missed steps one by one: those of the gap before a row, less the steps paid ahead, and as many ahead."""
 
     def missed(last: int, count: int, m: np.ndarray, v: np.ndarray) -> np.ndarray:
         moves = np.zeros(WIDTH)
@@ -97,7 +97,7 @@ def test_a_row_touched_at_even_intervals_is_found_where_adam_has_it() -> None:
     moved = tables[1].numpy()[2] - START[2]
     np.testing.assert_allclose(tables[0].numpy()[2] - START[2], moved, rtol=0.02)
     plain = run(LazyAdam(0.01, catch_up=False), steps[:-1])[2] - START[2]
-    assert (np.abs(plain / moved) < 0.7).all()  # what catching up makes good
+    assert (np.abs(plain / moved) < 0.7).all()  # the difference that catching up makes
 
 
 @pytest.mark.usefixtures("large_tables")

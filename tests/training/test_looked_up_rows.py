@@ -1,4 +1,4 @@
-"""A whole step of a network costs what the batch touches, also with a penalty on embeddings and a norm to clip at."""
+"""A whole step of a network costs as much as the rows of the batch, also with embedding penalty and clipping."""
 
 from __future__ import annotations
 

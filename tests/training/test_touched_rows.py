@@ -28,7 +28,7 @@ WHOLE = dense(REPEATED, VALUES)
 
 def test_the_global_norm_is_that_of_the_dense_gradients() -> None:
     norm = np.sqrt((WHOLE**2).sum() + 25)
-    assert not np.isclose(norm, np.sqrt((VALUES**2).sum() + 25), rtol=0.02)  # what Keras takes it to be
+    assert not np.isclose(norm, np.sqrt((VALUES**2).sum() + 25), rtol=0.02)  # as Keras classifies it
     of_table, of_kernel = clipped(REPEATED, VALUES, global_clipnorm=0.5)
     np.testing.assert_allclose(of_table, WHOLE * 0.5 / norm, atol=1e-6)
     np.testing.assert_allclose(of_kernel, KERNEL * 0.5 / norm, atol=1e-6)

@@ -1,9 +1,9 @@
 """Balancers: how the tasks' losses become one step.
 
-Loss weighting looks at the losses alone: `FixedWeights`, `EqualWeights`, `ScheduledWeights`, `Uncertainty`, `DWA`,
-`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`. Gradient balancers look at the inner products of the tasks' gradients: `MGDA`,
+Loss weighting reads the losses alone: `FixedWeights`, `EqualWeights`, `ScheduledWeights`, `Uncertainty`, `DWA`,
+`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`. `GramianBalancer`s read the inner products of the tasks' gradients: `MGDA`,
 `PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`, `AlignedMTL`, `UPGrad`, `DualProj`, `GradNorm`, `PELTR`,
-`GradCraft`, and `CRMOGM`, which smooths another one. Variable balancers look at the gradients themselves: `GradDrop`,
+`GradCraft`, and `CRMOGM`, which smooths another one. `GradientBalancer`s read the gradients themselves: `GradDrop`,
 `MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
 """
 

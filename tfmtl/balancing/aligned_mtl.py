@@ -17,7 +17,9 @@ _SCALES = ("min", "median", "rmse")
 
 @register
 class AlignedMTL(GramianBalancer):
-    """Replaces the gradients by the nearest orthogonal ones of one length, and averages them.
+    """Aligned-MTL: replaces the gradients by the nearest orthogonal ones of one length, and averages them.
+
+    Use it as an experiment where one component dominates the gradients of all tasks.
 
     With the Gramian M = V S V^T of rank R: w = sqrt(sigma) V S^{-1/2} V^T p, p_i = 1 / K, over the R components. The
     condition number of the system becomes 1: no component of the gradients dominates.
@@ -43,8 +45,8 @@ class AlignedMTL(GramianBalancer):
     gets weight 0; if all are zero, the weights are p. The median of an even number is the lower one. Where the rank
     drops, as two tasks become equal, the weights jump.
 
-    Cost: two K x K eigendecompositions a step. No evidence in recommenders was found (vision and reinforcement learning
-    only): an experiment. With `"min"` nearly equal tasks make the update of the shared variables very small.
+    Cost: two K x K eigendecompositions per step. No evidence in recommenders was found (vision and reinforcement
+    learning only): an experiment. With `"min"` nearly equal tasks make the update of the shared variables very small.
     """
 
     def __init__(self, scale: str = "min", at: At = "representation", **kwargs: Any) -> None:
@@ -77,8 +79,8 @@ def aligned_weights(gramian: tf.Tensor, observed: tf.Tensor, scale: str = "min")
     if scale == "rmse":
         sigma = tf.math.divide_no_nan(tf.reduce_sum(tf.where(kept, values, 0.0)), tf.cast(rank, tf.float64))
     else:
-        place = tasks - rank + (0 if scale == "min" else (rank - 1) // 2)
-        sigma = tf.gather(values, tf.clip_by_value(place, 0, tasks - 1))
+        position = tasks - rank + (0 if scale == "min" else (rank - 1) // 2)
+        sigma = tf.gather(values, tf.clip_by_value(position, 0, tasks - 1))
     along = tf.reduce_sum(vectors * preference[:, tf.newaxis], axis=0)
     stretch = tf.sqrt(tf.maximum(sigma, 0.0) / tf.where(kept, values, 1.0))
     aligned = dot(vectors, tf.where(kept, stretch * along, 0.0))

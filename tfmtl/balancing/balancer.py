@@ -48,7 +48,7 @@ class Balancer(keras.layers.Layer, abc.ABC):
     """Constructor arguments that are mappings by task name, and the value of a task that they do not name."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})  # losses are float32 whatever the policy
+        super().__init__(**{"dtype": "float32", **kwargs})  # losses are float32 under every policy
 
     def bind(self, tasks: Sequence[BalancedTask]) -> None:
         """Attach the balancer to the tasks of a model and create its state.

@@ -20,7 +20,9 @@ _State = tuple[tf.Tensor, ...]
 
 @register
 class CAGrad(GramianBalancer):
-    """The update near the mean gradient that is best for the task it is worst for.
+    """CAGrad: conflict-averse gradient descent, the update near the mean gradient that most helps the worst-off task.
+
+    Use it for two or three tasks that conflict while their mean loss is still the objective.
 
     d = argmax over |d - g_0| <= c |g_0| of min_i g_i . d, with the mean g_0 = sum_i g_i / K. In the dual,
     w* = argmin over the simplex of g_w . g_0 + c |g_0| |g_w|, g_w = sum_i w_i g_i, and the weights are
@@ -45,11 +47,11 @@ class CAGrad(GramianBalancer):
 
     Where we differ: the authors minimise the dual numerically with SciPy, we solve primal and dual together by an
     interior-point method, so that the update never leaves the neighbourhood. Where the paper is silent: a mean shorter
-    than 3e-4 of the longest gradient is below what float32 resolves, and its weights are the mean's; a task with a zero
-    gradient puts no condition on d and has weight 1 / K; eigenvalues of the cosines count as at least 1e-8.
+    than 3e-4 of the longest gradient is below the resolution of float32, and its weights are the mean's; a task with a
+    zero gradient puts no condition on d and has weight 1 / K; eigenvalues of the cosines count as at least 1e-8.
 
-    Cost: some 12 solutions of a K x K system a step. For two or three tasks that conflict while their mean is still
-    what you want to minimise. Evidence in recommenders: only as a baseline in GradCraft's repository (KDD 2024).
+    Cost: some 12 solutions of a K x K system per step. Evidence in recommenders: only as a baseline in GradCraft's
+    repository (KDD 2024).
     """
 
     def __init__(self, c: float = 0.5, rescale: bool = False, at: At = "representation", **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Smoothed weights of another gradient balancer."""
+"""Smoothed weights of another balancer on the Gramian."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from tfmtl.balancing.gramian_balancer import GramianBalancer
 
 @register
 class CRMOGM(GramianBalancer):
-    """Averages the weights of another gradient balancer over the steps.
+    """CR-MOGM: averages the weights of another `GramianBalancer` over the steps.
+
+    Use it where weights jump from batch to batch, as those of MGDA do with small batches.
 
     w_t = momentum w_{t-1} + (1 - momentum) w^_t, w^_t the weights that the other balancer gives for the batch.
 
     Args:
-        balancer: another `GramianBalancer`; its `at` says where gradients are taken.
+        balancer: another `GramianBalancer`; its `at` is where gradients are taken.
         momentum: in [0, 1); 0 changes nothing.
 
     Example:
@@ -36,17 +38,16 @@ class CRMOGM(GramianBalancer):
         https://proceedings.neurips.cc/paper_files/paper/2022/file/f91bd64a3620aad8e70a27ad9cb3ca57-Paper-Conference.pdf,
         CR-MOGM there. The batch decides both the gradients and the weights; smoothing weakens that correlation, which
         biases the update. The average starts with the first weights that a task gets, not with given ones, since
-        methods differ in what their weights sum to. A task without a label keeps its average. The momentum is constant;
+        methods differ in the sum of their weights. A task without a label keeps its average. The momentum is constant;
         the paper's may change with the step.
 
-    What the weights sum to: with all tasks in every batch, the average of the other balancer's sums, which are 1 for
+    The sum of the weights: with all tasks in every batch, the average of the other balancer's sums, which are 1 for
     `MGDA`, but change from batch to batch for `PCGrad` or `NashMTL`. With missing labels, every task averages over the
     batches that have it, so that the weights of a batch can sum to more or less than the other balancer's ever do: of
     two tasks under `MGDA`, one that is often alone, with weight 1, brings much of that to the batches of both. They are
-    not scaled back, since the sum is part of what the other balancer says.
+    not scaled back, since the sum is part of the other balancer's result.
 
-    Cost: none beside the other balancer's. For weights that jump from batch to batch, as those of MGDA do with small
-    batches. We know of no evidence in recommenders.
+    Cost: that of the other balancer. We know of no evidence in recommenders.
     """
 
     def __init__(self, balancer: GramianBalancer, momentum: float = 0.9, **kwargs: Any) -> None:
@@ -70,7 +71,7 @@ class CRMOGM(GramianBalancer):
         self._started = self.add_state("started", [len(self.task_names)])
 
     def prepare(self, shared: Sequence[tf.Variable]) -> None:
-        """Let the other balancer create its state."""
+        """Create the state of the other balancer."""
         self.balancer.prepare(shared)
 
     def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
@@ -83,11 +84,11 @@ class CRMOGM(GramianBalancer):
         return tf.convert_to_tensor(self._averages)
 
     def after_step(self, before: tf.Tensor, after: tf.Tensor, observed: tf.Tensor) -> None:
-        """Let the other balancer learn."""
+        """Update the state of the other balancer."""
         self.balancer.after_step(before, after, observed)
 
     def end_epoch(self) -> None:
-        """Let the other balancer end the epoch."""
+        """End the epoch of the other balancer."""
         self.balancer.end_epoch()
 
     def get_config(self) -> dict[str, Any]:

@@ -19,7 +19,9 @@ _LARGEST_LOGGED = 1e20
 
 @register
 class DBMTL(GradientBalancer):
-    """Sums averaged gradients of the losses' logarithms, all scaled to the length of the longest.
+    """DB-MTL, dual balancing: sums averaged gradients of the losses' logarithms, all scaled to the longest one.
+
+    Use it for losses of very different scales that all have to fall.
 
     a_i <- b_t a_i + (1 - b_t) g_i / (L_i + epsilon), b_t = beta / t^decay. The update is
     max_k |a_k| sum_i a_i / |a_i|, with norms over all shared variables.
@@ -42,11 +44,11 @@ class DBMTL(GradientBalancer):
         Lin et al., "Dual-Balancing for Multi-Task Learning", https://arxiv.org/abs/2308.12029, algorithm 1. Decided
         here: t counts the steps in which the task has a label; a_i starts at the task's first gradient, not at zero; a
         task without a label keeps a_i and leaves sum and maximum. Of embedding tables (variables called `embeddings`)
-        no average is kept: the batch's own gradient takes the place of a_i, in the norms and in the update. A loss
+        no average is kept: the batch's own gradient replaces a_i, in the norms and in the update. A loss
         below zero counts as zero.
 
-    Cost: K copies of the dense shared variables in memory, and a few passes over them a step; no solver. For losses of
-    very different scales that all have to fall; a task that is learned has as long a gradient as any other. In
+    Cost: K copies of the dense shared variables in memory, and a few passes over them per step; no solver. A task
+    that has been learned has as long a gradient as any other. In
     recommenders it was compared by the authors of GradCraft only.
     """
 

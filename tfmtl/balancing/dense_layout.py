@@ -19,8 +19,8 @@ _SMALLEST = 1e-37
 class DenseLayout:
     """Joins the tasks' gradients of the dense shared variables to one matrix, and splits a vector of its width again.
 
-    Embedding tables are left out, since what is kept by task and element would cost K tables. Nothing but its name
-    tells a table before the first step, so that a table is what is called `embeddings`, as in Keras' `Embedding`.
+    Embedding tables are left out, since state by task and element would cost K tables. Before the first step a table
+    differs from other variables only by its name: a variable named `embeddings`, as in Keras' `Embedding`, is a table.
 
     Attributes:
         shapes: of the shared variables, None for tables.
@@ -50,7 +50,7 @@ class DenseLayout:
 
     def join(self, gradients: Gradients, tasks: int) -> tf.Tensor:
         """Return the gradients of the dense variables [tasks, size], zero where there is none."""
-        parts = [tf.zeros([tasks, 0])]  # a network may share nothing but tables
+        parts = [tf.zeros([tasks, 0])]  # a network may share tables only
         for shape, gradient in zip(self.shapes, gradients, strict=True):
             if shape is None:
                 continue

@@ -40,7 +40,9 @@ class DualCone(GramianBalancer):
 
 @register
 class DualProj(DualCone):
-    """The direction closest to the preferred sum of the gradients that no task's gradient opposes.
+    """DualProj: projects the preferred sum of the gradients onto their dual cone, where no task's gradient opposes it.
+
+    Use it as an experiment beside tuned fixed weights, for tasks that must not get worse.
 
     The update is argmin_d |d - sum_i w~_i g_i| with d . g_i >= 0 for every task i. It is d = sum_i v_i g_i with
     v = argmin_{v >= w~} v^T M v, M the Gramian and w~ the preferences.
@@ -65,8 +67,8 @@ class DualProj(DualCone):
         full rank; `nonnegative.FLOOR` decides, and lets d . g_i fall below zero by 1e-5 of |g_i| times its terms'
         lengths.
 
-    Cost: one small quadratic programme a step, about 0.15 ms for 8 tasks on a CPU. We know of no evidence in
-    recommenders; use it as an experiment beside tuned fixed weights. It follows the task with the longest gradient
+    Cost: one small quadratic programme per step, about 0.15 ms for 8 tasks on a CPU. We know of no evidence in
+    recommenders. It follows the task with the longest gradient
     unless tasks conflict.
     """
 

@@ -16,7 +16,9 @@ _LARGEST_RATIO = 1e6
 
 @register
 class DWA(LossWeighting):
-    """Gives more weight to the tasks whose loss fell least from one epoch to the next.
+    """DWA, dynamic weight average: gives more weight to the tasks with the smallest fall of the loss by epoch.
+
+    Use it in long fits only: it changes the weights after whole epochs.
 
     objective = sum_i w_i L_i, w = m softmax(r / T) over the m observed tasks, r_i = L_i(t-1) / L_i(t-2) with the
     epochs' mean training losses; uniform (w_i = 1) in the first two epochs.
@@ -43,8 +45,7 @@ class DWA(LossWeighting):
     task that an epoch does not observe keeps its last mean; r_i = 1 while a task has fewer than two means or its
     earlier one is 0, and r_i lies in [0, 1e6]; the weights of a batch sum to the number of tasks it observes.
 
-    Cost: none in a step but a running mean a task. Reacts only after whole epochs, so of no use in fits of one or two
-    epochs; no evidence in recommenders.
+    Cost: one running mean per task. It is of no use in fits of one or two epochs; no evidence in recommenders.
     """
 
     def __init__(self, temperature: float = 2.0, **kwargs: Any) -> None:

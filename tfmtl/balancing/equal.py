@@ -9,7 +9,9 @@ from tfmtl.balancing.loss_weighting import LossWeighting
 
 @register
 class EqualWeights(LossWeighting):
-    """The mean of the losses that the batch observes.
+    """Equal weighting (EW): the mean of the losses that the batch observes.
+
+    Use it as a baseline; first tune `FixedWeights` before any other method.
 
     objective = 1/m sum_i L_i over the m observed tasks.
 
@@ -23,7 +25,7 @@ class EqualWeights(LossWeighting):
     The difference to `FixedWeights()`, the sum: a batch in which few tasks have labels counts as much as one in which
     all have, and the learning rate keeps its meaning when tasks are added.
 
-    Cost: none. The baseline that papers call EW; first tune `FixedWeights` before anything beyond it.
+    Cost: none.
     """
 
     def weigh(self, losses: tf.Tensor, observed: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:

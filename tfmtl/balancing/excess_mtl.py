@@ -18,7 +18,9 @@ _SMALLEST = 1e-37
 
 @register
 class ExcessMTL(GradientBalancer):
-    """Weights tasks by their excess risk, what is left to learn, rather than by losses that label noise keeps high.
+    """ExcessMTL: weights tasks by their excess risk, the loss above the optimum, rather than by their noisy losses.
+
+    Use it for tasks with label noise of different strength.
 
     S_i <- S_i + g_i^2 elementwise; E_i = sum g_i^2 / sqrt(S_i); w_i <- w_i exp(h E_i / E_i(0)), scaled to sum to the
     number of tasks. The update is sum_i w_i g_i.
@@ -41,11 +43,11 @@ class ExcessMTL(GradientBalancer):
         He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024, https://arxiv.org/abs/2402.02009,
         algorithm 1. Decided here: the weights sum to the number of tasks, as the plain sum's do, where the paper's sum
         to 1; E_i(0) is the task's first excess above zero. A task without a label keeps S_i and its share of the
-        weights; the others move within theirs and share what the observed have. Embedding tables (variables called
-        `embeddings`) do not count in E, and take sum_i w_i g_i like all variables.
+        weights; the others move within theirs and share the sum of the observed tasks' weights. Embedding tables
+        (variables called `embeddings`) do not count in E, and take sum_i w_i g_i like all variables.
 
-    Cost: K copies of the dense shared variables in memory, and a few passes over them a step. For tasks with label
-    noise of different strength. No evidence in recommenders is known to us.
+    Cost: K copies of the dense shared variables in memory, and a few passes over them per step. No evidence in
+    recommenders is known to us.
     """
 
     def __init__(self, step_size: float = 0.01, **kwargs: Any) -> None:
@@ -86,7 +88,7 @@ def raised_weights(logits: tf.Tensor, risen: tf.Tensor, observed: tf.Tensor) -> 
 
     Args:
         logits: logarithms of the weights [K], up to a constant.
-        risen: what the step adds to them [K].
+        risen: increase of each by the step [K].
         observed: bool [K]; the sum of these tasks' weights is kept, so that the others' shares stay.
     """
     lowest = logits.dtype.min

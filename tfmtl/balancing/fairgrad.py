@@ -19,7 +19,9 @@ _LARGEST = 1e30
 
 @register
 class FairGrad(GramianBalancer):
-    """The update whose benefits to the tasks, g_i . d, are alpha-fair.
+    """FairGrad: fair resource allocation, the update with alpha-fair benefits g_i . d to the tasks.
+
+    Use it as an experiment for tasks of very different loss scales.
 
     d = argmax over |d| <= 1 of sum_i (g_i . d)^(1 - alpha) / (1 - alpha); its direction is d = sum_i w_i g_i with
     w > 0, M w = w^(-1 / alpha), M the Gramian. Alpha 1 is proportional fairness (Nash-MTL), 2 minimises the potential
@@ -47,8 +49,8 @@ class FairGrad(GramianBalancer):
     least 1e-6, which gives such tasks large weights that cancel. A task with a zero gradient keeps weight 1. The sizes
     of the gradients may differ by a factor of 10^4; beyond that an extreme alpha may use up its 60 iterations.
 
-    Cost: one K x K eigendecomposition and 5 to 10 solutions of a K x K system a step. For tasks of very different loss
-    scales. No evidence in recommenders was found (vision, QM9 and reinforcement learning only): an experiment.
+    Cost: one K x K eigendecomposition and 5 to 10 solutions of a K x K system per step. No evidence in recommenders was
+    found (vision, QM9 and reinforcement learning only).
     """
 
     def __init__(self, alpha: float = 1.0, normalize: bool = True, at: At = "representation", **kwargs: Any) -> None:

@@ -20,7 +20,9 @@ _EPSILON = 1e-8
 
 @register
 class FAMO(LossWeighting):
-    """Weights under which all losses fall at the same relative rate, learned from what each step did to them.
+    """FAMO, fast adaptive multitask optimization: learns weights under which all losses fall at the same relative rate.
+
+    Use it for losses of different scales where a backward pass per task is too expensive.
 
     objective = c sum_i z_i log(L_i - b_i + e), c = 1 / sum_i (z_i / (L_i - b_i + e)) not differentiated,
     z = softmax(x); the weights of the gradients, c z_i / (L_i - b_i + e), sum to 1. After the step, with the losses of
@@ -46,14 +48,14 @@ class FAMO(LossWeighting):
     Reference:
         Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023,
         https://arxiv.org/abs/2306.03792, algorithm 1, with Adam for x and its learning rate 0.025 as in the authors'
-        code, whose experiments have gamma from 0.001 to 0.01.
+        code; their experiments have gamma from 0.001 to 0.01.
 
     Left open there and decided here: tasks that the batch does not observe take no part in the softmax, and their x_i
-    and moments stay; with fewer than two observed tasks, or a loss that is not finite, nothing is learned; L_i - b_i
+    and moments stay; with fewer than two observed tasks, or a loss that is not finite, the weights stay; L_i - b_i
     below 0 counts as 0; e = 1e-8; both losses are taken in inference mode.
 
-    Cost: two more forward passes a step. For losses of different scales at less than a backward pass a task; where few
-    batches have labels of several tasks it learns little. No evidence in recommenders.
+    Cost: two more forward passes per step. Where few batches have labels of several tasks, the weights change little.
+    No evidence in recommenders.
     """
 
     needs_losses_after_step = True

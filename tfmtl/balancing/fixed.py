@@ -13,7 +13,9 @@ from tfmtl.balancing.by_task import NONNEGATIVE, numbers_by_task
 
 @register
 class FixedWeights(Balancer):
-    """The weighted sum of the losses.
+    """Fixed loss weights, linear scalarisation: the weighted sum of the losses.
+
+    Use it first: tuned fixed weights are the baseline that every other balancer has to beat.
 
     objective = sum_i w_i L_i.
 
@@ -27,7 +29,7 @@ class FixedWeights(Balancer):
         >>> float(balancer(tf.constant([2.0, 4.0])))
         4.0
 
-    Cost: none. Tuned fixed weights are the baseline every other balancer has to beat.
+    Cost: none.
     """
 
     task_arguments: ClassVar = {"task_weights": 1.0}

@@ -15,7 +15,9 @@ from tfmtl.balancing.loss_weighting import LossWeighting
 
 @register
 class GLS(LossWeighting):
-    """The geometric mean of the losses, to which a task's scale does not matter.
+    """GLS, geometric loss strategy: the geometric mean of the losses, which does not depend on their scales.
+
+    Use it for positive losses of very different scales without a weight to tune.
 
     objective = F = prod_i (L_i + e)^{p_i}, p_i = a_i / sum a over the observed tasks, computed as exp(sum p_i log). The
     weight of task i's gradient is F p_i / (L_i + e), so that all tasks contribute in proportion to a_i.
@@ -23,7 +25,7 @@ class GLS(LossWeighting):
     Args:
         task_importances: a_i by task name, above 0; tasks without one have 1.
         epsilon: e, at least 1e-12, added to every loss (a negative one counts as 0): with a loss of 0 the mean would be
-            0 and its gradient infinite. A loss far below it no longer has a say.
+            0 and its gradient infinite. A loss far below it hardly counts.
 
     Example:
         >>> balancer = GLS()
@@ -39,11 +41,10 @@ class GLS(LossWeighting):
         Strategy for Multi-Task Learning", CVPR Workshops 2019, https://arxiv.org/abs/1904.08492, the geometric loss
         strategy.
 
-    Differs: the paper multiplies in the losses of the tasks to focus on once more; here any importances a_i are the
+    Differs: the paper multiplies in the losses of the tasks to focus on a second time; here any importances a_i are the
     exponents of a weighted geometric mean. The mean is that of the observed tasks.
 
-    Cost: none. For losses of very different scales without a weight to tune; losses that can be 0 or negative do not
-    suit it. No evidence in recommenders.
+    Cost: none. Losses that can be 0 or negative do not suit it. No evidence in recommenders.
     """
 
     task_arguments: ClassVar = {"task_importances": 1.0}

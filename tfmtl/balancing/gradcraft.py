@@ -17,9 +17,11 @@ _DAMPING = 1e-4
 
 @register
 class GradCraft(GramianBalancer):
-    """Brings the tasks' gradients towards the largest one's size, then turns each until it conflicts with none.
+    """GradCraft: brings the tasks' gradients towards the largest one's size, then turns each out of all conflicts.
 
-    h_i = r g_i max_k m_k / m_i + (1 - r) g_i with m_i a moving average of |g_i|. For the tasks C whose h_j . h_i < 0,
+    Use it in recommenders with three or more conflicting tasks of different sizes.
+
+    h_i = r g_i max_k m_k / m_i + (1 - r) g_i with m_i a moving average of |g_i|. For the tasks C with h_j . h_i < 0,
     p_i = h_i + H_C^T (H_C H_C^T)^-1 (e |h_i| |h_C| - H_C h_i), so that p_i . h_j = e |h_i| |h_j| for all of C at once.
     The update is sum_i p_i. All of it happens on the coefficients of the g_j, so that only the Gramian is needed.
 
@@ -45,8 +47,8 @@ class GradCraft(GramianBalancer):
         keeps the weights bounded, and meets the e of such tasks only in part. The default of e is from the range that
         the authors' program searches, r and the average's share are to be tuned.
 
-    Cost: a factorisation of K matrices K x K a step. For recommenders with three or more conflicting tasks of
-    different sizes: it was made for them and reported offline and online at Kuaishou, by its authors. With two tasks
+    Cost: a factorisation of K matrices K x K per step. It was made for recommenders and reported offline and online at
+    Kuaishou, by its authors. With two tasks
     and r = 0 it is PCGrad.
     """
 
@@ -97,7 +99,7 @@ def crafted_weights(gramian: tf.Tensor, observed: tf.Tensor, factors: tf.Tensor,
     inverse = tf.math.divide_no_nan(1.0, norms)
     cosines = gramian * (inverse * inverse[:, tf.newaxis])  # the h_i have the same: factors are positive
     conflict = cosines < 0
-    # One system a task: p_i = h_i + |h_i| sum_j c_ij h_j / |h_j|, where the cosines of its C times c_i are e - cos_i.
+    # One system per task: p_i = h_i + |h_i| sum_j c_ij h_j / |h_j|, where the cosines of its C times c_i are e - cos_i.
     within = tf.where(conflict[:, tf.newaxis, :] & conflict[:, :, tf.newaxis], cosines, 0.0)
     wanted = tf.where(conflict, epsilon - cosines, 0.0)
     coefficients = damped_solution(within, wanted)

@@ -14,15 +14,17 @@ from tfmtl.balancing.gramian import Gradient, TaskGradients
 
 @register
 class GradDrop(GradientBalancer):
-    """Keeps, in every element of the gradients, either the positive parts or the negative ones, by a weighted coin.
+    """GradDrop, gradient sign dropout: keeps in every element the positive gradients or the negative ones, at random.
+
+    Use it for tasks with gradients of different signs of which none dominates; it adds noise like dropout does.
 
     P = (1 + sum_i g_i / sum_i |g_i|) / 2 and U uniform on [0, 1), elementwise. Kept are the g_i above 0 where P > U and
     those below 0 elsewhere: k_i. The update is sum_i l_i g_i + (1 - l_i) k_i. With equal leaks its expectation is the
     plain sum.
 
     Args:
-        leak: l_i by task name, in [0, 1]: how much of the task's own gradient passes whatever the coin says; 0 for
-            tasks without one.
+        leak: l_i by task name, in [0, 1]: share of the task's own gradient that always passes; 0 for tasks
+            without one.
         seed: seed of U.
 
     Example:
@@ -37,13 +39,14 @@ class GradDrop(GradientBalancer):
 
     Reference:
         Chen et al., "Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout", NeurIPS 2020,
-        https://arxiv.org/abs/2010.06808, algorithm 1. There the coin is thrown at activations that the tasks share,
+        https://arxiv.org/abs/2010.06808, algorithm 1. There the sign is drawn for activations that the tasks share,
         after the gradients were multiplied by the activations' signs and summed over the batch; here it is thrown at
-        the shared variables, whose gradients are sums over the batch. A table draws for the elements of the rows that
-        the batch touches. U depends on the seed, the step and the variable. A task without a label takes no part in P.
+        the shared variables, with gradients that are sums over the batch. A table draws for the elements of the rows
+        that the batch touches. U depends on the seed, the step and the variable. A task without a label takes no part
+        in P.
 
-    Cost: one random number an element, and a few passes over the K gradients. For tasks whose signs disagree without
-    one dominating; it adds noise like dropout does. No evidence in recommenders is known to us.
+    Cost: one random number per element, and a few passes over the K gradients. No evidence in recommenders is known to
+    us.
     """
 
     task_arguments: ClassVar = {"leak": 0.0}
@@ -60,7 +63,7 @@ class GradDrop(GradientBalancer):
     def mix(
         self, gradients: Sequence[TaskGradients | None], losses: tf.Tensor, observed: tf.Tensor
     ) -> Sequence[Gradient]:
-        """Return the sum of what is kept."""
+        """Return the sum of the kept gradients."""
         seed, step = tf.unstack(next_seed(self.seed, self._draws))
         mixed: list[Gradient] = []
         for i, of_tasks in enumerate(gradients):

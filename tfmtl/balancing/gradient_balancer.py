@@ -1,4 +1,4 @@
-"""Balancers that mix the tasks' gradients variable by variable."""
+"""Balancers that read the gradients themselves and mix them variable by variable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfmtl.balancing.training_step import TrainingStep
 
 
 class GradientBalancer(SeparatingBalancer):
-    """Turns the tasks' gradients of every shared variable into one, by more than their inner products.
+    """Turns the tasks' gradients of every shared variable into one, by rules that need the gradients themselves.
 
     Always at all shared variables, embedding tables included (the rows that the batch touches); a variable of one task
     alone takes the gradient of its own loss.
@@ -23,7 +23,7 @@ class GradientBalancer(SeparatingBalancer):
     Subclasses implement `mix`, which may assign `last_weights` for the log; those with
     state create it by `add_state` in `build_state` or `prepare`.
 
-    Cost: one backward pass a task, and K gradients in memory.
+    Cost: one backward pass per task, and K gradients in memory.
     """
 
     @abc.abstractmethod

@@ -14,13 +14,15 @@ _SMALLEST = 1e-6
 
 @register
 class GradNorm(GramianBalancer):
-    """Learns weights under which the tasks' gradients are equally long, and longer for tasks that learn slowly.
+    """GradNorm, gradient normalization: learns weights that make gradients equally long, or longer for slow tasks.
 
-    G_i = w_i |g_i|; r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)); the weights descend sum_i |G_i - mean(G) r_i^alpha|,
-    whose second terms are constants, and are normalised to sum to the number of tasks.
+    Use it for losses of very different scale, where it may save a search of fixed weights.
+
+    G_i = w_i |g_i|; r_i = (L_i / L_i(0)) / mean_j (L_j / L_j(0)); the weights descend sum_i |G_i - mean(G) r_i^alpha|
+    with constant second terms, and are normalised to sum to the number of tasks.
 
     Args:
-        alpha: at least 0; how much more weight a task gets that has lost less of its loss. 0 makes lengths equal.
+        alpha: at least 0; how much more weight a slow task gets, 0 for gradients of equal length.
         learning_rate: above 0; the step of the logarithm of the weights.
         at: as in `GramianBalancer`.
 
@@ -40,11 +42,11 @@ class GradNorm(GramianBalancer):
         depends on the losses' units; here the step is on log w_i, with lengths measured by their mean:
         log w_i <- log w_i - learning_rate G_i / mean(G) sign(G_i - mean(G) r_i^alpha). As in the algorithm the step of
         the network takes the weights from before. L_i(0) is the loss of the first batch in which the task is observed.
-        Tasks without a label keep their weights; the weights of the others keep their sum, and what is returned for
+        Tasks without a label keep their weights; the weights of the others keep their sum, and the weights returned for
         them sums to their number.
 
-    Cost: a few operations on K numbers a step. In recommenders we know it only as a baseline of other methods' papers.
-    For losses of very different scale, where it may save a search of fixed weights.
+    Cost: a few operations on K numbers per step. In recommenders we know it only as a baseline of other methods'
+    papers.
     """
 
     reads_losses = True
@@ -69,7 +71,7 @@ class GradNorm(GramianBalancer):
         """Return the weights, and learn those of the next step."""
         before = tf.convert_to_tensor(self._learned)
         lengths = tf.sqrt(tf.maximum(tf.linalg.diag_part(gramian), 0.0))
-        # Mixed precision skips a step whose gradients are not finite; it must not reach the state either.
+        # Mixed precision skips a step with gradients that are not finite; such a step must not change the state either.
         finite = tf.reduce_all(tf.math.is_finite(lengths)) & tf.reduce_all(tf.math.is_finite(losses))
         learns = observed & finite
         first = tf.where(learns & (self._started == 0), losses, self._first_losses)

@@ -15,7 +15,9 @@ _STEEPEST = 0.99
 
 @register
 class GradVac(GramianBalancer):
-    """Adds to each task's gradient as much of another's as restores their usual cosine, and sums.
+    """GradVac, gradient vaccine: adds to each task's gradient as much of another's as restores their usual cosine.
+
+    Use it for related tasks of similar loss scale, many of which agree most of the time.
 
     p_i starts as g_i; for the other tasks j in random order, with c = cos(p_i, g_j) and the target t_ij: if c < t_ij,
     p_i <- p_i + |p_i| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2)) g_j, so that cos(p_i, g_j) = t_ij.
@@ -45,8 +47,8 @@ class GradVac(GramianBalancer):
     at `at`, where the paper has one for each layer; targets count as at most 0.99, or a pair that always agreed would
     add many times its gradients when it does not. A task with a zero gradient keeps weight 1.
 
-    Cost: K^2 inner products of vectors of K numbers a step. For related tasks of similar loss scale, many of which
-    agree most of the time. Evidence in recommenders: only as a baseline in GradCraft's repository (KDD 2024).
+    Cost: K^2 inner products of vectors of K numbers per step. Evidence in recommenders: only as a baseline in
+    GradCraft's repository (KDD 2024).
     """
 
     def __init__(self, beta: float = 0.01, seed: int = 0, at: At = "representation", **kwargs: Any) -> None:
@@ -82,7 +84,7 @@ def vaccinated(
     Args:
         gramian: [K, K]; one with a number that is not finite counts as zero.
         observed: bool [K].
-        orders: int [K, K], row i the order in which p_i meets the tasks; its own place is skipped.
+        orders: int [K, K], row i the order in which p_i meets the tasks; its own index is skipped.
         targets: [K, K], row i those of p_i.
         beta: weight of the newest cosine.
     """
@@ -95,8 +97,8 @@ def vaccinated(
     own = tf.range(tasks)
     active = observed & (norms > 0)
     coefficients, products = tf.eye(tasks), cosines  # row i: p_i / |g_i| in terms of the u_j; its products with them
-    for place in range(tasks):  # the rows are independent, so that all corrections of one place happen at once
-        other = orders[:, place]
+    for position in range(tasks):  # the rows are independent: all corrections of one position happen at once
+        other = orders[:, position]
         hot = tf.one_hot(other, tasks)
         valid = active & tf.gather(active, other) & (other != own)
         length = tf.sqrt(tf.maximum(tf.reduce_sum(coefficients * products, axis=1), 0.0))

@@ -27,7 +27,7 @@ class GramianBalancer(SeparatingBalancer):
     """Weights the tasks by the inner products of their gradients.
 
     The update of the variables that tasks share is sum_i w_i g_i with w from `weigh`; a variable of one task alone
-    takes the gradient of its own loss with weight 1, whatever w is. A task without a label in the batch has weight 0
+    takes the gradient of its own loss with weight 1 for every w. A task without a label in the batch has weight 0
     and is left out of the balance. A training loop that is not a `MultiTaskModel` calls `task_weights`.
 
     Args:

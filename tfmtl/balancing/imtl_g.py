@@ -15,7 +15,9 @@ _LARGEST_SUM = 100.0
 
 @register
 class IMTLG(GramianBalancer):
-    """Weights that make the update's projection the same onto every task's unit gradient.
+    """IMTL-G, impartial multi-task learning: the update has the same projection onto every task's unit gradient.
+
+    Use it for tasks with gradients that differ in size but agree in direction.
 
     With u_i = g_i / |g_i| and d = sum_i a_i g_i: d . u_i equal for all i, sum_i a_i = 1; a = v / sum v, where
     v_i = y_i / |g_i| and y solves sum_j (u_i . u_j) y_j = 1. Weights may be below zero from three tasks on.
@@ -39,9 +41,8 @@ class IMTLG(GramianBalancer):
     all are zero, the weights are equal. Where sum v is below zero the paper's update would climb on every task: we
     divide by its absolute value, and by no less than a hundredth of sum |v|, so that sum |a| stays below 100.
 
-    Cost: one K x K eigendecomposition a step. For tasks whose gradients differ in size but agree in direction; like all
-    of its kind it gives the task with the smallest gradient the largest weight. Evidence in recommenders: only
-    as a baseline in GradCraft's repository (KDD 2024).
+    Cost: one K x K eigendecomposition per step. The task with the smallest gradient gets the largest weight. Evidence
+    in recommenders: only as a baseline in GradCraft's repository (KDD 2024).
     """
 
     def __init__(self, at: At = "representation", **kwargs: Any) -> None:

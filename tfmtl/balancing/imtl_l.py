@@ -13,7 +13,9 @@ _LIMIT = 50.0
 
 @register
 class IMTLL(Balancer):
-    """Learned scales that make all scaled losses 1.
+    """IMTL-L, the loss balance of impartial multi-task learning: learned scales that make all scaled losses 1.
+
+    Use it like `Uncertainty`, for losses of moderately different scales.
 
     objective = sum_i exp(s_i) L_i - s_i over the tasks observed in the batch, s_i learned with the model's optimiser.
     At the optimum of s_i the weight is 1 / L_i, so that every task contributes the same.
@@ -36,8 +38,8 @@ class IMTLL(Balancer):
     computed with s_i limited to [-50, 50], beyond which a loss that stays 0 would drive it to infinity, while s_i still
     gets its gradient.
 
-    Cost: one scalar a task. `Uncertainty` with other constants, and like it slow where scales differ by more than the
-    learning rate can make up for; the paper joins it with IMTL-G. No evidence in recommenders.
+    Cost: one scalar per task. It is `Uncertainty` with other constants, and slow like it where scales differ much
+    against the learning rate; the paper joins it with IMTL-G. No evidence in recommenders.
     """
 
     def __init__(self, initial_log_scale: float = 0.0, **kwargs: Any) -> None:

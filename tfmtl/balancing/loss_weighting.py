@@ -1,4 +1,4 @@
-"""Balancers that look at the tasks' losses alone."""
+"""Balancers that read the tasks' losses alone."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class LossWeighting(Balancer):
 
         Args:
             losses: mean loss of each task [K], 0 for unobserved ones; not differentiated.
-            observed: bool [K]; unobserved tasks must not matter, what is returned for them is ignored.
+            observed: bool [K]; unobserved tasks must not matter, the weights returned for them are ignored.
             training: whether state may change.
         """
 
     def call(
         self, losses: tf.Tensor, observed: tf.Tensor | None = None, *, training: bool = False, **extra: Any
     ) -> tf.Tensor:
-        """Return the objective, whose gradient with respect to the losses are the weights."""
+        """Return the objective; its gradient with respect to the losses is the vector of weights."""
         observed = tf.ones_like(losses, tf.bool) if observed is None else observed
         losses = tf.where(observed, losses, 0.0)
         constant = tf.stop_gradient(losses)
@@ -47,7 +47,7 @@ class LossWeighting(Balancer):
         weights = tf.where(observed, weights, 0.0)
         if training:
             self.last_weights.assign(weights)
-        change = tf.tensordot(tf.stop_gradient(weights), losses - constant, axes=1)  # 0, but for its gradient
+        change = tf.tensordot(tf.stop_gradient(weights), losses - constant, axes=1)  # 0, with a gradient
         return tf.stop_gradient(value) + change
 
     def current_weights(self) -> tf.Tensor:

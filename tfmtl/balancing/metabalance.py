@@ -17,7 +17,9 @@ SMALLEST = 1e-20
 
 @register
 class MetaBalance(GradientBalancer):
-    """Scales the auxiliary tasks' gradients towards the size of the target task's, variable by variable.
+    """MetaBalance: scales the auxiliary tasks' gradients towards the size of the target task's, variable by variable.
+
+    Use it for one task that matters and others that help it; for tasks of equal rank take another method.
 
     m_i is a moving average of |g_i| at the variable. The update is g_main + sum over the others of
     r g_i m_main / m_i + (1 - r) g_i.
@@ -42,13 +44,12 @@ class MetaBalance(GradientBalancer):
     Reference:
         He et al., "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient Magnitudes of Auxiliary
         Tasks", WWW 2022, https://arxiv.org/abs/2203.06801, in the form of the authors' code, which brings gradients
-        both up and down. The paper knows no missing labels: here the average of a task without a label stays, and
+        both up and down. The paper has no missing labels: here the average of a task without a label stays, and
         averages are corrected for their start at zero, which changes nothing as long as all tasks are observed. The
         target's average is used also in batches without its label. Where the target has never had a gradient, the
         others stay as they are. A table counts with the rows that the batch touches.
 
-    Cost: K norms a variable. For one task that matters and others that help it; for tasks of equal rank take another
-    method. It was made for recommenders and reported there, offline.
+    Cost: K norms per variable. It was made for recommenders and reported there, offline.
     """
 
     def __init__(self, main: str, relax: float = 0.7, beta: float = 0.9, **kwargs: Any) -> None:

@@ -15,13 +15,15 @@ _NORMALIZERS = (None, "l2", "loss")
 
 @register
 class MGDA(GramianBalancer):
-    """The shortest convex combination of the tasks' gradients: a direction that raises no task's loss.
+    """MGDA, multiple-gradient descent algorithm: the shortest convex combination of the tasks' gradients.
+
+    Use it if no task may get worse; it favours the task with the smallest gradient and is often slow.
 
     w = argmin |sum_i w_i g_i|^2 over w_i >= 0, sum_i w_i = 1. The update d = sum_i w_i g_i has g_i . d >= |d|^2 for
     every task; it is zero where no direction improves all tasks (Pareto stationarity).
 
     Args:
-        normalize: what the gradients are divided by before they are compared: None (nothing), `"l2"` (their norm),
+        normalize: divisor of the gradients before they are compared: None (nothing), `"l2"` (their norm),
             `"loss"` (the task's loss, which should be above zero). The weights are divided by the same and made to sum
             to 1, so that the update stays a common descent direction.
         at: as in `GramianBalancer`.
@@ -43,9 +45,8 @@ class MGDA(GramianBalancer):
     is Pareto stationary already: it gets all the weight and the shared variables stand still. Of several solutions
     (duplicate tasks) the one in the middle is taken.
 
-    Cost: some 12 solutions of a K x K system a step. For when no task may get worse; it favours the task with the
-    smallest gradient and is often slow. Evidence in recommenders: only as a baseline in GradCraft's repository (KDD
-    2024).
+    Cost: some 12 solutions of a K x K system per step. Evidence in recommenders: only as a baseline in GradCraft's
+    repository (KDD 2024).
     """
 
     def __init__(self, normalize: str | None = None, at: At = "representation", **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """Solvers over the simplex that several balancers share, and the form of the Gramian that they read.
 
 All of it is tensor operations of static shape in loops of bounded length, in float64 inside. Tasks that take no part
-are left out by masks, so that the others get what the smaller problem would give them.
+are left out by masks, so that the others get the solution of the smaller problem.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def directions(gramian: tf.Tensor, observed: tf.Tensor, floor: float = 0.0) -> D
     Args:
         gramian: inner products, float32 [K, K].
         observed: bool [K].
-        floor: smallest eigenvalue of the cosines among active tasks; keeps apart what float32 cannot.
+        floor: smallest eigenvalue of the cosines among active tasks; separates tasks that are equal in float32.
 
     Example:
         >>> split = directions(tf.constant([[4.0, -1.0], [-1.0, 1.0]]), tf.constant([True, True]))
@@ -103,7 +103,7 @@ def min_norm_weights(matrix: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
     """
     mask = tf.cast(observed, tf.float64)
     share = equal_shares(observed)
-    idle = 1.0 - mask  # entries of 1 in place of the tasks left out keep all divisions defined
+    idle = 1.0 - mask  # entries of 1 for the tasks left out keep all divisions defined
 
     def step(gap: tf.Tensor, w: tf.Tensor, s: tf.Tensor) -> tuple[tf.Tensor, ...]:
         target = _CENTRING * gap / w
@@ -135,7 +135,7 @@ def to_boundary(positive: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
 
 
 def project_to_simplex(point: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
-    """Return the closest point [K] whose observed entries are 0 or more and sum to 1; the others are 0.
+    """Return the closest point [K] with observed entries of at least 0 that sum to 1; the others are 0.
 
     Example:
         >>> project_to_simplex(tf.constant([1.0, 0.5, 9.0]), tf.constant([True, True, False])).numpy().tolist()
@@ -146,7 +146,7 @@ def project_to_simplex(point: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
         threshold is the largest of (sum of the k largest entries - 1) / k, found here by comparing all pairs.
     """
     top = tf.reduce_max(tf.where(observed, point, point.dtype.min))
-    # More than 1 below the largest entry means 0 whatever the distance.
+    # More than 1 below the largest entry means 0 at any distance.
     shifted = tf.where(observed, tf.maximum(point - top, -2.0), -2.0)
     above = tf.cast((shifted >= shifted[:, tf.newaxis]) & observed, point.dtype)
     counts = tf.maximum(tf.reduce_sum(above, axis=1), 1.0)

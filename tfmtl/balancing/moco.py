@@ -16,7 +16,9 @@ from tfmtl.balancing.min_norm import project_to_simplex
 
 @register
 class MoCo(GradientBalancer):
-    """Follows every task's gradient with a moving average, and their smallest convex combination with the weights.
+    """MoCo, multi-objective gradient correction: combines moving averages of the tasks' gradients as MGDA does.
+
+    Use it for many steps on small, noisy batches.
 
     Y_i <- Y_i - b (Y_i - g_i); w <- P(w - c (Y Y^T + rho I) w), P the projection to the simplex; the update is
     sum_i w_i Y_i. The averages take out the bias that a single batch gives to such weights.
@@ -43,9 +45,8 @@ class MoCo(GradientBalancer):
         move within theirs, and the update uses them as if they were all. Embedding tables (variables called
         `embeddings`) are not tracked: they count neither in Y Y^T nor wait for it, and take sum_i w_i g_i of the batch.
 
-    Cost: K copies of the dense shared variables in memory, and a few passes over them a step. For many steps on small,
-    noisy batches; the update is a mean, K times shorter than the plain sum. No evidence in recommenders is known to
-    us.
+    Cost: K copies of the dense shared variables in memory, and a few passes over them per step. The update is a mean, K
+    times shorter than the plain sum. No evidence in recommenders is known to us.
     """
 
     def __init__(self, tracking_rate: float = 0.5, step_size: float = 0.1, rho: float = 0.0, **kwargs: Any) -> None:

@@ -13,7 +13,9 @@ from tfmtl.balancing.step_gradients import At
 
 @register
 class NashMTL(GramianBalancer):
-    """The update that tasks would agree on by bargaining: it maximises the product of its benefits to them.
+    """Nash-MTL: the Nash bargaining solution, the update that maximises the product of its benefits to the tasks.
+
+    Use it as an experiment for tasks of very different loss scales.
 
     d = argmax over |d| <= 1 of sum_i log(g_i . d); its direction is d = sum_i w_i g_i with w > 0, M w = 1 / w, M the
     Gramian. No task's scale matters: w_i |g_i| depends on the angles only, and |d|^2 = K.
@@ -42,9 +44,9 @@ class NashMTL(GramianBalancer):
     exact opposition and zero gradients: as in FairGrad. A task that has not been seen at a solution has weight 1 until
     the next.
 
-    Cost: one K x K eigendecomposition and 5 to 10 solutions of a K x K system every `update_every` steps. For tasks of
-    very different loss scales; a task that has converged has a small, noisy gradient and still gets its full say. No
-    evidence in recommenders was found (vision, QM9 and reinforcement learning only): an experiment.
+    Cost: one K x K eigendecomposition and 5 to 10 solutions of a K x K system every `update_every` steps. A task
+    that has converged has a small, noisy gradient and still counts in full. No
+    evidence in recommenders was found (vision, QM9 and reinforcement learning only).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The least combination of the tasks' gradients whose coefficients have lower bounds."""
+"""The least combination of the tasks' gradients with lower bounds on its coefficients."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _pivot(matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     identity = tf.eye(size, dtype=tf.float64)
 
     def solve(free: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Minimise over the free coordinates, and say where that breaks a sign."""
+        """Minimise over the free coordinates; return the values and where a sign is broken."""
         block = tf.where(free[:, :, tf.newaxis] & free[:, tf.newaxis, :], matrix, identity)
         values = tf.linalg.solve(block, tf.where(free, -offset, 0.0)[:, :, tf.newaxis])[:, :, 0]
         slopes = offset + tf.matmul(values, matrix)

@@ -12,7 +12,9 @@ from tfmtl.balancing.step_gradients import At
 
 @register
 class PCGrad(GramianBalancer):
-    """Projects each task's gradient onto the normal plane of every other it conflicts with, and sums.
+    """PCGrad, gradient surgery: projects each gradient onto the normal plane of every other it conflicts with.
+
+    Use it for two or three tasks in conflict that dominate the sum in turns.
 
     p_i starts as g_i; for the other tasks j in random order, if p_i . g_j < 0: p_i <- p_i - (p_i . g_j / |g_j|^2) g_j.
     The update is sum_i p_i. All of it happens on the coefficients of the g_j, so that only the Gramian is needed.
@@ -29,10 +31,10 @@ class PCGrad(GramianBalancer):
 
     Reference:
         Yu et al., "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, https://arxiv.org/abs/2001.06782,
-        algorithm 1. There every task draws an order of its own, here too; the draws depend on the seed and the step.
+        algorithm 1. Every task draws its own order, as there; the draws depend on the seed and the step.
 
-    Cost: K^2 inner products of vectors of K numbers a step. For conflicts between two or three tasks that dominate the
-    sum by turns; with two tasks of very different loss scales tuned fixed weights do the same.
+    Cost: K^2 inner products of vectors of K numbers per step. With two tasks of very different loss scales, tuned fixed
+    weights do the same.
     """
 
     def __init__(self, seed: int = 0, at: At = "representation", **kwargs: Any) -> None:
@@ -66,14 +68,14 @@ def projected_weights(gramian: tf.Tensor, observed: tf.Tensor, orders: tf.Tensor
     Args:
         gramian: [K, K].
         observed: bool [K].
-        orders: int [K, K], row i the order in which p_i meets the tasks; its own place is skipped.
+        orders: int [K, K], row i the order in which p_i meets the tasks; its own index is skipped.
     """
     tasks = gramian.shape[0]
     coefficients = tf.eye(tasks)  # row i: p_i in terms of the g_j
     squares = tf.linalg.diag_part(gramian)
     own = tf.range(tasks)
-    for place in range(tasks):  # the i-th rows are independent, so that all projections of one place happen at once
-        other = orders[:, place]
+    for position in range(tasks):  # the rows are independent: all projections of one position happen at once
+        other = orders[:, position]
         product = tf.reduce_sum(coefficients * tf.gather(gramian, other), axis=1)
         factor = tf.math.divide_no_nan(product, tf.gather(squares, other))
         factor = tf.where((product < 0) & (other != own), factor, 0.0)

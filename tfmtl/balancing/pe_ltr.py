@@ -18,7 +18,9 @@ _SHORTEST = 1e-6
 
 @register
 class PELTR(GramianBalancer):
-    """The shortest weighted sum of the gradients, with a guaranteed share for each task.
+    """PE-LTR, Pareto-efficient learning to rank: the shortest weighted sum of the gradients, with lower bounds.
+
+    Use it for lower bounds that are a business rule.
 
     min_w |sum_i w_i g_i|^2 with sum_i w_i = 1 and w_i >= c_i, in the paper's two steps: w* = M^-1 1 / (1^T M^-1 1), M
     the Gramian, solves it without the lower bounds; w is the point of {w >= c, sum w = 1} closest to w*.
@@ -44,9 +46,9 @@ class PELTR(GramianBalancer):
         for directly. The second step, least squares with bounds, is a projection and needs no iterations. For two tasks
         w is the exact minimum; for three or more it need not be, as in the paper.
 
-    Cost: one system of K equations a step. The paper reports experiments offline and online, on clicks and revenue of a
-    shop's ranking; we know of no later ones. For lower bounds that are a business rule; as a balancer it follows the
-    shortest gradient, like MGDA, and a task whose gradient vanishes takes all that the bounds leave.
+    Cost: one system of K equations per step. The paper reports experiments offline and online, on clicks and revenue of
+    a shop's ranking; we know of no later ones. As a balancer it follows the shortest gradient, like MGDA, and a task
+    without a gradient takes all that the bounds leave.
     """
 
     task_arguments: ClassVar = {"lower_bounds": 0.0}

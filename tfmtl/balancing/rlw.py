@@ -15,7 +15,9 @@ _DISTRIBUTIONS = ("normal", "dirichlet")
 
 @register
 class RLW(LossWeighting):
-    """Draws the weights anew each step.
+    """RLW, random loss weighting: draws new weights in each step.
+
+    Use it as a litmus test: a method that does not beat it does not balance.
 
     objective = sum_i w_i L_i over the observed tasks, w drawn each training step, w_i > 0, sum w = 1. Outside training
     the mean of the losses.
@@ -41,8 +43,7 @@ class RLW(LossWeighting):
 
     Left open there and decided here: a batch's weights are drawn for its observed tasks alone.
 
-    Cost: K random numbers a step. A litmus test: a method that does not beat it does not balance; no evidence in
-    recommenders.
+    Cost: K random numbers per step. No evidence in recommenders.
     """
 
     def __init__(self, seed: int = 0, distribution: str = "normal", **kwargs: Any) -> None:

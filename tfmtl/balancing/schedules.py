@@ -144,10 +144,11 @@ class PiecewiseConstantWeight(WeightSchedule):
 
 @register
 class ScheduledWeights(Balancer):
-    """The weighted sum of the losses, with weights that change from epoch to epoch.
+    """Scheduled loss weights: the weighted sum of the losses, with weights that change from epoch to epoch.
 
-    objective = sum_i w_i(epoch) L_i, the epoch counted from 0 in the balancer's state: a resumed fit goes on where it
-    was.
+    Use it for an auxiliary task that helps early and hurts late, or a task that needs a trained representation.
+
+    objective = sum_i w_i(epoch) L_i, the epoch counted from 0 in the balancer's state: a resumed fit continues there.
 
     Args:
         schedules: by task name a `LinearWeight`, `CosineWeight`, `PiecewiseConstantWeight` or a number of at least 0;
@@ -161,8 +162,7 @@ class ScheduledWeights(Balancer):
         >>> float(balancer(tf.constant([2.0, 4.0])))
         4.0
 
-    Cost: none. For an auxiliary task that helps early and hurts late, or a task that needs a trained representation; as
-    `FixedWeights`, it is to be tuned.
+    Cost: none. The schedules have to be tuned, as `FixedWeights`.
     """
 
     task_arguments: ClassVar = {"schedules": 1.0}

@@ -15,7 +15,9 @@ from tfmtl.balancing.loss_weighting import LossWeighting
 
 @register
 class STCH(LossWeighting):
-    """A smooth maximum of the weighted losses: the step helps the task that is worst off.
+    """STCH, smooth Tchebycheff scalarization: a smooth maximum of the losses; the step helps the worst-off task.
+
+    Use it for tasks of one scale of which the worst must not be left behind.
 
     objective = mu log sum_i exp(v_i (L_i - z_i) / mu) over the observed tasks, v_i = a_i / sum a. The weight of task
     i's gradient is v_i softmax(v (L - z) / mu)_i.
@@ -45,7 +47,7 @@ class STCH(LossWeighting):
     epochs on log losses, divides by the losses then reached and multiplies by the number of tasks; there is no such
     warm-up here.
 
-    Cost: none. For tasks of one scale of which the worst must not be left behind; no evidence in recommenders.
+    Cost: none. No evidence in recommenders.
     """
 
     task_arguments: ClassVar = {"ideal_point": 0.0, "preferences": 1.0}

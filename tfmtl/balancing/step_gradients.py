@@ -64,7 +64,7 @@ def representation_gramian(step: TrainingStep, deltas: Deltas) -> tf.Tensor:
     """
     require(
         bool(step.representation),
-        "The trunk does not mark what its tasks share; call `self.mark_shared` in its `call` or give another `at`.",
+        "The trunk marks no tensor that its tasks share; call `self.mark_shared` in its `call` or give another `at`.",
     )
     if step.gated is None:
         joined = gradients_by_task(step, deltas, step.representation)
@@ -130,5 +130,5 @@ def require_reached(at: At, joined: Sequence[TaskGradients | None]) -> list[Task
         joined: gradients by variable or tensor.
     """
     reached = [gradients for gradients in joined if gradients is not None]
-    require(bool(reached), "No task's loss reaches what `at` names.", at=at)
+    require(bool(reached), "No task's loss reaches the variables or tensors named by `at`.", at=at)
     return reached

@@ -1,4 +1,4 @@
-"""What a balancer sees of one training step."""
+"""The record of one training step that balancers and monitors read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TrainingStep:
     """One training step after its forward pass, K tasks in the model's order.
 
     Attributes:
-        tape: recorded the forward pass; persistent if the balancer asks for it.
+        tape: recorded the forward pass; persistent if the balancer has `persistent_tape`.
         losses: mean loss of each task, scalars, times `scale`, divided by the number of replicas.
         observed: bool [K], whether the task has a label in the batch (in any replica's).
         objective: scalar to minimise, the balancer's objective and the penalties, likewise scaled.
@@ -24,7 +24,7 @@ class TrainingStep:
             tasks read the trunk, else None; comparing the tasks is then much cheaper.
         variables: the model's trainable variables.
         shared: those of them that more than one task's loss reaches.
-        network: the network, whose layers can be named.
+        network: the network; gradients can be taken at its layers by name.
         scale: the loss scale of mixed precision, else 1.
     """
 

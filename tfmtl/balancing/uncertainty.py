@@ -10,7 +10,9 @@ from tfmtl.balancing.balancer import Balancer
 
 @register
 class Uncertainty(Balancer):
-    """Learned weights: each task's loss is divided by a learned variance, whose logarithm is the price.
+    """Uncertainty weighting (UW): each task's loss is divided by a learned variance, at the price of its logarithm.
+
+    Use it for losses of moderately different scales without a weight to tune.
 
     objective = sum_i c_i exp(-s_i) L_i + s_i / 2 over the tasks observed in the batch, s_i = log sigma_i^2 learned with
     the model's optimiser, c_i = 1/2 for regression and 1 for classification and retrieval. At the optimum of s_i the
@@ -30,7 +32,7 @@ class Uncertainty(Balancer):
         Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
         CVPR 2018, https://arxiv.org/abs/1705.07115, equations 7 and 10 (their approximation for classification).
 
-    Cost: one scalar a task.
+    Cost: one scalar per task.
     """
 
     def __init__(self, initial_log_variance: float = 0.0, **kwargs: Any) -> None:

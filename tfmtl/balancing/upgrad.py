@@ -9,7 +9,9 @@ from tfmtl.balancing.nonnegative import least_weights
 
 @register
 class UPGrad(DualCone):
-    """Projects each task's gradient onto the dual cone of all of them, and averages.
+    """UPGrad: unconflicting projection of gradients (Jacobian descent), projects each onto the dual cone and averages.
+
+    Use it as an experiment for tasks that must not get worse, such as a small one beside a large one.
 
     The update is d = sum_i p_i, where p_i is the vector closest to w~_i g_i with p_i . g_j >= 0 for every task j, and
     w~ the preferences. On the coefficients: v_i = argmin_{v >= w~_i e_i} v^T M v, d = sum_j w_j g_j with w = sum_i v_i,
@@ -34,9 +36,8 @@ class UPGrad(DualCone):
         pivoting in the graph. The weights are not unique if the Gramian has less than full rank; `nonnegative.FLOOR`
         decides, and lets d . g_i fall below zero by 1e-5 of |g_i| times its terms' lengths.
 
-    Cost: K small quadratic programmes a step, about 0.2 ms for 8 tasks on a CPU. We know of no evidence in
-    recommenders; an experiment for tasks that must not get worse, such as a small one beside a large one. A task whose
-    gradient is short and noisy can cancel much of the others' update.
+    Cost: K small quadratic programmes per step, about 0.2 ms for 8 tasks on a CPU. We know of no evidence in
+    recommenders. A task with a short and noisy gradient can cancel much of the others' update.
     """
 
     def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,9 @@ from tfmtl.training.lazy_sgd import LazySGD
 
 @register
 class ASGD(IterateAverages, LazySGD):
-    """`LazySGD` that also keeps the averages of its iterates, to evaluate, export and serve instead of the last ones.
+    """ASGD, averaged stochastic gradient descent: `LazySGD` that also keeps the averages of its iterates.
+
+    Use it to evaluate, export and serve averages (Polyak-Ruppert) instead of the last iterates.
 
     average_t = mean of x_s over start_step < s <= t, exact also for rows that steps leave alone. Training reads the
     last iterates; `SwapAverages` puts the averages in for validation and after `fit`, `averaged(model)` for a block of
@@ -41,7 +43,7 @@ class ASGD(IterateAverages, LazySGD):
         Optimization 30(4), 1992, https://doi.org/10.1137/0330046; Ruppert, 1988. The start at `start_step`, and rows in
         their own time, are additions.
 
-    Cost: a step reads and writes the averages of the touched rows; a table's size and 8 bytes a row of state. A swap
+    Cost: a step reads and writes the averages of the touched rows; a table's size and 8 bytes of state per row. A swap
     passes over all weights. Keras' `use_ema` keeps exponential averages and passes over every table in every step.
     """
 

@@ -1,4 +1,4 @@
-"""How far the gradients of the tasks contradict each other while training."""
+"""The conflicts between the tasks' gradients, measured while training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MEASURES = ("conflict", "cosine", "magnitude")
 class ConflictMonitor(keras.callbacks.Callback):
     """Measures how the gradients of each pair of tasks agree, every n-th step, under any balancer.
 
-    With g_i the gradient of task i's own loss, unweighted, at the chosen place:
+    With g_i the gradient of task i's own loss, unweighted, at the chosen location:
     cosine = g_i . g_j / (|g_i| |g_j|); magnitude = 2 |g_i| |g_j| / (|g_i|^2 + |g_j|^2), 1 for equal lengths and 0 if
     one vanishes beside the other; conflict = share of the measurements with a negative cosine.
 
@@ -54,9 +54,9 @@ class ConflictMonitor(keras.callbacks.Callback):
         definitions 1 (conflict) and 2 (magnitude similarity); definition 3, the curvature, needs second derivatives and
         is not measured. The paper leaves zero gradients open: they have no direction and are not counted here.
 
-    Cost: at the n-th steps K backward passes from the losses down to the place; nothing at the others, but under a
+    Cost: at the n-th steps K backward passes from the losses down to the location; nothing at the others, but under a
     strategy with several replicas every step pays, since replicas cannot communicate in a branch.
-    Use it to see which tasks disagree before choosing a balancer; a high conflict rate alone does not say that
+    Use it to see which tasks disagree before choosing a balancer; a high conflict rate alone is no evidence that
     balancing gradients beats tuned fixed weights.
     """
 
@@ -98,7 +98,7 @@ class ConflictMonitor(keras.callbacks.Callback):
         model.train_function = None  # Keras' loop around the step; `fit` makes another
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Log the epoch's means, keep them and begin anew."""
+        """Log the epoch's means, keep them and reset the sums."""
         *sums, count = self._sums.numpy()
         with np.errstate(invalid="ignore"):
             means = {name: total / count for name, total in zip(_MEASURES, sums, strict=True)}
@@ -135,7 +135,7 @@ class ConflictMonitor(keras.callbacks.Callback):
         other = getattr(self.model.step_observer, "__self__", None)
         if isinstance(other, ConflictMonitor):
             other.on_train_end()
-            # Keras hands one and the same `params` to all callbacks of a training.
+            # Keras passes the same `params` object to all callbacks of a training.
             together = other is not self and other.params is self.params
             require(not together, "One training takes one ConflictMonitor, since both would log the same names.")
 

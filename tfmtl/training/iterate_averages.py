@@ -17,7 +17,7 @@ class IterateAverages(TouchedRows):
     keeps its value, so that it enters its average when it is touched next, once for each step, or when it is read.
 
     Attributes:
-        start_step: the last step whose weights are not averaged.
+        start_step: the last step that is not averaged.
     """
 
     start_step: int
@@ -75,7 +75,7 @@ class IterateAverages(TouchedRows):
         self._swapped.assign(not swapped)
 
     def _folded(self, average: Any, value: Any, since: Any, until: Any) -> tf.Tensor:
-        """Return averages up to step `since` [r, 1] with the steps up to `until` added, whose weights were `value`."""
+        """Return averages up to step `since` [r, 1] with the steps up to `until` added, with the weights `value`."""
         start = tf.cast(self.start_step, since.dtype)
         total = tf.maximum(until - start, 0)
         new = tf.maximum(until, start) - tf.maximum(since, start)

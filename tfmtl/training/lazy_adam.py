@@ -1,4 +1,4 @@
-"""Adam whose step costs what the batch touches."""
+"""Adam with a step that costs as much as the rows of the batch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.training.touched_rows import TouchedRows, by_row
 
 _SMALL = 16_384
-"""Tables of up to so many rows are passed over as a whole, which is cheaper than to look for repeated rows."""
+"""Tables of up to so many rows are updated as a whole, which is cheaper than a search for repeated rows."""
 
 
 @register
 class LazyAdam(TouchedRows, keras.optimizers.Adam):
-    """Adam that updates only the embedding rows a batch looks up, and makes good the steps a row missed.
+    """Adam that updates only the embedding rows that a batch looks up, and catches up on the steps each row missed.
 
     For a row touched in step t and before that in step s, k = t - s: m <- b1^k m + (1 - b1) g,
     v <- b2^k v + (1 - b2) g^2, x <- x - a_t m / (sqrt(v) + eps) with Adam's corrected rate
@@ -26,17 +26,18 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
     M(s, c) = sum_{j=1..c} a_{s+j} q^j in units of m / (sqrt(v) + eps) at s, q = b1 / sqrt(b2), c = k - 1. For this sum
     a q (1 - q^c) / (1 - q) is taken, with a at the mean of j under the weights q^j. As a row that was away for k steps
     will be away again, the next k - 1 steps are paid ahead at once, M(t, k - 1), so that the row is read where Adam
-    would have it; at the next touch what was paid is settled against what was missed. A row of every batch misses
+    would have it; at the next touch the movement paid ahead is subtracted from the missed one. A row of every batch
+    misses
     nothing: then this is Adam. A table of up to 16,384 rows takes Adam's own step for all rows, which is cheaper there
     than to look for repeated rows, and so do dense weights, in TensorFlow's fused operation.
 
     Args:
         learning_rate, beta_1, beta_2, epsilon: as in `tf_keras.optimizers.Adam`.
-        catch_up: whether missed steps are made good. Without it rows and moments of a table simply stay as they are
-            while they are not touched (k = 1, M = 0): the rule known as lazy Adam, in which a rare row goes on a tenth
-            as far on a gradient as in Adam.
+        catch_up: whether rows catch up on missed steps. Without it rows and moments of a table simply stay as they are
+            while they are not touched (k = 1, M = 0): the rule known as lazy Adam, in which a rare row moves a tenth as
+            far on a gradient as in Adam.
         name: of the optimiser.
-        **kwargs: `weight_decay`, clipping and more, see `TouchedRows`; `amsgrad` is left to Keras and passes over all
+        **kwargs: `weight_decay`, clipping and more, see `TouchedRows`; `amsgrad` is left to Keras, which updates all
             rows.
 
     Raises:
@@ -55,10 +56,10 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         missed steps, too, but only after the row has been read (pytorch, caffe2/sgd/adam_op.h); paying ahead is ours,
         and so is the representative of a.
 
-    Cost: rows of the batch, in the update a quarter more than without `catch_up`, and 16 bytes a row of a large table;
-    Keras' Adam touches every row. On long-tail ratings (benchmarks/optimisers.py, 5 seeds, best rates) the test RMSE is
-    that of Keras' Adam with it (-0.0008 +- 0.0023) and 0.0127 +- 0.0050 worse without, on MovieLens-100K that of Adam
-    either way: therefore the default.
+    Cost: rows of the batch, in the update a quarter more than without `catch_up`, and 16 bytes per row of a large
+    table; Keras' Adam touches every row. On long-tail ratings (benchmarks/optimisers.py, 5 seeds, best rates) the test
+    RMSE is that of Keras' Adam with it (-0.0008 +- 0.0023) and 0.0127 +- 0.0050 worse without, on MovieLens-100K that
+    of Adam either way: therefore the default.
     """
 
     def __init__(
@@ -94,11 +95,11 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
 
     @property
     def row_steps(self) -> dict[int, tf.Variable]:
-        """For each large table, by its place among the variables: each row's last step and steps paid ahead, [n, 2]."""
+        """For each large table, by its index among the variables: each row's last step and steps paid ahead, [n, 2]."""
         return {int(slot): steps for slot, steps in getattr(self, "_row_steps", {}).items()}
 
     def update_step(self, gradient: Any, variable: Any) -> None:
-        """Update one variable; AMSGrad is left to Keras, which passes over every row."""
+        """Update one variable; AMSGrad is left to Keras, which updates every row."""
         if self.amsgrad:
             super(TouchedRows, self).update_step(gradient, variable)
         else:
@@ -148,7 +149,7 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         velocities.scatter_update(tf.IndexedSlices(v, rows))
 
     def _update_small(self, gradient: tf.IndexedSlices, variable: Any) -> None:
-        """Update a table by passing over all of it."""
+        """Update a small table with operations on all of its rows."""
         touched, values = _summed_by_row(gradient, int(variable.shape[0]))
         share = self.decay_share(variable)
         if self.catch_up:

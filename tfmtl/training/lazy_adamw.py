@@ -1,4 +1,4 @@
-"""Adam with decoupled weight decay whose step costs what the batch touches."""
+"""AdamW with a step that costs as much as the rows of the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient descent whose step costs what the batch touches."""
+"""Gradient descent with a step that costs as much as the rows of the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfmtl.training.touched_rows import TouchedRows
 
 @register
 class LazySGD(TouchedRows, keras.optimizers.SGD):
-    """Gradient descent, with or without momentum, that updates only the embedding rows a batch looks up.
+    """Gradient descent, with or without momentum, that updates only the embedding rows that a batch looks up.
 
     For a touched row: u <- momentum u - rate g, x <- x + u, or with `nesterov` x <- x + momentum u - rate g. Other rows
     and their velocities u stay as they are, where Keras' SGD moves and reads all of them, with momentum or without.

@@ -1,4 +1,4 @@
-"""Adagrad with one accumulator a row of a table."""
+"""Adagrad with one accumulator per row of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RowWiseAdagrad(TouchedRows, keras.optimizers.Adagrad):
     """Adagrad that keeps one number for each row of a table, and updates the touched rows only.
 
     For a touched row x [d] with gradient g: h <- h + mean(g^2), x <- x - rate g / sqrt(h + eps). All other weights have
-    an accumulator each, as in Adagrad. A table is what is called `embeddings`, like that of Keras' `Embedding`.
+    an accumulator each, as in Adagrad. A table is a variable named `embeddings`, like that of Keras' `Embedding`.
 
     Args:
         learning_rate: a number or a schedule; Adagrad wants more than Adam.
@@ -38,7 +38,7 @@ class RowWiseAdagrad(TouchedRows, keras.optimizers.Adagrad):
         https://mxnet.apache.org/versions/1.5.0/api/python/optimization/contrib.html, Caffe2's `RowWiseSparseAdagrad`
         and FBGEMM's `rowwise_adagrad`. As in Keras' Adagrad eps is within the root.
 
-    Cost: rows of the batch; 4 bytes of state a row, where Adam has 8 d.
+    Cost: rows of the batch; 4 bytes of state per row, where Adam has 8 d.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RowWiseAdagrad(TouchedRows, keras.optimizers.Adagrad):
 
 
 def _squares(gradient: tf.Tensor, accumulator: tf.Variable) -> tf.Tensor:
-    """Return the squares of a gradient, or their mean over each row for an accumulator of one number a row."""
+    """Return the squares of a gradient, or their mean over each row for an accumulator of one number per row."""
     squares = tf.square(gradient)
     if accumulator.shape.rank == gradient.shape.rank:
         return squares

@@ -25,7 +25,7 @@ class ScaledRates(SplitOptimizer):
         name: of the optimiser.
         **kwargs: `clipnorm`, `global_clipnorm` or `clipvalue`; by default those of `optimizer`, over all variables.
 
-    `learning_rate` is that of `optimizer`, also for callbacks: what they set scales all parts.
+    `learning_rate` is that of `optimizer`, also for callbacks: the rate they set scales all parts.
 
     Raises:
         TypeError: if `optimizer` is no Keras 2 optimiser of the current kind.
@@ -108,7 +108,7 @@ _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
 class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
-    """A fraction of the rate that an optimiser has, or whose schedule gives, at a step."""
+    """A fraction of an optimiser's rate, or of its schedule, at a step."""
 
     def __init__(self, of: keras.optimizers.Optimizer, factor: float) -> None:
         self.of, self.factor = of, factor

@@ -1,4 +1,4 @@
-"""What optimisers have in common that leave each variable to one of several others."""
+"""The base of optimisers that leave each variable to one of several others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfmtl.training.touched_rows import ExactClipping
 
 
 class SplitOptimizer(ExactClipping, abc.ABC):
-    """Applies gradients by the optimisers of groups of variables, under one clipping; a subclass says which."""
+    """Applies gradients by the optimisers of groups of variables, under one clipping; a subclass implements `split`."""
 
     @abc.abstractmethod
     def split(self, variables: Iterable[Any]) -> list[tuple[keras.optimizers.Optimizer, list[Any]]]:
@@ -54,6 +54,6 @@ class SplitOptimizer(ExactClipping, abc.ABC):
         optimizer.update_step(gradient, variable)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Let all groups do what they do at the end of `fit`."""
+        """Finalize the variables of all groups at the end of `fit`."""
         for optimizer, variables in self.split(var_list):
             optimizer.finalize_variable_values(variables)

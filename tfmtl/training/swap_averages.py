@@ -1,4 +1,4 @@
-"""Averages in the place of weights: for validation, after training, for export."""
+"""Averages instead of weights: for validation, after training, for export."""
 
 from __future__ import annotations
 

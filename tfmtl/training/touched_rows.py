@@ -1,4 +1,4 @@
-"""What optimisers have in common whose step costs what the batch touches, not what the vocabulary holds."""
+"""The base of optimisers with a step that costs as much as the rows of the batch, not of the vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfmtl._keras import keras, tf
 
 
 class ExactClipping(keras.optimizers.Optimizer):
-    """A Keras optimiser whose clipping (`clipnorm`, `global_clipnorm`, `clipvalue`) is that of the dense gradients.
+    """A Keras optimiser that clips (`clipnorm`, `global_clipnorm`, `clipvalue`) as if all gradients were dense.
 
     A table's gradient stays sparse: its repeated rows are summed before the norm is taken. Keras clips them apart,
     which makes another norm of a batch with repeated ids.
@@ -27,13 +27,12 @@ class ExactClipping(keras.optimizers.Optimizer):
 class TouchedRows(ExactClipping, abc.ABC):
     """A Keras optimiser that updates a table only in the rows that have a gradient.
 
-    Goes before the Keras optimiser it changes: `class LazySGD(TouchedRows, keras.optimizers.SGD)`. A subclass says how
-    touched rows of a table and whole dense weights change; this class keeps around them what Keras does for all
-    weights:
+    Goes before the Keras optimiser it changes: `class LazySGD(TouchedRows, keras.optimizers.SGD)`. A subclass updates
+    the touched rows of a table and whole dense weights; this class adds the steps that Keras does for all weights:
 
     - Clipping: see `ExactClipping`.
     - `weight_decay`: a table's row decays once in each step that touches it, never the whole table.
-    - `use_ema` and constraints of a variable are left to Keras, which passes over every row; see `ASGD` for averages.
+    - `use_ema` and constraints of a variable are left to Keras, which updates every row; see `ASGD` for averages.
     """
 
     @abc.abstractmethod
@@ -95,7 +94,7 @@ class TouchedRows(ExactClipping, abc.ABC):
         return [g if isinstance(g, tf.IndexedSlices) and self.sums_rows(g) else summed([g])[0] for g in grads]
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Do nothing: weights decay in `update_step`, which knows the touched rows."""
+        """Do nothing: weights decay in `update_step`, which has the touched rows."""
 
 
 def summed(gradients: Sequence[Any]) -> list[Any]:
@@ -117,5 +116,5 @@ def _summed(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
 
 
 def by_row(factors: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Return one number a row, [r], in a shape that fits values [r, ...]."""
+    """Return one number per row, [r], in a shape that fits values [r, ...]."""
     return tf.reshape(factors, [-1, *[1] * (values.shape.rank - 1)] if values.shape.rank else [])
