@@ -33,8 +33,9 @@ OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Lt: ast.GtE, ast.GtE: ast.Lt,
     ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
-HEAVY = ("tensorflow", "tf_keras", "tensorflow_recommenders", "pandas", "pytest", "hypothesis")
-NOT_COPIED = (".venv", ".peers", ".git", "saved_models", "output", "__pycache__", ".*_cache")
+HEAVY = ("tensorflow", "tf_keras", "tensorflow_recommenders", "pandas", "pytest")
+_BROKEN = 70  # pytest itself ended with an exception
+NOT_COPIED = (".venv", ".peers", ".git", "output", "__pycache__", ".*_cache")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,8 @@ def tests_of(path: str, tree: pathlib.Path) -> list[list[str]]:
     files = sorted(folder.glob("test_*.py") if folder == tree / "tests" else folder.rglob("test_*.py"))
     wanted = f"test_{module.stem.strip('_')}"
     named = [str(file.relative_to(tree)) for file in files if file.stem.startswith(wanted)]
-    rest = [str(file.relative_to(tree)) for file in files if not file.stem.startswith(wanted)]
+    others = [] if named and folder == tree / "tests" else files  # the rest of `tests` is about other modules
+    rest = [str(file.relative_to(tree)) for file in others if not file.stem.startswith(wanted)]
     return [group for group in ([*named, f"tfmtl/{path}"], rest) if group]
 
 
@@ -145,15 +147,18 @@ def survives(tree: pathlib.Path, mutant: Mutant, timeout: float) -> bool:
         child = os.fork()
         if child == 0:
             _run_tests(tree, mutant.path)
-        return _waits(child, timeout) == 0
+        code = _waits(child, timeout)
     finally:
         path.write_text(before, encoding="utf-8")
+    if code in (_BROKEN, 3, 4, 5):
+        raise RuntimeError(f"pytest did not run the tests of {mutant.path}: exit code {code}.")
+    return code == 0
 
 
 def _run_tests(tree: pathlib.Path, path: str) -> None:
     """Run the tests and leave the process with 0 if all pass; without a return."""
     os.setsid()
-    code = 1
+    code = _BROKEN
     try:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
@@ -212,11 +217,17 @@ def main() -> None:
     sys.dont_write_bytecode = True
     for name in HEAVY:
         importlib.import_module(name)
-    rows = []
+    rows: list[tuple[Mutant, bool]] = []
+    passed: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         copied = pathlib.Path(folder) / "project"
         shutil.copytree(given.tree, copied, ignore=shutil.ignore_patterns(*NOT_COPIED))
         for mutant in drawn:
+            if mutant.path not in passed:  # else every mutant would count as killed
+                source = (copied / "tfmtl" / mutant.path).read_text(encoding="utf-8")
+                if not survives(copied, Mutant(mutant.path, 0, "", source), given.timeout):
+                    raise RuntimeError(f"the tests of {mutant.path} fail without any change.")
+                passed.add(mutant.path)
             rows.append((mutant, survives(copied, mutant, given.timeout)))
             print(
                 f"{'survived' if rows[-1][1] else 'killed'}: {mutant.path}:{mutant.line}: {mutant.change}", flush=True
