@@ -91,7 +91,7 @@ def test_axes_of_tasks(trunk: type, known: bool) -> None:
 
 def test_what_is_not_told_apart_is_fresh_and_never_another_features() -> None:
     """PEPNet's gates read several encodings side by side; with a wider table they keep their initial values."""
-    trunk = PEPNet(small.ON_PAIRS, ["position"], ["user"], units=[4])
+    trunk = PEPNet(small.ON_PAIRS, domain=["position"], personal=["user"], units=[4])
     model = small.model(trunk=trunk)
     wider = small.model(trunk=trunk.from_config(trunk.get_config()), embedding_dim={"": 3, "item": 5}, seed=4)
     before = {v.name: v.numpy() for v in wider.network.weights}

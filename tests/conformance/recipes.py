@@ -127,7 +127,7 @@ PARTS: Recipes = {
         2, 5, [[True, False, True, True, True]] * 2, 3, gamma=0.5, static=True, entropy_weight=0.5, seed=3
     ),
     "Experts": lambda: layers.Experts(3, **_EXPERTS, normalize=True),
-    "HoME": lambda: layers.HoME([*TASKS, "c"], {"x": ["c", "a"], "y": ["b"]}, num_experts=3, rank=2, **_LEVELS),
+    "HoME": lambda: layers.HoME([*TASKS, "c"], groups={"x": ["c", "a"], "y": ["b"]}, num_experts=3, rank=2, **_LEVELS),
     "AttentionFusion": lambda: layers.AttentionFusion(**_FUSION, attention_units=2),
     "AttentionPooling": lambda: layers.AttentionPooling(4, _seeded(), seed=3),
     "BilinearFusion": lambda: layers.BilinearFusion(**_FUSION, rank=2),
@@ -145,7 +145,7 @@ PARTS: Recipes = {
     ),
     "Mixup": lambda: layers.Mixup(),
     "MixupPartners": lambda: MixupPartners(0.5, seed=3),
-    "PEPNet": lambda: layers.PEPNet(TASKS, ["page"], ["user", "item"], **_EXPERTS, gate_units=3),
+    "PEPNet": lambda: layers.PEPNet(TASKS, domain=["page"], personal=["user", "item"], **_EXPERTS, gate_units=3),
     "PriorGate": lambda: PriorGate(4, _seeded(), _l2(), 3),
     "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
     "Presence": lambda: Presence(),

@@ -33,7 +33,7 @@ TRUNKS: dict[str, Callable[[], Any]] = {
     "SharedBottom": lambda: SharedBottom(small.ON_PAIRS, [4]),
     "AITM": lambda: AITM(small.trunk(), {"liked": "rating"}, 3),
     "STEM": lambda: STEM(small.ON_PAIRS, units=[4]),
-    "PEPNet": lambda: PEPNet(small.ON_PAIRS, ["position"], ["user", "item", "recent"], units=[4]),
+    "PEPNet": lambda: PEPNet(small.ON_PAIRS, domain=["position"], personal=["user", "item", "recent"], units=[4]),
 }
 
 

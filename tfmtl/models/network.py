@@ -37,7 +37,8 @@ def build_network(
     Args:
         preprocessor: holds the features by role and the sizes of the vocabularies, from `Preprocessor.fit`.
         tasks: what to predict; each adds its head.
-        trunk: architecture shared by the tasks on pairs; `SharedBottom` by default. Its input is the concatenation of
+        trunk: architecture shared by the tasks on pairs; `SharedBottom` by default. A trunk without task names gets the
+            names of these tasks. Its input is the concatenation of
             the query, candidate and context encodings and, with candidates, the product of the two towers' outputs.
         embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others).
         tower_units: widths of the dense layers of both towers.
@@ -70,7 +71,8 @@ def build_network(
     _check_mixup(regularization, tasks)
     features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
     encoded, towers = _towers(features, tuple(tower_units))
-    trunk = trunk or (SharedBottom(on_pairs, seed=seed) if on_pairs else None)
+    trunk = trunk or (SharedBottom(seed=seed) if on_pairs else None)
+    trunk = trunk and trunk.for_tasks(on_pairs)
     pair = _pair(encoded, towers, interactions, features) if trunk else None
     represented = _connect_trunk(regularization.regularized(trunk), pair, features)
     encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed)
@@ -87,9 +89,10 @@ def _check_parts(
     if trunk is not None:
         require_type(trunk, MultiTaskLayer, "trunk", "Pass an instance such as MMoE([...]).")
         require(
-            sorted(trunk.task_names) == sorted(on_pairs),
+            not trunk.task_names or sorted(trunk.task_names) == sorted(on_pairs),
             f"The trunk's tasks {sorted(trunk.task_names)} differ from the tasks on pairs {sorted(on_pairs)}.",
         )
+        require(bool(on_pairs), f"`trunk` serves tasks on pairs, but none of the tasks {names} is one.")
     for part in interactions:
         require_type(part, Interaction, "interactions[...]", "Pass an instance such as CrossNetwork().")
     require(not interactions or bool(on_pairs), f"`interactions` act on pairs, but none of the tasks {names} does.")

@@ -36,7 +36,7 @@ def mixed(weights: np.ndarray, experts: list[np.ndarray]) -> np.ndarray:
 
 def test_it_is_its_definition() -> None:
     """Two experts a set; sets of the first level: pair, all, alone; of the second: pair, all, a, b, c, alone."""
-    layer = HoME(TASKS, GROUPS, num_experts=2, rank=2, units=[5, 4])
+    layer = HoME(TASKS, groups=GROUPS, num_experts=2, rank=2, units=[5, 4])
     values = randomize(layer)
     meta = [read(values, "meta", e, INPUTS) for e in range(6)]
     pair = mixed(gate(values, "meta_gates", 0, INPUTS, [0, 1, 2, 3], 6), meta[:4])
@@ -62,7 +62,7 @@ def test_it_is_its_definition() -> None:
 
 def test_the_order_of_the_groups_does_not_matter() -> None:
     """A saved configuration may come back with its keys in another order."""
-    one, other = (HoME(TASKS, dict(order), units=[4]) for order in (GROUPS.items(), reversed(GROUPS.items())))
+    one, other = (HoME(TASKS, groups=dict(order), units=[4]) for order in (GROUPS.items(), reversed(GROUPS.items())))
     first, second = one(INPUTS), other(INPUTS)
     for task in TASKS:
         np.testing.assert_array_equal(first[task], second[task])
@@ -70,7 +70,7 @@ def test_the_order_of_the_groups_does_not_matter() -> None:
 
 def test_a_feature_gate_starts_near_one() -> None:
     """So that an expert first reads its input about as it is."""
-    layer = HoME(TASKS, GROUPS, units=[4])
+    layer = HoME(TASKS, groups=GROUPS, units=[4])
     layer(INPUTS)
     assert all((value == 0).all() for name, value in values_of(layer).items() if "bias" in name)
     gates = 2 * sigmoid(layer._feature_gates["meta"](INPUTS).numpy())
@@ -85,4 +85,4 @@ def test_a_feature_gate_starts_near_one() -> None:
 def test_groups_hold_each_task_once(groups: Any) -> None:
     sentence = f"`groups` must hold each of the tasks ['a', 'b', 'c'] once, in lists by name. Received: groups={groups}"
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        HoME(TASKS, groups)
+        HoME(TASKS, groups=groups)

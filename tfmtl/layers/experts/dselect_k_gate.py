@@ -65,11 +65,7 @@ class DSelectKGate(Gate):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_gates, num_experts, readable, **kwargs)
-        require_positive_int(num_selectors=num_selectors)
-        rule = f"`num_selectors` must be at most the number of experts, {num_experts}."
-        require(num_selectors <= num_experts, rule, num_selectors=num_selectors)
-        require(gamma > 0, "`gamma` must be above 0.", gamma=gamma)
-        require(entropy_weight >= 0, "`entropy_weight` must be 0 or more.", entropy_weight=entropy_weight)
+        require_selectors(num_experts, num_selectors, gamma, entropy_weight)
         self.num_selectors = num_selectors
         self.gamma = gamma
         self.static = static
@@ -133,6 +129,15 @@ class DSelectKGate(Gate):
             "entropy_weight": self.entropy_weight,
             "seed": self.seed,
         }
+
+
+def require_selectors(num_experts: int, num_selectors: int, gamma: float, entropy_weight: float) -> None:
+    """Raise `ValueError` unless the arguments of a `DSelectKGate` are in range."""
+    require_positive_int(num_selectors=num_selectors)
+    rule = f"`num_selectors` must be at most the number of experts, {num_experts}."
+    require(num_selectors <= num_experts, rule, num_selectors=num_selectors)
+    require(gamma > 0, "`gamma` must be above 0.", gamma=gamma)
+    require(entropy_weight >= 0, "`entropy_weight` must be 0 or more.", entropy_weight=entropy_weight)
 
 
 def smooth_step(t: tf.Tensor, gamma: float = 1.0) -> tf.Tensor:

@@ -45,23 +45,28 @@ class AdaTT(GatedExperts):
     """
 
     def __init__(
-        self, task_names: Sequence[str], num_task_experts: int = 2, num_levels: int = 2, **kwargs: Any
+        self,
+        task_names: Sequence[str] | None = None,
+        num_task_experts: int = 2,
+        num_levels: int = 2,
+        **kwargs: Any,
     ) -> None:
         super().__init__(task_names, **kwargs)
         require_positive_int(num_task_experts=num_task_experts, num_levels=num_levels)
         self.num_task_experts = num_task_experts
         self.num_levels = num_levels
-        tasks, levels = len(self.task_names), range(num_levels)
-        count = tasks * num_task_experts
+
+    def build_layers(self, input_shape: Any) -> None:
+        """Create experts, gates, and the weights of own experts [tasks, num_task_experts] of each level."""
+        tasks, levels = len(self.task_names), range(self.num_levels)
+        count = tasks * self.num_task_experts
         self._experts = [self.make_experts(f"experts_{level}", count) for level in levels]
         self._gates = [self.make_gate(f"gates_{level}", tasks, count) for level in levels]
-
-    def build(self, input_shape: Any) -> None:
-        """Create the weights of own experts [tasks, num_task_experts] of each level."""
-        shape = [len(self.task_names), self.num_task_experts]
         mean = keras.initializers.Constant(1 / self.num_task_experts)
-        self._own = [self.add_weight(f"own_weights_{i}", shape, initializer=mean) for i in range(self.num_levels)]
-        super().build(input_shape)
+        self._own = [
+            self.add_weight(f"own_weights_{level}", [tasks, self.num_task_experts], initializer=mean)
+            for level in levels
+        ]
 
     def mix(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the tasks' representations, and the softmax gates' weights by level."""

@@ -34,10 +34,11 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
     """A trunk: one shared input to one representation a task.
 
     Subclasses implement `call`, which marks what the tasks share with `mark_shared`, and `shared_variables`; the rest
-    of the library (model, balancers, pruning, tuner, conformance tests) needs nothing else.
+    of the library (model, balancers, pruning, tuner, conformance tests) needs nothing else. Layers whose number or
+    shape depends on the tasks or on the input are created in `build_layers`.
 
     Args:
-        task_names: names of the tasks, in order.
+        task_names: names of the tasks, in order; None for a trunk that `build_network` gives the names of its tasks.
 
     Call arguments:
         inputs: float tensor [B, d].
@@ -46,15 +47,45 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         {task name: float tensor [B, units]}.
     """
 
-    def __init__(self, task_names: Sequence[str], **kwargs: Any) -> None:
+    task_names: tuple[str, ...]
+    """Names of the tasks in order; empty for a trunk without names."""
+
+    def __init__(self, task_names: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        names = tuple(task_names)
+        names = () if task_names is None else tuple(task_names)
+        distinct = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
         require(
-            bool(names) and all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names),
+            distinct and (bool(names) or task_names is None),
             "`task_names` must be one or more distinct, non-empty names.",
             task_names=task_names,
         )
         self.task_names = names
+
+    def for_tasks(self, names: Sequence[str]) -> MultiTaskLayer:
+        """Return this trunk if it names its tasks, otherwise a copy, not built, that serves the tasks `names`.
+
+        Example:
+            >>> from tfmtl.layers import MMoE
+            >>> MMoE(num_experts=4).for_tasks(["click", "buy"]).task_names
+            ('click', 'buy')
+        """
+        if self.task_names:
+            return self
+        return type(self).from_config({**self.get_config(), "task_names": list(names)})
+
+    def build(self, input_shape: Any) -> None:
+        """Create the layers and weights.
+
+        Raises:
+            ValueError: if the trunk has no task names.
+        """
+        rule = 'Pass task_names, such as MMoE(["click", "buy"]), or give the trunk to build_network.'
+        require(bool(self.task_names), f"Trunk {self.name!r}, a {type(self).__name__}, names no tasks. {rule}")
+        self.build_layers(input_shape)
+        super().build(input_shape)
+
+    def build_layers(self, input_shape: Any) -> None:
+        """Create what depends on the tasks or on the shape of the input; called once, by `build`."""
 
     @abc.abstractmethod
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
@@ -143,4 +174,4 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "task_names": list(self.task_names)}
+        return {**super().get_config(), "task_names": list(self.task_names) or None}

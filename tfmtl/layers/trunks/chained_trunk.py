@@ -29,11 +29,12 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
     """
 
     def __init__(self, trunk: MultiTaskLayer, after: Mapping[str, str | Sequence[str]], **kwargs: Any) -> None:
-        require_type(trunk, MultiTaskLayer, "trunk", "Pass an instance such as MMoE([...]).")
-        super().__init__(trunk.task_names, **kwargs)
+        require_type(trunk, MultiTaskLayer, "trunk", "Pass an instance such as MMoE().")
+        super().__init__(trunk.task_names or None, **kwargs)
         require(bool(after), "`after` must name a task that comes after another one.", after=after)
         self._graph = LabelGraph({**dict.fromkeys(trunk.task_names, ()), **after})
-        require_known(self._graph.order, trunk.task_names, "task", "`after` (the tasks of the inner trunk)")
+        if trunk.task_names:
+            require_known(self._graph.order, trunk.task_names, "task", "`after` (the tasks of the inner trunk)")
         self.trunk = trunk
         self.after = dict(after)
 
@@ -52,14 +53,13 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
     def relate(self, task: str, own: tf.Tensor, parents: Mapping[str, tf.Tensor], training: bool | None) -> tf.Tensor:
         """Return z_k [B, ...] of a task from its own q_k and the z_p of its parents."""
 
-    def build(self, input_shape: Any) -> None:
+    def build_layers(self, input_shape: Any) -> None:
         """Create the relations."""
         with marking():  # the pass that tells the widths is none of a step
             shapes = self.trunk.compute_output_shape(input_shape)
         for position, name in enumerate(self.task_names):
             if self._graph.parents_of(name):
                 self.build_relation(name, self._graph.parents_of(name), position, int(shapes[name][-1]))
-        super().build(input_shape)
 
     def connect(self, pair: Any, features: FeatureEncodings) -> dict[str, Any]:
         """Add this trunk to a network; its inputs are what the inner trunk reads."""
@@ -99,8 +99,15 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
 
     def with_expert_dropout(self, rate: float) -> ChainedTrunk:
         """Return a copy whose inner trunk leaves experts out at a rate."""
-        inner = keras.saving.serialize_keras_object(self.trunk.with_expert_dropout(rate))
-        return type(self).from_config({**self.get_config(), "trunk": inner})
+        return self._around(self.trunk.with_expert_dropout(rate))
+
+    def for_tasks(self, names: Sequence[str]) -> ChainedTrunk:
+        """Return this trunk if it names its tasks, otherwise a copy, not built, whose inner trunk serves `names`."""
+        return self if self.task_names else self._around(self.trunk.for_tasks(names))
+
+    def _around(self, trunk: MultiTaskLayer) -> ChainedTrunk:
+        """Return a copy, not built, with another inner trunk."""
+        return type(self).from_config({**self.get_config(), "trunk": keras.saving.serialize_keras_object(trunk)})
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -51,17 +51,20 @@ class CrossStitch(DenseTrunk):
     """
 
     def __init__(
-        self, task_names: Sequence[str], units: Sequence[int] = (64, 32), self_weight: float = 0.9, **kwargs: Any
+        self,
+        task_names: Sequence[str] | None = None,
+        units: Sequence[int] = (64, 32),
+        self_weight: float = 0.9,
+        **kwargs: Any,
     ) -> None:
         super().__init__(task_names, units, **kwargs)
         require(0 <= self_weight <= 1, "`self_weight` must lie between 0 and 1.", self_weight=self_weight)
         self.self_weight = float(self_weight)
-        tasks = len(self.task_names)
-        self._columns = [self.make_experts(f"level_{i}", tasks, [width]) for i, width in enumerate(self.units)]
 
-    def build(self, input_shape: Any) -> None:
+    def build_layers(self, input_shape: Any) -> None:
         """Create the columns and what stitches them."""
         tasks, shape = len(self.task_names), input_shape
+        self._columns = [self.make_experts(f"level_{i}", tasks, [width]) for i, width in enumerate(self.units)]
         for columns, width in zip(self._columns, self.units, strict=True):
             self.build_part(columns, shape)
             shape = [None, tasks, width]
@@ -69,7 +72,6 @@ class CrossStitch(DenseTrunk):
         self.stitches = [
             self.add_weight(f"stitch_{i}", [tasks, tasks], initializer=start) for i in range(len(self.units))
         ]
-        super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Return what each task reads of the last level."""

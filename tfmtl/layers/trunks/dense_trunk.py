@@ -27,7 +27,7 @@ class DenseTrunk(MultiTaskLayer, abc.ABC):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         units: Sequence[int] = (64, 32),
         activation: Any = "relu",
         dropout: float = 0.0,
@@ -59,7 +59,7 @@ class DenseTrunk(MultiTaskLayer, abc.ABC):
         own = {"activation": self.activation, "dropout": self.dropout, "kernel_regularizer": self.kernel_regularizer}
         return Experts(
             num_experts, units, kernel_initializer=self.initializer_of(name), seed=seed_of(name, self.seed), name=name,
-            **{**own, **options},
+            dtype=self.dtype_policy, **{**own, **options},
         )  # fmt: skip
 
     def initializer_of(self, name: str) -> Any:

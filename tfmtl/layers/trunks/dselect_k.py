@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import register, seed_of
-from tfmtl.layers.experts.dselect_k_gate import DSelectKGate
+from tfmtl.layers.experts.dselect_k_gate import DSelectKGate, require_selectors
 from tfmtl.layers.experts.gating import Gate
 from tfmtl.layers.trunks.mixture_of_experts import MixtureOfExperts
 
@@ -50,7 +50,7 @@ class DSelectK(MixtureOfExperts):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         num_experts: int = 4,
         num_selectors: int = 2,
         gamma: float = 1.0,
@@ -59,17 +59,18 @@ class DSelectK(MixtureOfExperts):
         **kwargs: Any,
     ) -> None:
         super().__init__(task_names, num_experts, **kwargs)
+        require_selectors(num_experts, num_selectors, gamma, entropy_weight)
         self.num_selectors = num_selectors
         self.gamma = gamma
         self.static = static
         self.entropy_weight = entropy_weight
-        self.make_gate(None)  # checks the gate's arguments now
 
     def make_gate(self, kernel_initializer: Any) -> Gate:
         """Return the gate, whose initial values are small whatever the experts' initializer."""
         return DSelectKGate(
             len(self.task_names), self.num_experts, num_selectors=self.num_selectors, gamma=self.gamma,
-            static=self.static, entropy_weight=self.entropy_weight, seed=seed_of("gate", self.seed), name="gate",
+            static=self.static, entropy_weight=self.entropy_weight, seed=seed_of("gate", self.seed),
+            name="gate", dtype=self.dtype_policy,
         )  # fmt: skip
 
     @classmethod

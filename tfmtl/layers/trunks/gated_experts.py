@@ -6,6 +6,7 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
+from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl.layers.experts.experts import Experts
 from tfmtl.layers.experts.gating import SoftmaxGate
@@ -29,7 +30,7 @@ class GatedExperts(MultiTaskLayer, abc.ABC):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         *,
         units: Sequence[int] = (32,),
         activation: Any = "relu",
@@ -42,6 +43,11 @@ class GatedExperts(MultiTaskLayer, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(task_names, **kwargs)
+        require(len(units) > 0, "`units` must name at least one width.", units=units)
+        for width in units:
+            require_positive_int(units=width)
+        require_fraction(dropout=dropout, expert_dropout=expert_dropout)
+        require(gate_temperature > 0, "`gate_temperature` must be above 0.", gate_temperature=gate_temperature)
         self.units = tuple(units)
         self.activation = keras.activations.get(activation)
         self.dropout = dropout
@@ -69,7 +75,12 @@ class GatedExperts(MultiTaskLayer, abc.ABC):
 
     def _starting(self, name: str) -> dict[str, Any]:
         initializer = spawn(self.kernel_initializer, seed_of(name, 0), self.seed)
-        return {"kernel_initializer": initializer, "seed": seed_of(name, self.seed), "name": name}
+        return {
+            "kernel_initializer": initializer,
+            "seed": seed_of(name, self.seed),
+            "name": name,
+            "dtype": self.dtype_policy,
+        }
 
     @abc.abstractmethod
     def mix(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -46,7 +46,7 @@ class HoME(GatedExperts):
         ValueError: if the groups do not hold each task once.
 
     Example:
-        >>> trunk = HoME(["click", "buy", "dwell"], {"act": ["click", "buy"], "watch": ["dwell"]}, units=[4])
+        >>> trunk = HoME(["click", "buy", "dwell"], groups={"act": ["click", "buy"], "watch": ["dwell"]}, units=[4])
         >>> trunk(tf.ones([2, 5]))["dwell"].shape
         TensorShape([2, 4])
 
@@ -63,11 +63,11 @@ class HoME(GatedExperts):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
+        *,
         groups: Mapping[str, Sequence[str]],
         num_experts: int = 2,
         rank: int = 4,
-        *,
         activation: Any = "swish",
         **kwargs: Any,
     ) -> None:
@@ -75,14 +75,16 @@ class HoME(GatedExperts):
         require_positive_int(num_experts=num_experts, rank=rank)
         valid = all(isinstance(tasks, Sequence) and not isinstance(tasks, str) for tasks in groups.values())
         members = [task for tasks in groups.values() for task in tasks] if valid else []
+        expected = sorted(self.task_names or set(members))
+        tasks = list(self.task_names) or expected
         require(
-            valid and all(groups) and all(groups.values()) and sorted(members) == sorted(self.task_names),
-            f"`groups` must hold each of the tasks {list(self.task_names)} once, in lists by name.", groups=groups,
-        )  # fmt: skip
+            valid and all(groups) and all(groups.values()) and members != [] and sorted(members) == expected,
+            f"`groups` must hold each of the tasks {tasks} once, in lists by name.",
+            groups=groups,
+        )
         self.groups = {name: list(tasks) for name, tasks in groups.items()}
         self.num_experts = num_experts
         self.rank = rank
-        self._arrange()
 
     def _arrange(self) -> None:
         """Order owners so that what serves several tasks is apart from what serves one."""
@@ -108,8 +110,9 @@ class HoME(GatedExperts):
         readable = [[_may_read(r, o) for o in owners for _ in range(self.num_experts)] for r in readers]
         return self.make_gate(name, len(readers), len(readable[0]), readable)
 
-    def build(self, input_shape: Any) -> None:
-        """Create the feature gates, which are as wide as what they gate."""
+    def build_layers(self, input_shape: Any) -> None:
+        """Create experts and gates, and the feature gates, which are as wide as the input that they scale."""
+        self._arrange()
         widths = {"meta": int(input_shape[-1]), "common": self.units[-1], "private": self.units[-1]}
         self._feature_gates = {
             name: self.make_experts(
@@ -118,7 +121,6 @@ class HoME(GatedExperts):
             )
             for name, width in widths.items()
         }  # fmt: skip
-        super().build(input_shape)
 
     def mix(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the tasks' representations, and the weights of "meta", a reader a task and one for all, and "task"."""

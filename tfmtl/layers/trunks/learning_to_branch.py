@@ -53,7 +53,7 @@ class LearningToBranch(DenseTrunk):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         units: Sequence[int] = (64, 32),
         num_nodes: int = 4,
         initial_temperature: float = 5.0,
@@ -73,11 +73,11 @@ class LearningToBranch(DenseTrunk):
         self.initial_temperature = float(initial_temperature)
         self.final_temperature = float(final_temperature)
         self.decay_steps = decay_steps
-        self._nodes = [self.make_experts(f"level_{i}", num_nodes, [width]) for i, width in enumerate(self.units)]
 
-    def build(self, input_shape: Any) -> None:
+    def build_layers(self, input_shape: Any) -> None:
         """Create the nodes, the logits of each level's children and the count of steps."""
         shape = input_shape
+        self._nodes = [self.make_experts(f"level_{i}", self.num_nodes, [width]) for i, width in enumerate(self.units)]
         for nodes, width in zip(self._nodes, self.units, strict=True):
             self.build_part(nodes, shape)
             shape = [None, self.num_nodes, width]
@@ -87,7 +87,6 @@ class LearningToBranch(DenseTrunk):
             for i, n in enumerate(children)
         ]
         self._step = self.add_weight("step", [], tf.int32, initializer="zeros", trainable=False)
-        super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Return what each task reads of the nodes it chooses."""

@@ -6,6 +6,7 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
+from tfmtl._checks import require, require_fraction
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl.layers.experts.experts import Experts
 from tfmtl.layers.experts.gating import Gate, SoftmaxGate
@@ -26,7 +27,7 @@ class MixtureOfExperts(MultiTaskLayer, abc.ABC):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         num_experts: int = 4,
         units: Sequence[int] = (32,),
         activation: Any = "relu",
@@ -38,8 +39,9 @@ class MixtureOfExperts(MultiTaskLayer, abc.ABC):
     ) -> None:
         super().__init__(task_names, **kwargs)
         self._experts = Experts(
-            num_experts, units, activation, dropout, kernel_initializer, kernel_regularizer, seed, name="experts"
-        )
+            num_experts, units, activation, dropout, kernel_initializer, kernel_regularizer, seed, name="experts",
+            dtype=self.dtype_policy,
+        )  # fmt: skip
         self.num_experts = num_experts
         self.units = self._experts.units
         self.activation = self._experts.activation
@@ -52,12 +54,11 @@ class MixtureOfExperts(MultiTaskLayer, abc.ABC):
     def make_gate(self, kernel_initializer: Any) -> Gate:
         """Return the gate of the tasks over the experts; called when the layer is built."""
 
-    def build(self, input_shape: Any) -> None:
+    def build_layers(self, input_shape: Any) -> None:
         """Create the experts and the gate."""
         self._gate = self.make_gate(spawn(self.kernel_initializer, len(self.units) * self.num_experts, self.seed))
         self._experts.build(input_shape)
         self._gate.build(input_shape)
-        super().build(input_shape)
 
     def gates(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return each task's mixture weights [B, tasks, num_experts], which sum to 1 over the experts."""
@@ -108,7 +109,7 @@ class SoftmaxMixture(MixtureOfExperts, abc.ABC):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         num_experts: int = 4,
         units: Sequence[int] = (32,),
         activation: Any = "relu",
@@ -123,15 +124,17 @@ class SoftmaxMixture(MixtureOfExperts, abc.ABC):
         super().__init__(
             task_names, num_experts, units, activation, dropout, kernel_initializer, kernel_regularizer, seed, **kwargs
         )
+        require_fraction(expert_dropout=expert_dropout)
+        require(gate_temperature > 0, "`gate_temperature` must be above 0.", gate_temperature=gate_temperature)
         self.gate_temperature = gate_temperature
         self.expert_dropout = expert_dropout
-        self.make_gate(kernel_initializer)  # checks the gate's arguments now
 
     def make_gate(self, kernel_initializer: Any) -> Gate:
         """Return a softmax gate."""
         return SoftmaxGate(
             self.num_gates, self.num_experts, temperature=self.gate_temperature, expert_dropout=self.expert_dropout,
             kernel_initializer=kernel_initializer, seed=seed_of("gate", self.seed), name="gate",
+            dtype=self.dtype_policy,
         )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:

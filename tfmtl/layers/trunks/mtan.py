@@ -46,30 +46,33 @@ class MTAN(DenseTrunk):
     """
 
     def __init__(
-        self, task_names: Sequence[str], units: Sequence[int] = (64, 32), attention_units: int = 32, **kwargs: Any
+        self,
+        task_names: Sequence[str] | None = None,
+        units: Sequence[int] = (64, 32),
+        attention_units: int = 32,
+        **kwargs: Any,
     ) -> None:
         super().__init__(task_names, units, **kwargs)
         require_positive_int(attention_units=attention_units)
         self.attention_units = attention_units
-        tasks, plain = len(self.task_names), {"dropout": 0.0}
+
+    def build_layers(self, input_shape: Any) -> None:
+        """Create the stack and the attention modules."""
+        tasks, width, plain = len(self.task_names), self.attention_units, {"dropout": 0.0}
         levels = list(enumerate(self.units))
-        self._stack = [self.make_experts(f"shared_{i}", 1, [width]) for i, width in levels]
+        self._stack = [self.make_experts(f"shared_{i}", 1, [units]) for i, units in levels]
         self._hidden = [
-            self.make_experts(f"attention_{i}", tasks, [attention_units], activation="relu", **plain) for i, _ in levels
+            self.make_experts(f"attention_{i}", tasks, [width], activation="relu", **plain) for i, _ in levels
         ]
         self._masks = [
-            self.make_experts(f"mask_{i}", tasks, [width], activation="sigmoid", **plain) for i, width in levels
+            self.make_experts(f"mask_{i}", tasks, [units], activation="sigmoid", **plain) for i, units in levels
         ]
-
-    def build(self, input_shape: Any) -> None:
-        """Create the stack and the attention modules."""
-        tasks, shape, passed_on = len(self.task_names), input_shape, 0
+        shape, passed_on = input_shape, 0
         for stack, hidden, mask, width in zip(self._stack, self._hidden, self._masks, self.units, strict=True):
             self.build_part(stack, shape)
             self.build_part(hidden, [None, tasks, width + passed_on] if passed_on else [None, width])
             self.build_part(mask, [None, tasks, self.attention_units])
             shape, passed_on = [None, width], width
-        super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Return what each task picks of the last level."""

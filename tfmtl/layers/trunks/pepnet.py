@@ -57,7 +57,8 @@ class PEPNet(DenseTrunk):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
+        *,
         domain: Sequence[str],
         personal: Sequence[str],
         units: Sequence[int] = (64, 32),
@@ -72,11 +73,6 @@ class PEPNet(DenseTrunk):
         self.domain = tuple(domain)
         self.personal = tuple(personal)
         self.gate_units = gate_units
-        tasks = len(self.task_names)
-        self._towers = [self.make_experts(f"tower_{i}", tasks, [width]) for i, width in enumerate(self.units)]
-        self._domain_gate = PriorGate(
-            gate_units, self.initializer_of("domain_gate"), self.kernel_regularizer, self.seed, name="domain_gate"
-        )
 
     def connect(self, pair: Any, features: FeatureEncodings) -> dict[str, Any]:
         """Add the trunk to a network, with the encodings of the features that are its priors."""
@@ -84,21 +80,26 @@ class PEPNet(DenseTrunk):
         outputs: dict[str, Any] = self({"pair": pair, **priors})
         return outputs
 
-    def build(self, input_shape: Any) -> None:
+    def build_layers(self, input_shape: Any) -> None:
         """Create gates and towers."""
         width, domain, personal = (width_of(self._by_name(input_shape)[name]) for name in _INPUTS)
+        tasks = len(self.task_names)
+        self._towers = [self.make_experts(f"tower_{i}", tasks, [units]) for i, units in enumerate(self.units)]
+        self._domain_gate = PriorGate(
+            self.gate_units, self.initializer_of("domain_gate"), self.kernel_regularizer, self.seed,
+            name="domain_gate", dtype=self.dtype_policy,
+        )  # fmt: skip
         self.build_part(self._domain_gate, ([None, width], [None, domain]))
         depths = (width, *self.units[:-1])
         self._gates = [self._make_gate(f"tower_gate_{i}", depth) for i, depth in enumerate(depths)]
         for gate, tower, depth in zip(self._gates, self._towers, depths, strict=True):
             self.build_part(gate, [None, personal + width])
-            self.build_part(tower, [None, len(self.task_names), depth])
-        super().build(input_shape)
+            self.build_part(tower, [None, tasks, depth])
 
     def _make_gate(self, name: str, units: int) -> GateNU:
         return GateNU(
             len(self.task_names), units, self.gate_units, self.initializer_of(name), self.kernel_regularizer,
-            seed_of(name, self.seed), name=name,
+            seed_of(name, self.seed), name=name, dtype=self.dtype_policy,
         )  # fmt: skip
 
     def _by_name(self, inputs: Any) -> Mapping[str, Any]:

@@ -48,17 +48,25 @@ class CGC(GatedExperts):
     """Levels of experts."""
 
     def __init__(
-        self, task_names: Sequence[str], num_task_experts: int = 2, num_shared_experts: int = 2, **kwargs: Any
+        self,
+        task_names: Sequence[str] | None = None,
+        num_task_experts: int = 2,
+        num_shared_experts: int = 2,
+        **kwargs: Any,
     ) -> None:
         super().__init__(task_names, **kwargs)
         require_positive_int(num_task_experts=num_task_experts, num_shared_experts=num_shared_experts)
         self.num_task_experts = num_task_experts
         self.num_shared_experts = num_shared_experts
+
+    def build_layers(self, input_shape: Any) -> None:
+        """Create the levels."""
         self._own: list[Experts] = []
         self._shared: list[Experts] = []
         self._task_gates: list[SoftmaxGate] = []
         self._shared_gates: list[SoftmaxGate] = []
-        self._add_level(0)
+        for level in range(self.num_levels):
+            self._add_level(level)
 
     def _add_level(self, level: int) -> None:
         """Add a level, and above the first the gate that mixes the experts below for the shared experts."""
@@ -166,7 +174,7 @@ class PLE(CGC):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         num_task_experts: int = 2,
         num_shared_experts: int = 2,
         num_levels: int = 2,
@@ -175,8 +183,6 @@ class PLE(CGC):
         super().__init__(task_names, num_task_experts, num_shared_experts, **kwargs)
         require_positive_int(num_levels=num_levels)
         self.num_levels = num_levels
-        for level in range(1, num_levels):
-            self._add_level(level)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:

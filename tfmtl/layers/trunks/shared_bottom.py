@@ -44,7 +44,7 @@ class SharedBottom(MultiTaskLayer):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         units: Sequence[int] = (64,),
         activation: Any = "relu",
         dropout: float = 0.0,

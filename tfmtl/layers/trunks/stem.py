@@ -58,7 +58,7 @@ class STEM(DenseTrunk):
 
     def __init__(
         self,
-        task_names: Sequence[str],
+        task_names: Sequence[str] | None = None,
         units: Sequence[int] = (32,),
         num_shared_experts: int = 1,
         num_task_experts: int = 1,
@@ -69,11 +69,6 @@ class STEM(DenseTrunk):
         require(_SHARED not in self.task_names, f"No task of a STEM may be called {_SHARED!r}.", task_names=task_names)
         self.num_shared_experts = num_shared_experts
         self.num_task_experts = num_task_experts
-        tasks = len(self.task_names)
-        self._shared = self.make_experts("shared_experts", num_shared_experts, self.units)
-        self._own = self.make_experts("task_experts", tasks * num_task_experts, self.units)
-        experts = num_shared_experts + tasks * num_task_experts
-        self._gate = SoftmaxGate(tasks, experts, kernel_initializer=self.initializer_of("gates"), name="gates")
 
     def connect(self, pair: Any, features: FeatureEncodings) -> dict[str, Any]:
         """Add the trunk to a network, and embedding tables for each task."""
@@ -84,14 +79,21 @@ class STEM(DenseTrunk):
         """Return the shared encoding and the task's own."""
         return {name: inputs[name] for name in (_SHARED, task)} if isinstance(inputs, Mapping) else inputs
 
-    def build(self, input_shape: Any) -> None:
+    def build_layers(self, input_shape: Any) -> None:
         """Create experts and gates."""
         shapes = self._by_reader(input_shape)
         shared, own = (width_of(shapes[name]) for name in (_SHARED, self.task_names[0]))
+        tasks = len(self.task_names)
+        count = tasks * self.num_task_experts
+        self._shared = self.make_experts("shared_experts", self.num_shared_experts, self.units)
+        self._own = self.make_experts("task_experts", count, self.units)
+        self._gate = SoftmaxGate(
+            tasks, self.num_shared_experts + count, kernel_initializer=self.initializer_of("gates"), name="gates",
+            dtype=self.dtype_policy,
+        )  # fmt: skip
         self.build_part(self._shared, [None, shared])
-        self.build_part(self._own, [None, len(self.task_names), own])
+        self.build_part(self._own, [None, tasks, own])
         self.build_part(self._gate, [None, None, shared + own])
-        super().build(input_shape)
 
     def _by_reader(self, inputs: Any) -> Mapping[str, Any]:
         """Return the input, or its shape, of the shared experts and of each task."""
@@ -104,6 +106,8 @@ class STEM(DenseTrunk):
 
     def gate_weights(self, inputs: Any) -> dict[str, tf.Tensor]:
         """Return as "experts" what each task reads [B, tasks, experts]: of the shared experts, then task by task."""
+        if not self.built:
+            self(inputs)
         return {"experts": self._gates(self._by_reader(inputs))}
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
