@@ -14,7 +14,7 @@ from hypothesis import strategies
 from tfmtl.data.arrow_lists import arrow_lists, to_series
 from tfmtl.data.columns import to_columns
 from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Vector
-from tfmtl.data.fingerprint import fingerprint
+from tfmtl.data.raw_table import fingerprint
 
 INTEGERS = strategies.none() | strategies.sampled_from([-(2**63), 2**63 - 1, 2**53 + 1, 0, -1, 5])
 TEXTS = strategies.none() | strategies.text(strategies.characters(exclude_categories=["Cs"]), max_size=3)

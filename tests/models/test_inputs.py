@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from tests.models import small
-from tfmtl.data import Batch, EncodedTable, FileSource, cache, open_files, to_batch, write_tfrecords
+from tfmtl.data import EncodedTable, FileSource, cache, open_files, write_tfrecords
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.inputs import as_dataset, encoded_once
 
 TABLE = small.table()
-WIDTH = 1 + 2 + 2 + 1 + 2 + 2 + 4 + 4  # user, age, recent, item, price, position, labels, weights
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +76,6 @@ def test_evaluate_and_predict_give_what_the_table_gives(
         assert worker.evaluate(x, verbose=0, return_dict=True) == pytest.approx(losses, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("budget", "kind"), [(4 * WIDTH * 50, Batch), (4 * WIDTH * 50 - 1, FileSource), (0, FileSource)]
-)
-def test_the_budget_decides_what_is_kept_in_memory(files: FileSource, budget: int, kind: type) -> None:
-    assert isinstance(encoded_once(files, small.preprocessor(), budget), kind)
-
-
-def test_only_files_are_encoded_here(stored: EncodedTable) -> None:
-    for x in (TABLE, stored, None, to_batch(TABLE, small.preprocessor())):
-        assert encoded_once(x, small.preprocessor(), 1 << 30) is x
+def test_a_negative_budget_is_refused(worker: MultiTaskModel) -> None:
     with pytest.raises(ValueError, match="`memory_bytes` must be 0 or more"):
-        encoded_once(TABLE, small.preprocessor(), -1)
-
-
-def test_what_is_no_table() -> None:
-    with pytest.raises(ValueError, match=r"must be a pandas DataFrame, files from `open_files`, a table from `cache`"):
-        as_dataset([1], small.preprocessor(), 8)
+        worker.fit(TABLE, memory_bytes=-1)

@@ -9,9 +9,7 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
-from tfmtl.data import Batch, EncodedTable, FileSource, Sequences, to_batch
-from tfmtl.data.frames import gather_batches
-from tfmtl.data.sharded import ShardedFiles
+from tfmtl.data.source import Source, encoded_source
 from tfmtl.layers.marks import mark_outputs
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.models import MultiTaskModel
@@ -210,17 +208,15 @@ class DistilledModel(MultiTaskModel):
         distances = self.embedding_distance(target, value)
         return mean_over_observed(distances, weights)[0]
 
-    def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
-        """Return what `fit` iterates over; a table's batches bring the teacher's outputs along."""
+    def training_source(self, source: Source) -> Source:
+        """Return the training data; the rows of a table get the teacher's outputs as further columns."""
         cure = "give it a table with histories, as `with_histories` makes it"
-        require(not isinstance(x, Sequences), f"A teacher is asked about single rows, not about sequences; {cure}.")
-        ready = tf.data.Dataset | EncodedTable | FileSource | ShardedFiles
-        if not self.precompute or not self._taught or isinstance(x, ready):
-            return super().training_batches(x, batch_size)
-        whole = x if isinstance(x, Batch) else to_batch(x, self.preprocessor)
-        taught = self._teacher.outputs_of_table(whole.features, [task.name for task in self.tasks])
-        table = TaughtBatch(*whole, taught)
-        return gather_batches(table, batch_size, shuffle_seed=self.seed, clock=self.optimizer.iterations)
+        require(not source.sequences, f"A teacher is asked about single rows, not about sequences; {cure}.")
+        table: Any = source.in_memory(self.preprocessor) if self.precompute and self._taught else None
+        if table is None:
+            return source
+        taught = self._teacher.outputs_of_table(table.features, [task.name for task in self.tasks])
+        return encoded_source(TaughtBatch(table.features, table.labels, table.weights, taught))
 
     def _build_projections(self, teacher: MultiTaskModel) -> dict[str, dict[str, Any]]:
         retrieval = [task.name for task in self.tasks if isinstance(self.network.output[task.name], Mapping)]

@@ -11,7 +11,7 @@ from tfmtl._checks import require, require_fraction, require_positive_int, requi
 from tfmtl._keras import keras, tf
 from tfmtl.compression.distillation import fresh_optimizer
 from tfmtl.compression.sparsity import Select, Sparsity, check_sparsity, is_prunable, prunable_weights, targets
-from tfmtl.data import Batch, FileSource
+from tfmtl.data.source import as_source
 from tfmtl.models import MultiTaskModel
 
 _UPDATES = 30  # mask updates in a schedule; each sorts every pruned weight
@@ -202,14 +202,9 @@ def prune_model(
 
 
 def _steps_per_epoch(x: Any, batch_size: int, given: int | None) -> int:
-    table = next(iter(x.features.values())) if isinstance(x, Batch) else x
-    if given is not None:
-        steps = given
-    elif isinstance(x, tf.data.Dataset):
-        steps = int(x.cardinality())
-    else:
-        steps = -(-(x.count_rows() if isinstance(x, FileSource) else len(table)) // batch_size)
-    require(steps > 0, "The data set does not know its number of batches; give `steps_per_epoch`.", cardinality=steps)
+    steps = as_source(x).steps(batch_size) if given is None else given
+    if not steps or steps < 0:
+        raise ValueError(f"The number of batches is unknown; give `steps_per_epoch`. Received: steps={steps}.")
     return steps
 
 

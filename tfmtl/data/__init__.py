@@ -17,7 +17,6 @@ from tfmtl.data.features import Text as Text
 from tfmtl.data.features import Vector as Vector
 from tfmtl.data.files import FileSource as FileSource
 from tfmtl.data.files import open_files as open_files
-from tfmtl.data.fingerprint import fingerprint as fingerprint
 from tfmtl.data.folds import grouped_kfold as grouped_kfold
 from tfmtl.data.folds import random_kfold as random_kfold
 from tfmtl.data.folds import rolling_origin as rolling_origin
@@ -26,6 +25,7 @@ from tfmtl.data.frames import encode as encode
 from tfmtl.data.frames import from_frame as from_frame
 from tfmtl.data.frames import to_batch as to_batch
 from tfmtl.data.preprocessor import Preprocessor as Preprocessor
+from tfmtl.data.raw_table import fingerprint as fingerprint
 from tfmtl.data.schema import Label as Label
 from tfmtl.data.schema import Schema as Schema
 from tfmtl.data.sequences import Sequences as Sequences

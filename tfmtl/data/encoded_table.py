@@ -8,19 +8,17 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require_type
 from tfmtl._keras import tf
-from tfmtl.data.columns import check_columns
 from tfmtl.data.files import FileSource
-from tfmtl.data.fingerprint import fingerprint
 from tfmtl.data.frames import Batch, to_batch
 from tfmtl.data.preprocessor import Preprocessor
-from tfmtl.data.streams import encoded_windows, encoded_words
+from tfmtl.data.raw_table import RawTable, raw_table
+from tfmtl.data.streams import encoded_words
 from tfmtl.data.windows import Layout, batches_of, permuted, window_rows
 from tfmtl.data.word_file import WordFile, read_words, write_words
 
@@ -120,10 +118,11 @@ def cache(
     if path is None:
         return _in_memory(source, preprocessor, layout)
     path = pathlib.Path(path)
-    key = _key(source, preprocessor, layout)
+    raw = raw_table(source)
+    key = _key(raw, preprocessor, layout)
     words = read_words(path, key, layout.width)
     if words is None:
-        write_words(path, key, layout.width, _encoded(source, preprocessor, layout))
+        write_words(path, key, layout.width, _encoded(raw, preprocessor, layout))
         words = read_words(path, key, layout.width)
     if words is None:  # another writer of other rows was faster
         raise ValueError(f"Two data sets are cached in '{path}' at once; give each a path of its own.")
@@ -136,25 +135,14 @@ def _in_memory(source: pd.DataFrame | FileSource, preprocessor: Preprocessor, la
     return layout.unpack(tf.constant(np.concatenate(list(_encoded(source, preprocessor, layout)))))
 
 
-def _encoded(source: pd.DataFrame | FileSource, preprocessor: Preprocessor, layout: Layout) -> Iterator[np.ndarray]:
+def _encoded(source: RawTable, preprocessor: Preprocessor, layout: Layout) -> Iterator[np.ndarray]:
     """Yield the rows in order as words."""
-    if isinstance(source, FileSource):
-        yield from encoded_windows(source, preprocessor, layout, _WINDOW, None, 0)
-        return
-    for start in range(0, len(source), _WINDOW):
-        yield encoded_words(source.iloc[start : start + _WINDOW], preprocessor, layout)
+    return (encoded_words(piece, preprocessor, layout) for piece in source.chunks(layout.raw_columns, _WINDOW))
 
 
-def _key(source: pd.DataFrame | FileSource, preprocessor: Preprocessor, layout: Layout) -> str:
+def _key(source: RawTable, preprocessor: Preprocessor, layout: Layout) -> str:
     """Return a hash of everything that the encoded rows depend on."""
-    names = list(dict.fromkeys(layout.schema.columns() if layout.labels else layout.schema.features))
-    contents: Any
-    if isinstance(source, pd.DataFrame):
-        check_columns(source, names)
-        contents = fingerprint(source[names])
-    else:
-        states = [(str(path.resolve()), path.stat()) for path in source.paths]
-        contents = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    contents = source.state(layout.raw_columns)
     config = {name: preprocessor.get_config()[name] for name in ("schema", "statistics")}
     text = json.dumps([contents, config, layout.labels], default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -64,6 +64,11 @@ class FileSource:
         """Return the number of rows; free for Parquet, one pass for the others."""
         return sum(part.count_rows() for part in self.parts)
 
+    def state(self, columns: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Return path, size and time of each file, which change when its contents change."""
+        states = [(str(path.resolve()), path.stat()) for path in self.paths]
+        return [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+
     def shard(self, index: int, count: int) -> FileSource:
         """Return one of `count` tables of about as many rows, which together have every part of this one once.
 

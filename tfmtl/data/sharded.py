@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
@@ -18,6 +18,9 @@ _FOR_EVER = 2**40
 
 class Shared(Protocol):
     """Data of which every worker of a distribution strategy reads its own part, again and again."""
+
+    read_by_python: ClassVar[bool]
+    """Whether reading takes Python, which workers of parameter servers do not run."""
 
     def steps(self, workers: int = 1) -> int:
         """Return the steps of an epoch."""
@@ -39,6 +42,8 @@ class SharedTable:
         batch_size: rows a batch.
         shuffle_seed: seed of the permutations, a new one each epoch, or None to keep the table's order.
     """
+
+    read_by_python: ClassVar[bool] = False
 
     table: Table
     batch_size: int
@@ -66,6 +71,8 @@ class ShardedFiles:
     Attributes:
         source, preprocessor, batch_size, shuffle_seed, shuffle_rows, labels: the arguments of `distribute`.
     """
+
+    read_by_python: ClassVar[bool] = True
 
     source: FileSource
     preprocessor: Preprocessor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,8 @@ from tfmtl._keras import tf
 from tfmtl.data import text
 from tfmtl.data.columns import check_columns, to_columns, to_labels
 from tfmtl.data.features import MISSING_INTEGER, Feature, IdSequence, MultiValued, Numeric, Text, Vector
+from tfmtl.data.raw_table import RawTable, raw_table
 from tfmtl.data.schema import Schema
-
-
-class Source(Protocol):
-    """A table read in pieces, such as `tfmtl.data.open_files(...)`."""
-
-    def chunks(self, columns: Iterable[str] | None = None) -> Iterable[pd.DataFrame]:
-        """Yield the table in pieces."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +107,7 @@ class Statistics:
         )
 
 
-def fit_statistics(schema: Schema, source: pd.DataFrame | Source) -> Statistics:
+def fit_statistics(schema: Schema, source: pd.DataFrame | RawTable) -> Statistics:
     """Learn vocabularies, moments and label statistics from the training split.
 
     Args:
@@ -136,7 +129,7 @@ def fit_statistics(schema: Schema, source: pd.DataFrame | Source) -> Statistics:
     Cost: one pass; memory of one piece and of the distinct values.
     """
     read = [name for name in schema.columns() if not isinstance(schema.features.get(name), IdSequence)]
-    pieces = [source] if isinstance(source, pd.DataFrame) else source.chunks(list(dict.fromkeys(read)))
+    pieces = raw_table(source).chunks(list(dict.fromkeys(read)))
     tokens = {name: collections.Counter[Any]() for name in schema.vocabularies}
     sums = {f.name: _Sums() for f in schema.features.values() if isinstance(f, Numeric | Vector)}
     labels = {task: _LabelSums() for task in schema.tasks}

@@ -49,9 +49,8 @@ def from_files(
     encodes anew; `cache` does so once.
     """
     rows = window_rows(shuffle_rows, batch_size, shuffle_seed)
-    schema = preprocessor.schema
-    source.arrow_schema(schema.columns() if labels else schema.features)  # an absent column fails here, not in a step
-    layout = Layout(schema, labels)
+    layout = Layout(preprocessor.schema, labels)
+    source.arrow_schema(layout.raw_columns)  # an absent column fails here, not in a step
     windows = functools.partial(encoded_windows, source, preprocessor, layout, rows, shuffle_seed)
     typed = all(part.typed for part in source.parts)
     return batches_of(windows, layout, batch_size, rows=source.count_rows() if typed else None, clock=clock)
@@ -66,7 +65,7 @@ def epoch_reader(
     """
     rows = window_rows(shuffle_rows, 1, shuffle_seed)
     layout = Layout(preprocessor.schema, labels)
-    source.arrow_schema(layout.schema.columns() if labels else layout.schema.features)
+    source.arrow_schema(layout.raw_columns)
     windows = functools.partial(encoded_windows, source, preprocessor, layout, rows, shuffle_seed)
     spec = tf.TensorSpec([None, layout.width], tf.int32)
     return lambda epoch: tf.data.Dataset.from_generator(windows, output_signature=spec, args=(epoch,)).map(
@@ -78,9 +77,9 @@ def encoded_windows(
     source: FileSource, preprocessor: Preprocessor, layout: Layout, rows: int, seed: int | None, epoch: int | np.ndarray
 ) -> Iterator[np.ndarray]:
     """Yield one epoch as encoded words, `rows` rows at a time, permuted if there is a seed."""
-    names = list(dict.fromkeys(layout.schema.columns() if layout.labels else layout.schema.features))
     generator = np.random.default_rng([seed or 0, int(epoch)])
     piece = min(rows, _PIECE_ROWS)
+    names = layout.raw_columns
     frames = source.chunks(names, piece) if seed is None else source.mixed_chunks(names, piece, generator)
     windows = regrouped((encoded_words(frame, preprocessor, layout) for frame in frames), rows)
     return windows if seed is None else permuted(windows, generator)

@@ -47,6 +47,11 @@ class Layout:
         self._integers = sum(self._columns[i].dtype == tf.int32 for i in self._order)
 
     @property
+    def raw_columns(self) -> list[str]:
+        """Names of the raw columns that are encoded, each once."""
+        return list(dict.fromkeys(self.schema.columns() if self.labels else self.schema.features))
+
+    @property
     def width(self) -> int:
         """Words a row."""
         return sum(self._sizes)

@@ -10,8 +10,7 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data import to_batch
-from tfmtl.data.frames import gather_batches
+from tfmtl.data.source import as_source
 from tfmtl.ensembling.pools import pool_of
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import LossInputs, Task
@@ -44,9 +43,9 @@ def blocks(models: Sequence[MultiTaskModel], table: Any, batch_size: int) -> dic
 
     Cost: one forward pass a member; the outputs stay in memory, 4 bytes a number.
     """
-    first, whole = models[0], to_batch(table, models[0].preprocessor)
+    first = models[0]
     found: dict[str, list[Block]] = {task.name: [] for task in first.tasks}
-    for batch in gather_batches(whole, batch_size):
+    for batch in as_source(table).batches(first.preprocessor, batch_size):
         members = [model.network(_inputs(model, batch.features), training=False) for model in models]
         for task in first.tasks:
             labels, weights, inputs = first.loss_arguments(task, batch, training=False)

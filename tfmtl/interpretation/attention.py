@@ -8,8 +8,8 @@ import numpy as np
 
 from tfmtl._checks import require_known, require_type
 from tfmtl._keras import keras
+from tfmtl.data.source import as_source
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.inputs import as_dataset
 
 
 def attention_weights(model: MultiTaskModel, x: Any, layer_name: str, batch_size: int = 4096) -> np.ndarray:
@@ -57,7 +57,7 @@ def _of_layer(model: MultiTaskModel, x: Any, layer_name: str, method: str, batch
     require_known([layer_name], able, f"layer with {method}", "the network")
     layer = model.network.get_layer(layer_name)
     before = keras.Model(model.network.input, layer.input)
-    batches = as_dataset(x, model.preprocessor, batch_size, labels=False)
+    batches = as_source(x).batches(model.preprocessor, batch_size, labels=False)
     features = [getattr(batch, "features", batch) for batch in batches]
     read = [{name: batch[name] for name in model.network.input} for batch in features]
     return np.concatenate([getattr(layer, method)(before(batch, training=False)).numpy() for batch in read])

@@ -9,9 +9,9 @@ import numpy as np
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras
+from tfmtl.data.source import as_source
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.inputs import as_dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def expert_usage(model: MultiTaskModel, x: Any, batch_size: int = 4096) -> dict[
     trunk = getattr(trunks[0], "layer", trunks[0])
     before = keras.Model(model.network.input, trunks[0].input)
     weights: dict[str, list[np.ndarray]] = {}
-    for batch in as_dataset(x, model.preprocessor, batch_size, labels=False):
+    for batch in as_source(x).batches(model.preprocessor, batch_size, labels=False):
         features = getattr(batch, "features", batch)
         inputs = before({name: features[name] for name in model.network.input}, training=False)
         for level, found in trunk.gate_weights(inputs).items():

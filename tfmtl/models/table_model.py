@@ -14,8 +14,8 @@ from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
 from tfmtl.data import Batch, Preprocessor, Sequences
 from tfmtl.data.sequences import events_of
-from tfmtl.data.sharded import ShardedFiles, SharedTable
-from tfmtl.models.inputs import as_dataset, encoded_once, serves_parameters, shared_batches, shared_table
+from tfmtl.data.source import Source, as_source
+from tfmtl.models.inputs import serves_parameters, shared_batches
 
 _STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
 
@@ -110,32 +110,52 @@ class TableModel(tfrs.models.Model, abc.ABC):
                 streamed, each epoch anew, unless `tfmtl.data.cache` keeps them encoded in a file.
             **kwargs: as in `keras.Model.fit`.
         """
-        x, validation_data = (encoded_once(rows, self.preprocessor, memory_bytes) for rows in (x, validation_data))
-        train = self.training_batches(x, batch_size)
-        validation = None if validation_data is None else as_dataset(validation_data, self.preprocessor, batch_size)
-        train = self._share(train, "steps_per_epoch", kwargs, self.optimizer.iterations)
-        validation = self._share(validation, "validation_steps", kwargs)
-        self._choose_steps(train)
+        require(memory_bytes >= 0, "`memory_bytes` must be 0 or more.", memory_bytes=memory_bytes)
+        source = self.training_source(as_source(x).kept(self.preprocessor, memory_bytes))
+        train = self._training_batches(source, batch_size, kwargs)
+        validation = None
+        if validation_data is not None:
+            held_out = as_source(validation_data).kept(self.preprocessor, memory_bytes)
+            validation = self._batches(held_out, batch_size, "validation_steps", kwargs)
         if hasattr(self.optimizer, "build"):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)  # slots created while tracing would cost a second trace
         callbacks = [_EndEpoch(), *(kwargs.pop("callbacks", None) or [])]
         return super().fit(train, validation_data=validation, callbacks=callbacks, **kwargs)
 
-    def training_batches(self, x: Any, batch_size: int) -> tf.data.Dataset:
-        """Return what `fit` iterates over: `Batch`, a table shuffled by the seed and the optimiser's step."""
-        if serves_parameters(self.distribute_strategy) and not isinstance(x, tf.data.Dataset):
-            return shared_table(x, self.preprocessor, batch_size, shuffle_seed=self.seed)
-        return as_dataset(x, self.preprocessor, batch_size, shuffle_seed=self.seed, clock=self.optimizer.iterations)
+    def training_source(self, source: Source) -> Source:
+        """Return the data that `fit` iterates over; override it to add columns to the training data."""
+        return source
+
+    def _training_batches(self, source: Source, batch_size: int, options: dict[str, Any]) -> Any:
+        """Return batches shuffled by the seed and the optimiser's step, and set the steps per call."""
+        clock = self.optimizer.iterations
+        shared = source.shared
+        if serves_parameters(self.distribute_strategy):
+            shared = source.for_servers(self.preprocessor, batch_size, self.seed)
+        if shared is not None:
+            dataset, options["steps_per_epoch"] = shared_batches(shared, self.distribute_strategy, clock)
+            self._choose_steps(1)
+            return dataset
+        dataset = source.batches(self.preprocessor, batch_size, shuffle_seed=self.seed, clock=clock)
+        self._choose_steps(1 if source.distributed else int(dataset.cardinality()))
+        return dataset
+
+    def _batches(self, source: Source, batch_size: int, steps: str, options: dict[str, Any]) -> Any:
+        """Return batches in the order of the rows; for shared data, set the option named `steps`."""
+        if source.shared is None:
+            return source.batches(self.preprocessor, batch_size)
+        dataset, options[steps] = shared_batches(source.shared, self.distribute_strategy, None)
+        return dataset
 
     def evaluate(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> Any:
         """Return the mean losses and metrics; arguments as in `fit`."""
         kwargs.pop("_use_cached_eval_dataset", None)  # how `fit` asks for an iterator made for its own steps a call
-        data = as_dataset(x, self.preprocessor, batch_size)
+        source = as_source(x)
         if serves_parameters(self.distribute_strategy):
-            return self._evaluate_here(data, kwargs.get("return_dict", False))
+            return self._evaluate_here(source.batches(self.preprocessor, batch_size), kwargs.get("return_dict", False))
         with self._single_steps():
-            return super().evaluate(self._share(data, "steps", kwargs), **kwargs)
+            return super().evaluate(self._batches(source, batch_size, "steps", kwargs), **kwargs)
 
     def _evaluate_here(self, dataset: tf.data.Dataset, return_dict: bool) -> Any:
         """Evaluate in this process: workers that compute steps of their own would not take every batch once."""
@@ -149,21 +169,14 @@ class TableModel(tfrs.models.Model, abc.ABC):
     def predict(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> dict[str, Any]:
         """Return each task's served values for a table (labels not needed) or a data set."""
         with self._single_steps():
-            return super().predict(as_dataset(x, self.preprocessor, batch_size, labels=False), **kwargs)
+            return super().predict(as_source(x).batches(self.preprocessor, batch_size, labels=False), **kwargs)
 
-    def _share(self, data: Any, steps: str, options: dict[str, Any], clock: tf.Variable | None = None) -> Any:
-        """Return shared files as what this worker reads of them and add the number of steps; other data as it is."""
-        if not isinstance(data, ShardedFiles | SharedTable):
-            return data
-        dataset, options[steps] = shared_batches(data, self.distribute_strategy, clock)
-        return dataset
-
-    def _choose_steps(self, dataset: Any) -> None:
-        """Set the steps a call; a last call beyond the end of a data set of unknown length would lose its logs."""
+    def _choose_steps(self, batches: int) -> None:
+        """Set the steps per call; a last call beyond the end of a data set of unknown length would lose its logs."""
         if self._automatic_steps:
             # Replicas name a message by its place in the program: two steps in one program must not differ in shape.
-            alone = self.distribute_strategy.num_replicas_in_sync == 1 and isinstance(dataset, tf.data.Dataset)
-            steps = min(_STEPS_PER_EXECUTION, max(int(dataset.cardinality()), 1)) if alone else 1
+            alone = self.distribute_strategy.num_replicas_in_sync == 1
+            steps = min(_STEPS_PER_EXECUTION, max(batches, 1)) if alone else 1
             if self.steps_per_execution == 1 and steps > 1:
                 self.train_function = None  # Keras traced one that makes a single step
             self.steps_per_execution = steps
