@@ -8,6 +8,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, seed_of
 from tfmtl.adaptation.parts import layers_of
 from tfmtl.layers import Adapter
+from tfmtl.models.graph import is_wrapped
 
 
 def with_adapters(network: keras.Model, bottleneck: int = 8, *, seed: int = 0) -> keras.Model:
@@ -39,7 +40,7 @@ def with_adapters(network: keras.Model, bottleneck: int = 8, *, seed: int = 0) -
     Cost: 2 d bottleneck + d + bottleneck weights an adapter of width d.
     """
     require_positive_int(bottleneck=bottleneck)
-    wrapped = [layer.name for layer in network.layers if hasattr(layer, "pruning_vars")]
+    wrapped = [layer.name for layer in network.layers if is_wrapped(layer)]
     require(not wrapped, f"The layers {wrapped} are wrapped for pruning; `strip` the network first.")
     require(not any(isinstance(layer, Adapter) for layer in network.layers), "The network has adapters already.")
     places = [layer for part in ("towers", "trunk") for layer in layers_of(network, part)]

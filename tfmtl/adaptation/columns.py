@@ -9,10 +9,11 @@ from typing import Any
 
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.graph import layer_of, nodes_of, output_key, read_by
-from tfmtl.adaptation.parts import TABLES, bare
+from tfmtl.adaptation.parts import TABLES
 from tfmtl.adaptation.tables import group_of, split_name
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.models.graph import unwrapped
 from tfmtl.types import Column
 
 
@@ -45,7 +46,7 @@ class Columns:
         return self._known[id(tensor)]
 
     def _trace(self, tensor: Any) -> list[Column]:
-        named, layer = layer_of(tensor), bare(layer_of(tensor))
+        named, layer = layer_of(tensor), unwrapped(layer_of(tensor))
         width = tensor.shape[-1] if tensor.shape.rank > 1 else 1
         if isinstance(layer, keras.layers.InputLayer):
             return [("", layer.name, i) for i in range(width)]
@@ -99,7 +100,7 @@ def _identities(network: keras.Model) -> Iterator[tuple[Column, keras.layers.Lay
     """
     seen: collections.Counter[str] = collections.Counter()
     for layer in network.layers:
-        own = bare(layer)
+        own = unwrapped(layer)
         kind = type(own).__name__
         snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", kind)).lower()
         if re.fullmatch(rf"_?{snake}(_\d+)?", own.name) or kind.endswith("OpLambda"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf
 from tfmtl.layers import Adapter, CompressedEmbedding, Interaction, MultiTaskLayer
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.models.graph import ancestors, unwrapped
 
 PARTS = ("embeddings", "encoders", "towers", "trunk", "adapters", "heads")
 """Every layer with weights is in exactly one; `encoders` are poolings and fusions in front of the towers."""
@@ -19,11 +19,6 @@ TABLES = (keras.layers.Embedding, JoinedEmbedding, CompressedEmbedding)
 """Layers that embed indices."""
 
 _TOWER = re.compile(r"(query|candidate)_tower_\d+")
-
-
-def bare(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Return the layer that the pruning toolkit has wrapped, or the layer itself."""
-    return layer.layer if hasattr(layer, "pruning_vars") else layer
 
 
 def layers_of(network: keras.Model, parts: str | Sequence[str] = "all") -> list[keras.layers.Layer]:
@@ -70,13 +65,15 @@ def _named(network: keras.Model, part: str, part_of: dict[str, str]) -> list[str
 
 def _part_of(network: keras.Model) -> dict[str, str]:
     """Return the part of each layer that has weights, by layer name."""
-    layers = [(layer, bare(layer)) for layer in network.layers if any(v.trainable for v in layer.weights)]
+    layers = [(layer, unwrapped(layer)) for layer in network.layers if any(v.trainable for v in layer.weights)]
     middle = [layer for layer, own in layers if _is_tower(own) or isinstance(own, MultiTaskLayer | Interaction)]
-    in_front = {id(layer) for layer in _in_front_of(network, [layer.input for layer in middle])} if middle else set()
-    return {layer.name: _kind(own, id(layer) in in_front) for layer, own in layers}
+    before_trunk = (
+        {id(layer) for layer in ancestors(network, [layer.input for layer in middle]).layers} if middle else set()
+    )
+    return {layer.name: _kind(own, id(layer) in before_trunk) for layer, own in layers}
 
 
-def _kind(layer: keras.layers.Layer, in_front: bool) -> str:
+def _kind(layer: keras.layers.Layer, before_trunk: bool) -> str:
     if isinstance(layer, TABLES):
         return "embeddings"
     if isinstance(layer, Adapter):
@@ -85,7 +82,7 @@ def _kind(layer: keras.layers.Layer, in_front: bool) -> str:
         return "trunk"
     if _is_tower(layer):
         return "towers"
-    return "encoders" if in_front else "heads"
+    return "encoders" if before_trunk else "heads"
 
 
 def _is_tower(layer: keras.layers.Layer) -> bool:
@@ -95,7 +92,7 @@ def _is_tower(layer: keras.layers.Layer) -> bool:
 def _own_head(network: keras.Model, task: str, part_of: dict[str, str]) -> list[str]:
     """Return the layers of a task's head without those of the tasks that it comes after."""
     heads = {
-        name: {layer.name for layer in _in_front_of(network, output) if part_of.get(layer.name) == "heads"}
+        name: {layer.name for layer in ancestors(network, output).layers if part_of.get(layer.name) == "heads"}
         for name, output in network.output.items()
     }
     own = heads[task]
@@ -103,8 +100,3 @@ def _own_head(network: keras.Model, task: str, part_of: dict[str, str]) -> list[
     found = [name for name in part_of if name in own - before]
     require(bool(found), f"Task {task!r} has no weights of its own.", heads=sorted(own))
     return found
-
-
-def _in_front_of(network: keras.Model, tensors: Any) -> list[keras.layers.Layer]:
-    layers: list[keras.layers.Layer] = keras.Model(network.inputs, tf.nest.flatten(tensors)).layers
-    return layers

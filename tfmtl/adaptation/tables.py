@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tfmtl._keras import keras, tf
-from tfmtl.adaptation.parts import bare
 from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.models.graph import unwrapped
 
 _SHARED = ("query", "candidate", "context", "shared")
 
@@ -58,7 +58,7 @@ class Table:
 def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[str, str], Table]:
     """Return the tables of the vocabularies by their keys."""
     longest_first = sorted(vocabularies, key=len, reverse=True)
-    found = (table for layer in network.layers for table in _of(bare(layer), longest_first))
+    found = (table for layer in network.layers for table in _of(unwrapped(layer), longest_first))
     return {table.key: table for table in found}
 
 

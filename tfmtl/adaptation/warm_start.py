@@ -13,11 +13,11 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.columns import Columns, axes, task_axes, weights_of
 from tfmtl.adaptation.graph import layer_of
-from tfmtl.adaptation.parts import bare
 from tfmtl.adaptation.tables import Table, tables_of
 from tfmtl.data.preprocessor import FIRST, MISSING, UNKNOWN
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, load_model
+from tfmtl.models.graph import unwrapped
 from tfmtl.types import Column
 
 NewIds = Literal["mean", "unknown", "initial"]
@@ -133,7 +133,9 @@ class _Transfer:
         unused = [
             layer.name
             for identity, layer in self.of.layers.items()
-            if identity not in kept and any(v.trainable for v in layer.weights) and id(bare(layer)) not in self.done
+            if identity not in kept
+            and any(v.trainable for v in layer.weights)
+            and id(unwrapped(layer)) not in self.done
         ]
         return WarmStart(tuple(self.copied), dict(self.aligned), tuple(self.fresh), tuple(unused))
 
@@ -170,11 +172,11 @@ class _Transfer:
     def layers(self) -> None:
         """Take over all other layers that both networks have."""
         for identity, layer in self.to.layers.items():
-            if id(bare(layer)) in self.done or not layer.weights:
+            if id(unwrapped(layer)) in self.done or not layer.weights:
                 continue
             other = self.of.layers.get(identity)
-            if other is None or type(bare(other)) is not type(bare(layer)):
-                self.fresh += [f"{layer.name}/{n}" for n, v in weights_of(bare(layer)).items() if v.trainable]
+            if other is None or type(unwrapped(other)) is not type(unwrapped(layer)):
+                self.fresh += [f"{layer.name}/{n}" for n, v in weights_of(unwrapped(layer)).items() if v.trainable]
             else:
                 self._layer(layer, other)
 
@@ -186,14 +188,14 @@ class _Transfer:
             if isinstance(outputs[name], Mapping):
                 continue  # two towers, whose product with one of zeros would have no gradient
             last = layer_of(outputs[name])
-            layer = bare(last)
+            layer = unwrapped(last)
             if isinstance(layer, keras.layers.Dense) and f"{last.name}/kernel" in self.fresh:
                 layer.kernel.assign(tf.zeros_like(layer.kernel))
 
     def _layer(self, layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
         ours, theirs = _places(self.to, layer, self.of, other), _places(self.of, other, self.to, layer)
-        known = weights_of(bare(other))
-        for name, weight in weights_of(bare(layer)).items():
+        known = weights_of(unwrapped(other))
+        for name, weight in weights_of(unwrapped(layer)).items():
             source = known.get(name)
             here, there = ours[name], theirs.get(name)
             told = source is not None and here is not None and there is not None
@@ -219,12 +221,12 @@ def _places(
 
     None stands for weights whose parts cannot be told apart.
     """
-    own, node, inputs = bare(layer), columns.nodes[layer.name], columns.inputs_of(layer)
+    own, node, inputs = unwrapped(layer), columns.nodes[layer.name], columns.inputs_of(layer)
     names = weights_of(own)
     found: dict[str, Places | None] = {name: {} for name in names}
     if inputs != others.inputs_of(other):
         found = dict(zip(names, axes(own, node, inputs), strict=True))
-    tasks = getattr(bare(other), "task_names", None)
+    tasks = getattr(unwrapped(other), "task_names", None)
     if isinstance(own, MultiTaskLayer) and own.task_names != tasks:
         of_tasks = task_axes(own, node)
         for name, places in found.items():

@@ -13,6 +13,7 @@ from tfmtl.compression.distillation import fresh_optimizer
 from tfmtl.compression.sparsity import Select, Sparsity, check_sparsity, is_prunable, prunable_weights, targets
 from tfmtl.data.source import as_source
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.graph import unwrapped
 
 _UPDATES = 30  # mask updates in a schedule; each sorts every pruned weight
 
@@ -146,9 +147,9 @@ def strip(network: keras.Model) -> keras.Model:
         for weight, mask, _ in getattr(layer, "pruning_vars", ()):
             weight.assign(weight * mask)
     # Not by the toolkit's `strip_pruning`: it calls the wrapped layers again, whose penalties the network then reports.
-    stripped = keras.models.clone_model(network, clone_function=lambda layer: _fresh(_inner(layer)))
+    stripped = keras.models.clone_model(network, clone_function=lambda layer: _fresh(unwrapped(layer)))
     for layer in network.layers:
-        stripped.get_layer(_inner(layer).name).set_weights(layer.get_weights())
+        stripped.get_layer(unwrapped(layer).name).set_weights(layer.get_weights())
     return stripped
 
 
@@ -220,7 +221,3 @@ def _copy_to_wrap(network: keras.Model) -> keras.Model:
 def _fresh(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
     config = layer.get_config()
     return type(layer).from_config({**config, **{name: value for name, value in changes.items() if name in config}})
-
-
-def _inner(layer: keras.layers.Layer) -> keras.layers.Layer:
-    return layer.layer if hasattr(layer, "pruning_vars") else layer

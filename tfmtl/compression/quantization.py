@@ -12,6 +12,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.compression.distillation import fresh_optimizer
 from tfmtl.compression.sparsity import Select
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.graph import is_wrapped
 
 _HALF = 16
 
@@ -45,7 +46,7 @@ def quantize(network: keras.Model, bits: int = 8, *, select: Select = lambda lay
     Cost: a few passes over the weights; no data.
     """
     require(bits in (*range(2, 9), _HALF), "`bits` must be 2 to 8, or 16 for half precision.", bits=bits)
-    pruned = [layer.name for layer in network.layers if hasattr(layer, "pruning_vars")]
+    pruned = [layer.name for layer in network.layers if is_wrapped(layer)]
     require(not pruned, f"The layers {pruned} are being pruned; `strip` the network first.")
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())

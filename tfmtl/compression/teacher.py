@@ -10,6 +10,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.graph import unwrapped
 from tfmtl.types import Features
 
 _ROWS = 8192  # rows a forward pass when a whole table is asked
@@ -100,7 +101,7 @@ def with_representations(network: keras.Model) -> keras.Model:
     Raises:
         ValueError: if the network has no trunk.
     """
-    layers = [layer for layer in network.layers if isinstance(getattr(layer, "layer", layer), MultiTaskLayer)]
+    layers = [layer for layer in network.layers if isinstance(unwrapped(layer), MultiTaskLayer)]
     require(bool(layers), "`representation_weight` needs a trunk in both networks, with tasks in common.")
     found = {representation(task): tensor for layer in layers for task, tensor in layer.output.items()}
     return keras.Model(network.input, {**network.output, **found}, name=network.name)

@@ -11,6 +11,7 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras
 from tfmtl.ensembling.pools import pool_of
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.graph import adopt, state_of
 from tfmtl.tasks import Ranking, Task
 from tfmtl.training import LazyAdam
 
@@ -86,8 +87,7 @@ def connected(models: Sequence[MultiTaskModel], combine: Mapping[str, Combine]) 
     given = MultiTaskModel.arguments(first) | {"balancer": None}
     model = MultiTaskModel(keras.Model(inputs, outputs, name="ensemble"), **given)
     for own, theirs in zip(model.tasks, first.tasks, strict=True):
-        for variable, value in zip(_state(own), _state(theirs), strict=True):
-            variable.assign(value)
+        adopt(state_of([own]), state_of([theirs]))
     model.compile(LazyAdam())
     return model
 
@@ -156,8 +156,3 @@ def _copy(network: keras.Model, inputs: Mapping[str, Any], prefix: str) -> keras
     )
     copy.set_weights(network.get_weights())
     return copy
-
-
-def _state(task: Task) -> list[Any]:
-    of_metrics = {id(variable) for metric in task.metrics for variable in metric.variables}
-    return [variable for variable in task.weights if id(variable) not in of_metrics]

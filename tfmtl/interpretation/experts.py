@@ -12,6 +12,7 @@ from tfmtl._keras import keras
 from tfmtl.data.source import as_source
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.graph import unwrapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,9 @@ def expert_usage(model: MultiTaskModel, x: Any, batch_size: int = 4096) -> dict[
         ValueError: if the network has no trunk with gates.
     """
     require_type(model, MultiTaskModel, "model")
-    trunks = [layer for layer in model.network.layers if isinstance(getattr(layer, "layer", layer), MultiTaskLayer)]
+    trunks = [layer for layer in model.network.layers if isinstance(unwrapped(layer), MultiTaskLayer)]
     require(bool(trunks), "The network has no trunk, so there are no experts.")
-    trunk = getattr(trunks[0], "layer", trunks[0])
+    trunk = unwrapped(trunks[0])
     before = keras.Model(model.network.input, trunks[0].input)
     weights: dict[str, list[np.ndarray]] = {}
     for batch in as_source(x).batches(model.preprocessor, batch_size, labels=False):

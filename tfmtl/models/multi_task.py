@@ -13,11 +13,11 @@ from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates
+from tfmtl.models.graph import adopt, state_of
 from tfmtl.models.inputs import check_tasks
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
-from tfmtl.models.state import adopt, state_of
 from tfmtl.models.table_model import TableModel
 from tfmtl.tasks import LossInputs, Task
 from tfmtl.types import Features

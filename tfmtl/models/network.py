@@ -13,6 +13,7 @@ from tfmtl.data import Preprocessor
 from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
 from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
+from tfmtl.models.graph import ancestors, unwrapped
 from tfmtl.models.mixup import MixupFeatures
 from tfmtl.models.regularization import Regularization
 from tfmtl.tasks import HeadInputs, Task
@@ -179,7 +180,7 @@ def shared_variables(network: keras.Model, chained: bool = False) -> list[tf.Var
     if chained:
         tasks_of = readers_of(network, network.input, network.trainable_variables)
         return [v for v, names in zip(network.trainable_variables, tasks_of, strict=True) if len(names) > 1]
-    layers = [(layer, getattr(layer, "layer", layer)) for layer in network.layers]  # the pruning toolkit wraps layers
+    layers = [(layer, unwrapped(layer)) for layer in network.layers]
     trunks = [(trunk, layer.input) for layer, trunk in layers if isinstance(trunk, MultiTaskLayer)]
     readers = collections.Counter(key for name in network.output for key in _reached(network, name, trunks))
     inside = {id(v) for trunk, _ in trunks for v in trunk.trainable_variables}
@@ -191,16 +192,16 @@ def shared_variables(network: keras.Model, chained: bool = False) -> list[tf.Var
 
 def _reached(network: keras.Model, task: str, trunks: Sequence[tuple[MultiTaskLayer, Any]]) -> set[int]:
     """Return the ids of the variables in front of a task's output, but for those that only stopped gradients reach."""
-    reached = _in_front_of(network.output[task], network)
+    reached = _variables_before(network.output[task], network)
     for trunk, inputs in trunks:
         passing = trunk.reached_inputs(task, inputs) if task in trunk.task_names else inputs
         if passing is not inputs:
-            reached -= _in_front_of(inputs, network) - _in_front_of(passing, network)
+            reached -= _variables_before(inputs, network) - _variables_before(passing, network)
     return reached
 
 
-def _in_front_of(tensors: Any, network: keras.Model) -> set[int]:
-    return {id(variable) for variable in keras.Model(network.inputs, tensors).trainable_variables}
+def _variables_before(tensors: Any, network: keras.Model) -> set[int]:
+    return {id(variable) for variable in ancestors(network, tensors).trainable_variables}
 
 
 def _tower(inputs: Any, side: str, units: tuple[int, ...], regularization: Regularization, seed: int) -> Any:

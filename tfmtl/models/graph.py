@@ -1,0 +1,55 @@
+"""A functional network read as a graph, and the state of the balancer and the tasks around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfmtl._keras import keras, tf
+
+
+def unwrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return the layer inside a pruning wrapper; any other layer as it is.
+
+    Use it before checking the class of a layer, because a network may be pruned.
+    """
+    return layer.layer if is_wrapped(layer) else layer
+
+
+def is_wrapped(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer is a pruning wrapper of the model-optimization toolkit."""
+    return hasattr(layer, "pruning_vars")
+
+
+def ancestors(network: keras.Model, tensors: Any) -> keras.Model:
+    """Return the part of a network that computes some of its symbolic tensors.
+
+    Its `layers` and `trainable_variables` are those that the tensors depend on.
+
+    Args:
+        network: functional network.
+        tensors: a tensor, or a structure of tensors.
+
+    Example:
+        >>> inputs = keras.Input([3])
+        >>> hidden = keras.layers.Dense(2, name="hidden")(inputs)
+        >>> network = keras.Model(inputs, keras.layers.Dense(1, name="head")(hidden))
+        >>> [layer.name for layer in ancestors(network, hidden).layers][1:]
+        ['hidden']
+    """
+    return keras.Model(network.inputs, tf.nest.flatten(tensors))
+
+
+def state_of(parts: Sequence[keras.layers.Layer]) -> list[tf.Variable]:
+    """Return the variables of balancers and tasks, except those of their metrics."""
+    of_metrics = {id(variable) for part in parts for metric in part.metrics for variable in metric.variables}
+    return [v for part in parts for v in part.weights if id(v) not in of_metrics]
+
+
+def adopt(state: Sequence[tf.Variable], other: Sequence[tf.Variable]) -> None:
+    """Copy the values of another state into variables of the same shape; counts that grew keep their first values."""
+    for own, theirs in zip(state, other, strict=True):
+        if own.shape == theirs.shape:
+            own.assign(theirs)
+        elif own.name.split(":")[0].endswith("counts"):
+            own.assign(tf.concat([theirs, own[theirs.shape[0] :]], axis=0))
