@@ -1,7 +1,7 @@
 """What each task makes of a teacher's outputs.
 
-The golden value is the same for all distributions: at T = 2 a teacher with logits (0, 0) says (1/2, 1/2), a student
-with (0, 2 ln 3) says (1/4, 3/4), so that T^2 KL = 4 (1/2 ln(2) + 1/2 ln(2/3)) = 2 ln(4/3).
+The golden value is the same for all distributions: at T = 2 a teacher with logits (0, 0) gives (1/2, 1/2), a student
+with (0, 2 ln 3) gives (1/4, 3/4), so that T^2 KL = 4 (1/2 ln(2) + 1/2 ln(2/3)) = 2 ln(4/3).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def pairs(query: list[float], candidate: list[float]) -> dict[str, tf.Tensor]:
 
 def test_retrieval_loss_compares_score_distributions_of_the_weighted_rows() -> None:
     # Row 0 has scores (0, 2 ln 3), row 1 (0, 0), against the teacher's (0, 0): golden and 0, weighted 1 and 3. Row 2
-    # has no weight: its candidate, which would take the whole softmax, is nobody's alternative.
+    # has no weight: its candidate, which would take the whole softmax, is no alternative for any row.
     student = pairs([1.0, 0.0, 1.0], [0.0, 2 * LN3, 90.0])
     teacher = pairs([1.0, 1.0, 1.0], [0.0, 0.0, -90.0])
     loss = Retrieval("seen").distillation_loss(student, teacher, tf.constant([1.0, 3.0, 0.0]), NOTHING, 2.0)

@@ -89,7 +89,7 @@ def test_blocks_vanish_together() -> None:
 @pytest.mark.parametrize("spe", [1, 4])
 def test_schedule_follows_the_optimizer_although_shared_layers_are_called_more_often(spe: int) -> None:
     # One epoch is four steps, t = 0..3 of a schedule of 16: the last update saw s(3) = 0.8 (1 - (1 - 3/16)^3). The
-    # table of items is called three times a step: as candidate, in "recent", and for the negatives.
+    # table of items is called three times per step: as candidate, in "recent", and for the negatives.
     model = models.model(4, negatives=3)
     pruned = fit(model, prune(model.network, 0.8, end_step=16, frequency=1), epochs=1, spe=spe)
     expected = 0.8 * (1 - (1 - 3 / 16) ** 3)

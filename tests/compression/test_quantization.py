@@ -16,7 +16,7 @@ SHAPES = [(100, 16), (16, 100), (3, 24, 8), (300,), (300, 1), (1, 300), (5, 5, 5
 
 
 def weights(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """Weights whose rows differ by orders of magnitude, one of them all zero."""
+    """Weights with rows of different orders of magnitude, one of them all zero."""
     rng = np.random.default_rng(seed)
     spread = np.exp(rng.normal(0, 3, shape[:1] + (1,) * (len(shape) - 1)))
     values = (rng.normal(0, 0.05, shape) * spread).astype(np.float32)
@@ -25,7 +25,7 @@ def weights(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def test_codes_of_three_bits_by_hand() -> None:
-    """q = 3: steps 1/2 and 1 a row; 0.7 / 0.5 = 1.4 -> 1, -1.3 / 0.5 = -2.6 -> -3, 2.6 -> 3."""
+    """q = 3: steps 1/2 and 1 by row; 0.7 / 0.5 = 1.4 -> 1, -1.3 / 0.5 = -2.6 -> -3, 2.6 -> 3."""
     values = np.float32([[1.5, 0.7, -1.3, 0.2, 0, 0, 0, 0], [3.0, 2.6, -1.4, 0.6, 0, 0, 0, 0]])
     codes = nearest_codes(values, 3)
     assert codes.steps.astype(float).tolist() == [[0.5], [1.0]]
@@ -43,7 +43,7 @@ def test_rounded_weights_are_found_again_exactly_and_stay(bits: int, shape: tupl
     np.testing.assert_array_equal(nearest_codes(codes.values(), bits).values(), codes.values())
     assert np.abs(codes.codes.astype(int)).max(initial=0) <= 2 ** (bits - 1) - 1
     assert np.all(codes.values()[values == 0] == 0)
-    # Nobody is farther than half a step away, but the largest, whose step was rounded to 8 binary digits.
+    # No value is farther than half a step away, except the largest, since the step is rounded to 8 binary digits.
     error = np.abs(codes.values() - values) / np.where(codes.steps > 0, codes.steps, 1).astype(np.float32)
     assert error.max(initial=0) <= 0.5 + 2 ** (bits - 1) / 2**8
 

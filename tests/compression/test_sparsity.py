@@ -12,7 +12,7 @@ from tfmtl.layers import MMoE
 
 
 def network(zeros: int, units: int = 10) -> keras.Model:
-    """A dense layer of ten inputs whose first entries are zero."""
+    """A dense layer of ten inputs with zeros in the first entries."""
     inputs = keras.Input([10])
     built = keras.Model(inputs, keras.layers.Dense(units, name="head")(inputs))
     kernel = np.ones(10 * units, np.float32)

@@ -1,4 +1,4 @@
-"""A schema with every feature kind and mode, a hostile table for it, and what its encoding must be, in plain Python."""
+"""A schema with every feature kind and mode, a hostile table for it, and its expected encoding, in plain Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEMA = Schema(
         Vector("image", size=2),
     ],
     context=[Numeric("constant")],
-    labels=[Label("click"), Label("stars", sample_weight="trust"), Label("shelf", "place", classes=("top", "low"))],
+    labels=[Label("click"), Label("stars", sample_weight="trust"), Label("shelf", "slot", classes=("top", "low"))],
 )
 LARGE = 2**60 + 1  # a float64 has no such number
 
@@ -59,13 +59,13 @@ def table() -> pd.DataFrame:
             "click": [1.0, 0.0, nan, 1.0, 0.0, 1.0, 0.0, 1.0],
             "stars": pd.array([5, none, 3, 4, 1, 2, 5, 5], dtype="Int64"),
             "trust": [1.0, nan, 0.0, 2.0, 1.0, 1.0, 0.5, 1.0],
-            "place": pd.Series(["top", "low", none, "top", "low", "low", "top", "top"], dtype=object),
+            "slot": pd.Series(["top", "low", none, "top", "low", "low", "top", "top"], dtype=object),
         }
     )
 
 
 def tokens(feature: Feature, value: Any) -> list[Any]:
-    """Split one raw value into what is looked up, missing ones left out of lists."""
+    """Split one raw value into the values to look up; lists lose their missing values."""
     absent = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
     if isinstance(feature, Categorical):
         return [] if absent or value in ("", -1) else [value]

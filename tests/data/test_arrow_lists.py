@@ -1,4 +1,4 @@
-"""Lists as files hold them give what the same lists give as Python objects."""
+"""Lists in the form of Arrow are encoded like the same lists of Python objects."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_a_label_is_missing_where_a_parent_is_not_above_zero() -> None:
     found = mask_unreached(table, CHAIN)
     np.testing.assert_array_equal(found["visit"], table["visit"])
     np.testing.assert_array_equal(found["conversion"], [NAN, 0, 1, NAN, NAN])
-    np.testing.assert_array_equal(found["spend"], [NAN, NAN, 7.5, NAN, 3])  # by what the table says of conversion
+    np.testing.assert_array_equal(found["spend"], [NAN, NAN, 7.5, NAN, 3])  # by the conversions in the table
     assert found["age"].tolist() == list(range(5))
     pd.testing.assert_frame_equal(table, frame())  # the given one is as it was
 

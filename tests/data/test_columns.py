@@ -163,14 +163,14 @@ def test_tables_that_cannot_be_read() -> None:
         check_columns(frame[:0], ["a"])
     with pytest.raises(ValueError, match=re.escape("has the columns ['a'] more than once")):
         check_columns(frame[["a", "b", "a"]], ["a", "b"])
-    check_columns(frame[["a", "b", "b"]], ["a"])  # what nobody reads may be there twice
+    check_columns(frame[["a", "b", "b"]], ["a"])  # a column that is not read may occur twice
 
 
 def test_a_missing_label_has_weight_zero() -> None:
     label = Label("stars", sample_weight="trust")
     values, weights = labels_of(label, stars=pd.array([5, None, 3], "Int64"), trust=[0.5, -9.0, 0.0])
     np.testing.assert_array_equal(values, [5, np.nan, 3])
-    assert weights == [0.5, 0.0, 0.0]  # what stands beside a missing label does not matter
+    assert weights == [0.5, 0.0, 0.0]  # the weight of a missing label does not matter
 
 
 def test_without_a_weight_column_observed_labels_weigh_one() -> None:

@@ -71,7 +71,7 @@ def check_ids(batch: Batch, frame: pd.DataFrame) -> None:
 
 def unseen() -> pd.DataFrame:
     """Return rows of which every second has values that training has not seen."""
-    new = table().assign(user="nobody", city="nowhere", item=12345, genres="new|a", title="never seen toy")
+    new = table().assign(user="stranger", city="nowhere", item=12345, genres="new|a", title="never seen toy")
     new["tags"], new["recent"] = [[77, 1]] * 8, [[12345, 7]] * 8
     return pd.concat([table(), new], ignore_index=True)
 
@@ -82,7 +82,7 @@ def test_ids_of_every_kind_are_those_of_the_in_model_lookup(every_kind: Preproce
     in_memory = cache(frame, every_kind)
     check_ids(on_disk, frame)
     raw = to_columns(frame, SCHEMA.features.values())
-    asked = every_kind({name: tf.constant(values) for name, values in raw.items()})  # what serving runs
+    asked = every_kind({name: tf.constant(values) for name, values in raw.items()})  # as serving runs it
     for batch in (on_disk, in_memory):
         check_equal(batch.features, asked)
         check_equal(batch, to_batch(frame, every_kind))
@@ -205,7 +205,7 @@ def test_a_cache_is_read_again_until_something_changes(small: Preprocessor, tmp_
     assert len(found) == ROWS + 7
     other = Preprocessor.fit(SMALL, pd.concat([numbered(), numbered().assign(user="a")]))
     assert used(other)[0] != seen[-1]
-    assert old.to_batch().labels["y"][-1] == 10.0 * (ROWS - 1)  # whoever reads the old one goes on
+    assert old.to_batch().labels["y"][-1] == 10.0 * (ROWS - 1)  # readers of the old file are not disturbed
 
 
 def test_a_cache_of_a_table_knows_its_contents(small: Preprocessor, tmp_path: pathlib.Path) -> None:

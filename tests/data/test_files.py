@@ -134,7 +134,9 @@ def test_shuffled_chunks_mix_rows_of_different_files(tmp_path: pathlib.Path, mon
     source = open_files(tmp_path)
     epochs = [list(source.shuffled_chunks(None, 64, np.random.default_rng(seed))) for seed in range(4)]
     assert min(chunk["file"].nunique() for chunk in epochs[0][:-2]) >= 2
-    assert max(chunks[0]["file"].max() for chunks in epochs) > 3  # in order, a first chunk knows files 0 to 3 only
+    assert (
+        max(chunks[0]["file"].max() for chunks in epochs) > 3
+    )  # in order, a first chunk has rows of files 0 to 3 only
 
 
 def test_rows_of_one_file_are_permuted_inside_the_window(tmp_path: pathlib.Path) -> None:
@@ -225,7 +227,7 @@ def test_a_column_that_one_shard_lacks(tmp_path: pathlib.Path, suffix: str) -> N
     source = open_files(tmp_path)
     with pytest.raises(ValueError, match=rf"b{suffix}' lacks the column 'age'"):
         source.chunks()
-    assert len(read(source, ["row"])) == 10  # a column nobody asks for may be absent
+    assert len(read(source, ["row"])) == 10  # a column that is not read may be absent
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

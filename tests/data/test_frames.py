@@ -43,7 +43,7 @@ def raw(frame: pd.DataFrame) -> dict[str, Any]:
     columns: dict[str, Any] = dict(to_columns(frame, SCHEMA.features.values()))
     for name in ("click", "stars", "trust"):
         columns[name] = frame[name].to_numpy(np.float64, na_value=np.nan)
-    columns["place"] = frame["place"].fillna("").to_numpy(object)
+    columns["slot"] = frame["slot"].fillna("").to_numpy(object)
     return columns
 
 
@@ -116,10 +116,10 @@ def test_a_whole_table_is_one_batch(every_kind: Preprocessor) -> None:
 
 
 def test_features_alone_need_no_labels(every_kind: Preprocessor) -> None:
-    frame = table().drop(columns=["click", "stars", "trust", "place"])
+    frame = table().drop(columns=["click", "stars", "trust", "slot"])
     batch = to_batch(frame, every_kind, labels=False)
     assert (batch.labels, batch.weights) == ({}, {})
-    with pytest.raises(ValueError, match=re.escape("lacks the columns ['click', 'stars', 'trust', 'place']")):
+    with pytest.raises(ValueError, match=re.escape("lacks the columns ['click', 'stars', 'trust', 'slot']")):
         to_batch(frame, every_kind)
 
 
@@ -208,7 +208,7 @@ def test_wrong_weights_of_a_data_set_name_the_task(small: Preprocessor, weight: 
 
 
 def test_an_unknown_class_of_a_data_set_names_the_task(every_kind: Preprocessor) -> None:
-    columns = {**raw(table()), "place": np.array(["top"] * 7 + ["middle"], object)}
+    columns = {**raw(table()), "slot": np.array(["top"] * 7 + ["middle"], object)}
     dataset = encode_dataset(tf.data.Dataset.from_tensor_slices(columns).batch(8), every_kind)
     with pytest.raises(tf.errors.InvalidArgumentError, match="A label of task `shelf` is not among its classes"):
         list(dataset)

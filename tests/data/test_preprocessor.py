@@ -53,7 +53,7 @@ def test_every_kind_is_encoded_as_the_definition_says(every_kind: Preprocessor) 
 
 
 def test_every_set_of_features_has_a_function_that_is_traced_once() -> None:
-    """One function for all of them would be traced anew for each, of which TensorFlow warns."""
+    """One function for all of them would be traced again for each, of which TensorFlow warns."""
     frame = pd.DataFrame({"user": ["ann", "bob"]})
     preprocessor = preprocessor_of(frame.assign(x=[1.0, 2.0]), Categorical("user"), Numeric("x"))
     given = {"user": tf.constant(["ann", "bob"]), "x": tf.constant([1.0, 2.0])}
@@ -83,7 +83,7 @@ def test_golden_indices(every_kind: Preprocessor) -> None:
 
 
 def test_golden_vectors(every_kind: Preprocessor) -> None:
-    # First place: 1 3 5 1 0 9 4 without the missing rows (one with a NaN keeps its known places in the moments).
+    # First position: 1 3 5 1 0 9 4 without missing rows (one with a NaN counts in the moments of its other positions).
     first, second = np.array([1, 3, 5, 1, 0, 9, 4]), np.array([2, 6, 2, 0, 9, 4])
     found = encoded(every_kind, table())["image"]
     expected = [(1 - first.mean()) / first.std(), (2 - second.mean()) / second.std(), 0]
@@ -147,7 +147,7 @@ TEXT = strategies.text(alphabet="aB ß1-_|Ü字\n", max_size=8)
 @hypothesis.settings(max_examples=25)
 @hypothesis.given(strategies.lists(strategies.none() | TEXT, min_size=1, max_size=8))
 def test_any_string_is_encoded_as_the_definition_says(values: list[str | None]) -> None:
-    # What separates words is anything but letters and numbers; both sides agree on it for every script.
+    # Every character except letters and numbers separates words, on both sides and in every script.
     features = [
         Categorical("a"), Text("b", max_length=3, min_count=1), MultiValued("c", max_length=2, separator="|"),
     ]  # fmt: skip

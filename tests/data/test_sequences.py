@@ -88,7 +88,7 @@ def test_every_event_is_learned_from_once_in_the_order_of_time(counts: list[int]
 
 
 def beginnings(lists: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return for each place the list up to it, most recent first, then zeros."""
+    """Return for each position the list up to it, most recent first, then zeros."""
     rows, steps = np.divmod(places, lists.shape[1])
     return np.stack(
         [np.pad(lists[r, : t + 1][::-1], (0, lists.shape[1] - t - 1)) for r, t in zip(rows, steps, strict=True)]

@@ -47,7 +47,7 @@ def table(days: list[int], times: str = "int64", ids: str = "int64", users: list
 
 
 def check_partition(split: Split, frame: pd.DataFrame) -> None:
-    """Each row is on one side, with its index and its place among its neighbours."""
+    """Each row is on one side, with its index and in the order of the table."""
     rows = np.concatenate([split.train["row"], split.test["row"]])
     assert sorted(rows) == list(range(len(frame)))
     for side in split:

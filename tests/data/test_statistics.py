@@ -153,7 +153,7 @@ def test_a_source_without_rows_is_refused() -> None:
         fit_statistics(SCHEMA, table()[:0])
 
 
-@pytest.mark.parametrize("column", ["user", "click", "trust", "place", "image"])
+@pytest.mark.parametrize("column", ["user", "click", "trust", "slot", "image"])
 def test_an_absent_column_is_named(column: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"The table lacks the columns ['{column}']")):
         fit_statistics(SCHEMA, table().drop(columns=column))

@@ -45,7 +45,7 @@ def test_of_a_writer_that_was_killed_nothing_is_read(tmp_path: pathlib.Path, mon
         process.wait()
     assert word_file.read_words(path, "key", 4) is None
     word_file.write_words(path, "key", 4, [np.zeros([2, 4], np.int32)])
-    assert list(tmp_path.iterdir()) == [path]  # what the dead one left is gone
+    assert list(tmp_path.iterdir()) == [path]  # the file of the dead writer is gone
 
 
 def test_a_young_unfinished_file_is_left_alone(tmp_path: pathlib.Path) -> None:

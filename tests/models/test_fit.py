@@ -116,7 +116,7 @@ def test_the_log_of_an_epoch_is_the_mean_over_its_rows(worker: MultiTaskModel) -
 
 
 def test_a_table_may_change_its_length_between_calls(worker: MultiTaskModel) -> None:
-    # Keras keeps one number of steps a call for all of a model's functions; these calls once lost their outputs.
+    # Keras has one number of steps per call for all functions of a model; these calls once lost their outputs.
     before = int(worker.optimizer.iterations)
     steps = 0
     for rows, size in ((50, 1), (3, 3), (50, 10), (40, 7)):
@@ -166,7 +166,7 @@ def test_a_traced_step_has_one_edge_for_each_column_of_the_batch() -> None:
     graph = model._traced_train_on.get_concrete_function(batch).graph
     columns = {tensor.op.name for tensor in graph.inputs}
     waits = [sum(edge.name in columns for edge in operation.control_inputs) for operation in graph.get_operations()]
-    # One operation waits for all columns, and the rest for it: each of them waiting for each column would make a graph
-    # whose size is the square of the number of tasks.
+    # One operation waits for all columns, and the rest for it: if each of them waited for each column, the graph
+    # would grow with the square of the number of tasks.
     assert max(waits) == len(tf.nest.flatten(batch))
     assert sorted(waits)[-2] <= 1

@@ -1,4 +1,4 @@
-"""Files and cached tables as what `fit`, `evaluate` and `predict` take."""
+"""Files and cached tables in `fit`, `evaluate` and `predict`."""
 
 from __future__ import annotations
 

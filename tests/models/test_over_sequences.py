@@ -161,7 +161,7 @@ def test_what_reads_histories_otherwise_is_named(arguments: dict[str, Any], sent
 def test_a_teacher_is_asked_about_rows() -> None:
     student = DistilledModel.of(model_of(), model_of())
     student.compile()
-    with pytest.raises(ValueError, match="A teacher is asked about single rows, not about sequences; give it a table"):
+    with pytest.raises(ValueError, match="A teacher predicts single rows, not sequences; give it a table"):
         student.fit(sequences(), verbose=0)
 
 

@@ -278,5 +278,5 @@ def test_fields_are_checked(name: str) -> None:
 
 def test_a_student_of_a_teacher_is_not_mixed() -> None:
     student = small.model(regularization=noise("mixup"))
-    with pytest.raises(ValueError, match="A teacher has no word on mixed rows"):
+    with pytest.raises(ValueError, match="A teacher has no predictions for mixed rows"):
         DistilledModel.of(student, teacher=small.model())

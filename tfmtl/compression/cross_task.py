@@ -1,4 +1,4 @@
-"""What a teacher's opinion of one task says about another: the order of rows that have the same label."""
+"""Cross-task distillation: the teacher of one task orders the rows that have equal labels in another task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfmtl.tasks import Task
 from tfmtl.tasks.task import mean_over_observed
 
 CrossTask = Mapping[str, Mapping[str, float]]
-"""Weights by the task that learns and the task whose teacher is listened to."""
+"""Weights by the task that learns and the task that its teacher comes from."""
 
 
 def order_loss(logits: tf.Tensor, taught: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Return how far rows of equal label are from the order in which a teacher puts them.
+    """Return the distance between a student's and a teacher's order of rows with equal labels.
 
     L = mean over pairs (i, i + 1) of a batch with y_i = y_i+1 of the cross entropy between sigmoid(z_i - z_i+1) and
     sigmoid(t_i - t_i+1), less its least value: 0 where the student's differences are the teacher's.
@@ -42,7 +42,7 @@ def check_cross_task(cross_task: CrossTask, tasks: Sequence[Task]) -> None:
     """Raise unless every task that learns or teaches is one of yes or no, and every weight is 0 or more.
 
     Raises:
-        ValueError: naming what is wrong.
+        ValueError: naming the task or weight at fault.
     """
     binary = [task.name for task in tasks if type(task).event_logit is not Task.event_logit]
     require_known(cross_task, binary, "task", "`cross_task` (tasks of yes or no)")

@@ -26,7 +26,9 @@ def distil(
     optimizer: keras.optimizers.Optimizer | None = None,
     **fit: Any,
 ) -> MultiTaskModel:
-    """Train a student on its labels and on a teacher's predictions, on every task at once.
+    """Distil a teacher: train a student on its labels and on the teacher's predictions, for all tasks together.
+
+    Use it to replace a large trained model by a small one.
 
     Args:
         teacher: the trained model; it is not changed.
@@ -44,9 +46,9 @@ def distil(
     Raises:
         ValueError: if the teacher does not fit the student or an argument is out of range.
 
-    Cost: that of training the student and one forward pass of the teacher over the table. On MovieLens-100K a student a
-    quarter as wide as its teacher, with `alpha` 0.5, T = 2 and `embedding_weight` 1, ended at least as good as the
-    teacher on all three tasks; alone it did not, in as many epochs.
+    Cost: the student's training and one forward pass of the teacher over the table. On MovieLens-100K, a student with a
+    quarter of the teacher's width (`alpha` 0.5, T = 2, `embedding_weight` 1) was no worse than the teacher in all three
+    tasks. Without the teacher it was worse after the same number of epochs.
     """
     options: dict[str, Any] = {"unlabelled_rows": unlabelled_rows, "embedding_weight": embedding_weight}
     options |= {"alpha": alpha, "temperature": temperature, "representation_weight": representation_weight}
@@ -61,6 +63,6 @@ def distil(
 
 
 def fresh_optimizer(model: MultiTaskModel) -> keras.optimizers.Optimizer:
-    """Return an optimiser with the settings of the model's and no state; `LazyAdam()` if it was never compiled."""
+    """Return a new optimiser with the settings of the model's, or `LazyAdam()` if the model was never compiled."""
     optimizer = getattr(model, "optimizer", None)
     return LazyAdam() if optimizer is None else type(optimizer).from_config(optimizer.get_config())

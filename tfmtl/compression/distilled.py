@@ -44,16 +44,18 @@ def cosine_distance(target: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
 
 @register
 class DistilledModel(MultiTaskModel):
-    """Trains a small network on its labels and on what a trained teacher says, on every task at once.
+    """A student model that learns from labels and from a trained teacher, for all tasks together.
+
+    Use it instead of `distil` to control training yourself, for example to prune and distil in one training.
 
     L_k = (1 - alpha_k) hard_k + alpha_k soft_k + embedding_weight mean_i D(v_i^teacher, P_k v_i)
     + representation_weight mean_i D(h_ki^teacher, Q_k h_ki) for each task k: hard_k is the task's own loss, soft_k its
     `distillation_loss` (ranking: T^2 KL of softened probabilities, or the squared difference of standardised values;
     retrieval: T^2 KL of the score distributions over the batch's candidates, on the positive rows, which is listwise).
-    The term of embeddings v is there for retrieval tasks only, for both towers, that of representations h for tasks of
-    a trunk, h being what the trunk hands to the task; P and Q are learned linear maps that are not part of the network.
-    `cross_task` adds its own. Balancer, callbacks and logs are those of `MultiTaskModel`; validation reports the hard
-    losses, comparable with those of any other model.
+    The term of the embeddings v applies to both towers of retrieval tasks; the term of the representations h, the
+    trunk's outputs by task, applies to tasks with a trunk. P and Q are learned linear maps that are not part of the
+    network. `cross_task` adds a further term. Balancer, callbacks and logs are those of `MultiTaskModel`; validation
+    reports the hard losses, comparable with those of any other model.
 
     Args:
         network, tasks, preprocessor, balancer, candidates, seed: as in `MultiTaskModel`.
@@ -63,12 +65,11 @@ class DistilledModel(MultiTaskModel):
         temperature: T, softens the teacher's distributions; above 0, one for all or by task.
         unlabelled_rows: whether ranking tasks also imitate the teacher on rows without a label of theirs.
         embedding_weight: weight of the distance between the towers' embeddings; 0 leaves it out.
-        representation_weight: weight of the distance between what the trunks hand to their tasks; 0 leaves it out.
-        cross_task: for tasks of yes or no, the tasks from whose teacher they learn the order of rows that have the same
-            label of their own, with a weight each, such as `{"bought": {"clicked": 0.1}}`; see `order_loss`.
+        representation_weight: weight of the distance between the trunks' outputs by task; 0 leaves it out.
+        cross_task: weights by learning task and teaching task, such as `{"bought": {"clicked": 0.1}}`, for binary
+            tasks. The teacher's logits of the other task order the rows that have equal labels; see `order_loss`.
         embedding_distance: D, (target [B, d], value [B, d]) -> [B]; any function of `keras.losses` fits.
-        precompute: whether the teacher is asked once about each row of a table, before training, rather than in each
-            step.
+        precompute: whether the teacher predicts each row of a table once before training, instead of in every step.
 
     Raises:
         ValueError: if the teacher lacks a task, has other outputs or another encoding, or an argument is out of range.
@@ -82,8 +83,9 @@ class DistilledModel(MultiTaskModel):
         the idea of Yang et al., "Cross-Task Knowledge Distillation in Multi-Task Recommendation", AAAI 2022,
         https://arxiv.org/abs/2202.09852, here without tasks added for it, without calibration and error correction.
 
-    Cost: one teacher forward pass a row (with `precompute`) or a step, and two more B x B matrices of scores a
-    retrieval task. Precomputed outputs stay in memory: 4 bytes a number, for a retrieval task 2 d numbers a row.
+    Cost: one forward pass of the teacher over the table (with `precompute`) or per step, and two more B x B matrices of
+    scores per retrieval task. Precomputed outputs stay in memory: 4 bytes per number, 2 d numbers per row and retrieval
+    task.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class DistilledModel(MultiTaskModel):
         super().__init__(network, *args, **kwargs)
         require_type(teacher, MultiTaskModel, "teacher")
         mixed = any(isinstance(layer, MixupPartners) for layer in network.layers)
-        require(not mixed, "A teacher has no word on mixed rows; build the student's network without `mixup`.")
+        require(not mixed, "A teacher has no predictions for mixed rows; build the student's network without `mixup`.")
         self._alphas, self._temperatures = self._by_task(alpha, "alpha"), self._by_task(temperature, "temperature")
         for share in self._alphas.values():
             require(0 <= share <= 1, "`alpha` must lie between 0 (labels only) and 1 (teacher only).", alpha=alpha)
@@ -141,7 +143,7 @@ class DistilledModel(MultiTaskModel):
         return self._teacher.model
 
     def without_teacher(self) -> MultiTaskModel:
-        """Return the student alone: a plain model around the same network, with the balancer's and tasks' state."""
+        """Return the student as a plain model around the same network, with the state of the balancer and the tasks."""
         return MultiTaskModel(self.network, **super().arguments()).adopt_state(self)
 
     def arguments(self) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class DistilledModel(MultiTaskModel):
 
     @property
     def _taught(self) -> bool:
-        """Whether training asks the teacher."""
+        """Whether training uses the teacher."""
         weights = self.embedding_weight, self.representation_weight, self.cross_task
         return any(self._alphas.values()) or any(map(bool, weights))
 
@@ -172,7 +174,7 @@ class DistilledModel(MultiTaskModel):
         for task in self.tasks:
             mark_outputs(task.name, outputs[task.name])
             key = representation(task.name)
-            if key in outputs:  # a loss reads a copy, on which the task's output does not depend
+            if key in outputs:  # the loss reads a copy, so that the task's output does not depend on it
                 outputs[key] = tf.identity(outputs[key])
                 mark_outputs(task.name, outputs[key])
         names = [task.name for task in self.tasks]
@@ -197,7 +199,7 @@ class DistilledModel(MultiTaskModel):
         for other, strength in self.cross_task.get(name, {}).items():
             logits = task.event_logit(own)[:, 0], self._task(other).event_logit(taught[other])[:, 0]
             loss += strength * order_loss(*logits, labels, weights)
-        # A batch without a label of the task still teaches it, and the balancer must see that.
+        # Without labels of the task, a batch still trains it by the teacher; the balancer must count these rows.
         return loss, tf.where(weight > 0, weight, total_weight(soft_weights))
 
     def _task(self, name: str) -> Task:
@@ -211,7 +213,7 @@ class DistilledModel(MultiTaskModel):
     def training_source(self, source: Source) -> Source:
         """Return the training data; the rows of a table get the teacher's outputs as further columns."""
         cure = "give it a table with histories, as `with_histories` makes it"
-        require(not source.sequences, f"A teacher is asked about single rows, not about sequences; {cure}.")
+        require(not source.sequences, f"A teacher predicts single rows, not sequences; {cure}.")
         table: Any = source.in_memory(self.preprocessor) if self.precompute and self._taught else None
         if table is None:
             return source

@@ -13,9 +13,9 @@ from tfmtl.models import MultiTaskModel
 def to_lite(model: MultiTaskModel, *, quantize: bool = False) -> bytes:
     """Return a model's network as a LiteRT flatbuffer, with one signature `serving_default`.
 
-    It takes encoded features and gives what `model.predict` gives for them: the look-up of strings has no operation
-    there, so the device encodes them, or gets them encoded; `model.preprocessor` says how. Embeddings of retrieval
-    tasks are `<task>/query` and `<task>/candidate`, [B, d].
+    Use it to run a model on a phone. The signature takes encoded features and returns the predictions of
+    `model.predict`. LiteRT cannot look up strings, so encode the features before, as `model.preprocessor` does.
+    Embeddings of retrieval tasks are `<task>/query` and `<task>/candidate`, [B, d].
 
     Args:
         model: a trained model.
@@ -25,7 +25,7 @@ def to_lite(model: MultiTaskModel, *, quantize: bool = False) -> bytes:
         RuntimeError: if the network has an operation that LiteRT lacks, naming it.
 
     Example:
-        Write the file, and ask it: `pathlib.Path("model.tflite").write_bytes(to_lite(model))`, then
+        Write the file, and run it: `pathlib.Path("model.tflite").write_bytes(to_lite(model))`, then
         `tf.lite.Interpreter(model_path="model.tflite").get_signature_runner()(**encoded)`.
 
     Cost: some seconds; the network is traced and converted.

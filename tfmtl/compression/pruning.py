@@ -21,11 +21,10 @@ _UPDATES = 30  # mask updates in a schedule; each sorts every pruned weight
 class OptimizerSchedule(toolkit.PolynomialDecay):
     """The toolkit's polynomial schedule, read from the optimiser's step.
 
-    s(t) = s_f + (s_0 - s_f) (1 - (t - begin) / (end - begin))^power. The toolkit counts the calls of a layer, so that
-    an embedding shared by two features or a tower that is called again for negatives runs through the schedule twice as
-    fast, and it reaches the final sparsity only if its frequency divides the schedule's length. Here t is
-    `optimizer.iterations`, whatever is called how often, for any `steps_per_execution`, and the masks are updated at
-    `end_step` too.
+    s(t) = s_f + (s_0 - s_f) (1 - (t - begin) / (end - begin))^power. The toolkit counts the calls of a layer, so a
+    layer that is called twice per step, such as a shared embedding, finishes the schedule twice as fast; and it reaches
+    the final sparsity only if `frequency` divides the length of the schedule. Here t is `optimizer.iterations`, for any
+    number of calls and any `steps_per_execution`, and the masks are also updated at `end_step`.
 
     Args:
         initial_sparsity, final_sparsity, begin_step, end_step, power, frequency: as in
@@ -41,16 +40,16 @@ class OptimizerSchedule(toolkit.PolynomialDecay):
     clock: tf.Variable | None = None
 
     def __call__(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Say whether the masks are to be updated now, and for which sparsity."""
+        """Return whether the masks are updated in this step, and the target sparsity."""
         now = step if self.clock is None else tf.cast(self.clock, tf.int64)
         due, wanted = super().__call__(now)
         return due | tf.equal(now, self.end_step), wanted
 
 
 class UpdatePruning(toolkit.UpdatePruningStep):
-    """Keras callback that a pruned network needs in `fit`: it connects the schedules with the optimiser's step.
+    """Keras callback that updates the masks of a pruned network: it connects the schedules with the optimiser's step.
 
-    Put it before callbacks that save or restore weights, so that what they keep is sparse.
+    Pass it to `fit` before callbacks that save or restore weights, so that the saved weights are sparse.
     """
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
@@ -72,7 +71,9 @@ def prune(
     block_size: tuple[int, int] = (1, 1),
     select: Select = is_prunable,
 ) -> keras.Model:
-    """Wrap a copy of a network so that training makes its weights sparse.
+    """Return a copy of a network with pruning wrappers, so that training makes its weights sparse.
+
+    Use `prune_model` to prune a trained model in one call.
 
     Args:
         network: functional network, from `build_network`; it is not changed.
@@ -81,7 +82,7 @@ def prune(
         begin_step, end_step: optimiser steps between which the sparsity rises.
         frequency: steps between two updates of the masks; by default a thirtieth of the schedule.
         initial_sparsity: fraction at `begin_step`.
-        block_size: rows and columns of the blocks that vanish together; only for layers whose weights are matrices.
+        block_size: rows and columns of the blocks that become zero together; only for layers with weight matrices.
         select: layers to prune; dense layers, embeddings and trunks by default.
 
     Returns:
@@ -114,7 +115,7 @@ def prune(
             return layer
         fraction, m_by_n = wanted[layer.name]
         schedule = OptimizerSchedule(initial_sparsity, fraction, begin_step, end_step, frequency=frequency)
-        # The wrapper calls the layer's `call` only: what Keras does around it, the wrapper has to do.
+        # The wrapper calls only the layer's `call`, so the wrapper itself must apply the activity penalty.
         layer.activity_regularizer = penalty = network.get_layer(layer.name).activity_regularizer
         around = {"activity_regularizer": penalty, "dtype": layer.dtype_policy}
         pattern = {"block_size": tuple(block_size), "sparsity_m_by_n": m_by_n}
@@ -146,7 +147,7 @@ def strip(network: keras.Model) -> keras.Model:
     for layer in network.layers:
         for weight, mask, _ in getattr(layer, "pruning_vars", ()):
             weight.assign(weight * mask)
-    # Not by the toolkit's `strip_pruning`: it calls the wrapped layers again, whose penalties the network then reports.
+    # The toolkit's `strip_pruning` calls the wrapped layers again, and the network then reports their penalties.
     stripped = keras.models.clone_model(network, clone_function=lambda layer: _fresh(unwrapped(layer)))
     for layer in network.layers:
         stripped.get_layer(unwrapped(layer).name).set_weights(layer.get_weights())
@@ -167,15 +168,15 @@ def prune_model(
     callbacks: list[keras.callbacks.Callback] | None = None,
     **fit: Any,
 ) -> MultiTaskModel:
-    """Prune a trained model while training goes on, and check the result.
+    """Prune a trained model by further training, and check the sparsity of the result.
 
     Args:
-        model: the trained model; it is not changed. A `DistilledModel` goes on listening to its teacher.
+        model: the trained model; it is not changed. A `DistilledModel` keeps learning from its teacher.
         x, batch_size, epochs, callbacks, **fit: as in `MultiTaskModel.fit`.
         sparsity, block_size, select: as in `prune`.
-        ramp: share of the steps in which the sparsity rises; the rest repairs what it cost. In (0, 1].
+        ramp: share of the steps in which the sparsity rises, in (0, 1]; the other steps recover the accuracy.
         optimizer: a Keras 2 optimiser; by default a fresh one with the model's settings. A learning rate two or three
-            times that of training lets the remaining weights make up for the lost ones sooner.
+            times that of training lets the remaining weights compensate for the lost ones sooner.
 
     Returns:
         A compiled model of the same kind around the stripped network, `history` being that of the pruning.
@@ -210,8 +211,9 @@ def _steps_per_epoch(x: Any, batch_size: int, given: int | None) -> int:
 
 
 def _copy_to_wrap(network: keras.Model) -> keras.Model:
-    """Copy a network with its weights but without activity penalties: what a layer penalised when it was built into the
-    copy would be reported for ever by its wrapper, which never calls the layer as Keras does.
+    """Copy a network with its weights but without activity penalties.
+
+    A penalty that a layer adds while the copy is built would stay in the losses of its wrapper.
     """
     copy = keras.models.clone_model(network, clone_function=lambda layer: _fresh(layer, activity_regularizer=None))
     copy.set_weights(network.get_weights())

@@ -18,20 +18,23 @@ _HALF = 16
 
 
 def quantize(network: keras.Model, bits: int = 8, *, select: Select = lambda layer: True) -> keras.Model:
-    """Return a copy of a network whose matrices hold only values that fit into few bits.
+    """Return a copy of a network with weight matrices rounded to few bits.
 
-    With 2 to 8 bits, w -> s round(w / s), s = max |w| / (2^(bits - 1) - 1) rounded to bfloat16: a step s a row or a
-    column of each matrix, whichever comes nearer to it. Zero stays zero. With 16 bits, w is rounded to half precision.
+    Use it before export to make the saved model smaller.
 
-    The copy is a plain float32 network of the same layers: it can be evaluated, trained on (which leaves the grid, so
-    quantise again), pruned or exported. `serving.export` stores each variable in the smallest type that holds its
+    With 2 to 8 bits, w -> s round(w / s), s = max |w| / (2^(bits - 1) - 1) rounded to bfloat16: one step s per
+    row or per column of each matrix, the choice with the smaller error. Zero stays zero. With 16 bits, w is rounded to
+    half precision.
+
+    The copy is a plain float32 network of the same layers: it can be evaluated, trained (quantise it
+    again afterwards), pruned or exported. `serving.export` stores each variable in the smallest type that holds its
     values exactly, int8 or float16 here, and every runtime widens it once when it loads the model. Requests are
-    answered from float32 and cost what they cost before: the file gets smaller, neither memory nor time do.
+    answered in float32: the file gets smaller, while memory and latency stay the same.
 
     Args:
         network: functional network, not changed.
         bits: 2 to 8, or 16.
-        select: layers whose matrices are rounded; all by default. Vectors, such as biases, stay as they are.
+        select: layers to round; all by default. Vectors, such as biases, stay as they are.
 
     Raises:
         ValueError: if the bits are none of these, no matrix is selected, the network is being pruned, or a weight is
@@ -40,7 +43,7 @@ def quantize(network: keras.Model, bits: int = 8, *, select: Select = lambda lay
     Example:
         >>> inputs = keras.Input([8])
         >>> network = keras.Model(inputs, keras.layers.Dense(4, name="head")(inputs))
-        >>> len(np.unique(quantise(network, bits=2).get_layer("head").kernel)) <= 3 * 4
+        >>> len(np.unique(quantize(network, bits=2).get_layer("head").kernel)) <= 3 * 4
         True
 
     Cost: a few passes over the weights; no data.

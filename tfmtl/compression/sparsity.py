@@ -1,4 +1,4 @@
-"""How many of a network's weights are zero, and how many shall be."""
+"""The fraction of zeros in the weights of a network, and its target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sparsity = Share | Mapping[str, Share]
 
 
 class Target(NamedTuple):
-    """What a layer's weights shall have.
+    """The zeros that the weights of a layer must have.
 
     Attributes:
         fraction: of zeros.
@@ -36,7 +36,7 @@ def targets(network: keras.Model, wanted: Sparsity, select: Select, argument: st
 
     Raises:
         ValueError: if a share is out of range, a layer unknown, not prunable or not selected, none is left, or (m, n)
-            is asked of a layer whose weights are no matrices.
+            is given for a layer with other weights than matrices.
     """
     chosen = {layer.name: layer for layer in network.layers if select(layer) and is_prunable(layer)}
     require(bool(chosen), "No layer of the network is selected for pruning.")
@@ -65,7 +65,7 @@ def _target(share: Share, argument: str) -> Target:
 
 
 def prunable_weights(layer: keras.layers.Layer) -> list[tf.Variable]:
-    """Return the matrices of a layer that pruning is about: kernels, embedding tables, what a trunk says.
+    """Return the weights of a layer that pruning acts on: kernels, embedding tables, the matrices of a trunk.
 
     Example:
         >>> dense = keras.layers.Dense(2)
@@ -81,7 +81,7 @@ def prunable_weights(layer: keras.layers.Layer) -> list[tf.Variable]:
 
 
 def is_prunable(layer: keras.layers.Layer) -> bool:
-    """Say whether pruning takes a layer by default: dense layers, embeddings and trunks."""
+    """Return whether a layer is pruned by default: dense layers, embeddings and trunks."""
     return bool(prunable_weights(layer))
 
 

@@ -1,4 +1,4 @@
-"""Smaller embedding tables in the place of trained ones."""
+"""Smaller embedding tables instead of trained ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Make = Callable[..., CompressedEmbedding]
 
 
 def shrink_tables(network: keras.Model, tables: Mapping[str, Make]) -> keras.Model:
-    """Return a copy of a network with smaller embedding tables, as near as they come to those that were trained.
+    """Return a copy of a network with smaller embedding tables that approximate the trained ones.
 
-    Train or distil the copy on: what a smaller table cannot hold, it can learn to choose.
+    Train or distil the copy afterwards to recover the accuracy that the approximation costs.
 
     Args:
         network: functional network, not changed.
-        tables: by name of a `keras.layers.Embedding`, the class to take its place, with its own arguments bound. The
-            many small vocabularies that share a `JoinedEmbedding` are small already.
+        tables: by name of a `keras.layers.Embedding`, the class that replaces it, with its arguments bound. A
+            `JoinedEmbedding` of many small vocabularies is small already and stays.
 
     Raises:
         ValueError: if a layer is unknown or no embedding table, or a class makes something else than a

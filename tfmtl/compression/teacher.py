@@ -1,4 +1,4 @@
-"""The teacher of a distillation: a trained model that is only asked, never trained, tracked or saved."""
+"""The teacher of a distillation: a trained model that only predicts and is never trained, tracked or saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.models.graph import unwrapped
 from tfmtl.types import Features
 
-_ROWS = 8192  # rows a forward pass when a whole table is asked
+_ROWS = 8192  # rows per forward pass over a whole table
 
 
 class TaughtBatch(NamedTuple):
@@ -31,14 +31,14 @@ class TaughtBatch(NamedTuple):
 
 
 class Teacher:
-    """Asks a model for its network's outputs, in inference mode and without gradients.
+    """The outputs of a trained model's network, in inference mode and without gradients.
 
-    It is no Keras object, so that Keras does not find the teacher's variables in the student: not in its checkpoints,
-    not among what the optimiser updates.
+    It is no Keras object, so that the teacher's variables are neither in the student's checkpoints nor among the
+    variables that the optimiser updates.
 
     Args:
         model: the trained model.
-        representations: whether to give what its trunk hands to each task, too.
+        representations: whether to return the trunk's output for each task, too.
     """
 
     def __init__(self, model: MultiTaskModel, representations: bool = False) -> None:
@@ -46,10 +46,10 @@ class Teacher:
         self.network = with_representations(model.network) if representations else model.network
 
     def check(self, student: MultiTaskModel) -> None:
-        """Raise `ValueError` unless the teacher knows the student's tasks and encodes features as the student does."""
+        """Raise `ValueError` unless the teacher has the student's tasks and encodes features as the student does."""
         names = [task.name for task in student.tasks]
         known = [task.name for task in self.model.tasks]
-        require_known(names, known, "task", "the student, whose tasks the teacher must have")
+        require_known(names, known, "task", "the student; the teacher must have all of its tasks")
         for name in names:
             taught, own = self.model.network.output[name], student.network.output[name]
             same = isinstance(taught, Mapping) == isinstance(own, Mapping)
@@ -65,13 +65,13 @@ class Teacher:
         )
 
     def outputs(self, features: Features, tasks: list[str]) -> dict[str, Any]:
-        """Return the outputs of `tasks`, and their representations if asked for, as float32 constants.
+        """Return the outputs of `tasks`, and their representations if requested, as float32 constants.
 
         Args:
             features: encoded [B, ...].
             tasks: names.
         """
-        with marking():  # what the teacher marks is nothing that the student's tasks share
+        with marking():  # keeps the teacher's marks apart from those of the student
             outputs = self.network({name: features[name] for name in self.network.input}, training=False)
         wanted = [key for name in tasks for key in (name, representation(name)) if key in outputs]
         return {key: as_float32(outputs[key], tf.stop_gradient) for key in wanted}
@@ -79,7 +79,7 @@ class Teacher:
     def outputs_of_table(self, features: Features, tasks: list[str]) -> dict[str, Any]:
         """Return the outputs of `tasks` for whole encoded columns [N, ...].
 
-        Cost: one forward pass over the table; the outputs stay in memory, 4 bytes a number.
+        Cost: one forward pass over the table; the outputs stay in memory, 4 bytes per number.
         """
         ask = tf.function(lambda part: self.outputs(part, tasks), reduce_retracing=True)
         rows = int(next(iter(features.values())).shape[0])
@@ -91,7 +91,7 @@ class Teacher:
 
 
 def representation(task: str) -> str:
-    """Return the name of what a trunk hands to a task, among the outputs of `with_representations`."""
+    """Return the key of the trunk's output for a task among the outputs of `with_representations`."""
     return f"{task}/representation"
 
 

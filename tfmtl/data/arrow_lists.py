@@ -1,4 +1,4 @@
-"""Lists as files hold them: one flat array and the size of each row's list, without a Python object a row."""
+"""Columns of lists in the form of Arrow: one flat array and the size of each list, without Python objects."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pyarrow.compute
 
 
 def is_listed(kind: pa.DataType) -> bool:
-    """Say whether values of the type are lists."""
+    """Return whether values of the type are lists."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Say whether values of the type are numbers."""
+    """Return whether values of the type are numbers."""
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def to_series(column: pa.ChunkedArray) -> pd.Series:
-    """Return a column of lists as pandas without a copy; each is a Python list when it is asked for."""
+    """Return a column of lists as pandas without a copy; access to an element gives a Python list."""
     return pd.Series(pd.arrays.ArrowExtensionArray(column))
 
 

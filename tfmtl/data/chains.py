@@ -1,4 +1,4 @@
-"""Labels that depend on other labels, or on time: which of them a table does not know yet."""
+"""Labels that depend on other labels or on time, and are therefore unobserved in some rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of a pandas table as the raw arrays the model takes, checked and named in every complaint."""
+"""Columns of a pandas table as the raw arrays of the model; every error names its column."""
 
 from __future__ import annotations
 

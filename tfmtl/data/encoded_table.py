@@ -1,4 +1,4 @@
-"""A data set encoded once: in memory, or in a file from which each epoch reads rows in an order of its own."""
+"""A data set encoded once, in memory or in a file that each epoch reads in another order."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tfmtl.data.windows import Layout, batches_of, permuted, window_rows
 from tfmtl.data.word_file import WordFile, read_words, write_words
 
 _WINDOW = 65_536  # rows encoded at a time
-_BLOCK_BYTES = 1 << 16  # what is read from one place: less would cost a slow disk more time than the rows
-_BLOCKS = 32  # places at least that a window is read from
+_BLOCK_BYTES = 1 << 16  # read at one position: less would cost a slow disk more time for seeking than for reading
+_BLOCKS = 32  # least number of positions that a window is read from
 
 
 class EncodedTable:
@@ -53,15 +53,15 @@ class EncodedTable:
     ) -> tf.data.Dataset:
         """Return a data set of `Batch`; every row comes once an epoch.
 
-        A shuffled epoch cuts the table into blocks of about 64 kB, at other places each time, reads them in random
-        order and permutes the rows of each `shuffle_rows`: of a table that has no more, all permutations are possible;
-        of a larger one, neighbours come near each other.
+        A shuffled epoch cuts the table into blocks of about 64 kB, at other positions each time, reads the blocks in
+        random order and permutes `shuffle_rows` rows at a time. All permutations of a table of at most `shuffle_rows`
+        rows are possible; in a larger table, neighbours stay close to each other.
 
         Args:
-            batch_size: rows a batch; the last batch may be smaller.
+            batch_size: rows per batch; the last batch may be smaller.
             shuffle_seed: seed of the order, which differs from epoch to epoch, or None to keep the table's order.
             shuffle_rows: rows permuted at a time, made a multiple of `batch_size`.
-            clock: variable whose value, read when an epoch begins, seeds the order together with `shuffle_seed`, as in
+            clock: variable that is read when an epoch begins and seeds the order together with `shuffle_seed`, as in
                 `from_frame`. By default epochs are counted from the data set's creation.
 
         Cost: memory of about five times `shuffle_rows` encoded rows; each byte is read once an epoch.
@@ -84,9 +84,10 @@ def cache(
 ) -> Batch | EncodedTable:
     """Encode a data set once, in memory or in a file; `fit`, `evaluate` and `predict` take either.
 
-    The file holds what the model's own preprocessor made of the rows. It is written anew if the source (its contents,
-    or its files' sizes and times), the schema, the vocabularies or the moments have changed since. It appears when it
-    is whole: of a writer that was killed nothing is read, and of several at once the last one stays.
+    Use it if encoding takes a large part of an epoch, or if the table does not fit in memory. The file holds the rows
+    as the model's preprocessor encodes them. It is written again if the source (its contents, or the sizes and times of
+    its files), the schema, the vocabularies or the moments have changed. It appears only when it is complete; of
+    several writers at once, the last one stays.
 
     Args:
         source: pandas table, or files from `open_files`.
@@ -98,7 +99,7 @@ def cache(
         A `Batch` of all rows, or with `path` an `EncodedTable`.
 
     Raises:
-        ValueError: naming the file and column at fault, or a `path` that holds something else than a cache.
+        ValueError: naming the file and column at fault, or a `path` to another file than a cache.
 
     Example:
         >>> import tempfile
@@ -111,7 +112,7 @@ def cache(
         [[2, 3], [2]]
         >>> folder.cleanup()
 
-    Cost: one pass; 4 bytes an id, a label or a weight, 8 a number. In memory up to three times that while encoding.
+    Cost: one pass; 4 bytes per id, label or weight, 8 per number. In memory up to three times that while encoding.
     """
     require_type(source, (pd.DataFrame, FileSource), "source")
     layout = Layout(preprocessor.schema, labels)
@@ -124,7 +125,7 @@ def cache(
     if words is None:
         write_words(path, key, layout.width, _encoded(raw, preprocessor, layout))
         words = read_words(path, key, layout.width)
-    if words is None:  # another writer of other rows was faster
+    if words is None:  # another writer has replaced the file
         raise ValueError(f"Two data sets are cached in '{path}' at once; give each a path of its own.")
     return EncodedTable(layout, words)
 
@@ -156,7 +157,7 @@ def _windows(words: WordFile, rows: int, seed: int | None, epoch: np.ndarray) ->
 
 
 def _blocks(words: WordFile, rows: int, generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Return the runs of rows [start, end) that make up the table, in random order; the first may be short, too."""
+    """Return the runs of rows [start, end) that make up the table, in random order; the first may also be short."""
     block = max(1, min(_BLOCK_BYTES // (4 * words.width), rows // _BLOCKS))
     starts = np.arange(int(generator.integers(block)) - block, words.rows, block)
     runs = np.stack([np.maximum(starts, 0), np.minimum(starts + block, words.rows)], axis=1)
@@ -165,7 +166,7 @@ def _blocks(words: WordFile, rows: int, generator: np.random.Generator) -> list[
 
 
 def _filled(words: WordFile, runs: list[tuple[int, int]], rows: int) -> Iterator[np.ndarray]:
-    """Yield the runs one after the other in windows of `rows` rows, and a last one of the rest."""
+    """Yield the runs in windows of `rows` rows, and a last one of the rest."""
     left = sum(end - start for start, end in runs)
     window, used = np.empty([min(rows, left), words.width], np.int32), 0
     for start, end in runs:

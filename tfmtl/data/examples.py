@@ -1,4 +1,4 @@
-"""Rows as `tf.Example` protos: one string a row, in which what is missing is left out."""
+"""Rows as `tf.Example` protos: one string per row, without the missing values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from tfmtl._keras import tf
 
 
 def to_examples(columns: Mapping[str, Any]) -> tf.Tensor:
-    """Write rows as serialized `tf.Example` protos: TFRecord files, and the signatures whose names end in `_examples`.
+    """Return rows as serialized `tf.Example` protos.
+
+    Use it for requests to the signatures that end in `_examples`; `write_tfrecords` writes files.
 
     Args:
         columns: strings, integers or floats [B] or [B, n] by name; missing values (`""`, -1, NaN) at a row's end are
@@ -47,7 +49,7 @@ def _row(values: Mapping[str, np.ndarray]) -> bytes:
 
 def _written(values: np.ndarray) -> tf.train.Feature | None:
     """Return the values as a feature, or None if all are missing."""
-    if values.dtype.kind == "f":  # of a vector all places or none
+    if values.dtype.kind == "f":  # a vector is missing as a whole
         floats = tf.train.FloatList(value=values.tolist())
         return None if np.isnan(values).all() else tf.train.Feature(float_list=floats)
     if values.dtype.kind in "iu":
@@ -58,7 +60,7 @@ def _written(values: np.ndarray) -> tf.train.Feature | None:
 
 
 def _without_padding(values: list[Any], missing: Any) -> list[Any]:
-    """Return the values up to the last that is not missing: places within a list stay."""
+    """Return the values without the missing ones at the end; missing values within a list keep their positions."""
     while values and values[-1] == missing:
         values.pop()
     return values

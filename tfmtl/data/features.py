@@ -1,4 +1,4 @@
-"""Feature kinds: frozen dataclasses that say what a column holds, not how the model embeds it."""
+"""Feature kinds: frozen dataclasses that describe the values of a column, not how the model embeds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Missing = Literal["learned", "mean", "error"]
 Transform = Literal["standardize", "log1p", "none"]
 
 MISSING_INTEGER = -1
-"""The integer that stands for "no value" in an integer column, in training and in serving requests."""
+"""The integer that means "no value" in an integer column, in training and in serving requests."""
 
 
 def _check_name(name: str) -> None:
@@ -50,7 +50,7 @@ class Feature:
 
 @dataclasses.dataclass(frozen=True)
 class _Tokens(Feature):
-    """A feature whose values are looked up in a vocabulary learned from the training split."""
+    """A feature with a vocabulary that is learned from the training split."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,13 +99,13 @@ class Categorical(_Tokens):
 
 @dataclasses.dataclass(frozen=True)
 class MultiValued(_Tokens):
-    """Several categories a row, such as genres: a list column, or one string with a `separator`.
+    """Several categories per row, such as genres: a list column, or one string with a `separator`.
 
     Attributes:
-        max_length: values kept a row, the first ones.
+        max_length: values kept per row, the first ones.
         dtype: `"string"` or `"int64"`.
         separator: splits a string column ("Action|Comedy") into strings; None means that the column holds lists.
-        min_count: rows a value needs to enter the vocabulary.
+        min_count: least number of rows with a value for it to enter the vocabulary.
         max_size: most frequent values kept, or None for all.
     """
 
@@ -126,7 +126,7 @@ class MultiValued(_Tokens):
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """One index a place, [max_length]."""
+        """One index per position, [max_length]."""
         return (self.max_length,)
 
 
@@ -135,8 +135,8 @@ class Text(_Tokens):
     """Free text, lower-cased and split into words inside the model.
 
     Attributes:
-        max_length: words kept a row, the first ones.
-        min_count: rows of the training split a word needs to enter the vocabulary.
+        max_length: words kept per row, the first ones.
+        min_count: least number of training rows with a word for it to enter the vocabulary.
         max_size: most frequent words kept.
     """
 
@@ -146,7 +146,7 @@ class Text(_Tokens):
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """One index a place, [max_length]."""
+        """One index per position, [max_length]."""
         return (self.max_length,)
 
 
@@ -155,8 +155,8 @@ class IdSequence(_Tokens):
     """A list of ids, most recent first, that shares vocabulary and embedding with the categorical feature `of`.
 
     Attributes:
-        of: name of the `Categorical` feature whose ids these are.
-        max_length: ids kept a row, the first ones.
+        of: name of the `Categorical` feature that the ids belong to.
+        max_length: ids kept per row, the first ones.
         dtype: `"string"` or `"int64"`, as that of the other feature.
     """
 
@@ -170,12 +170,12 @@ class IdSequence(_Tokens):
 
     @property
     def vocabulary(self) -> str | None:
-        """The name of the feature whose ids these are."""
+        """The name of the feature that the ids belong to."""
         return self.of
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """One index a place, [max_length]."""
+        """One index per position, [max_length]."""
         return (self.max_length,)
 
 
@@ -184,8 +184,8 @@ class Numeric(Feature):
     """A number, standardised inside the model with the moments of the training split.
 
     Encoded as the pair (value, missing flag): with `missing="learned"` a missing value is 0 with flag 1, so that the
-    first layer learns what to do with it; with `"mean"` it is the mean (0 after standardisation) and the flag stays 0.
-    Infinity counts as missing at serving and is refused in a training table.
+    first layer learns its own weight for missing values; with `"mean"` it is the mean (0 after standardisation) and the
+    flag stays 0. Infinity counts as missing at serving and is refused in a training table.
 
     Attributes:
         missing: `"learned"`, `"mean"`, or `"error"` to refuse tables with missing values.
@@ -217,9 +217,9 @@ class Numeric(Feature):
 
 @dataclasses.dataclass(frozen=True)
 class Vector(Feature):
-    """A dense vector of `size` numbers a row, such as a precomputed image or text embedding.
+    """A dense vector of `size` numbers per row, such as a precomputed image or text embedding.
 
-    A row that is None or holds a NaN is missing: encoded as zeros with the flag in the last place set.
+    A row that is None or holds a NaN is missing: encoded as zeros with the flag set in the last position.
 
     Attributes:
         size: length of every row's vector.

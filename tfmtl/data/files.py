@@ -1,4 +1,4 @@
-"""Tables larger than memory in Parquet, CSV or TFRecord files: read in pieces, in order or shuffled anew each epoch."""
+"""Tables larger than memory in Parquet, CSV or TFRecord files: read in pieces, in order or shuffled in every epoch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class FileSource:
         """Return one of `count` tables of about as many rows, which together have every part of this one once.
 
         Args:
-            index: number of the table, from 0; every process that shares the files asks for its own.
+            index: number of the table, from 0; every process that shares the files takes its own.
             count: number of tables.
 
         Raises:
@@ -108,7 +108,7 @@ class FileSource:
     def shuffled_chunks(
         self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
     ) -> Iterator[pd.DataFrame]:
-        """Yield every row once, in pieces of `rows` rows whose order and content `generator` decides.
+        """Yield every row once, in pieces of `rows` rows; `generator` decides their order and content.
 
         The parts are taken in random order, four at a time; a piece is filled with short runs of rows of these four
         and then permuted. Rows further apart than that never meet in a batch: write files that are sorted by time in
@@ -130,7 +130,7 @@ class FileSource:
     def mixed_chunks(
         self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
     ) -> Iterator[pd.DataFrame]:
-        """Yield what `shuffled_chunks` yields before each piece is permuted, for who permutes it more cheaply later."""
+        """Yield the pieces of `shuffled_chunks` before their rows are permuted, to permute them later at less cost."""
         return map(_to_frame, self._mixed_pieces(columns, rows, generator))
 
     def _mixed_pieces(
@@ -147,7 +147,7 @@ class FileSource:
         return pa.schema([(name, self._type(name)) for name in names])
 
     def _holds(self, name: str) -> bool:
-        """Say whether a column that no first row has is declared and in a later row."""
+        """Return whether a column is declared and in a later row, though no first row has it."""
         return name in self.declared and any(part.holds(pa.field(name, self.declared[name])) for part in self.parts)
 
     def _type(self, name: str) -> pa.DataType:
@@ -284,7 +284,7 @@ def _mixed(parts: Sequence[Part], schema: pa.Schema, generator: np.random.Genera
 
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table as pandas; integers and booleans stay what they are where values are missing."""
+    """Return a table as pandas; integers and booleans keep their types if values are missing."""
     return pd.DataFrame({name: _to_series(table.column(name)) for name in table.column_names})
 
 

@@ -14,9 +14,9 @@ from tfmtl.data.splits import Split, column_of, divided, generator_of, require_r
 
 
 def random_kfold(frame: pd.DataFrame, *, folds: int, seed: int) -> Iterator[Split]:
-    """Yield one split a fold, each row at random in the test side of exactly one of them.
+    """Yield one split per fold, each row at random in the test side of exactly one of them.
 
-    Rows of one user fall on both sides: the model knows the users it is tested on. Test sides differ by at most a row.
+    Rows of one user fall on both sides: the model has seen the test users. Test sides differ by at most one row.
 
     Args:
         frame: the table.
@@ -31,7 +31,7 @@ def random_kfold(frame: pd.DataFrame, *, folds: int, seed: int) -> Iterator[Spli
         >>> [len(test) for _, test in random_kfold(table, folds=2, seed=0)]
         [3, 2]
 
-    Cost: one copy of the table a fold, made when the fold is asked for.
+    Cost: one copy of the table per fold, made when the fold is yielded.
     """
     require_rows(frame)
     require_positive_int(folds=folds)
@@ -41,7 +41,7 @@ def random_kfold(frame: pd.DataFrame, *, folds: int, seed: int) -> Iterator[Spli
 
 
 def grouped_kfold(frame: pd.DataFrame, group: str, *, folds: int, seed: int) -> Iterator[Split]:
-    """Yield one split a fold, in which all rows of a group, such as a user, are on the same side.
+    """Yield one split per fold, in which all rows of a group, such as a user, are on the same side.
 
     Each row is in the test side of exactly one fold. Groups are dealt in turn, largest first and equal ones at random,
     so two test sides differ by at most the rows of the largest group.
@@ -60,7 +60,7 @@ def grouped_kfold(frame: pd.DataFrame, group: str, *, folds: int, seed: int) -> 
         >>> [len(test) for _, test in grouped_kfold(table, "user_id", folds=2, seed=0)]
         [3, 1]
 
-    Cost: one copy of the table a fold, made when the fold is asked for.
+    Cost: one copy of the table per fold, made when the fold is yielded.
     """
     require_positive_int(folds=folds)
     groups, distinct = pd.factorize(column_of(frame, group))
@@ -77,7 +77,7 @@ def grouped_kfold(frame: pd.DataFrame, group: str, *, folds: int, seed: int) -> 
 
 
 def rolling_origin(frame: pd.DataFrame, time: str, *, folds: int, horizon: Any, window: Any = None) -> Iterator[Split]:
-    """Yield one split a fold, the earliest first: a model of the past of a moment, tested on what came right after.
+    """Yield one split per fold, the earliest first: training on the past of an origin, testing on the rows after it.
 
     With the last time T and the horizon h, fold i of k has the origin o_i = T - (k - i) h; it is tested on the rows in
     (o_i, o_i + h] and learns from those up to o_i, or in (o_i - window, o_i]. Later rows are on neither side. Each row
@@ -87,7 +87,7 @@ def rolling_origin(frame: pd.DataFrame, time: str, *, folds: int, horizon: Any, 
         frame: the table.
         time: time of the row: datetimes, with or without time zone, or numbers.
         folds: number of folds, at least 1.
-        horizon: length of a test side, above 0: what `pandas.Timedelta` takes for datetimes ("7D"; a day is 24
+        horizon: length of a test side, above 0: a value for `pandas.Timedelta` takes for datetimes ("7D"; a day is 24
             hours, even where clocks change), else a number.
         window: length of a training side, in the same unit; by default all of the past.
 
@@ -106,7 +106,7 @@ def rolling_origin(frame: pd.DataFrame, time: str, *, folds: int, horizon: Any, 
         Tashman, "Out-of-sample tests of forecasting accuracy: an analysis and review", International Journal of
         Forecasting 16(4), 2000, https://doi.org/10.1016/S0169-2070(00)00065-0.
 
-    Cost: one copy of the past a fold, made when the fold is asked for.
+    Cost: one copy of the past per fold, made when the fold is yielded.
     """
     require_positive_int(folds=folds)
     times = times_of(frame, time)

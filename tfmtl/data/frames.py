@@ -74,7 +74,7 @@ def _encode(columns: Mapping[str, np.ndarray], preprocessor: Preprocessor) -> di
 
 
 def _is_split(feature: Feature) -> bool:
-    """Say whether a column holds texts to be split, which takes several times as long as a look-up."""
+    """Return whether a column holds texts to split, which takes several times as long as a look-up."""
     return isinstance(feature, Text) or (isinstance(feature, MultiValued) and feature.separator is not None)
 
 
@@ -107,17 +107,17 @@ def from_frame(
     Args:
         frame: the table.
         preprocessor: the model's preprocessor; it encodes the columns once, here.
-        batch_size: rows a batch; the last batch may be smaller.
+        batch_size: rows per batch; the last batch may be smaller.
         shuffle_seed: seed of the permutations, or None to keep the table's order.
-        clock: variable whose value, read when an epoch begins, seeds the permutation together with `shuffle_seed`; with
-            `optimizer.iterations` a resumed training sees the permutations an undisturbed one would have seen. By
+        clock: variable that is read when an epoch begins and seeds the permutation together with `shuffle_seed`; with
+            `optimizer.iterations` a resumed training sees the permutations an uninterrupted one would have seen. By
             default epochs are counted from the data set's creation.
         labels: whether to read label and weight columns.
 
     Raises:
         ValueError: naming the column at fault.
 
-    Cost: one permutation of the row numbers an epoch and one gather a batch, about 1 us a row.
+    Cost: one permutation of the row numbers per epoch and one gather per batch, about 1 us per row.
     """
     require_positive_int(batch_size=batch_size)
     batch = to_batch(frame, preprocessor, labels=labels)
@@ -149,7 +149,7 @@ def rows_of(table: Table) -> int:
 
 
 def table_reader(table: Table, batch_size: int, *, shuffle_seed: int | None) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Return a function from what seeds an epoch's order, an int64 scalar, to the epoch in batches of the table."""
+    """Return a function from the seed of an epoch, an int64 scalar, to the batches of the table in that epoch."""
     rows = rows_of(table)
     packed, unpack = _packed(table)
 
@@ -170,9 +170,9 @@ def table_reader(table: Table, batch_size: int, *, shuffle_seed: int | None) -> 
 
 
 def _packed(table: Any) -> tuple[list[tf.Tensor], Callable[[list[tf.Tensor]], Any]]:
-    """Return the columns side by side, one matrix a type, and what takes rows of the matrices apart again.
+    """Return the columns side by side, one matrix per type, and a function that splits rows of the matrices again.
 
-    A row of a matrix is read at once, where a row of many columns is read from as many places in memory.
+    A row of a matrix is contiguous in memory, unlike a row of separate columns.
     """
     columns = tf.nest.flatten(table)
     types = list(dict.fromkeys(column.dtype for column in columns))

@@ -9,18 +9,18 @@ import numpy as np
 from tfmtl._keras import tf
 from tfmtl.data.numbered_keys import NumberedKeys
 
-_LARGEST = 2**17  # entries of the matrix; beyond it, a table a vocabulary takes less room and hardly more time
+_LARGEST = 2**17  # entries of the matrix; beyond it, one table per vocabulary takes less memory and hardly more time
 
 
 class JointLookup(tf.Module):
-    """Looks values of several features up at once, each in its own vocabulary.
+    """Looks up the values of several features at once, each in the vocabulary of its feature.
 
     i_f = M[f, h(v_f)]: h numbers the distinct values of all vocabularies, M [features, values] holds the index of each
-    in the vocabulary of each feature. What an operation costs besides its work is paid once instead of once a feature.
+    in the vocabulary of each feature. The overhead of an operation arises once instead of once per feature.
 
     Args:
         vocabularies: distinct values by feature, one type; value i has index `first` + i.
-        absent: the value that stands for a missing one.
+        absent: the value that means "missing".
         missing, unknown, first: the indices of a missing value, of one outside the vocabulary, of its first value.
 
     Example:
@@ -30,7 +30,7 @@ class JointLookup(tf.Module):
         >>> {name: indices.numpy().tolist() for name, indices in found.items()}
         {'mood': [2, 1], 'colour': [3, 0]}
 
-    Cost: a look-up and a gather of one number a value; 4 bytes an entry of M.
+    Cost: one look-up and one gather per value; 4 bytes per entry of M.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class JointLookup(tf.Module):
         self.table = tf.lookup.StaticHashTable(NumberedKeys(tf.constant(list(place), dtype), first=1), 0)
 
     def __contains__(self, name: str) -> bool:
-        """Say whether a feature is among those looked up."""
+        """Return whether the feature has a vocabulary here."""
         return name in self._row
 
     def __call__(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -63,7 +63,7 @@ class JointLookup(tf.Module):
 
 
 def small_together(sizes: Mapping[str, int]) -> Sequence[str]:
-    """Return the features whose vocabularies are small enough to be joined, the smallest first, or none of them.
+    """Return the features with vocabularies small enough to join, the smallest first; empty if there is only one.
 
     Args:
         sizes: number of values by feature.

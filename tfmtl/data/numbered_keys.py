@@ -8,10 +8,10 @@ from tfmtl._keras import tf
 
 
 class NumberedKeys(tf.lookup.KeyValueTensorInitializer):
-    """Fills a table with keys and the numbers first, first + 1, ..., which a saved model computes instead of storing.
+    """Initializer of a hash table from keys to first, first + 1, ...; a saved model computes the numbers again.
 
     Args:
-        keys: distinct values [n], string or int64; of a variable, those it holds when the table is filled.
+        keys: distinct values [n], string or int64, or a variable that holds them when the table is filled.
         first: number of the first key.
 
     Example:
@@ -21,7 +21,7 @@ class NumberedKeys(tf.lookup.KeyValueTensorInitializer):
     """
 
     def __init__(self, keys: tf.Tensor | tf.Variable, first: int) -> None:
-        super().__init__(keys[:1], tf.range(1))  # of which the base class takes the types alone
+        super().__init__(keys[:1], tf.range(1))  # the base class needs only their types
         self._every = keys
         self._first = first
 

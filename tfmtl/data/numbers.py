@@ -12,13 +12,13 @@ from tfmtl.data.features import Numeric, Vector
 from tfmtl.data.schema import Schema
 from tfmtl.data.statistics import Statistics
 
-_FAR = 1000.0  # deviations; what is farther from the mean would only overflow in the network
+_FAR = 1000.0  # deviations; larger values would overflow in the network
 
 
 def standardize(
     names: Sequence[str], raw: Mapping[str, tf.Tensor], schema: Schema, statistics: Statistics
 ) -> dict[str, tf.Tensor]:
-    """Return numeric features [B] as (value, missing flag) [B, 2], each as its `transform` and `missing` say."""
+    """Return numeric features [B] as (value, missing flag) [B, 2], each by its `transform` and `missing`."""
     features = [cast("Numeric", schema.features[name]) for name in names]
     logarithmic, plain = ([f.transform == kind for f in features] for kind in ("log1p", "none"))
     moments = [(statistics.moments[f.name].mean[0], statistics.moments[f.name].deviation[0]) for f in features]
@@ -30,7 +30,7 @@ def standardize(
         logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
         values = logs if all(logarithmic) else tf.where(logarithmic, logs, values)
     values = (values - means) / deviations
-    known = tf.math.is_finite(values)  # what overflows counts as infinite, too
+    known = tf.math.is_finite(values)  # a value that overflows counts as missing
     far = np.where(plain, np.inf, _FAR).astype(np.float32)
     values = tf.where(known, tf.clip_by_value(values, -far, far), fills.astype(np.float32))
     missing = tf.cast(tf.logical_not(known), tf.float32) * np.asarray(learned, np.float32)

@@ -1,4 +1,4 @@
-"""What every file format offers: parts, runs of rows that are read by themselves, in order, with bounded memory."""
+"""The interface of a file format: parts, runs of rows that are read independently, with bounded memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part(abc.ABC):
     lists: ClassVar[bool] = True
     """Whether the format can hold lists."""
     complete: ClassVar[bool] = True
-    """Whether every row states every column; if not, `types` is what the first rows hold."""
+    """Whether every row states every column; if not, `types` holds the columns of the first rows."""
 
     path: pathlib.Path
     types: Mapping[str, pa.DataType] = dataclasses.field(repr=False)
@@ -45,5 +45,5 @@ class Part(abc.ABC):
         """Yield the columns of `schema`, as its types, in runs of rows."""
 
     def holds(self, field: pa.Field) -> bool:
-        """Say whether any row has the column."""
+        """Return whether any row has the column."""
         return field.name in self.types

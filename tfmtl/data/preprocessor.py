@@ -26,7 +26,7 @@ MISSING, UNKNOWN, FIRST = 0, 1, 2
 
 @register
 class Preprocessor(keras.layers.Layer):
-    """Encodes raw features with what was learned from the training split.
+    """Keras layer that encodes raw features with the statistics of the training split.
 
     A category becomes an index: 0 missing, 1 unknown, 2 + its rank in the vocabulary. A number x becomes
     ((x - mean) / deviation, missing flag), cut to 1000 deviations from the mean. It holds no trainable weight and is
@@ -50,11 +50,11 @@ class Preprocessor(keras.layers.Layer):
         >>> preprocessor({"user_id": tf.constant(["a", "b", "new", ""])})["user_id"].numpy().tolist()
         [3, 2, 1, 0]
 
-    Cost: one hash look-up a category; small vocabularies share a table, see `JointLookup`.
+    Cost: one hash look-up per category; small vocabularies share a table, see `JointLookup`.
     """
 
     def __init__(self, schema: Schema, statistics: Statistics, **kwargs: Any) -> None:
-        # float32 whatever the policy: half precision has too few digits for raw numbers
+        # float32 under every policy: half precision has too few digits for raw numbers
         super().__init__(**{"trainable": False, "dtype": "float32", **kwargs})
         self.schema = schema
         self.statistics = statistics
@@ -78,7 +78,7 @@ class Preprocessor(keras.layers.Layer):
     def compiled(self, features: Features) -> dict[str, tf.Tensor]:
         """Encode the features that are given in one traced call.
 
-        A function a set of features: TensorFlow would warn of one that is traced for many.
+        One function per set of features, because TensorFlow warns of a function that is traced for many.
         """
         encoded: dict[str, tf.Tensor] = self._traced(frozenset(features))(features)
         return encoded
@@ -135,7 +135,7 @@ class Preprocessor(keras.layers.Layer):
         return tf.cast(raw, wanted)
 
     def _encode_together(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encode numbers and what is in small vocabularies, which costs little more than one of them alone."""
+        """Encode numbers and features with small vocabularies, each kind in one operation."""
         numbers = [n for n in raw if isinstance(self.schema.features[n], Numeric)]
         encoded = standardize(numbers, raw, self.schema, self.statistics) if numbers else {}
         for lookup in self._joint:
@@ -205,7 +205,7 @@ def _joint_lookups(schema: Schema, statistics: Statistics) -> Iterator[JointLook
 def _table(feature: Feature, values: np.ndarray) -> tf.lookup.StaticHashTable:
     """Build the hash table directly: Keras' `StringLookup` takes 50 times as long to save 1,000,000 values."""
     dtype = tf.as_dtype(getattr(feature, "dtype", "string"))
-    # TensorFlow refuses an empty table; what is missing is never looked up.
+    # TensorFlow refuses an empty table; the missing value is never looked up.
     keys: list[Any] = values.tolist() or ["" if dtype == tf.string else MISSING_INTEGER]
     return tf.lookup.StaticHashTable(NumberedKeys(tf.constant(keys, dtype), FIRST), UNKNOWN)
 

@@ -1,4 +1,4 @@
-"""What a table means: which columns describe the query, the candidate and the context, and which are labels."""
+"""The schema of a table: columns of the query, the candidate and the context, and labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfmtl.data.features import Categorical, Feature, IdSequence
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """The label of one task; NaN or None in its column means that the row says nothing about the task.
+    """The label of one task; NaN or None in its column means that the row has no label of the task.
 
     Attributes:
         task: name of the task.
@@ -50,7 +50,7 @@ class Schema:
         candidate: features of the item, the same in every row of the item.
         context: features of the pair or of the moment that retrieval cannot use, such as the position on the page;
             only ranking tasks see them.
-        labels: one `Label` a task.
+        labels: one `Label` per task.
         query_id: categorical feature that names the user; the first query feature by default.
         candidate_id: categorical feature that names the item; the first candidate feature by default.
 

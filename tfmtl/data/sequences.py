@@ -1,4 +1,4 @@
-"""Events of one user after the other: a row of several events, whose histories are beginnings of one list."""
+"""Sequences of events: one row holds several events of a user, and their histories are prefixes of one list."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Schema
 
 PLACES = "event.places"
-"""Key of a batch's features under which the places of its events are; no feature has such a name."""
+"""Key of the positions of the events in the features of a batch; no feature has such a name."""
 
 
 class Sequences(NamedTuple):
-    """Encoded events in the order of time, several a row: what `MultiTaskModel.fit` takes in the place of single rows.
+    """Encoded events in the order of time, several per row.
 
-    The history of an event are the ids up to its own place, so that one causal pass over a row of length L serves L
-    events, each of which is trained as the row that it would be alone.
+    Give them to `MultiTaskModel.fit` instead of single rows if a history is read by self-attention: the history of an
+    event holds the ids up to its position, so one causal pass over a row of length L serves L events. Each event is
+    trained as a single row would be.
 
     Attributes:
         features: [R, L, ...] by feature name, oldest event first; of an `IdSequence` [R, L], the id that joined the
             list just before the event, 0 for none.
         labels: float32 [R, L] by task, NaN where the label is missing.
         weights: float32 [R, L] by task, 0 where the label is missing.
-        events: bool [R, L], whether a place holds an event to learn from; the others are padding or history only.
+        events: bool [R, L], whether a position holds an event to learn from; the others are padding or history only.
     """
 
     features: dict[str, tf.Tensor]
@@ -42,18 +43,19 @@ class Sequences(NamedTuple):
 def to_sequences(
     frame: pd.DataFrame, preprocessor: Preprocessor, time: str, *, overlap: int = 0, labels: bool = True
 ) -> Sequences:
-    """Lay a table of events out as sequences, one user after the other.
+    """Return a table of events as `Sequences`, user by user.
 
     A user's events are cut into rows of L, the `max_length` of the histories, from the latest backwards; the history of
-    an event are the user's earlier events in its row, and the last one before the row.
+    an event holds the user's earlier events in its row, and the last one before the row.
 
     Args:
-        frame: one row an event, with the schema's columns but for its histories, the `IdSequence` features, which are
+        frame: one row an event, with the schema's columns except the histories, the `IdSequence` features, which are
             made here: each holds the values of the column it is `of`.
         preprocessor: the model's preprocessor.
         time: column to order a user's events by; rows of one moment keep the table's order.
-        overlap: places at the start of a row, from 0 to L - 1, that repeat the end of the row before, so that no event
-            has a history much shorter than that. Repeated events fill the history and are not learned from twice.
+        overlap: positions at the start of a row, from 0 to L - 1, that repeat the end of the preceding row, so that
+            events have histories of at least about this length. Repeated events fill the history and are not learned
+            from twice.
         labels: whether to read label and weight columns.
 
     Raises:
@@ -68,8 +70,8 @@ def to_sequences(
         >>> found.features["item"].numpy().tolist(), found.features["recent"].numpy().tolist()
         ([[2, 0, 0], [3, 3, 2]], [[0, 0, 0], [2, 3, 3]])
 
-    Cost: one sort; L numbers a row and column, also where a row is short. An epoch over sequences costs a
-    self-attention over each row where single rows cost one over each event.
+    Cost: one sort; L numbers per row and column, even for short rows. An epoch computes one self-attention per row,
+    instead of one per event for single rows.
     """
     schema = preprocessor.schema
     length = _length(schema)
@@ -104,7 +106,7 @@ def _in_time(frame: pd.DataFrame, user: str, time: str) -> tuple[np.ndarray, np.
 
 
 class _Rows(NamedTuple):
-    """Which event is at each place [R, L], whether one is there, and whether it is to be learned from."""
+    """The event at each position [R, L], whether there is one, and whether it is learned from."""
 
     row: np.ndarray
     real: np.ndarray
@@ -139,11 +141,11 @@ def _length(schema: Schema) -> int:
 
 
 def events_of(sequences: Sequences, schema: Schema) -> Batch:
-    """Return the events of sequences as a batch: columns [n, ...], but histories [R, L] and the events' `PLACES` [n].
+    """Return the events of sequences as a batch: columns [n, ...], histories [R, L] and positions `PLACES` [n].
 
     Args:
         sequences: R rows of length L.
-        schema: says which features are histories.
+        schema: of the events; its `IdSequence` features are histories.
     """
     places = tf.cast(tf.where(tf.reshape(sequences.events, [-1]))[:, 0], tf.int32)
 
@@ -163,9 +165,9 @@ def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.D
 
     Args:
         frame: one row an event, with the columns of the user and of the items.
-        schema: its `IdSequence` features are the columns that are made, each of the column it is `of`.
-        time: column to order by; rows of one moment come one after the other in the table's order, those of `past`
-            before those of `frame`.
+        schema: its `IdSequence` features are the new columns, each from the column it is `of`.
+        time: column to order by; rows of one moment keep the order of the table, those of `past` before those
+            of `frame`.
         past: earlier events that fill histories, such as the training table before test rows.
 
     Raises:
@@ -178,7 +180,7 @@ def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.D
         >>> with_histories(table, schema, "day")["recent"].tolist()
         [[], ['a'], ['b', 'a'], ['c', 'b']]
 
-    Cost: one sort, and a list a row.
+    Cost: one sort, and one list per row.
     """
     histories = [feature for feature in schema.features.values() if isinstance(feature, IdSequence)]
     require(bool(histories), "The schema has no history: give it an `IdSequence` of the items' ids.")

@@ -33,13 +33,13 @@ class Shared(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SharedTable:
-    """An encoded table of which the workers take the batches in turn, each of them whole.
+    """An encoded table in memory; its workers take whole batches in turn.
 
-    For workers that do not compute a step together. The pipeline holds no state, so that it can be sent to a worker.
+    Use it for workers that compute steps independently. The pipeline holds no state, so it can be sent to a worker.
 
     Attributes:
         table: the columns.
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         shuffle_seed: seed of the permutations, a new one each epoch, or None to keep the table's order.
     """
 
@@ -50,7 +50,7 @@ class SharedTable:
     shuffle_seed: int | None = None
 
     def steps(self, workers: int = 1) -> int:
-        """Return the batches of the table, whoever computes them."""
+        """Return the batches of the table, for any number of workers."""
         return -(-rows_of(self.table) // self.batch_size)
 
     def pipeline(
@@ -66,7 +66,7 @@ class SharedTable:
 
 @dataclasses.dataclass(frozen=True)
 class ShardedFiles:
-    """A table in files, as the models' `fit` and `evaluate` take it; made by `distribute`.
+    """A table in files that workers share; made by `distribute` for `fit` and `evaluate`.
 
     Attributes:
         source, preprocessor, batch_size, shuffle_seed, shuffle_rows, labels: the arguments of `distribute`.
@@ -95,9 +95,9 @@ class ShardedFiles:
         Every epoch has `steps` steps; a worker that has fewer rows than another ends it with batches of no rows.
 
         Args:
-            context: says which worker of how many; by default one worker reads everything.
-            clock: variable whose value, read when the iteration begins, and the steps since then seed the order
-                together with `shuffle_seed`; by default 0.
+            context: index and number of workers; by default one worker reads everything.
+            clock: variable that is read when the iteration begins; its value, the steps since then and `shuffle_seed`
+                seed the order. By default 0.
 
         Raises:
             ValueError: if the batch does not divide into equal parts, or there are fewer parts than workers.
@@ -134,9 +134,9 @@ def distribute(
 ) -> ShardedFiles:
     """Share files between the workers of a distribution strategy: each reads its own parts, every row once an epoch.
 
-    A part is a row group of a Parquet file or a CSV file. A worker of a strategy with W workers takes of each batch
-    1 / W, from its own parts; so the batches are not those of a single process, which mixes all parts. Without a
-    strategy it is `from_files` with the steps counted.
+    A part is a row group of a Parquet file or a CSV file. Each of W workers takes
+    1 / W of each batch from its own parts; so the batches differ from those of a single process, which mixes all parts.
+    Use it under a distribution strategy with several workers; without one it reads like `from_files`.
 
     Args:
         source: from `open_files`.
@@ -147,10 +147,10 @@ def distribute(
         labels: whether to read label and weight columns.
 
     Returns:
-        What `MultiTaskModel.fit` and `evaluate` take instead of a table.
+        The data for `MultiTaskModel.fit` and `evaluate`, instead of a table.
 
-    Cost: memory of about four times `shuffle_rows` rows a worker. Every worker counts the rows of all files: of Parquet
-    in the footers, of CSV in one pass.
+    Cost: memory of about four times `shuffle_rows` rows per worker. Every worker counts the rows of all files: of
+    Parquet in the footers, of CSV in one pass.
     """
     require_positive_int(global_batch_size=global_batch_size, shuffle_rows=shuffle_rows)
     return ShardedFiles(source, preprocessor, global_batch_size, shuffle_seed, shuffle_rows, labels)

@@ -125,7 +125,7 @@ class _Streamed(Source):
 
 @dataclasses.dataclass(frozen=True)
 class _Files(_Streamed):
-    """Raw files, encoded anew in every epoch."""
+    """Raw files, encoded again in every epoch."""
 
     files: FileSource
 

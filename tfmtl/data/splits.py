@@ -29,7 +29,7 @@ class Split(NamedTuple):
 def temporal_split(
     frame: pd.DataFrame, column: str, *, test_fraction: float | None = None, test_from: Any = None
 ) -> Split:
-    """Hold out the latest rows, as in production, where the model only knows the past.
+    """Hold out the latest rows, as in production, where only the past is available for training.
 
     Rows of one moment never part: with `test_fraction` the boundary is the change of time that comes closest to the
     wanted number of rows, so a table of days is cut between two days.
@@ -78,13 +78,14 @@ def leave_last_split(frame: pd.DataFrame, user: str, time: str, *, n: int = 1) -
 
     Rows of one user and one moment never part: a moment that the boundary would cut, such as a basket, is held out
     whole, so a user's test side can have more than `n` rows. A user who would have no training row left stays in
-    training whole. Other users' later rows are in training: use `temporal_split` where that knowledge would flatter.
+    training whole. Other users' later rows are in training: use `temporal_split` where that would overestimate the
+    model.
 
     Args:
         frame: the table.
         user: column of the user.
         time: time of the row: datetimes or numbers.
-        n: rows held out a user.
+        n: rows held out per user.
 
     Raises:
         ValueError: if a column is absent or has missing values, or no user has more than `n` rows at two times.
@@ -133,7 +134,7 @@ def random_split(frame: pd.DataFrame, *, test_fraction: float, seed: int) -> Spl
 
 
 def divided(frame: pd.DataFrame, held_out: np.ndarray, cause: str) -> Split:
-    """Return both sides, or raise `ValueError` that blames `cause` if one would be empty."""
+    """Return both sides, or raise `ValueError` that names `cause` if one would be empty."""
     rows = int(held_out.sum())
     side = "test" if rows == 0 else "training"
     require(0 < rows < len(frame), f"{cause} must leave a row on the {side} side.", rows=len(frame), test_rows=rows)

@@ -33,20 +33,20 @@ def from_files(
     Args:
         source: from `open_files`, with the schema for CSV and TFRecord.
         preprocessor: the model's preprocessor.
-        batch_size: rows a batch; the last batch may be smaller.
+        batch_size: rows per batch; the last batch may be smaller.
         shuffle_seed: seed of the order, which differs from epoch to epoch, or None to keep the files' order.
         shuffle_rows: rows read, permuted and encoded at a time, made a multiple of `batch_size`.
-        clock: variable whose value, read when an epoch begins, seeds the order together with `shuffle_seed`, as in
+        clock: variable that is read when an epoch begins and seeds the order together with `shuffle_seed`, as in
             `from_frame`. By default epochs are counted from the data set's creation.
         labels: whether to read label and weight columns.
 
     Raises:
         ValueError: naming the file and column, at the call; values that are not of their column's type end the
-            iteration with an `InvalidArgumentError` that says so.
+            iteration with an `InvalidArgumentError` that names the column.
 
-    Cost: memory of about six times `shuffle_rows` encoded rows, however large the files. Parquet is counted first, so
-    that Keras knows the steps of an epoch; of other formats it learns them in the first. Every epoch decodes and
-    encodes anew; `cache` does so once.
+    Cost: memory of about six times `shuffle_rows` encoded rows, however large the files. Parquet files are
+    counted first, which gives Keras the steps of an epoch; Keras counts those of other formats in the first epoch.
+    Every epoch decodes and encodes the rows again; `cache` does so once.
     """
     rows = window_rows(shuffle_rows, batch_size, shuffle_seed)
     layout = Layout(preprocessor.schema, labels)
@@ -59,7 +59,7 @@ def from_files(
 def epoch_reader(
     source: FileSource, preprocessor: Preprocessor, *, shuffle_seed: int | None, shuffle_rows: int, labels: bool
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Return a function from what seeds an epoch's order, an int64 scalar, to the epoch in pieces of `shuffle_rows`.
+    """Return a function from the seed of an epoch, an int64 scalar, to that epoch in pieces of `shuffle_rows`.
 
     The arguments are those of `from_files`, and so are the errors.
     """

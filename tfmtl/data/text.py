@@ -1,10 +1,10 @@
-"""In-graph splitting of strings into tokens, the same when the vocabulary is learned, in training and in serving."""
+"""In-graph splitting of strings into tokens, for learning a vocabulary, training and serving alike."""
 
 from __future__ import annotations
 
 from tfmtl._keras import tf
 
-_NOT_WORD = r"[^\pL\pN]+"  # RE2: anything but letters and numbers of any script separates words
+_NOT_WORD = r"[^\pL\pN]+"  # RE2: every character except letters and numbers of any script separates words
 
 
 def words(text: tf.Tensor) -> tf.RaggedTensor:

@@ -30,7 +30,8 @@ def write_tfrecords(frame: pd.DataFrame, schema: Schema, path: str | os.PathLike
     Args:
         frame: the table.
         schema: the columns to write.
-        path: of the file, which ends in `.tfrecord` or, compressed, in `.tfrecord.gz`; it appears when it is whole.
+        path: of the file, which ends in `.tfrecord` or, compressed, in `.tfrecord.gz`; it appears only when it is
+            complete.
 
     Raises:
         ValueError: naming the column, as `to_columns` does; another suffix; a class that float32 cannot hold.
@@ -45,7 +46,7 @@ def write_tfrecords(frame: pd.DataFrame, schema: Schema, path: str | os.PathLike
         ['b', 'a']
         >>> folder.cleanup()
 
-    Cost: about 20 us a row.
+    Cost: about 20 us per row.
     """
     path = pathlib.Path(path)
     suffixes = (".tfrecord", ".tfrecord.gz")
@@ -85,7 +86,7 @@ def _classes(label: Label, frame: pd.DataFrame) -> np.ndarray:
 
 
 def _whole(feature: Feature, frame: pd.DataFrame) -> Feature:
-    """Return the feature without its limit on lists: a schema of a later day may keep more of them."""
+    """Return the feature without its limit on lists, because a later schema may keep more values."""
     listed = isinstance(feature, IdSequence) or (isinstance(feature, MultiValued) and feature.separator is None)
     if not listed:
         return feature

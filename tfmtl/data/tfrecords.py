@@ -1,4 +1,4 @@
-"""TFRecord files of `tf.Example` protos, in which a row may leave out what is missing; parsed in batches."""
+"""TFRecord files of `tf.Example` protos, in which a row may leave out missing values; parsed in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data.parts import READ_ROWS, Part
 
-_SAMPLE = 256  # records whose columns are looked at when a file is opened
+_SAMPLE = 256  # records that are read for the columns when a file is opened
 _BUFFER = 1 << 20
 _KINDS = {"bytes_list": pa.string(), "int64_list": pa.int64(), "float_list": pa.float32()}
 _PARSED = {pa.string(): tf.string, pa.int64(): tf.int64, pa.float32(): tf.float32}
@@ -49,14 +49,14 @@ class TFRecordPart(Part):
             first += int(tf.size(records))
 
     def holds(self, field: pa.Field) -> bool:
-        """Say whether any record has the column; unless an early one does, reads on to the first that has it."""
+        """Return whether any record has the column; reads to the first record that has it."""
         if super().holds(field):
             return True
         kinds = {field.name: _item(field.type)}
         return any(int(self._parse(r, kinds)[field.name].row_splits[-1]) for r in _records(self.path, READ_ROWS))
 
     def _parse(self, records: tf.Tensor, kinds: dict[str, pa.DataType]) -> Mapping[str, tf.RaggedTensor]:
-        """Return the values of serialized records; corrects in `kinds` what no early record states."""
+        """Return the values of serialized records; corrects `kinds` for columns that no early record has."""
         settled = set(self.types)
         while True:
             features = {name: tf.io.RaggedFeature(_PARSED[kind]) for name, kind in kinds.items()}

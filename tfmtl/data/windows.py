@@ -1,4 +1,4 @@
-"""Encoded rows as one matrix of words: how windows of rows become batches, whether they are read, stored or decoded."""
+"""Encoded rows as one matrix of words, and batches from windows of such rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tfmtl.data.preprocessor import encoded_spec
 from tfmtl.data.schema import Schema
 
 Windows = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""From the number of an epoch to its rows, a window of them at a time: words [rows, `width`]."""
+"""A function from the number of an epoch to windows of its rows: words [rows, `width`]."""
 
 
 class Layout:
-    """Where the columns of an encoded table are in rows of 4-byte words, the integers before the floats.
+    """The positions of the columns of an encoded table in rows of 4-byte words, integers before floats.
 
     Args:
-        schema: what the table holds.
+        schema: of the table.
         labels: whether it has labels and weights.
 
     Example:
@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Words a row."""
+        """Words per row."""
         return sum(self._sizes)
 
     def pack(self, table: Any) -> np.ndarray:
@@ -77,13 +77,13 @@ class Layout:
 def batches_of(
     windows: Windows, layout: Layout, batch_size: int, *, rows: int | None, clock: tf.Variable | None = None
 ) -> tf.data.Dataset:
-    """Return a data set of `Batch` from windows, each but the last a multiple of `batch_size` rows.
+    """Return a data set of `Batch` from windows, each except the last a multiple of `batch_size` rows.
 
     Args:
         windows: the source; called when an epoch begins, with the clock's value.
         layout: of the words.
-        batch_size: rows a batch; the last batch may be smaller.
-        rows: rows of an epoch, so that Keras knows its steps, or None where they are unknown.
+        batch_size: rows per batch; the last batch may be smaller.
+        rows: rows of an epoch, which give Keras the number of steps, or None if unknown.
         clock: as in `from_frame`.
     """
     epochs = tf.Variable(0, dtype=tf.int64, trainable=False) if clock is None else clock

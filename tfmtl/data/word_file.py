@@ -1,4 +1,4 @@
-"""Files of rows of 4-byte words: written at once or not at all, and known by what they were made from."""
+"""Files of rows of 4-byte words: written completely or not at all, and identified by a key of their source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _YOUNG = 60  # seconds before an unfinished file may count as left behind: its w
 
 
 class WordFile:
-    """Rows of words in a file that is kept open: it stays readable while another takes its place.
+    """Rows of words in a file that is kept open and stays readable while another file replaces it.
 
     Args:
         path: of the file.
@@ -48,7 +48,9 @@ class WordFile:
         offset = self.start + 4 * self.width * start
         while len(rest):
             count = os.preadv(self._file.fileno(), [rest], offset)
-            require(count > 0, f"File '{self.path}' has been cut while it is read; delete it to have it made anew.")
+            require(
+                count > 0, f"File '{self.path}' has been cut while it is read; delete it so that it is written again."
+            )
             rest, offset = rest[count:], offset + count
 
     def read(self, start: int, end: int) -> np.ndarray:
@@ -65,10 +67,10 @@ class WordFile:
 
 
 def read_words(path: pathlib.Path, key: str, width: int) -> WordFile | None:
-    """Open a file if there is one with this key; a damaged one, or one made from something else, counts as none.
+    """Open a file if there is one with this key; return None if it is damaged or has another key.
 
     Raises:
-        ValueError: if the path holds something that `write_words` has not written.
+        ValueError: if the path holds something that `write_words` did not write.
     """
     if not path.exists():
         return None
@@ -82,12 +84,12 @@ def read_words(path: pathlib.Path, key: str, width: int) -> WordFile | None:
 
 
 def write_words(path: pathlib.Path, key: str, width: int, windows: Iterable[np.ndarray]) -> None:
-    """Write windows of words [n, width] to a file that appears when it is whole; the last writer of several wins.
+    """Write windows of words [n, width] to a file that appears only when complete; the last of several writers wins.
 
     Args:
         path: of the file.
-        key: what the words were made from.
-        width: words a row.
+        key: hash of everything that the words depend on.
+        width: words per row.
         windows: the rows, in order.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,7 @@ def write_words(path: pathlib.Path, key: str, width: int, windows: Iterable[np.n
 
 
 def _footer(file: BinaryIO) -> dict[str, Any]:
-    """Return what the end of a file says of it, or nothing if the end is missing."""
+    """Return the metadata at the end of a file, empty if the end is missing."""
     tail = _LENGTH.size + len(_MAGIC)
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - tail, 0))
@@ -128,7 +130,7 @@ def _footer(file: BinaryIO) -> dict[str, Any]:
 
 
 def _remove_abandoned(path: pathlib.Path) -> None:
-    """Delete the unfinished files of writers that are no more: nobody holds their locks."""
+    """Delete the unfinished files of writers that have ended, as released locks show."""
     for file in _unfinished(path):
         with contextlib.suppress(OSError), file.open("rb") as opened:
             if time.time() - file.stat().st_mtime > _YOUNG:

@@ -23,8 +23,8 @@ def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
     """Return a model as values that JSON takes and arrays by name; if it is compiled, with its optimiser.
 
     Raises:
-        ValueError: if the model takes other arguments than `MultiTaskModel`, which nobody knows how to save, or is of a
-            class that Keras cannot find by name.
+        ValueError: if the model has further arguments than `MultiTaskModel`, which cannot be saved, or its class is not
+            registered with Keras.
     """
     config = {
         "class": _class_of(model),
@@ -45,17 +45,17 @@ def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
 
 
 def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> MultiTaskModel:
-    """Return the model that `to_arrays` described, compiled if that was.
+    """Return the model that `to_arrays` described, compiled if the original was.
 
     Raises:
-        ValueError: if its class is not known to Keras.
+        ValueError: if its class is not registered with Keras.
     """
     config = copy.deepcopy(config)  # Keras puts objects into the configurations that it reads
     preprocessor = Preprocessor.from_config(config["preprocessor"])
     corpus = None
     if config["ids"] is not None:
         ids = np.asarray(config["ids"])
-        columns = [key for key in arrays if key.startswith("corpus/")]  # of a file each array is read when asked for
+        columns = [key for key in arrays if key.startswith("corpus/")]  # an array in a file is read on access
         features = {key.split("/", 1)[1]: tf.constant(arrays[key]) for key in columns}
         corpus = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
     kind = keras.saving.get_registered_object(config["class"])

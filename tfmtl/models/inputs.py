@@ -23,7 +23,7 @@ def shared_batches(data: Shared, strategy: tf.distribute.Strategy, clock: tf.Var
         clock: see `ShardedFiles.pipeline`.
 
     Raises:
-        ValueError: if `data` are files and the strategy is a parameter server strategy, whose workers run no Python.
+        ValueError: if `data` are files and the strategy is a parameter server strategy: its workers run no Python.
     """
     if serves_parameters(strategy):
         cure = "give `fit` a table, which is sent to them, or a `DatasetCreator` of batches of `Batch`"
@@ -40,21 +40,21 @@ def shared_batches(data: Shared, strategy: tf.distribute.Strategy, clock: tf.Var
 
 
 def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether variables live on servers and workers compute steps of their own."""
+    """Return whether variables are on parameter servers and workers compute steps independently."""
     return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
 def check_tasks(
     tasks: Sequence[Task], network: keras.Model, preprocessor: Preprocessor, candidates: Candidates | None
 ) -> None:
-    """Raise unless the network has every task's output, the schema its label and the corpus what it draws from.
+    """Raise unless every task has its output of the network, its label in the schema and, if needed, `candidates`.
 
     Raises:
         ValueError: naming the tasks at fault.
     """
     for task in tasks:
         require_type(task, Task, "tasks[...]")
-    in_order(tasks)  # every task with those it comes after
+    in_order(tasks)  # raises if a task lacks its parents
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
     wanting = [task.name for task in tasks if (task.num_extra_negatives or task.needs_corpus) and candidates is None]

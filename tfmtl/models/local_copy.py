@@ -1,4 +1,4 @@
-"""A model outside of the distribution strategy that trained it."""
+"""A copy of a model outside of the distribution strategy that trained it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tfmtl.models.multi_task import MultiTaskModel
 
 
 def local_copy(model: MultiTaskModel) -> MultiTaskModel:
-    """Return a model whose variables lie whole in this process, not compiled; the model itself if they do already.
+    """Return an uncompiled copy of a model with its variables in this process; the model itself if they are already.
 
-    Variables on parameter servers, of which large ones are cut into shards, cannot be saved for serving. The state of
-    balancer and tasks is copied, too.
+    Use it to export a model that was trained with parameter servers: variables there may be cut into shards and cannot
+    be saved for serving. The state of the balancer and the tasks is copied, too.
 
     Args:
         model: trained under any strategy.
 
     Raises:
-        RuntimeError: if called in the strategy's scope, where the copy's variables would be on the servers, too.
+        RuntimeError: if called in the strategy's scope, where the variables of the copy would be on the servers, too.
 
     Cost: one checkpoint written and read.
     """
@@ -36,5 +36,5 @@ def local_copy(model: MultiTaskModel) -> MultiTaskModel:
 
 
 def checkpoint(model: MultiTaskModel) -> tf.train.Checkpoint:
-    """Return what reads and writes the state of a model but for its optimiser."""
+    """Return a checkpoint of the model's state without its optimiser."""
     return tf.train.Checkpoint(network=model.network, balancer=model.balancer, tasks=model.tasks)

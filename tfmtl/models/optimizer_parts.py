@@ -1,4 +1,4 @@
-"""Optimisers with others inside them, and which variables do not decay: what no configuration of theirs tells."""
+"""Nested optimisers, and their variables without weight decay, which no optimiser's config holds."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def parts_of(optimizer: Any) -> list[Any]:
 
 
 def exceptions_of(optimizer: Any, variables: Sequence[Any]) -> list[dict[str, Any] | None]:
-    """Return which variables do not decay, by place or part of their name, of an optimiser and of those inside it.
+    """Return the variables without weight decay of nested optimisers, by position or part of the name.
 
-    This is no part of an optimiser's configuration.
+    Save them beside the optimiser's config, which does not hold them.
     """
     found: list[dict[str, Any] | None] = []
     for part in parts_of(optimizer):
         keys = getattr(part, "_exclude_from_weight_decay", None)
         names = getattr(part, "_exclude_from_weight_decay_names", None)
-        places = [i for i, v in enumerate(variables) if part._var_key(v) in (keys or ())] if keys else []
-        found.append(None if keys is None and names is None else {"places": places, "names": list(names or [])})
+        positions = [i for i, v in enumerate(variables) if part._var_key(v) in (keys or ())] if keys else []
+        found.append(None if keys is None and names is None else {"places": positions, "names": list(names or [])})
     return found
 
 
 def set_exceptions(optimizer: Any, variables: Sequence[Any], exceptions: Sequence[Mapping[str, Any] | None]) -> None:
-    """Tell an optimiser that is not built yet which variables do not decay."""
+    """Exclude variables from the weight decay of an optimiser that is not built yet."""
     for part, given in zip(parts_of(optimizer), exceptions, strict=True):
         if given is not None:
             part.exclude_from_weight_decay([variables[i] for i in given["places"]], given["names"])

@@ -1,4 +1,4 @@
-"""A model in a folder: everything that a fresh process needs to go on with it."""
+"""A model in a folder: everything that a new process needs to continue training."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _MODEL, _ARRAYS = "model.json", "arrays.npz"
 
 
 def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Write network, weights, tasks, balancer, optimiser, vocabularies and corpus, to train on or to warm-start from.
+    """Save a model to a folder: network, weights, tasks, balancer, optimiser, vocabularies and corpus.
 
-    For serving there is `tfmtl.serving.export`; what is saved here has no signatures.
+    Use it to continue training or to warm-start; a model for serving needs signatures, see `tfmtl.serving.export`.
 
     Args:
-        model: a `MultiTaskModel`, or of a subclass without further arguments that is registered with Keras; pruned
-            networks are stripped and teachers taken off before. The optimiser is saved if the model is compiled and its
-            variables do not lie on parameter servers.
-        folder: does not exist yet.
+        model: a `MultiTaskModel`, or of a subclass without further arguments that is registered with Keras; `strip`
+            a pruned network and remove a teacher before. The optimiser is saved if the model is compiled and its
+            variables are not on parameter servers.
+        folder: must not exist yet.
 
     Returns:
-        The folder, complete: it is written beside and moved into place.
+        The folder. It is complete when it appears, because it is written under another name and then renamed.
 
     Raises:
         TypeError: if the model is of another class.
-        ValueError: if nothing could load its class.
+        ValueError: if its class is not registered with Keras.
         FileExistsError: if the folder exists.
 
     Example:
@@ -52,7 +52,7 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
         >>> model.compile("adam")
         >>> history = model.fit(rows, epochs=2, verbose=0)
         >>> loaded = load_model(save_model(model, pathlib.Path(tempfile.mkdtemp()) / "stars"))
-        >>> history = loaded.fit(rows, epochs=3, initial_epoch=2, verbose=0)  # goes on where the other stopped
+        >>> history = loaded.fit(rows, epochs=3, initial_epoch=2, verbose=0)  # continues where the first model stopped
         >>> int(loaded.optimizer.iterations)
         3
 
@@ -76,7 +76,7 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
 
 
 def load_model(folder: str | os.PathLike[str]) -> MultiTaskModel:
-    """Return the model that `save_model` wrote, compiled if that was.
+    """Return the model that `save_model` wrote, compiled if the original was.
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.

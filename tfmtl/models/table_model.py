@@ -1,4 +1,4 @@
-"""A TFRS model whose `fit`, `evaluate` and `predict` take tables, and whose step is traced once."""
+"""A TFRS model with `fit`, `evaluate` and `predict` over tables and a training step that is traced once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
 from tfmtl.models.inputs import serves_parameters, shared_batches
 
-_STEPS_PER_EXECUTION = 32  # a Python call a step costs a quarter of the time at small batches
+_STEPS_PER_EXECUTION = 32  # one Python call per step takes a quarter of the time of small batches
 
 
 class TableModel(tfrs.models.Model, abc.ABC):
-    """The part of `MultiTaskModel` that knows nothing of tasks: Keras' loop around `make_step`."""
+    """The training loop of `MultiTaskModel`: it adapts Keras' loop to tables and is independent of the tasks."""
 
     preprocessor: Preprocessor
     balancer: Balancer
@@ -40,7 +40,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
         return self._traced_train_on(data)
 
     def _train_on(self, data: Batch) -> dict[str, tf.Tensor]:
-        arrived = tf.group(*tf.nest.flatten(data))  # one edge an operation of the step, not one for each column
+        arrived = tf.group(*tf.nest.flatten(data))  # one control edge per operation of the step, not one per column
         with tf.control_dependencies([arrived]):  # else counters run on beyond the end of a data set
             return self.make_step(self.as_rows(data))
 
@@ -55,36 +55,39 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
         Args:
             optimizer: a Keras 2 optimiser.
-            loss: refused, like `metrics` and the weights of either: they belong to the tasks and to the balancer.
-            steps_per_execution: training steps in one call of the traced function; by default up to 32 of an epoch's
-                steps, or 1 where their number is unknown.
+            loss: must be None, as `metrics` and their weights; losses and metrics belong to the tasks, weights to the
+                balancer.
+            steps_per_execution: training steps per call of the traced function; by default the steps of an epoch, at
+                most 32, or 1 if their number is unknown.
             **kwargs: as in `keras.Model.compile`.
         """
         given = {"loss": loss, **kwargs}
         refused = [n for n in ("loss", "metrics", "loss_weights", "weighted_metrics") if given.get(n) is not None]
         require(not refused, f"compile() takes no {refused}: tasks have losses and metrics, the balancer has weights.")
         self._automatic_steps = steps_per_execution is None
-        kwargs["weighted_metrics"] = []  # tells Keras that the weights in a batch are looked after
+        kwargs["weighted_metrics"] = []  # prevents a warning of Keras: the tasks apply the weights of a batch
         self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
         self.retrace()
 
     def retrace(self) -> None:
-        """Trace the steps anew, also in the middle of `fit`: what they hold as constants changed, such as `candidates`
-        or which layers are trainable.
+        """Trace the steps again, even during `fit`.
+
+        Call it after a change of values that a trace holds as constants, such as `candidates` or `trainable` of a
+        layer.
         """
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
         self._traced_train_on = tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
         self.test_function = self.predict_function = None
-        # Keras' `fit` goes by what `compile` saw; around `__setattr__`, which would track the layers that are the keys.
+        # Keras' `fit` reads the state that `compile` stored. `__setattr__` would track the layers that are its keys.
         self.__dict__["_compiled_trainable_state"] = self._get_trainable_state()
         if self.train_function is not None:
             self.make_train_function(force=True)
 
     @property
     def compile_options(self) -> dict[str, Any]:
-        """The arguments of `compile` but the optimiser, to compile another model alike."""
+        """The arguments of `compile` except the optimiser, to compile another model in the same way."""
         steps = None if self._automatic_steps else int(self.steps_per_execution.numpy())
         return {"steps_per_execution": steps, "run_eagerly": self._run_eagerly, "jit_compile": self._jit_compile}
 
@@ -97,17 +100,16 @@ class TableModel(tfrs.models.Model, abc.ABC):
         memory_bytes: int = 1 << 30,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train.
+        """Train the model on a table, files or a data set.
 
         Args:
-            x: pandas table, files from `tfmtl.data.open_files` or encoded table (a `Batch` from `tfmtl.data.to_batch`
-                or what `tfmtl.data.cache` made), shuffled anew each epoch; `Sequences` from `tfmtl.data.to_sequences`,
-                whose rows are of several events; data set of raw batches or of `Batch`; files from
-                `tfmtl.data.distribute`.
-            batch_size: rows a batch of a table, over all replicas of a distribution strategy.
+            x: pandas table, files from `tfmtl.data.open_files`, encoded table from `tfmtl.data.to_batch` or
+                `tfmtl.data.cache`, or `Sequences` from `tfmtl.data.to_sequences`, all shuffled in each epoch; data set
+                of raw batches or of `Batch`; or files from `tfmtl.data.distribute`.
+            batch_size: rows per batch of a table, over all replicas of a distribution strategy.
             validation_data: as `x`, never shuffled.
-            memory_bytes: files are encoded once and kept in memory if that takes at most so many bytes; larger ones are
-                streamed, each epoch anew, unless `tfmtl.data.cache` keeps them encoded in a file.
+            memory_bytes: files are encoded once and kept in memory if this takes at most `memory_bytes`; larger files
+                are encoded again in each epoch, unless `tfmtl.data.cache` keeps them encoded in a file.
             **kwargs: as in `keras.Model.fit`.
         """
         require(memory_bytes >= 0, "`memory_bytes` must be 0 or more.", memory_bytes=memory_bytes)
@@ -119,7 +121,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
             validation = self._batches(held_out, batch_size, "validation_steps", kwargs)
         if hasattr(self.optimizer, "build"):
             with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)  # slots created while tracing would cost a second trace
+                self.optimizer.build(self.trainable_variables)  # slots created during tracing would cost a second trace
         callbacks = [_EndEpoch(), *(kwargs.pop("callbacks", None) or [])]
         return super().fit(train, validation_data=validation, callbacks=callbacks, **kwargs)
 
@@ -150,7 +152,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
     def evaluate(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> Any:
         """Return the mean losses and metrics; arguments as in `fit`."""
-        kwargs.pop("_use_cached_eval_dataset", None)  # how `fit` asks for an iterator made for its own steps a call
+        kwargs.pop("_use_cached_eval_dataset", None)  # an option of `fit` for its own steps per call
         source = as_source(x)
         if serves_parameters(self.distribute_strategy):
             return self._evaluate_here(source.batches(self.preprocessor, batch_size), kwargs.get("return_dict", False))
@@ -158,7 +160,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
             return super().evaluate(self._batches(source, batch_size, "steps", kwargs), **kwargs)
 
     def _evaluate_here(self, dataset: tf.data.Dataset, return_dict: bool) -> Any:
-        """Evaluate in this process: workers that compute steps of their own would not take every batch once."""
+        """Evaluate in this process: workers that compute steps independently would not take every batch once."""
         self.reset_metrics()
         logs: dict[str, Any] = {}
         for batch in dataset:
@@ -174,7 +176,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
     def _choose_steps(self, batches: int) -> None:
         """Set the steps per call; a last call beyond the end of a data set of unknown length would lose its logs."""
         if self._automatic_steps:
-            # Replicas name a message by its place in the program: two steps in one program must not differ in shape.
+            # Replicas name a message by its position in the program, so all its steps must have one shape.
             alone = self.distribute_strategy.num_replicas_in_sync == 1
             steps = min(_STEPS_PER_EXECUTION, max(batches, 1)) if alone else 1
             if self.steps_per_execution == 1 and steps > 1:
@@ -183,7 +185,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
     @contextlib.contextmanager
     def _single_steps(self) -> Iterator[None]:
-        """Set the steps a call, which Keras shares with `fit`, to 1: any number of batches is a multiple of it."""
+        """Set the steps per call, which Keras shares with `fit`, to 1, which divides every number of batches."""
         steps = 1 if self.steps_per_execution is None else int(self.steps_per_execution.numpy())
         self.steps_per_execution = 1
         try:
@@ -193,7 +195,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
 
 class _EndEpoch(keras.callbacks.Callback):
-    """Tells the balancer that an epoch has ended, before anything is saved."""
+    """Ends the balancer's epoch before any callback saves the model."""
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.model.balancer.end_epoch()
