@@ -13,14 +13,13 @@ from tfmtl._label_graph import LabelGraph
 def mask_unreached(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
     """Return the table with labels missing wherever a parent is not above 0.
 
-    What is left are the labels of the conditional problem, P(conversion | click), on the rows where it was observed.
-    An ordinary `BinaryClassification` on them is the naive model: it learns from clicked rows only and is asked about
-    all, the selection bias that `EntireSpaceConversion` avoids. An ordinary task of spend, or the statistics of
-    `Regression.from_statistics`, want exactly these labels.
+    The remaining labels are those of the conditional problem, P(conversion | click). Use them for a task of spend or
+    for `Regression.from_statistics`. A `BinaryClassification` of them is the naive model: it is trained on clicked rows
+    but predicts all rows, the selection bias that `EntireSpaceConversion` avoids.
 
     Args:
         frame: table with the graph's label columns; a missing parent hides its children, too.
-        graph: which label column comes after which.
+        graph: the label columns by their parents.
 
     Raises:
         ValueError: if a column is absent, or a label is above 0 where a parent is 0 and so contradicts the graph.
@@ -43,15 +42,16 @@ def mask_unreached(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
 def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_until: Any, window: Any) -> pd.DataFrame:
     """Return the table with a label missing where it may still become positive.
 
-    A row of which nothing has happened is only a negative once the window after its event has passed; until then its
-    label is unknown. What has happened counts at once.
+    Use it before training on recent rows. A row without a positive label is negative only after `window` has passed
+    since its event; until then its label is unknown. A positive label counts at once.
 
     Args:
         frame: table with the label and the time of the event that the label follows, such as the click.
         label: column of the label.
         event_time: column of times, or of numbers; a label without a time is missing unless it is above 0.
-        observed_until: when the table was taken, of the same kind.
-        window: how long a positive may take, a `pandas.Timedelta`, or a number for times that are numbers; 0 or more.
+        observed_until: time at which the table was extracted, of the same kind.
+        window: longest delay of a positive label, a `pandas.Timedelta`, or a number for times that are numbers; 0 or
+            more.
 
     Raises:
         ValueError: if a column is absent or the window is negative.
@@ -62,7 +62,7 @@ def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_unt
         [0.0, nan, 1.0]
 
     Reference:
-        The delayed feedback that this cuts off is that of Chapelle, "Modeling Delayed Feedback in Display
+        Delayed feedback is described by Chapelle, "Modeling Delayed Feedback in Display
         Advertising", KDD 2014, https://doi.org/10.1145/2623330.2623634, who models the delay instead.
     """
     require_known([label, event_time], frame.columns, "column", "the table")

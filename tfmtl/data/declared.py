@@ -1,4 +1,4 @@
-"""The types that a schema states for the columns of files that state none."""
+"""The types of a schema's columns, for files without types of their own."""
 
 from __future__ import annotations
 

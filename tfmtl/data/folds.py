@@ -79,16 +79,16 @@ def grouped_kfold(frame: pd.DataFrame, group: str, *, folds: int, seed: int) -> 
 def rolling_origin(frame: pd.DataFrame, time: str, *, folds: int, horizon: Any, window: Any = None) -> Iterator[Split]:
     """Yield one split per fold, the earliest first: training on the past of an origin, testing on the rows after it.
 
-    With the last time T and the horizon h, fold i of k has the origin o_i = T - (k - i) h; it is tested on the rows in
-    (o_i, o_i + h] and learns from those up to o_i, or in (o_i - window, o_i]. Later rows are on neither side. Each row
-    after the first origin is tested exactly once, and rows of one moment never part.
+    With the last time T and the horizon h, fold i of k has the origin o_i = T - (k - i) h; its test rows are
+    in (o_i, o_i + h], its training rows up to o_i, or in (o_i - window, o_i]. Later rows are on neither side. Each row
+    after the first origin is tested exactly once, and rows of one moment stay together.
 
     Args:
         frame: the table.
         time: time of the row: datetimes, with or without time zone, or numbers.
         folds: number of folds, at least 1.
-        horizon: length of a test side, above 0: a value for `pandas.Timedelta` takes for datetimes ("7D"; a day is 24
-            hours, even where clocks change), else a number.
+        horizon: length of a test side, above 0: for datetimes a value for `pandas.Timedelta` ("7D"; a day is 24 hours,
+            even where clocks change), else a number.
         window: length of a training side, in the same unit; by default all of the past.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Parquet and CSV files as parts, and how the files of every format are cut into parts."""
+"""Parquet and CSV files as parts, and the function that cuts files into parts by their suffix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ParquetPart(Part):
 
     @property
     def typed(self) -> bool:
-        """True: the footer holds them."""
+        """True, because the footer holds the types."""
         return True
 
     def count_rows(self) -> int:
@@ -66,7 +66,7 @@ class CsvPart(Part):
 
     @property
     def typed(self) -> bool:
-        """False: CSV holds text."""
+        """False, because CSV holds text."""
         return False
 
     def count_rows(self) -> int:
@@ -102,7 +102,7 @@ def csv_parts(path: pathlib.Path) -> Iterator[Part]:
 
 
 def spread(parts: Sequence[Part], count: int) -> list[tuple[Part, ...]]:
-    """Return `count` groups of parts with about as many rows: the largest part goes to the emptiest group.
+    """Return `count` groups of parts with about as many rows: the largest part goes to the group with the fewest rows.
 
     In a group the parts keep their order.
     """

@@ -34,9 +34,10 @@ class FrameTable:
     frame: pd.DataFrame
 
     def chunks(self, columns: Iterable[str] | None = None, rows: int | None = None) -> Iterator[pd.DataFrame]:
-        """Yield the table in pieces of `rows` rows, by default in one; all columns are kept."""
-        rows = rows or max(len(self.frame), 1)
-        return (self.frame.iloc[start : start + rows] for start in range(0, len(self.frame), rows))
+        """Yield the table in pieces of `rows` rows, by default in one piece; all columns are kept."""
+        total = max(len(self.frame), 1)  # an empty table is one empty piece
+        step = rows or total
+        return (self.frame.iloc[start : start + step] for start in range(0, total, step))
 
     def state(self, columns: Sequence[str]) -> Any:
         """Return the fingerprint of the columns."""

@@ -31,8 +31,8 @@ def temporal_split(
 ) -> Split:
     """Hold out the latest rows, as in production, where only the past is available for training.
 
-    Rows of one moment never part: with `test_fraction` the boundary is the change of time that comes closest to the
-    wanted number of rows, so a table of days is cut between two days.
+    Use it by default for interaction data. Rows of one moment stay together: with `test_fraction` the boundary is the
+    change of time that comes closest to the wanted number of rows, so a table of days is cut between two days.
 
     Args:
         frame: the table.
@@ -76,10 +76,10 @@ def temporal_split(
 def leave_last_split(frame: pd.DataFrame, user: str, time: str, *, n: int = 1) -> Split:
     """Hold out the last `n` rows of every user.
 
-    Rows of one user and one moment never part: a moment that the boundary would cut, such as a basket, is held out
-    whole, so a user's test side can have more than `n` rows. A user who would have no training row left stays in
-    training whole. Other users' later rows are in training: use `temporal_split` where that would overestimate the
-    model.
+    Use it to compare with published results. Rows of one user and one moment stay together: a moment that the boundary
+    would cut, such as a basket, is held out whole, so a user's test side can have more than `n` rows. A user who would
+    have no training row left stays in training whole. Other users' later rows are in training: use `temporal_split`
+    where that would overestimate the model.
 
     Args:
         frame: the table.

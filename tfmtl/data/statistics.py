@@ -1,4 +1,4 @@
-"""What is learned from the training split before training: vocabularies, moments and label statistics."""
+"""Statistics of the training split: vocabularies, moments and label statistics."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LabelStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Everything the preprocessor and the tasks take from the training split.
+    """The statistics of a training split, from `fit_statistics`; the preprocessor and the tasks are built with them.
 
     Attributes:
         vocabularies: values by owner feature, most frequent first.
@@ -59,8 +59,8 @@ class Statistics:
         moments: by name of the `Numeric` or `Vector` feature.
         labels: by task.
         rows: rows of the training split.
-        waiting: occurrences by value that came since, by vocabulary, of values too rare for it so far.
-        capacity: indices by vocabulary, where some are kept free for values to come.
+        waiting: occurrences by value, by vocabulary, of later values that are still too rare for the vocabulary.
+        capacity: number of indices by vocabulary, if some are reserved for later values.
     """
 
     vocabularies: Mapping[str, np.ndarray]
@@ -112,8 +112,8 @@ def fit_statistics(schema: Schema, source: pd.DataFrame | RawTable) -> Statistic
 
     Args:
         schema: roles and kinds of the columns.
-        source: the training table, or a source that yields it in pieces; of histories, the `IdSequence` features,
-            nothing is learned, so that their columns may be absent.
+        source: the training table, or a source that yields it in pieces; the columns of
+            histories, the `IdSequence` features, are not read and may be absent.
 
     Raises:
         ValueError: naming the column or task: absent columns, wrong types, infinity, an empty table, a task without a

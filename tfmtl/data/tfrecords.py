@@ -31,7 +31,7 @@ class TFRecordPart(Part):
 
     @property
     def typed(self) -> bool:
-        """False: a number of any kind may be written as either of two."""
+        """False, because a number may be written as an integer or a float."""
         return False
 
     def count_rows(self) -> int:
