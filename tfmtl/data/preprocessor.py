@@ -17,7 +17,7 @@ from tfmtl.data.joint_lookup import JointLookup, small_together
 from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.data.numbers import standardize, standardize_vector
 from tfmtl.data.schema import Schema
-from tfmtl.data.statistics import Source, Statistics, fit_statistics
+from tfmtl.data.statistics import RawTable, Statistics, fit_statistics
 from tfmtl.types import Features
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
@@ -65,7 +65,7 @@ class Preprocessor(keras.layers.Layer):
         self._traced = functools.cache(lambda names: tf.function(self.call, reduce_retracing=True))
 
     @classmethod
-    def fit(cls, schema: Schema, source: pd.DataFrame | Source, **kwargs: Any) -> Preprocessor:
+    def fit(cls, schema: Schema, source: pd.DataFrame | RawTable, **kwargs: Any) -> Preprocessor:
         """Build the preprocessor of a training split; see `fit_statistics`.
 
         Args:
