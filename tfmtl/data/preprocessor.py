@@ -17,7 +17,8 @@ from tfmtl.data.joint_lookup import JointLookup, small_together
 from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.data.numbers import standardize, standardize_vector
 from tfmtl.data.schema import Schema
-from tfmtl.data.statistics import RawTable, Statistics, fit_statistics
+from tfmtl.data.raw_table import RawTable
+from tfmtl.data.statistics import Statistics, fit_statistics
 from tfmtl.types import Features
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2

@@ -68,10 +68,17 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
             >>> from tfmtl.layers import MMoE
             >>> MMoE(num_experts=4).for_tasks(["click", "buy"]).task_names
             ('click', 'buy')
+
+        Raises:
+            ValueError: if the trunk's arguments contradict the names.
         """
         if self.task_names:
             return self
-        return type(self).from_config({**self.get_config(), "task_names": list(names)})
+        try:
+            return type(self).from_config({**self.get_config(), "task_names": list(names)})
+        except TypeError as error:  # Keras hides the constructor's own sentence in a TypeError with the whole config
+            cause = error.__context__
+            raise (cause if isinstance(cause, ValueError) else error) from None
 
     def build(self, input_shape: Any) -> None:
         """Create the layers and weights.
