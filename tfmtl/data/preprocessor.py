@@ -16,8 +16,8 @@ from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequenc
 from tfmtl.data.joint_lookup import JointLookup, small_together
 from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.data.numbers import standardize, standardize_vector
-from tfmtl.data.schema import Schema
 from tfmtl.data.raw_table import RawTable
+from tfmtl.data.schema import Schema
 from tfmtl.data.statistics import Statistics, fit_statistics
 from tfmtl.types import Features
 
