@@ -68,7 +68,7 @@ def test_a_grid_has_every_combination_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("build", [functional, subclassed])
 def test_hyperband_continues_from_the_promoted_weights(build: Any, tmp_path: Path) -> None:
-    # With a learning rate of 0 a trial ends with its initial weights: those of the trial that it continues.
+    # With a learning rate of 0, a trial ends with its initial weights: those of the trial that it continues.
     def frozen(hp: Any) -> keras.Model:
         model = build(hp)
         model.optimizer.learning_rate = 0.0
