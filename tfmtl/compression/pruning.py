@@ -71,9 +71,7 @@ def prune(
     block_size: tuple[int, int] = (1, 1),
     select: Select = is_prunable,
 ) -> keras.Model:
-    """Return a copy of a network with pruning wrappers, so that training makes its weights sparse.
-
-    Use `prune_model` to prune a trained model in one call.
+    """Return a copy of a network with pruning wrappers that make its weights sparse; `prune_model` also trains it.
 
     Args:
         network: functional network, from `build_network`; it is not changed.
