@@ -47,7 +47,10 @@ RULES = {
     "again, not anew": r"\banew\b",
     "before or preceding, not in front": r"\bin front\b",
     "position, not place": r"(?<!in )(?<!takes )(?<!\.)\bplaces?\b(?! (?:to|of work|where))",
-    "except, not but": r"\b(?:all|(?:every|any|no)(?: \w+)?|everything|everyone|nothing|none|anything|each) but\b",
+    "except, not but": (
+        r"\b(?:[Aa]ll|(?:[Ee]very|[Aa]ny|[Nn]o) \w+|[Ee]very|[Ee]verything|[Ee]veryone|[Nn]othing|[Nn]one|anything|each)"
+        r" but\b"
+    ),
     "code does not say, tell, know, ask or listen": r"\b(?:says|tells|told|asks|listens|knows|know nothing)\b",
     "return whether, not say whether": r"\b(?:[Ss]ay|[Tt]ell|[Aa]sk) (?:whether|if|how|which|who|where|what)\b",
     "one concept, one term: package": r"\brooms?\b",

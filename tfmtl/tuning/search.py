@@ -34,7 +34,7 @@ def loss_weights(
 ) -> dict[str, float]:
     """Return a fixed loss weight for every task, drawn evenly on the logarithmic scale.
 
-    Hyperparameters: `loss_weight/<task>`, by default 1, of every task but the reference.
+    Hyperparameters: `loss_weight/<task>`, by default 1, of every task except the reference.
 
     Args:
         hp: hyperparameters of the trial.
@@ -91,10 +91,10 @@ def sample_regularization(
         ValueError: if a strength is negative, the rate not in [0, 1), or a field cannot be searched or is fixed, too.
 
     Example:
-        >>> regularisation(keras_tuner.HyperParameters(), unknown_rate=0.0)
+        >>> sample_regularization(keras_tuner.HyperParameters(), unknown_rate=0.0)
         Regularization(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, embedding_dropout=0.0, \
 feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, mixup=0.0, sequence=None)
-        >>> regularisation(keras_tuner.HyperParameters(), further=["mixup", "feature_dropout"]).mixup
+        >>> sample_regularization(keras_tuner.HyperParameters(), further=["mixup", "feature_dropout"]).mixup
         0.0
     """
     valid = all(len(strengths) > 0 and min(strengths) >= 0 for strengths in (l1, l2))
@@ -153,7 +153,7 @@ def sample_optimizer(
         ValueError: if `low` and `high` are not in order or two classes have one name.
 
     Example:
-        >>> type(optimiser(keras_tuner.HyperParameters())).__name__
+        >>> type(sample_optimizer(keras_tuner.HyperParameters())).__name__
         'Adam'
     """
     require(0 < low < high, "`low` and `high` of the learning rate must satisfy 0 < low < high.", low=low, high=high)
@@ -183,7 +183,7 @@ def sample_trunk(hp: keras_tuner.HyperParameters, trunks: Sequence[type[Searchab
         ...     def search_space(cls, hp):
         ...         return {"units": hp.Int("units", 8, 64)}
         >>> hp = keras_tuner.HyperParameters()
-        >>> trunk(hp, [Wide]).units, hp.values
+        >>> sample_trunk(hp, [Wide]).units, hp.values
         (8, {'trunk': 'Wide', 'Wide/units': 8})
     """
     by_name = _by_name(trunks, "trunks")
