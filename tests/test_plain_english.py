@@ -48,7 +48,7 @@ RULES = {
     "before or preceding, not in front": r"\bin front\b",
     "position, not place": r"(?<!in )(?<!takes )(?<!\.)\bplaces?\b(?! (?:to|of work|where))",
     "except, not but": (
-        r"\b(?:[Aa]ll|(?:[Ee]very|[Aa]ny|[Nn]o) \w+|[Ee]very|[Ee]verything|[Ee]veryone|[Nn]othing|[Nn]one|anything|each)"
+        r"\b(?:[Aa]ll|(?:[Ee]very|[Aa]ny|[Nn]o) \w+|[Ee]very|[Ee]verything|[Ee]veryone|[Nn]othing|[Nn]one|each)"
         r" but\b"
     ),
     "code does not say, tell, know, ask or listen": r"\b(?:says|tells|told|asks|listens|knows|know nothing)\b",
