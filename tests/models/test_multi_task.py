@@ -173,7 +173,7 @@ def test_a_loss_by_position_is_refused_too(model: MultiTaskModel) -> None:
             [Regression("rating")],
             {"balancer": FixedWeights({"rtng": 1})},
             ValueError,
-            "Unknown task ['rtng'] in the loss weights",
+            "Unknown task ['rtng'] in `task_weights` of FixedWeights",
         ),
     ],
 )
