@@ -21,9 +21,9 @@ equal meaning."""
 class HasColumnSources(Protocol):
     """A layer that names the origin of its output's columns, so that `warm_start` can align the weights that read them.
 
-    Implement it in a layer with input columns that differ between the old and the new network, such as a pooling over
-    wider embeddings. A layer without it counts as one in which each column depends on all inputs together: weights
-    that read it are taken over only if both networks have the same inputs there.
+    Implement it in a layer that may read other columns in the new network than in the old one, such as a pooling over
+    wider embeddings. The columns of a layer without it depend on all of its inputs together: weights that read it are
+    taken over only if both networks have the same inputs there.
 
     Example: a pooling of a list's embeddings keeps the meaning of each column.
 

@@ -1,4 +1,4 @@
-"""An online learner that is killed with -9 in two places; as a script, the processes that die."""
+"""An online learner that is killed with -9 at two points; as a script, the processes that die."""
 
 from __future__ import annotations
 

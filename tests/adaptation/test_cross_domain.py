@@ -24,7 +24,7 @@ def domain(wanted: str, unwanted: str) -> pd.DataFrame:
 
 
 def build(table: pd.DataFrame, seed: int) -> MultiTaskModel:
-    """Return a model whose predictions are on the scale of all ratings, not of its table's."""
+    """Return a model with predictions on the scale of all ratings, not only those of its table."""
     preprocessor, heads = Preprocessor.fit(SCHEMA, table), [Regression("rating", offset=3.5)]
     network = build_network(preprocessor, heads, embedding_dim=4, tower_units=[8, 8], seed=seed)
     return MultiTaskModel(network, heads, preprocessor)

@@ -67,7 +67,7 @@ def test_without_drift_alarms_are_as_rare_as_promised(rows: int) -> None:
 
 
 def test_the_window_forgets() -> None:
-    """A change raises alarms until the window consists of what came after it."""
+    """A change raises alarms until the window contains only later tables."""
     monitor = DriftMonitor(window=2)
     older = {"age": lambda rng, rows: rng.normal(80, 10, rows)}
     found = [bool(monitor.update(SCHEMA, table(i, **(older if i >= 3 else {})))) for i in range(7)]
@@ -117,7 +117,7 @@ def test_page_hinkley_watches_the_worse_side_only() -> None:
     loss, auc = PageHinkley(0.2, mode="min"), PageHinkley(0.2, mode="max")
     assert not any(loss.update(x) for x in (1, 1, 1, 0.5, 0.4))
     assert [auc.update(x) for x in (0.9, 0.9, float("nan"), 0.9, 0.5)] == [False] * 4 + [True]
-    assert not auc.update(0.5)  # it begins anew
+    assert not auc.update(0.5)  # it starts again
 
 
 def test_page_hinkley_waits_for_its_patience() -> None:

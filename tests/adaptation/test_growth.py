@@ -31,14 +31,14 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture(scope="module")
 def model() -> MultiTaskModel:
-    """A trained model; growth without room does not change it."""
+    """A trained model; growth without free rows does not change it."""
     made = small.model(GroupedOptimizer(RowWiseAdagrad(0.05), LazyAdam(0.01)), balancer=Uncertainty(), eager=True)
     made.fit(small.table(), batch_size=25, verbose=0)
     return made
 
 
 def with_room(optimizer: Any = None, headroom: float = 1.0, **arguments: Any) -> MultiTaskModel:
-    """Return a model like `small.model` whose tables have free rows."""
+    """Return a model like `small.model` with free rows in its tables."""
     statistics = adaptation.reserve_rows(small.statistics(), headroom)
     preprocessor = Preprocessor(small.SCHEMA, statistics)
     heads = small.tasks(**arguments)
@@ -279,7 +279,7 @@ def test_other_things_than_models_are_refused(worker: MultiTaskModel) -> None:
 
 
 def test_counts_are_scaled_down_but_never_up() -> None:
-    """Counts 30 and 10 with room for 20 become 15 and 5; with room for 100 they stay."""
+    """Counts 30 and 10 limited to 20 become 15 and 5; limited to 100 they stay."""
     retrieval = small.tasks()[0]
     retrieval.prepare(3)
     retrieval._counts.assign([30.0, 10.0, 0.0])

@@ -110,7 +110,7 @@ def test_an_adapted_network_prunes_and_exports(tmp_path: pathlib.Path) -> None:
     stripped = strip(prune(network, 0.5, end_step=2, select=lambda layer: isinstance(layer, Adapter)))
     assert [layer.name for layer in stripped.layers] == [layer.name for layer in network.layers]
     adapted = model.with_network(stripped)
-    assert serving.export(adapted, tmp_path / "adapted").exists()  # the exporter compares what it reads back
+    assert serving.export(adapted, tmp_path / "adapted").exists()  # the exporter compares the reloaded model
 
 
 def test_a_network_takes_adapters_once() -> None:

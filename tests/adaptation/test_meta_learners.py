@@ -1,4 +1,4 @@
-"""Learning to adapt: over users and over tables, with any part, trunk and balancer, and what comes of it is served."""
+"""Meta-learning over users and over tables, with any part, trunk and balancer; adapted models are served."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_tables_are_tasks_and_small_ones_are_left_out() -> None:
     assert [list(rows) for rows in episodes.rows] == [list(range(7)), list(range(9, 18))]
     with pytest.raises(ValueError, match="No task has more than 40 rows"):
         Episodes(tables, small.preprocessor(), support=40)
-    with pytest.raises(ValueError, match="no column 'nobody'"):
-        Episodes(small.table(), small.preprocessor(), "nobody")
+    with pytest.raises(ValueError, match="no column 'absent'"):
+        Episodes(small.table(), small.preprocessor(), "absent")
     with pytest.raises(ValueError, match="no tasks"):
         Episodes([], small.preprocessor())
 
@@ -143,13 +143,13 @@ def test_an_adapted_model_is_a_model_of_its_own_and_is_served(kind: type[MetaLea
 
 
 def test_learning_to_adapt_helps_users_that_differ() -> None:
-    """Users of two opposite tastes: no single model fits, a step on three rows tells which one it is."""
+    """Users of two opposite tastes: no single model fits, three steps of adaptation fit either."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"user": np.repeat([f"u{i}" for i in range(20)], 8), "item": np.tile(list("ab"), 80)})
     taste = np.where(table["user"].str[1:].astype(int) % 2 == 0, 1.0, -1.0) * np.where(table["item"] == "a", 1, -1)
     table["rating"] = taste + 0.01 * rng.normal(size=len(table))
-    schema = Schema([Categorical("place")], [Categorical("item")], labels=[Label("rating")])
-    table["place"] = "here"
+    schema = Schema([Categorical("city")], [Categorical("item")], labels=[Label("rating")])
+    table["city"] = "here"
     preprocessor = Preprocessor.fit(schema, table)
     network = build_network(preprocessor, [Regression("rating")], embedding_dim=4, tower_units=[8])
     model = MultiTaskModel(network, [Regression("rating")], preprocessor)

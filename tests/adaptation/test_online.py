@@ -156,7 +156,7 @@ def test_folders_and_arguments_are_checked(tmp_path: pathlib.Path, worker: Multi
     with pytest.raises(ValueError, match="holds no online learner"):
         OnlineLearner.resume(tmp_path)
     learner = OnlineLearner(worker, tmp_path / "a")
-    with pytest.raises(ValueError, match="no increment to take back"):
+    with pytest.raises(ValueError, match="no increment to undo"):
         learner.rollback()
     with pytest.raises(ValueError, match="has a learner already"):
         OnlineLearner(worker, tmp_path / "a")

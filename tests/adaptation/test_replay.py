@@ -12,7 +12,7 @@ from tfmtl.data import Batch
 
 
 def rows(first: int, last: int) -> Batch:
-    """Return rows whose every column says which row it is."""
+    """Return rows with the row number in every column."""
     numbers = tf.range(first, last)
     floats = tf.cast(numbers, tf.float32)
     return Batch({"item": numbers, "pair": tf.stack([floats, -floats], axis=1)}, {"y": floats}, {"y": floats})
@@ -57,7 +57,7 @@ def test_every_row_has_the_same_chance() -> None:
 
 
 def test_of_several_rows_for_one_place_the_last_stays() -> None:
-    """With one place, row t takes it with probability 1/t: the kept row is the last that did."""
+    """With one slot, row t takes it with probability 1/t: the kept row is the last that did."""
     replay, draws = Replay(1, seed=3), np.random.default_rng(3).random(50)
     replay.add(rows(0, 50))
     taken = [t for t in range(50) if t == 0 or int(draws[t] * (t + 1)) == 0]

@@ -87,7 +87,7 @@ def test_room_is_taken_in_steps(statistics: Statistics) -> None:
 def test_room_from_the_start(statistics: Statistics) -> None:
     roomy = reserve_rows(statistics, 0.5)
     assert {name: roomy.size(name) for name in ("user", "item", "title")} == {"user": 5, "item": 5, "title": 5}
-    assert reserve_rows(roomy, 0.0).size("item") == 5  # what there is stays
+    assert reserve_rows(roomy, 0.0).size("item") == 5  # existing values stay
     assert Statistics.from_config(roomy.get_config()).size("item") == 5
 
 

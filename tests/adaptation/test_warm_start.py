@@ -44,14 +44,14 @@ def both() -> list[Task]:
 
 
 def randomize(model: MultiTaskModel) -> MultiTaskModel:
-    """Give every weight a value of its own, as training would."""
+    """Give every weight a different value, as training would."""
     rng = np.random.default_rng(3)
     model.network.set_weights([rng.normal(size=w.shape).astype(w.dtype) for w in model.network.get_weights()])
     return model
 
 
 def predict(model: MultiTaskModel, table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the outputs of the heads, before what belongs to the labels' statistics."""
+    """Return the outputs of the heads, before they are scaled by the labels' statistics."""
     features = {name: tf.constant(table[name].to_numpy()) for name in model.schema.features}
     return {n: v.numpy() for n, v in model(model.preprocessor(features), training=False).items()}
 
@@ -148,7 +148,7 @@ def test_a_pruned_network_gives_and_takes() -> None:
 
 @pytest.mark.parametrize("make", [MMoE, PLE, SharedBottom])
 def test_the_trunk_follows_its_tasks(make: type[MultiTaskLayer]) -> None:
-    """What belongs to a task moves with it; what cannot be told apart is fresh, never another task's."""
+    """Weights of a task are taken over for that task; those of an unknown task are fresh, never those of another."""
     table, options = small.table().assign(late=np.arange(small.ROWS) % 2.0), {"units": [4]}
     model = randomize(build(table, [USER, AGE], both(), make(["rating", "liked"], **options)))
     heads = [BinaryClassification("late"), *both()]
@@ -165,7 +165,7 @@ def test_the_trunk_follows_its_tasks(make: type[MultiTaskLayer]) -> None:
 
 
 def test_two_shops_with_some_users_in_common() -> None:
-    """Cross-domain: the schemas share the users alone, whose rows pass on, and the towers behind them."""
+    """Cross-domain: the schemas share only the users, so that their rows and the towers above are taken over."""
     first = randomize(small.model())
     table = pd.DataFrame({"user": ["u0", "u3", "v9"], "song": ["a", "b", "a"], "played": [1.0, 0.0, 1.0]})
     schema = Schema([USER], [Categorical("song")], labels=[Label("played")])
@@ -182,7 +182,7 @@ def test_two_shops_with_some_users_in_common() -> None:
 
 @pytest.mark.parametrize("new_heads", ["zero", "initial"])
 def test_heads_of_new_tasks_say_nothing_at_first(new_heads: Any) -> None:
-    """And learn from the first step on, since what they read is not zero."""
+    """They are trained from the first step on, since their inputs are not zero."""
     table = small.table()
     source = randomize(build(table, [USER, AGE], [Regression("rating")]))
     target = build(table, [USER, AGE], both(), seed=1)

@@ -1,4 +1,4 @@
-"""Adaptation: begin with what another model knows, adapt to users in a few steps, keep up with new data."""
+"""Adaptation: warm start from another model, meta-learning for new users, and online learning on new data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from tfmtl.adaptation.adapters import with_adapters as with_adapters
 from tfmtl.adaptation.drift import Alarm as Alarm
 from tfmtl.adaptation.drift import DriftMonitor as DriftMonitor
 from tfmtl.adaptation.drift import population_stability_index as population_stability_index
-from tfmtl.adaptation.freezing import GradualUnfreezing as GradualUnfreezing
-from tfmtl.adaptation.freezing import freeze as freeze
-from tfmtl.adaptation.freezing import unfreeze as unfreeze
+from tfmtl.adaptation.fine_tuning import GradualUnfreezing as GradualUnfreezing
+from tfmtl.adaptation.fine_tuning import freeze as freeze
+from tfmtl.adaptation.fine_tuning import layerwise_rates as layerwise_rates
+from tfmtl.adaptation.fine_tuning import unfreeze as unfreeze
 from tfmtl.adaptation.growth import extend_vocabularies as extend_vocabularies
-from tfmtl.adaptation.layerwise_rates import layerwise_rates as layerwise_rates
 from tfmtl.adaptation.maml import MAML as MAML
 from tfmtl.adaptation.meta_learner import MetaLearner as MetaLearner
 from tfmtl.adaptation.online import Increment as Increment

@@ -1,4 +1,4 @@
-"""Small trainable layers in a trained network, everything else as it is."""
+"""Adapters: small trainable layers in a trained network with all other layers frozen."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfmtl.models.graph import is_wrapped
 
 
 def with_adapters(network: keras.Model, bottleneck: int = 8, *, seed: int = 0) -> keras.Model:
-    """Return a copy of a trained network with an adapter behind each layer of the towers and each output of the trunk.
+    """Return a copy of a trained network with an adapter after each layer of the towers and each output of the trunk.
 
-    Only the adapters and the heads of the copy are trainable. It gives what the network gives until it is trained, and
-    is a network like any other: `model.with_network(with_adapters(model.network))` makes a model that trains, prunes
-    and exports.
+    Use it to specialize a large model to a market or a tenant with few weights per copy. Only the adapters and the
+    heads of the copy are trainable. Until it is trained its outputs equal those of the network, and
+    `model.with_network(with_adapters(model.network))` makes a model that trains, prunes and exports.
 
     Args:
-        network: functional network from `build_network`, not changed, not wrapped for pruning.
+        network: functional network from `build_network`, not wrapped for pruning; not changed.
         bottleneck: width of the adapters.
         seed: seed of their initial values.
 
@@ -37,17 +37,17 @@ def with_adapters(network: keras.Model, bottleneck: int = 8, *, seed: int = 0) -
     Reference:
         Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019, https://arxiv.org/abs/1902.00751.
 
-    Cost: 2 d bottleneck + d + bottleneck weights an adapter of width d.
+    Cost: 2 d bottleneck + d + bottleneck weights per adapter of width d.
     """
     require_positive_int(bottleneck=bottleneck)
     wrapped = [layer.name for layer in network.layers if is_wrapped(layer)]
     require(not wrapped, f"The layers {wrapped} are wrapped for pruning; `strip` the network first.")
     require(not any(isinstance(layer, Adapter) for layer in network.layers), "The network has adapters already.")
-    places = [layer for part in ("towers", "trunk") for layer in layers_of(network, part)]
+    targets = [layer for part in ("towers", "trunk") for layer in layers_of(network, part)]
     require(
-        bool(places), "The network has neither towers nor a trunk to adapt.", layers=[v.name for v in network.layers]
+        bool(targets), "The network has neither towers nor a trunk to adapt.", layers=[v.name for v in network.layers]
     )
-    config = _inserted(network.get_config(), {layer.name for layer in places}, bottleneck, seed)
+    config = _inserted(network.get_config(), {layer.name for layer in targets}, bottleneck, seed)
     adapted = keras.Model.from_config(config)
     for layer in network.layers:
         adapted.get_layer(layer.name).set_weights(layer.get_weights())
@@ -57,12 +57,12 @@ def with_adapters(network: keras.Model, bottleneck: int = 8, *, seed: int = 0) -
     return adapted
 
 
-def _inserted(config: dict[str, Any], places: set[str], bottleneck: int, seed: int) -> dict[str, Any]:
-    """Return the configuration of a functional network in which those who read `places` read adapters of them."""
+def _inserted(config: dict[str, Any], adapted: set[str], bottleneck: int, seed: int) -> dict[str, Any]:
+    """Return the configuration of a functional network with adapters after the layers named in `adapted`."""
     made: dict[tuple[str, int, int], dict[str, Any]] = {}
 
     def redirect(value: Any) -> Any:
-        if _is_reference(value) and value[0] in places:
+        if _is_reference(value) and value[0] in adapted:
             layer, node, tensor = value[:3]
             name = f"{layer}_adapter_{tensor}"
             adapter = Adapter(bottleneck, seed=seed_of(name, seed), name=name)
@@ -81,6 +81,6 @@ def _inserted(config: dict[str, Any], places: set[str], bottleneck: int, seed: i
 
 
 def _is_reference(value: Any) -> bool:
-    """Return whether a part of a configuration names a tensor: layer, node, output."""
+    """Return whether a part of a configuration refers to a tensor by layer, node and output."""
     named = isinstance(value, list | tuple) and len(value) >= 3 and isinstance(value[0], str)
     return bool(named and isinstance(value[1], int) and isinstance(value[2], int))

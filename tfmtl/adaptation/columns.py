@@ -70,9 +70,8 @@ def default_sources(
 ) -> list[Column]:
     """Return the origin of the output columns of a layer without `column_sources`.
 
-    A concatenation has the columns of its inputs. Each column of a dense layer depends on all inputs by the layer's
-    weights, so that it has the same meaning whatever they are. The columns of any other layer are the same in two
-    networks only if its inputs are.
+    A concatenation has the columns of its inputs. A dense layer has its own columns, since it computes each from all
+    inputs by trained weights. The columns of any other layer are equal in two networks only if its inputs are.
 
     Args:
         layer: not a table.
@@ -116,12 +115,12 @@ def axes(
 ) -> list[dict[int, list[Column]] | None]:
     """Return, for each weight, the columns along those of its axes that are as long as an input is wide.
 
-    Found by building the layer again with an input one column wider: the axes that grow are those. None stands for a
-    weight of which that does not tell, since an axis grows with several inputs.
+    To find these axes the layer is built again with an input one column wider: they are the ones that grow. The result
+    is None for a weight with an axis that grows with several inputs.
     """
     found: list[dict[int, list[Column]] | None] = [{} for _ in layer.weights]
-    for place, columns in enumerate(inputs):
-        wider = _built(type(layer), layer.get_config(), node, place)
+    for index, columns in enumerate(inputs):
+        wider = _built(type(layer), layer.get_config(), node, index)
         if wider is None or len(wider.weights) != len(found):
             return [None] * len(found)
         for i, (weight, other) in enumerate(zip(layer.weights, wider.weights, strict=True)):
@@ -135,9 +134,9 @@ def axes(
 
 
 def task_axes(trunk: MultiTaskLayer, node: Any) -> dict[str, dict[int, list[Column]]] | None:
-    """Return, for each weight by name, what stands along those of its axes that hold as much for each task.
+    """Return, for each weight by name, the (task, index) along those of its axes that hold equal parts for all tasks.
 
-    Found by building the trunk with one task more: the axes that grow are those. None if that cannot be.
+    To find these axes the trunk is built with one task more: they are the ones that grow. None if it cannot be built.
     """
     config = trunk.get_config()
     more = _built(type(trunk), {**config, "task_names": [*trunk.task_names, "another"]}, node, None)
@@ -157,7 +156,7 @@ def task_axes(trunk: MultiTaskLayer, node: Any) -> dict[str, dict[int, list[Colu
 
 
 def weights_of(layer: keras.layers.Layer) -> dict[str, tf.Variable]:
-    """Return a layer's weights by their names inside of the layer, which must not depend on the layer's own name."""
+    """Return a layer's weights by their names without the layer's own name, which differs between networks."""
     found: dict[str, tf.Variable] = {}
     counter: collections.Counter[str] = collections.Counter()
     for weight in layer.weights:
@@ -173,18 +172,18 @@ def _grown(weight: tf.Variable, other: tf.Variable) -> list[int]:
     return [axis for axis, (n, m) in enumerate(zip(weight.shape, other.shape, strict=True)) if m != n]
 
 
-def _built(kind: type, config: dict[str, Any], node: Any, place: int | None) -> keras.layers.Layer | None:
-    """Return a new layer, called as the node's was, one of its inputs a column wider; None if that cannot be."""
+def _built(kind: type, config: dict[str, Any], node: Any, index: int | None) -> keras.layers.Layer | None:
+    """Return a new layer called like the node's, with one input a column wider; None if that fails."""
     wider = {}
     for i, tensor in enumerate(node.keras_inputs):
         shape = list(tensor.shape[1:])
-        if i == place and shape:
+        if i == index and shape:
             shape[-1] += 1
         wider[str(id(tensor))] = [keras.Input(shape, dtype=tensor.dtype)]
     args, kwargs = node.map_arguments(wider)
     try:
         layer = kind.from_config(config)  # type: ignore[attr-defined]
         layer(*args, **kwargs)
-    except (ValueError, TypeError, KeyError):  # not every layer can be as wide or have as many tasks
+    except (ValueError, TypeError, KeyError):  # not every layer takes a wider input or another task
         return None
     return layer

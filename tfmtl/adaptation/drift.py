@@ -1,4 +1,4 @@
-"""Alarms when a table no longer looks like the tables before it, or a metric becomes worse."""
+"""Drift detection by the population stability index (PSI) of columns and by the Page-Hinkley test of metrics."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Alarm:
     """A column or a metric that has changed.
 
     Attributes:
-        column: of the table, or the name of the metric.
-        statistic: its population stability index, or Page and Hinkley's statistic.
-        threshold: what the statistic exceeds.
+        column: name of the column or the metric.
+        statistic: its population stability index, or the statistic of the Page-Hinkley test.
+        threshold: the limit that the statistic exceeds.
     """
 
     column: str
@@ -34,23 +34,25 @@ class Alarm:
 
 
 class DriftMonitor:
-    """Compares each table with those before it, column by column, and watches metrics.
+    """Drift detection by PSI: compares each table with the preceding ones, column by column, and watches metrics.
+
+    Use it beside `OnlineLearner`, or alone to check new data before training.
 
     PSI = sum_b (p_b - q_b) ln(p_b / q_b) over the bins b of a column, q its shares in the last `window` tables and p
-    those in the new one, half a row added to every bin. Bins are tenths of the first table's numbers, or its most
-    frequent values and the rest; missing values have a bin of their own. A column of the schema with lists is the
-    values in them, a vector is its components, a label is `label:<task>`.
+    those in the new one, half a row added to every bin. Bins are quantiles of the first table's numbers, or its
+    most frequent values and one bin for the rest; missing values have another one. Lists count by their values, vectors
+    by component, and a label's column is called `label:<task>`.
 
     Without drift PSI is about (1/n + 1/m) chi^2 of B - 1 degrees of freedom, for n and m rows and B bins: small tables
-    show large values. Therefore an alarm needs PSI above `threshold`, the size of a change that matters, and above the
-    quantile of this distribution that all columns together exceed in a share `false_alarms` of the tables.
+    have large values. Therefore an alarm needs PSI above `threshold`, the size of a change that matters, and above the
+    quantile of this distribution that any column exceeds in a share `false_alarms` of the tables.
 
     Args:
         threshold: 0.1 is commonly called a moderate change and 0.25 a large one.
         false_alarms: share of tables without drift that may raise any alarm, if rows are independent.
-        window: tables to compare with.
-        bins: of a column, apart from those of other and missing values.
-        metrics: by name of the metric, a `PageHinkley`.
+        window: number of preceding tables to compare with.
+        bins: number of bins per column, not counting those of other and missing values.
+        metrics: a `PageHinkley` by name of the metric.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -59,7 +61,7 @@ class DriftMonitor:
         Yurdakul and Naranjo, "Statistical Properties of the Population Stability Index", Journal of Risk Model
         Validation 14(4), 2020, https://doi.org/10.21314/JRMV.2020.227, section 3.
 
-    Cost: a histogram a column; the state is the counts of `window` histograms.
+    Cost: one histogram per column and table; the state is the counts of `window` tables.
     """
 
     def __init__(
@@ -82,12 +84,12 @@ class DriftMonitor:
         self._past: collections.deque[dict[str, list[int]]] = collections.deque(maxlen=window)
 
     def update(self, schema: Schema, table: Any, metrics: Mapping[str, float] | None = None) -> list[Alarm]:
-        """Compare a table with the window, let it in, and return what has changed.
+        """Compare a table with the window, add it to the window, and return an alarm per changed column or metric.
 
         Args:
             schema: names the columns.
             table: pandas table; the first one makes the bins and raises no alarm.
-            metrics: values by name; those that nobody watches are passed over.
+            metrics: values by name; those without a `PageHinkley` are ignored.
         """
         counts = {}
         for name, values in _columns(schema, table):
@@ -122,7 +124,7 @@ class DriftMonitor:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> DriftMonitor:
-        """Return the monitor that `get_state` described."""
+        """Return a monitor with the state from `get_state`."""
         arguments = {name: state[name] for name in ("threshold", "false_alarms", "window", "bins")}
         monitor = cls(**arguments, metrics={n: PageHinkley.from_state(s) for n, s in state["metrics"].items()})
         monitor._bins = {name: list(values) for name, values in state["edges"].items()}
@@ -133,7 +135,7 @@ class DriftMonitor:
 def population_stability_index(before: Any, now: Any) -> float:
     """Return the population stability index of two histograms [bins] of counts.
 
-    Bins that are empty in both do not count; in the others half a row is added on either side.
+    Bins that are empty in both are left out; half a row is added to the others in both histograms.
 
     Example:
         >>> round(population_stability_index([50, 50, 0], [90, 10, 0]), 2)
@@ -147,7 +149,7 @@ def population_stability_index(before: Any, now: Any) -> float:
 
 
 def _columns(schema: Schema, table: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the columns to compare as flat arrays of numbers, integers or strings."""
+    """Yield the names and values of the columns to compare, flat arrays of floats, integers or strings."""
     for name, values in to_columns(table, schema.features.values()).items():
         if values.dtype.kind == "f" and values.ndim > 1:
             yield from ((f"{name}[{i}]", component) for i, component in enumerate(values.T))
@@ -167,15 +169,15 @@ def _make_bins(values: np.ndarray, bins: int) -> list[Any]:
 
 
 def _count(values: np.ndarray, bins: list[Any]) -> np.ndarray:
-    """Return the counts of the bins: numbers between edges or categories and the rest, and missing ones last."""
+    """Return the counts of the bins: intervals of numbers or categories and the rest; missing values last."""
     missing = _missing(values)
     observed = values[~missing]
     if values.dtype.kind == "f":
-        places = np.searchsorted(np.asarray(bins), observed, side="right")
+        indices = np.searchsorted(np.asarray(bins), observed, side="right")
     else:
         index = {value: i for i, value in enumerate(bins)}
-        places = np.asarray([index.get(value, len(bins)) for value in observed.tolist()], np.int64)
-    return np.append(np.bincount(places, minlength=len(bins) + 1), missing.sum())
+        indices = np.asarray([index.get(value, len(bins)) for value in observed.tolist()], np.int64)
+    return np.append(np.bincount(indices, minlength=len(bins) + 1), missing.sum())
 
 
 def _missing(values: np.ndarray) -> np.ndarray:

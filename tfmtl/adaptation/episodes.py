@@ -1,4 +1,4 @@
-"""A table as tasks to adapt to: rows to learn from, and rows to be judged by."""
+"""Episodes: a table split into tasks, each with a support to adapt to and a query to evaluate on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tfmtl.data import Batch, Preprocessor, to_batch
 
 
 class Episodes:
-    """The rows of every task, encoded once.
+    """Episodes of meta-learning: the encoded rows of all tasks, and random splits of each into support and query.
 
     Args:
-        data: a pandas table, one task a value of its column `group`; or the tables of the tasks.
-        preprocessor: encodes them.
-        group: column of a table that names the task of a row, such as the user.
-        support: rows that a task is adapted with.
-        query: most rows that it is judged by.
+        data: a pandas table with one task per value of its column `group`; or one table per task.
+        preprocessor: encodes the tables.
+        group: column of a table that contains the task of each row, such as the user.
+        support: number of rows that a task is adapted to.
+        query: largest number of other rows of a task to evaluate on.
 
     Attributes:
         batch: all rows.
@@ -35,20 +35,22 @@ class Episodes:
     ) -> None:
         require_positive_int(support=support, query=query)
         if hasattr(data, "columns"):
-            require(group in data.columns, f"The table has no column {group!r} to tell tasks by; give `group`.")
+            require(
+                group in data.columns, f"The table has no column {group!r}; pass the column of the tasks as `group`."
+            )
             parts = [to_batch(data, preprocessor)]
-            places = np.unique(data[group].to_numpy().astype(str), return_inverse=True)[1]
+            tasks = np.unique(data[group].to_numpy().astype(str), return_inverse=True)[1]
         else:
             require(bool(len(data)), "There are no tasks: the sequence of tables is empty.")
             parts = [to_batch(table, preprocessor) for table in data]
-            places = np.repeat(np.arange(len(parts)), [_rows(part) for part in parts])
+            tasks = np.repeat(np.arange(len(parts)), [_rows(part) for part in parts])
         self.batch = parts[0] if len(parts) == 1 else _joined(parts)
-        order = np.argsort(places, kind="stable")
-        groups = np.split(order, np.cumsum(np.bincount(places))[:-1])
+        order = np.argsort(tasks, kind="stable")
+        groups = np.split(order, np.cumsum(np.bincount(tasks))[:-1])
         self.rows = [rows for rows in groups if len(rows) > support]
         require(
             bool(self.rows),
-            f"No task has more than {support} rows, so that none is left to be judged by; lower `support`.",
+            f"No task has more than {support} rows, so that the query is empty; lower `support`.",
             most=max(map(len, groups)),
         )
         self.support, self.query = support, query
@@ -58,14 +60,14 @@ class Episodes:
         return len(self.rows)
 
     def draw(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield every task once, in random order: row numbers of its support and of its query, drawn anew."""
-        for place in rng.permutation(len(self.rows)):
-            rows = rng.permutation(self.rows[place])
+        """Yield the row numbers of support and query per task, newly drawn, in random order of the tasks."""
+        for index in rng.permutation(len(self.rows)):
+            rows = rng.permutation(self.rows[index])
             yield rows[: self.support], rows[self.support : self.support + self.query]
 
 
 def take(batch: Batch, rows: tf.Tensor) -> Batch:
-    """Return some rows of a batch."""
+    """Return the given rows [n] of a batch."""
     parts: Sequence[Mapping[str, Any]] = (batch.features, batch.labels, batch.weights)
     return Batch(*({name: tf.gather(column, rows) for name, column in part.items()} for part in parts))
 

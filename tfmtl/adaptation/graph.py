@@ -1,4 +1,4 @@
-"""The graph of a functional Keras network: the only module of this package that reads Keras' private attributes."""
+"""The graph of a functional Keras network; no other module of this package reads Keras' private attributes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def layer_of(tensor: Any) -> keras.layers.Layer:
 
 
 def read_by(tensor: Any) -> list[Any]:
-    """Return the symbolic tensors that the layer which makes `tensor` reads; empty for an input of the network."""
+    """Return the symbolic tensors that the layer of `tensor` reads; empty for an input of the network."""
     history = tensor._keras_history
     inputs: list[Any] = history.layer._inbound_nodes[history.node_index].keras_inputs
     return inputs

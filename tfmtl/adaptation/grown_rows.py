@@ -1,4 +1,4 @@
-"""Where the rows of larger tables come from: networks and optimisers whose tables have more rows than before."""
+"""Copies of a network and its optimizer with more rows in the embedding tables."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from tfmtl.data import Schema
 from tfmtl.data.preprocessor import UNKNOWN
 from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
-from tfmtl.models.optimizer_parts import exceptions_of, parts_of, set_exceptions
+from tfmtl.models.optimizer_parts import (
+    built_for,
+    exceptions_of,
+    is_built,
+    name_in_slots,
+    parts_of,
+    set_exceptions,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Where each row of a larger table comes from.
+    """The source of each row of a larger table.
 
     Attributes:
-        sources: row of the smaller table [n]; that of the unknown value for a new row.
+        sources: row of the smaller table [n]; for a new row the one of the unknown value.
         new: whether the row is new [n].
     """
 
@@ -32,7 +39,7 @@ class Rows:
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]]) -> Rows:
-        """Return the rows of vocabularies one below the other, each with its size before and after.
+        """Return the rows of a table of concatenated vocabularies, given the size of each before and after.
 
         Example:
             >>> Rows.of([(2, 3), (2, 2)]).sources.tolist()
@@ -49,23 +56,23 @@ class Rows:
         return int((~self.new).sum())
 
     def slot(self, before: np.ndarray, fresh: np.ndarray) -> np.ndarray:
-        """Return an optimiser's slot: old rows as they were, new rows as the optimiser starts."""
+        """Return an optimizer's slot with the values of `before` in old rows and of `fresh` in new rows."""
         return np.where(self.new.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, before[self.sources])
 
 
 def grow_network(network: keras.Model, schema: Schema, sizes: Mapping[str, int]) -> tuple[keras.Model, dict[str, Rows]]:
     """Return a copy of a network with larger tables, and the rows of each table by the name of its layer.
 
-    A new value's row begins as that of the unknown value, as which the model took it before: growth changes no
-    prediction, not even of the new values.
+    The row of a new value is a copy of the row of the unknown value, which the model used for it before: growth changes
+    no prediction, not even those of new values.
 
     Args:
         network: functional network over the schema's encoded features, not changed.
-        schema: tells the vocabulary of each feature.
+        schema: contains the vocabulary of each feature.
         sizes: new number of indices by vocabulary.
 
     Raises:
-        ValueError: if a compact table would have to grow, whose rows do not stand for one index each.
+        ValueError: if a compact table would have to grow, since its rows are shared by several indices.
     """
     configs: dict[str, dict[str, Any]] = {}
     rows: dict[str, Rows] = {}
@@ -82,7 +89,7 @@ def grow_network(network: keras.Model, schema: Schema, sizes: Mapping[str, int])
         if any(before != after for before, after in pairs):
             require(
                 not isinstance(layer, CompressedEmbedding),
-                f"The compact table {layer.name!r} cannot grow; leave room for new values before tables are shrunk.",
+                f"The compact table {layer.name!r} cannot grow; reserve rows for new values before tables are shrunk.",
             )
             configs[layer.name], rows[layer.name] = {**layer.get_config(), **change}, Rows.of(pairs)
 
@@ -99,7 +106,7 @@ def grow_network(network: keras.Model, schema: Schema, sizes: Mapping[str, int])
 
 
 def _vocabulary_of(layer: keras.layers.Layer, schema: Schema) -> str:
-    """Return the vocabulary whose indices a table embeds."""
+    """Return the vocabulary of the indices that a table embeds."""
     names = {name for name in inputs_before(layer.get_input_at(0)) if name in schema.features}
     vocabularies = {schema.features[name].vocabulary for name in names}
     require(
@@ -116,25 +123,25 @@ def grow_optimizer(
     grown: Sequence[tf.Variable],
     rows: Mapping[int, Rows],
 ) -> keras.optimizers.Optimizer:
-    """Return an optimiser with the same settings and state for variables of which some have more rows.
+    """Return an optimizer with the same settings and state for variables of which some have more rows.
 
     Args:
-        optimizer: built for `variables`, or not at all; not changed.
-        variables, grown: the variables before and after, in one order.
-        rows: of those that have grown, by place.
+        optimizer: built for `variables`, or not built; not changed.
+        variables, grown: the variables before and after, in the same order.
+        rows: the rows of the variables that have grown, by their index in `variables`.
 
-    Cost: passes over all slots.
+    Cost: one pass over all slots.
     """
     copy = type(optimizer).from_config(optimizer.get_config())
     set_exceptions(copy, grown, exceptions_of(optimizer, variables))
-    if not any(getattr(part, "_built", False) for part in parts_of(optimizer)):
+    if not is_built(optimizer):
         return copy
     copy.build(grown)
     counters: dict[int, tf.Variable] = {}
     for old, new in zip(parts_of(optimizer), parts_of(copy), strict=True):
         before, after = getattr(old, "row_steps", {}), getattr(new, "row_steps", {})
         counters |= {id(steps): steps for steps in (*before.values(), *after.values())}
-        _keep_row_steps(int(old.iterations), before, after, [r for _, r in _own(new, grown, rows)])
+        _keep_row_steps(int(old.iterations), before, after, [rows.get(i) for i in built_for(new, grown)])
     pairs = [[v for v in part.variables if id(v) not in counters] for part in (optimizer, copy)]
     for slot, fresh in zip(*pairs, strict=True):
         if slot.shape == fresh.shape:
@@ -144,30 +151,23 @@ def grow_optimizer(
     return copy
 
 
-def _own(optimizer: Any, variables: Sequence[Any], rows: Mapping[int, Rows]) -> list[tuple[Any, Rows | None]]:
-    """Return the variables an optimiser was built for, in its order, with their rows where they have grown."""
-    places = getattr(optimizer, "_index_dict", {})
-    known = {optimizer._var_key(v): (v, rows.get(i)) for i, v in enumerate(variables)} if places else {}
-    return [known[key] for key in sorted(places, key=places.__getitem__)]
-
-
 def _keep_row_steps(
     iterations: int, before: Mapping[int, Any], after: Mapping[int, Any], rows: Sequence[Rows | None]
 ) -> None:
-    """Copy the counters of rows; of a table that was small until now every row was touched in every step."""
-    for place, steps in after.items():
-        grown = rows[place]
-        if place in before:
-            old = before[place].numpy()
+    """Copy the counters of rows; a table without counters, small until now, was updated as a whole in every step."""
+    for index, steps in after.items():
+        grown = rows[index]
+        if index in before:
+            old = before[index].numpy()
         else:
             old = np.tile(np.asarray([[iterations, 0]]), [len(steps) if grown is None else grown.before, 1])
         steps.assign(old if grown is None else grown.slot(old, steps.numpy()))
 
 
 def _rows_of(slot: Any, fresh: Any, variables: Sequence[Any], rows: Mapping[int, Rows]) -> Rows:
-    """Return the rows of the variable that a slot belongs to: those of its sizes, and of several those of its name."""
+    """Return the rows of the variable that a slot belongs to, found by the slot's sizes and then by its name."""
     sizes = slot.shape[0], fresh.shape[0]
-    fitting = {variables[i]._shared_name: r for i, r in rows.items() if (r.before, len(r.new)) == sizes}
+    fitting = {name_in_slots(variables[i]): r for i, r in rows.items() if (r.before, len(r.new)) == sizes}
     named = [r for name, r in fitting.items() if fresh.name.split(":")[0].endswith(f"/{name}")]
-    require(bool(fitting), f"Slot {slot.name!r} of the optimiser belongs to no table that has grown.", shape=slot.shape)
+    require(bool(fitting), f"Slot {slot.name!r} of the optimizer belongs to no table that has grown.", shape=slot.shape)
     return (named or list(fitting.values()))[0]

@@ -1,4 +1,4 @@
-"""Models whose vocabularies and corpus take what is new, without a restart of their training."""
+"""Growth of a trained model: new values in its vocabularies and new candidates in its corpus."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from tfmtl.models.candidates import distinct_candidates
 def extend_vocabularies(
     model: MultiTaskModel, table: Any, *, candidates: Any = None, headroom: float = 0.0
 ) -> MultiTaskModel:
-    """Return a model that knows the values and candidates of a later table, and trains on as if it always had.
+    """Return a model with the values and candidates of a later table in its vocabularies and corpus.
 
-    Old indices keep their meaning, so that all weights, the optimiser's slots and counters of rows, the state of the
-    balancer and the streaming counts of retrieval stay what they were. The row of a new value begins as that of the
-    unknown value, as which the model took it before, with empty slots: growth changes no prediction. (Other starts,
-    such as a random row or the mean of all rows, would have to unlearn first what they claim.)
+    Use it to continue training on new data with new users and items; `OnlineLearner` does so for each increment. Old
+    indices keep their meaning, so that all weights, slots and row counters of the optimizer, the state of the balancer
+    and the streaming counts of retrieval are kept. The row of a new value is a copy of the row of the unknown value,
+    which the model used for it before, with empty slots: growth changes no prediction. (A random row or the mean of all
+    rows would change predictions before the model has learned about the value.)
 
     Args:
-        model: compiled or not. Where its tables have room it is itself changed and returned, otherwise it stays as it
-            is; go on only with what is returned.
-        table: pandas table with the feature columns; see `extend_statistics` for what enters the vocabularies.
-        candidates: table of the whole corpus from now on, one row a candidate; by default the corpus and those rows of
-            `table` whose candidate it lacks, the last row of each, as far as their id is in the vocabulary.
-        headroom: free indices that a vocabulary gets beyond its values when it outgrows its table, as a share. New
-            values then take free ones for a while, for which no network is built and no step is traced anew.
+        model: compiled or not. If its tables have free rows, it is changed in place and returned; otherwise it is not
+            changed. Use only the returned model afterwards.
+        table: pandas table with the feature columns; see `extend_statistics` for the values that enter.
+        candidates: table of the whole corpus from now on, one row per candidate; by default the old corpus and the last
+            row in `table` of each candidate that the corpus lacks and that is in the vocabulary.
+        headroom: free indices for later values, as a share of the vocabulary's size, added when it outgrows its table.
+            As long as some are free, new values need no new network and no new trace of the step.
 
     Raises:
         TypeError: if `model` is no `MultiTaskModel`.
@@ -51,8 +52,8 @@ def extend_vocabularies(
         >>> grown.preprocessor.vocabulary("user_id").tolist()
         ['u', 'v']
 
-    Cost: a pass over the table and the look-up tables anew; without room a copy of all weights and slots, and a trace
-    of the next step, seconds.
+    Cost: a pass over the table, and new look-up tables; without free rows also a copy of all weights and slots, and a
+    trace of the next step, which takes seconds.
     """
     require_type(model, MultiTaskModel, "model")
     schema, before = model.schema, model.preprocessor.statistics
@@ -67,14 +68,14 @@ def extend_vocabularies(
     grown = type(model)(network, **arguments).adopt_state(model)
     if getattr(model, "optimizer", None) is not None:
         tables = {id(v): rows[layer.name] for layer in network.layers if layer.name in rows for v in layer.weights}
-        places = {i: tables[id(v)] for i, v in enumerate(grown.trainable_variables) if id(v) in tables}
-        optimizer = grow_optimizer(model.optimizer, model.trainable_variables, grown.trainable_variables, places)
+        grown_rows = {i: tables[id(v)] for i, v in enumerate(grown.trainable_variables) if id(v) in tables}
+        optimizer = grow_optimizer(model.optimizer, model.trainable_variables, grown.trainable_variables, grown_rows)
         grown.compile(optimizer, **model.compile_options)
     return grown
 
 
 def _changed(model: MultiTaskModel, preprocessor: Preprocessor, corpus: Candidates | None) -> MultiTaskModel:
-    """Give a model whose tables have room the new look-up tables and corpus."""
+    """Set the new look-up tables and corpus of a model with enough free rows."""
     drawn = corpus is not model.candidates and any(task.num_extra_negatives for task in model.tasks)
     model.preprocessor, model.candidates = preprocessor, corpus
     if drawn:

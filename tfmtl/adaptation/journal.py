@@ -1,4 +1,4 @@
-"""A folder of states, written so that a process may die at any moment."""
+"""A folder of states with atomic writes, so that a process may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FORMAT = 1
 
 
 class Journal:
-    """States by number beside a manifest, which alone says what has happened.
+    """States by number, and a manifest that lists the valid ones.
 
-    Every file is written beside its place, flushed to the disk and moved into it in one step, the manifest last:
-    whoever is killed before leaves what the manifest of before says.
+    Every file is written under a temporary name, flushed to the disk and renamed in one step, the manifest last. If the
+    process is killed before that, the preceding manifest and its states remain valid.
 
     Args:
-        folder: made if absent.
+        folder: created if absent.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -42,7 +42,7 @@ class Journal:
         """Return the manifest.
 
         Raises:
-            ValueError: if there is none, or a later release wrote it.
+            ValueError: if there is none, or another release wrote it.
         """
         require(self.exists, f"{self.folder} holds no online learner; make one with `OnlineLearner(model, folder)`.")
         manifest = json.loads((self.folder / _MANIFEST).read_text())
@@ -55,13 +55,13 @@ class Journal:
         self._replace(self.folder / _MANIFEST, lambda file: file.write(text.encode()))
 
     def write_state(self, number: int, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a state of plain values and arrays."""
+        """Write a state: plain values and arrays."""
         text = np.frombuffer(json.dumps(config, default=_plain).encode(), np.uint8)
         every: dict[str, Any] = {_CONFIG: text, **arrays}
         self._replace(self._state(number), lambda file: np.savez(file, **every))
 
     def read_state(self, number: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return a state as it was written.
+        """Return the values and arrays of a state.
 
         Raises:
             ValueError: if the state is not kept.
@@ -76,7 +76,7 @@ class Journal:
         return self._state(number).is_file()
 
     def forget(self, kept: range) -> None:
-        """Remove the states outside a range of numbers, and what killed processes have left."""
+        """Remove the states outside a range of numbers, and temporary files of killed processes."""
         for path in (*self.folder.glob("state-*.npz"), *self.folder.glob(".tmp-*")):
             if path.name.startswith(".tmp-") or int(path.stem.rsplit("-", 1)[1]) not in kept:
                 path.unlink(missing_ok=True)
@@ -85,23 +85,23 @@ class Journal:
         return self.folder / f"state-{number:06d}.npz"
 
     def _replace(self, path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
-        beside = self.folder / f".tmp-{uuid.uuid4().hex}"
+        temporary = self.folder / f".tmp-{uuid.uuid4().hex}"
         try:
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            temporary.replace(path)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                beside.unlink()
+                temporary.unlink()
         handle = os.open(self.folder, os.O_RDONLY)
         try:
-            os.fsync(handle)  # the new name, too, must outlive a power cut
+            os.fsync(handle)  # a power cut must not undo the renaming
         finally:
             os.close(handle)
 
 
 def _plain(value: Any) -> Any:
-    """Return a number of numpy or TensorFlow as one of Python."""
+    """Convert a number of NumPy or TensorFlow to a Python number."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else float(value)

@@ -1,4 +1,4 @@
-"""MAML and ANIL: initial values by the gradient through the adaptation."""
+"""MAML, ANIL and MeLU: meta-learning by the gradient through the adaptation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from tfmtl.models import MultiTaskModel
 
 
 class MAML(MetaLearner):
-    """Learns initial values whose loss after a few steps on a task's support is small.
+    """MAML: learns initial values from which a few steps on a task's support give a small loss on its query.
 
-    theta <- theta - optimiser(mean over tasks of d L_query(phi_K(theta)) / d theta), phi_{k+1} = phi_k - inner_rate
-    dL_support/dphi. With `adapt="heads"`, the default, this is ANIL, and over users MeLU, whose decision layers alone
-    are adapted: cheap, and nearly as good. Gradient balancers act on the gradients of the query loss.
+    Use it for cold-start users or markets with a handful of rows each; `Reptile` is cheaper and often close.
+
+    theta <- theta - optimizer(mean over tasks of d L_query(phi_K(theta)) / d theta), phi_{k+1} = phi_k - inner_rate
+    dL_support/dphi. With `adapt="heads"`, the default, this is ANIL, and with users as tasks it is MeLU: only the heads
+    are adapted, which is cheap and nearly as good. Gradient balancers act on the gradients of the query loss.
 
     Args:
-        model: a compiled model; its optimiser makes the outer steps.
+        model: a compiled model; its optimizer makes the outer steps.
         inner_rate, inner_steps, adapt: see `MetaLearner`.
-        second_order: whether to differentiate through the steps; without it (FOMAML) a step costs half as much.
+        second_order: whether to differentiate through the inner steps; without (FOMAML) an outer step costs half.
 
     Example:
         >>> import numpy as np, pandas as pd
@@ -47,7 +49,7 @@ class MAML(MetaLearner):
         Meta-Learned User Preference Estimator for Cold-Start Recommendation", KDD 2019,
         https://arxiv.org/abs/1908.00413.
 
-    Cost: see `meta_gradient`; tasks go one after the other.
+    Cost: see `meta_gradient`, per task; tasks are processed one after the other.
     """
 
     def __init__(
@@ -63,17 +65,17 @@ class MAML(MetaLearner):
         self.second_order = second_order
 
     def learn(self, batch: Batch, support: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, list[Any]]:
-        """Return the query loss and the gradients of `model.trainable_variables`."""
+        """Return the query loss and its gradients for `model.trainable_variables`."""
         losses: list[tf.Tensor] = []
 
-        def judge() -> list[Any]:
+        def query_gradients() -> list[Any]:
             _, gradients, found = self.model.balanced_gradients(take(batch, query))
             losses.append(found.objective)
             return gradients
 
         gradients = meta_gradient(
             lambda: self._loss_on(batch, support),
-            judge,
+            query_gradients,
             self.adapted,
             self.model.trainable_variables,
             rate=self.inner_rate,
@@ -82,10 +84,10 @@ class MAML(MetaLearner):
         )
         return losses[0], gradients
 
-    def update(self, lessons: Sequence[list[Any]]) -> None:
+    def update(self, results: Sequence[list[Any]]) -> None:
         """Apply the mean of the gradients."""
-        pairs = zip(sum_of(lessons), self.model.trainable_variables, strict=True)
-        self.model.optimizer.apply_gradients([(_part(g, len(lessons)), v) for g, v in pairs if g is not None])
+        pairs = zip(sum_of(results), self.model.trainable_variables, strict=True)
+        self.model.optimizer.apply_gradients([(_part(g, len(results)), v) for g, v in pairs if g is not None])
 
 
 def _part(gradient: Any, number: int) -> Any:

@@ -1,4 +1,4 @@
-"""The gradient of a loss after a few steps of gradient descent, with respect to what was there before them."""
+"""The meta-gradient of MAML: that of a loss after steps of gradient descent, with respect to the initial values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Gradients = list[Any]
 
 
 def descend(loss: Callable[[], tf.Tensor], adapted: Sequence[tf.Variable], rate: float, steps: int) -> None:
-    """Take steps of gradient descent on a loss in place."""
+    """Take `steps` steps of gradient descent on a loss, in place."""
     for _ in range(steps):
         with tf.GradientTape() as tape:
             value = loss()
@@ -28,33 +28,32 @@ def meta_gradient(
     steps: int,
     second_order: bool = True,
 ) -> Gradients:
-    """Return the gradient of a query loss, taken after descending on a support loss, at where the descent began.
+    """Return the gradient of a query loss after descent on a support loss, with respect to the initial values.
 
-    With phi_{k+1} = phi_k - rate g(phi_k, psi), g = dL_s/dphi, the gradients are those of L_q(phi_K, psi). They follow
-    by going back through the steps: v_K = dL_q/dphi, v_k = (I - rate H_k) v_{k+1} with H_k the second derivatives of
-    the support loss at phi_k, and to that of psi each step adds -rate d<g(phi_k, psi), v_{k+1}>/dpsi. The product
-    differentiates <g, v> and never forms H_k. First order takes H_k for 0.
+    With phi_{k+1} = phi_k - rate g(phi_k, psi), g = dL_s/dphi, the gradients are those of L_q(phi_K, psi). They are
+    propagated back through the steps: v_K = dL_q/dphi, v_k = (I - rate H_k) v_{k+1} with H_k the second derivatives of
+    the support loss at phi_k, and each step adds -rate d<g(phi_k, psi), v_{k+1}>/dpsi to the gradient of psi. The
+    product is computed by differentiating <g, v>, without forming H_k. First order sets H_k to 0.
 
-    The steps are made in the variables themselves, which afterwards hold what they held before: any layer takes part as
-    it is, however it keeps its weights.
+    The steps change the variables in place and restore them at the end, so that any layer can take part.
 
     Args:
-        support: computes L_s of the variables as they are.
-        query: returns the gradients of L_q for `variables`, None where it does not reach one.
+        support: computes L_s at the current values of the variables.
+        query: returns the gradients of L_q for `variables`, None for those that it does not reach.
         adapted: phi, dense variables among `variables`.
         variables: phi and psi.
         rate: of the inner steps.
         steps: K.
-        second_order: whether to go back through the steps.
+        second_order: whether to propagate back through the steps.
 
     Returns:
-        One gradient a variable, None where neither loss reaches it.
+        One gradient per variable, None if neither loss reaches it.
 
     Reference:
         Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
         https://arxiv.org/abs/1703.03400, equation 1 and section 5.2 for the first order.
 
-    Cost: K gradients of the support loss, one of the query loss and, of second order, K products with H.
+    Cost: K gradients of the support loss, one of the query loss and, for second order, K products with H.
     """
     before = [tf.identity(v) for v in adapted]
     tapes: list[tuple[tf.GradientTape, Gradients]] = []
@@ -88,7 +87,7 @@ def _dense(gradient: Any) -> Any:
 
 
 def _add(left: Any, right: Any) -> Any:
-    """Return the sum of two gradients, that of two slices of a table still slices."""
+    """Return the sum of two gradients; the sum of two sparse ones is sparse."""
     if left is None or right is None:
         return right if left is None else left
     if isinstance(left, tf.IndexedSlices) and isinstance(right, tf.IndexedSlices):
@@ -98,7 +97,7 @@ def _add(left: Any, right: Any) -> Any:
 
 
 def sum_of(gradients: Sequence[Gradients]) -> Gradients:
-    """Return the sums over tasks, by variable."""
+    """Return the sum over tasks for each variable."""
     total = list(gradients[0])
     for more in gradients[1:]:
         total = [_add(left, right) for left, right in zip(total, more, strict=True)]

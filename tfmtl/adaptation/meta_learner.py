@@ -1,4 +1,4 @@
-"""What learning to adapt has in common: tasks, steps on a support, models adapted to one."""
+"""The base of meta-learners: episodes, inner steps on a support, adapted models."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tfmtl.models import MultiTaskModel
 
 
 class MetaLearner(abc.ABC):
-    """Learns initial values from which a few steps on a user's rows, or another task's, go far.
+    """Meta-learner: learns initial values from which a few steps on the rows of a user, or of another task, adapt well.
 
-    Subclasses say what a task teaches (`learn`) and what is done with that of several (`update`).
+    Use `MAML` or `Reptile`. Subclasses implement `learn`, on one task, and `update`, by the results of several tasks.
 
     Args:
         model: a compiled model, changed in place by `fit`; any trunk, any balancer.
-        inner_rate: rate of the steps on a support.
-        inner_steps: their number.
-        adapt: parts that the steps change, see `layers_of`; `"all"` is everything but the embeddings, of which a user's
-            rows reach few. The other parts stay as they are for all tasks.
+        inner_rate: learning rate of the steps on a support.
+        inner_steps: number of these steps.
+        adapt: parts that the steps change, see `layers_of`; `"all"` is all of them except the embeddings, since the
+            rows of one user reach few of their rows. The other parts are the same for all tasks.
 
     Attributes:
         model, inner_rate, inner_steps, parts: the arguments.
@@ -37,7 +37,7 @@ class MetaLearner(abc.ABC):
     The steps descend on the balancer's objective, without penalties and dropout.
 
     Raises:
-        ValueError: if a number is not positive or `adapt` names nothing that is trained.
+        ValueError: if a number is not positive, or no layer that `adapt` names is trained.
     """
 
     def __init__(self, model: MultiTaskModel, inner_rate: float, inner_steps: int, adapt: str | Sequence[str]) -> None:
@@ -45,25 +45,25 @@ class MetaLearner(abc.ABC):
         require(inner_rate > 0, "`inner_rate` must be above 0.", inner_rate=inner_rate)
         require_positive_int(inner_steps=inner_steps)
         optimizer = getattr(model, "optimizer", None)
-        require(optimizer is not None, "The model has no optimiser; compile it first.")
+        require(optimizer is not None, "The model has no optimizer; compile it first.")
         scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
-        require(not scaled, "Steps on a support are made in float32; build the model without mixed precision.")
+        require(not scaled, "A meta-learner needs float32; build the model without mixed precision.")
         self.model, self.inner_rate, self.inner_steps, self.parts = model, inner_rate, inner_steps, adapt
         self.adapted = _variables(model, adapt)
         self._descend = tf.function(self._descend_on, reduce_retracing=True)
 
     @abc.abstractmethod
     def learn(self, batch: Batch, support: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, list[Any]]:
-        """Return the loss after adaptation to a task and what the task teaches; leave all variables as they were.
+        """Return the loss after adaptation to a task and the task's result for `update`, and restore all variables.
 
         Args:
             batch: the rows of all tasks.
-            support, query: numbers of the task's rows, int64 [n].
+            support, query: row numbers of the task, int64 [n].
         """
 
     @abc.abstractmethod
-    def update(self, lessons: Sequence[list[Any]]) -> None:
-        """Make one step with what several tasks taught."""
+    def update(self, results: Sequence[list[Any]]) -> None:
+        """Make one outer step by the results of several tasks."""
 
     def fit(
         self,
@@ -79,13 +79,13 @@ class MetaLearner(abc.ABC):
         """Learn to adapt.
 
         Args:
-            tasks: a pandas table whose column `group` names the task, such as the user, or a sequence of tables.
-            group: the column.
-            support: rows of a task that the steps are made on, drawn anew in each epoch.
-            query: most other rows of it that judge the result.
-            epochs: times that every task is seen.
-            tasks_per_step: tasks whose lessons are averaged in one step.
-            seed: of the order of tasks and of the draws.
+            tasks: a pandas table with a column `group` of the tasks, such as the users, or a sequence of tables.
+            group: name of the column.
+            support: number of rows per task for the inner steps, newly drawn in each epoch.
+            query: largest number of other rows per task on which the adapted model is evaluated.
+            epochs: number of passes over the tasks.
+            tasks_per_step: number of tasks that are averaged in one outer step.
+            seed: seed of the order of tasks and of the draws.
 
         Returns:
             `{"loss": mean loss on the query after adaptation, by epoch}`.
@@ -100,25 +100,25 @@ class MetaLearner(abc.ABC):
         history: list[float] = []
         for _ in range(epochs):
             losses: list[tf.Tensor] = []
-            lessons: list[list[Any]] = []
-            for place, (first, then) in enumerate(episodes.draw(rng), start=1):
-                loss, lesson = learn(episodes.batch, tf.constant(first), tf.constant(then))
+            results: list[list[Any]] = []
+            for number, (first, then) in enumerate(episodes.draw(rng), start=1):
+                loss, result = learn(episodes.batch, tf.constant(first), tf.constant(then))
                 losses.append(loss)
-                lessons.append(lesson)
-                if len(lessons) == tasks_per_step or place == len(episodes):
-                    self.update(lessons)
-                    lessons = []
+                results.append(result)
+                if len(results) == tasks_per_step or number == len(episodes):
+                    self.update(results)
+                    results = []
             history.append(float(np.mean(losses)))
         return {"loss": history}
 
     def adapt(self, support: Any, steps: int | None = None) -> MultiTaskModel:
-        """Return a model adapted to a user's or another task's rows: compiled, independent, fit for the exporter.
+        """Return a compiled copy of the model, adapted to the rows of a user or another task.
 
         Args:
             support: pandas table with labels, or `Batch`.
-            steps: steps on it; `inner_steps` by default.
+            steps: number of steps; `inner_steps` by default.
 
-        Cost: a copy of the network. For many users see `adapted_to` and `state_of`.
+        Cost: a copy of the network. For many users use `adapted_to` or `state_of`.
         """
         network = keras.models.clone_model(self.model.network)
         network.set_weights(self.model.network.get_weights())
@@ -131,7 +131,7 @@ class MetaLearner(abc.ABC):
 
     @contextlib.contextmanager
     def adapted_to(self, support: Any, steps: int | None = None) -> Iterator[MultiTaskModel]:
-        """Let the model itself be adapted inside of a `with` block; afterwards it is as before.
+        """Adapt the model itself inside a `with` block, and restore it afterwards.
 
         Args:
             support, steps: as in `adapt`.
@@ -148,7 +148,7 @@ class MetaLearner(abc.ABC):
                 variable.assign(value)
 
     def state_of(self, support: Any, steps: int | None = None) -> dict[str, np.ndarray]:
-        """Return the adapted weights by name: all that one has to keep of a user.
+        """Return the adapted weights by name, which are all that has to be stored per user.
 
         Args:
             support, steps: as in `adapt`.
@@ -188,5 +188,5 @@ def _variables(model: MultiTaskModel, parts: str | Sequence[str]) -> list[tf.Var
         layers = [layer for layer in layers if layer.name not in tables]
     trained = {id(v) for v in model.trainable_variables}
     found = [v for v in variables_of(layers) if id(v) in trained]
-    require(bool(found), f"Nothing that `adapt` names is trained: {parts!r}.", layers=[x.name for x in layers])
+    require(bool(found), f"No layer that `adapt` names is trained: {parts!r}.", layers=[x.name for x in layers])
     return found

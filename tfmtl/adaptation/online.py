@@ -1,4 +1,4 @@
-"""Increment by increment: test, grow, train, save, publish."""
+"""Online learning: test, grow, train, save and publish, increment by increment."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Publish = Callable[[MultiTaskModel], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Increment:
-    """What one increment was and did.
+    """The record of one increment.
 
     Attributes:
-        name: of the increment.
-        rows: of its table.
-        metrics: by name, of the model before it saw the table.
+        name: name of the increment.
+        rows: number of rows of its table.
+        metrics: metrics by name, of the model before it was trained on the table.
         alarms: columns and metrics that have changed.
-        grown: values that entered, by vocabulary.
-        version: what `publish` returned, as text; None if nothing was published.
+        grown: number of values that entered, by vocabulary.
+        version: the result of `publish` as text; None if nothing was published.
     """
 
     name: str
@@ -43,43 +43,44 @@ class Increment:
 
 
 class OnlineLearner:
-    """Keeps a model up with data that come in increments, such as the table of a day.
+    """Online learning: keeps a model up to date with data that arrive in increments, such as the table of a day.
 
-    A step evaluates the model on the increment before it learns from it (prequential: test, then train), compares the
-    increment with those before, grows vocabularies and corpus, trains on the increment mixed with replayed rows, saves
-    everything that training goes on with, and publishes the model as a new version.
+    Use it for models that are trained further every day or hour and served in between. A step evaluates the model on
+    the increment before it is trained on it (prequential: test, then train), compares the increment with the preceding
+    ones, grows vocabularies and corpus, trains on the increment mixed with replayed rows, saves the complete state of
+    training, and publishes the model as a new version.
 
-    Whatever happens to the process, an increment counts when the manifest names it, which is written in one step after
-    its state: killed before that, the increment is made again from the state it began with, with the same draws; killed
-    after that, it is not made again. Only publishing can happen twice, with one and the same model, if the process
-    dies between the publication and the note of it.
+    The process may be killed at any moment. An increment is complete once the manifest contains it, which is written in
+    one step after its state. An incomplete increment is repeated from the same state with the same draws; a complete
+    one is not repeated. Only publishing can happen twice, with the same model, if the process is killed between the
+    publication and its record.
 
     Args:
-        model: compiled and trained on what was there before. A learning rate schedule that has fallen to 0 teaches
-            nothing more: end it above, or compile anew.
-        folder: for the manifest and the states; one learner a folder.
-        evaluate: called with model and table, returns more metrics by name, such as ranks over the whole corpus; the
-            losses and metrics of `model.evaluate` are there without it.
-        publish: called with the model, such as `functools.partial(tfmtl.export, directory="saved_models/shop")`, whose
-            versions lie beside each other, so that the one before stays.
-        replay: a sample of what was before; let it have the rows of the first training by `replay.add`.
+        model: compiled, and trained on earlier data. Its learning rate schedule must not have fallen to 0: let it end
+            above 0, or compile the model again.
+        folder: for the manifest and the states; one folder per learner.
+        evaluate: function of model and table that returns more metrics by name, such as ranks over the whole corpus,
+            in addition to those of `model.evaluate`.
+        publish: function of the model, such as `functools.partial(tfmtl.export, directory="saved_models/shop")`, which
+            writes each version to its own folder.
+        replay: a sample of earlier rows; add the rows of the first training by `replay.add`.
         drift: compares the increments.
-        epochs: over an increment's table.
-        batch_size: rows a step, replayed ones included.
-        headroom: see `extend_vocabularies`; without room every increment with a new value traces its training anew.
-        memory: before an increment, the streaming counts of retrieval are scaled down to at most so many times its
-            rows, or None to keep all. Next to the counts of a long past a new candidate would seem never to be in a
-            batch, and the correction of its score would bury it: on groceries (benchmarks/lifecycle_online.py) that
-            cost 1 % of NDCG in four weeks.
-        keep: states kept, at least the current one and the one before, for `rollback`.
+        epochs: epochs over an increment's table.
+        batch_size: rows per step, including replayed ones.
+        headroom: see `extend_vocabularies`; at 0 every increment with a new value needs a new trace of the step.
+        memory: before an increment, the streaming counts of retrieval are scaled down to at most this multiple of its
+            rows, or None to keep them. Compared with the counts of a long past, a new candidate would seem never to
+            be in a batch, and the correction of its score would be too large: on groceries
+            (benchmarks/lifecycle_online.py) that cost 1 % of NDCG in four weeks.
+        keep: number of states to keep, at least the current and the preceding one, for `rollback`.
         **fit: more arguments of `fit`, such as `callbacks`.
 
     Attributes:
         model: the current model; another object after growth.
-        increments: what has been done, oldest first.
+        increments: the records of all increments, oldest first.
 
     Raises:
-        ValueError: if the folder already has a learner, or an argument is out of range.
+        ValueError: if the folder already contains a learner, or an argument is out of range.
 
     Example:
         >>> import tempfile
@@ -97,15 +98,15 @@ class OnlineLearner:
         >>> done = OnlineLearner(model, folder).step(table.assign(user_id=["u", "w"]), name="2026-11-28")
         >>> done.rows, done.grown
         (2, {'user_id': 1})
-        >>> OnlineLearner.resume(folder).step(table, name="2026-11-28") == done  # not made again
+        >>> OnlineLearner.resume(folder).step(table, name="2026-11-28") == done  # not repeated
         True
 
     Reference:
         Gama, Sebastião and Rodrigues, "On Evaluating Stream Learning Algorithms", Machine Learning 90, 2013,
         https://doi.org/10.1007/s10994-012-5320-9 (prequential evaluation).
 
-    Cost: an evaluation of the increment, `epochs` over it and the replayed rows, and a copy of the model, its
-    optimiser's slots and the replayed rows on disk.
+    Cost: an evaluation of the increment, `epochs` epochs over it and the replayed rows, and a copy on disk of the
+    model, its optimizer's slots and the sample of rows.
     """
 
     def __init__(
@@ -132,8 +133,11 @@ class OnlineLearner:
             keep,
             fit,
         )
-        require(not self._journal.exists, f"{folder} has a learner already; go on with `OnlineLearner.resume(folder)`.")
-        require(getattr(model, "optimizer", None) is not None, "The model learns on with its optimiser; compile it.")
+        require(
+            not self._journal.exists,
+            f"{folder} has a learner already; continue it with `OnlineLearner.resume(folder)`.",
+        )
+        require(getattr(model, "optimizer", None) is not None, "The model has no optimizer; compile it first.")
         self.model, self.replay, self.drift = model, replay, drift
         self.increments: list[Increment] = []
         self._save()
@@ -145,8 +149,8 @@ class OnlineLearner:
         require_positive_int(epochs=options["epochs"], batch_size=options["batch_size"])
         require(options["headroom"] >= 0, "`headroom` must be 0 or more.", headroom=options["headroom"])
         memory = options["memory"]
-        require(memory is None or memory > 0, "`memory` must be above 0, or None to forget nothing.", memory=memory)
-        require(keep >= 2, "`keep` must be at least 2: the current state and the one before.", keep=keep)
+        require(memory is None or memory > 0, "`memory` must be above 0, or None to keep all counts.", memory=memory)
+        require(keep >= 2, "`keep` must be at least 2: the current and the preceding state.", keep=keep)
         self._journal = Journal(folder)
         self._evaluate, self._publish = evaluate, publish
         self._options, self._keep, self._fit = dict(options), keep, {"verbose": 0, **fit}
@@ -161,12 +165,12 @@ class OnlineLearner:
         publish: Publish | None = None,
         **fit: Any,
     ) -> OnlineLearner:
-        """Return the learner of a folder as its last increment left it, in a process of its own or not.
+        """Return the learner of a folder in its state after the last complete increment, such as in a new process.
 
-        A version that the last increment did not come to publish is published now.
+        If the model of this increment was not published, it is published now.
 
         Args:
-            folder, evaluate, publish, **fit: as in the constructor; the other arguments are kept in the folder.
+            folder, evaluate, publish, **fit: as in the constructor; the folder contains the other arguments.
 
         Raises:
             ValueError: if the folder has no learner.
@@ -183,16 +187,16 @@ class OnlineLearner:
 
         Args:
             table: pandas table with the columns of the schema.
-            name: of the increment, such as its date; one that has been made is not made again.
+            name: name of the increment, such as its date; an increment with a known name is not repeated.
             candidates: see `extend_vocabularies`.
 
         Returns:
-            The record of the increment, or that of its first time.
+            The record of the increment.
         """
         done = [increment for increment in self.increments if increment.name == name]
         if done:
             return done[0]
-        if not self._whole:  # an increment was interrupted by an error and left a half-trained model
+        if not self._whole:  # an error interrupted an increment and left a half-trained model
             self._load(self._journal.read())
         self._whole = False
         metrics = self.evaluate(table)
@@ -215,7 +219,7 @@ class OnlineLearner:
         return self._journal.folder
 
     def evaluate(self, table: Any) -> dict[str, float]:
-        """Return the metrics of a table by name, without learning from it."""
+        """Return the metrics of a table by name, without training on it."""
         metrics = dict(self.model.evaluate(table, return_dict=True, verbose=0))
         if self._evaluate is not None:
             more = self._evaluate(self.model, table)
@@ -233,18 +237,17 @@ class OnlineLearner:
             self.replay.add(batch)
 
     def rollback(self) -> Increment | None:
-        """Take the last increment back: the state and the model of before, published again as the newest version.
+        """Undo the last increment: restore the preceding state and publish its model again as the newest version.
 
-        Servers take the newest version, and nothing that was published is removed. The name of the increment is free
-        again.
+        Servers load the newest version; no published version is removed. The name of the increment can be used again.
 
         Returns:
-            The record of the increment that is the last now, or None if that is the start.
+            The record of the increment before, or None if there is none.
 
         Raises:
-            ValueError: if no increment is left to take back, or the state before it is not kept.
+            ValueError: if there is no increment to undo, or the preceding state is not kept.
         """
-        require(bool(self.increments), "There is no increment to take back.")
+        require(bool(self.increments), "There is no increment to undo.")
         number = len(self.increments) - 1
         cure = "keep more states with `keep`"
         require(self._journal.has_state(number), f"The state before {self.increments[-1].name!r} is gone; {cure}.")
@@ -286,7 +289,7 @@ class OnlineLearner:
         self._whole = True
 
     def _publish_if_due(self) -> None:
-        """Publish the last increment's model unless that is noted, and note it."""
+        """Publish the last increment's model and record its version, unless that is done."""
         if self._publish is None or not self.increments or self.increments[-1].version is not None:
             return
         version = str(self._publish(self.model))

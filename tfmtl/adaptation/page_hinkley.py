@@ -1,4 +1,4 @@
-"""An alarm when the mean of a series has become worse."""
+"""The Page-Hinkley test: an alarm when the mean of a series becomes worse."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from tfmtl._checks import require
 
 
 class PageHinkley:
-    """Watches a metric that comes one value an increment.
+    """Page-Hinkley test: raises an alarm when a metric becomes worse, given one value per increment.
+
+    Use it in `DriftMonitor` for the metrics of an `OnlineLearner`.
 
     m_t = sum_{i <= t} (x_i - mean_i - tolerance), mean_i of x_1, ..., x_i; an alarm if m_t - min_{s <= t} m_s exceeds
-    `threshold`, after which the watch begins anew. Of metrics that should be large, x is the negative. Missing values
-    (NaN) are passed over.
+    `threshold`, after which the test starts again. With mode `"max"`, x is the negative of the metric. Missing values
+    (NaN) are ignored.
 
     Args:
-        threshold: above 0, in units of the metric; how much may gather before it counts.
-        tolerance: 0 or more; how much worse a value may be and not count.
-        mode: `"min"` if small values are good, as of losses, `"max"` if large ones are.
-        patience: values before the first possible alarm, for a mean to compare with.
+        threshold: accumulated worsening that raises an alarm, above 0, in units of the metric.
+        tolerance: worsening of a single value that does not count, 0 or more.
+        mode: `"min"` if small values are good, such as losses, `"max"` if large ones are.
+        patience: number of values before the first possible alarm, from which the first mean is computed.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -51,7 +53,7 @@ class PageHinkley:
         self._count, self._mean, self._sum, self._least = 0, 0.0, 0.0, 0.0
 
     def update(self, value: float) -> bool:
-        """Take the next value and return whether it raises the alarm; `statistic` is then m_t - min m_s."""
+        """Add the next value, set `statistic` to m_t - min m_s, and return whether it raises an alarm."""
         if math.isnan(value):
             return False
         x = value if self.mode == "min" else -value
@@ -71,7 +73,7 @@ class PageHinkley:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> PageHinkley:
-        """Return the watch that `get_state` described."""
+        """Return a test with the state from `get_state`."""
         watch = cls(state["threshold"])
         vars(watch).update(state)
         return watch

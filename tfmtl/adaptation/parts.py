@@ -1,4 +1,4 @@
-"""The parts of a network by names people use: embeddings, towers, trunk, heads, a task, or layers by pattern."""
+"""The parts of a network by name: embeddings, towers, trunk, heads, the head of a task, or layers by pattern."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.models.graph import ancestors, unwrapped
 
 PARTS = ("embeddings", "encoders", "towers", "trunk", "adapters", "heads")
-"""Every layer with weights is in exactly one; `encoders` are poolings and fusions in front of the towers."""
+"""Every layer with weights is in exactly one; `encoders` are the poolings and fusions before the towers."""
 
 TABLES = (keras.layers.Embedding, JoinedEmbedding, CompressedEmbedding)
 """Layers that embed indices."""
@@ -22,15 +22,15 @@ _TOWER = re.compile(r"(query|candidate)_tower_\d+")
 
 
 def layers_of(network: keras.Model, parts: str | Sequence[str] = "all") -> list[keras.layers.Layer]:
-    """Return the layers with weights that make up parts of a network, in the network's order.
+    """Return the layers with weights in parts of a network, in the network's order.
 
     Args:
         network: from `build_network`.
-        parts: one or more of `"embeddings"`, `"encoders"`, `"towers"`, `"trunk"`, `"adapters"`, `"heads"`, `"all"`; a
-            task's name for its own head; or a pattern of layer names such as `"query_tower_*"`.
+        parts: one or more of `"embeddings"`, `"encoders"`, `"towers"`, `"trunk"`, `"adapters"`, `"heads"`, `"all"`; the
+            name of a task for its head; or a pattern of layer names such as `"query_tower_*"`.
 
     Raises:
-        ValueError: if a name is neither a part nor a task and fits no layer.
+        ValueError: if a name is neither a part nor a task and matches no layer.
 
     Example:
         >>> inputs = keras.Input([3])
@@ -46,7 +46,7 @@ def layers_of(network: keras.Model, parts: str | Sequence[str] = "all") -> list[
 
 
 def variables_of(layers: Sequence[keras.layers.Layer]) -> list[tf.Variable]:
-    """Return the variables of layers that training changes unless a layer is frozen, each once."""
+    """Return the variables of layers that are trained unless a layer is frozen, each once."""
     return list({id(v): v for layer in layers for v in layer.weights if v.trainable}.values())
 
 
@@ -90,7 +90,7 @@ def _is_tower(layer: keras.layers.Layer) -> bool:
 
 
 def _own_head(network: keras.Model, task: str, part_of: dict[str, str]) -> list[str]:
-    """Return the layers of a task's head without those of the tasks that it comes after."""
+    """Return the layers of a task's head without those of the tasks that it depends on."""
     heads = {
         name: {layer.name for layer in ancestors(network, output).layers if part_of.get(layer.name) == "heads"}
         for name, output in network.output.items()

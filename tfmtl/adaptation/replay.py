@@ -1,4 +1,4 @@
-"""A uniform sample of everything seen, to train on beside what is new."""
+"""Experience replay: a uniform sample of all earlier rows, to train on together with new ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from tfmtl.data import Batch
 
 
 class Replay:
-    """A reservoir of encoded rows: after N rows, each is in it with probability min(1, capacity / N).
+    """Experience replay by reservoir sampling: after N rows, each is kept with probability min(1, capacity / N).
 
-    Row t (from 1) takes the next free place while t <= capacity, and after that place j, drawn uniformly from
-    0, ..., t - 1, if j < capacity. Indices never change their meaning while a model grows, so rows are kept encoded; a
-    value that was unknown when its row came stays unknown in that row.
+    Use it in `OnlineLearner` against forgetting of rare users and items.
+
+    Row t (from 1) takes slot t - 1 if t <= capacity, and otherwise slot j, drawn uniformly from 0, ..., t - 1, if
+    j < capacity. Rows are kept encoded, since indices keep their meaning while a model grows; a value that was unknown
+    when its row was added stays unknown in that row.
 
     Args:
-        capacity: rows kept.
-        share: rows drawn beside each new row in training; 0 keeps the sample without using it.
+        capacity: number of rows to keep.
+        share: number of rows drawn per new row in training; at 0 the sample is kept but not used.
         seed: seed of all draws.
 
     Raises:
@@ -38,7 +40,7 @@ class Replay:
         https://doi.org/10.1145/3147.3165, algorithm R; its use against forgetting: Rolnick et al., "Experience Replay
         for Continual Learning", NeurIPS 2019, https://arxiv.org/abs/1811.11682.
 
-    Cost: the encoded rows; a pass over what is added.
+    Cost: memory for the encoded rows, and one pass over the added rows.
     """
 
     def __init__(self, capacity: int, share: float = 1.0, seed: int = 0) -> None:
@@ -56,14 +58,14 @@ class Replay:
         return min(self.seen, self.capacity)
 
     def add(self, batch: Batch) -> None:
-        """Let encoded rows into the sample, each with its chance."""
+        """Add encoded rows to the sample, each with its probability."""
         columns = _flat(batch)
         rows = len(next(iter(columns.values())))
         count = self.seen + 1 + np.arange(rows)
-        places = np.where(count <= self.capacity, count - 1, (self._random.random(rows) * count).astype(np.int64))
-        taken = np.flatnonzero(places < self.capacity)
-        # Of several rows for one place the last stays: the first one of the reversed order.
-        distinct, last = np.unique(places[taken][::-1], return_index=True)
+        slots = np.where(count <= self.capacity, count - 1, (self._random.random(rows) * count).astype(np.int64))
+        taken = np.flatnonzero(slots < self.capacity)
+        # The last of several rows for one slot is kept: the first one in reversed order.
+        distinct, last = np.unique(slots[taken][::-1], return_index=True)
         sources = taken[::-1][last]
         self.seen += rows
         for name, column in columns.items():
@@ -74,7 +76,7 @@ class Replay:
             self._rows[name] = kept
 
     def draw(self, new_rows: int) -> Batch | None:
-        """Return rows to train on beside so many new ones, drawn without replacement, or None if there are none."""
+        """Return rows to train on with `new_rows` new ones, drawn without replacement, or None for none."""
         count = min(round(self.share * new_rows), len(self))
         if not count:
             return None
@@ -88,7 +90,7 @@ class Replay:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> Replay:
-        """Return the sample that `get_state` described."""
+        """Return a sample with the state from `get_state`."""
         replay = cls(state["capacity"], state["share"], state["seed"])
         replay.seen = state["seen"]
         replay._random.bit_generator.state = state["random"]
@@ -97,7 +99,7 @@ class Replay:
 
 
 def joined(batch: Batch, other: Batch | None) -> Batch:
-    """Return the rows of both batches, which have the same columns."""
+    """Return the rows of two batches with the same columns."""
     if other is None:
         return batch
     parts = (

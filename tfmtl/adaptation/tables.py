@@ -1,4 +1,4 @@
-"""The embedding tables of a network, whatever holds them: a layer each, rows of a joined one, or fewer parameters."""
+"""The embedding tables of a network, each a layer, a range of rows of a joined layer, or a compressed layer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SHARED = ("query", "candidate", "context", "shared")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One vocabulary's rows.
+    """The embedding table of one vocabulary.
 
     Attributes:
-        vocabulary: its name.
-        group: name of the set of tables it belongs to, such as a task's own; "" for those that all share.
-        layer: what holds it.
-        first, size: its rows of a joined table, or all.
+        vocabulary: name of the vocabulary.
+        group: name of the set of tables that it belongs to, such as a task's own; "" for the shared ones.
+        layer: the layer with its weights.
+        first, size: first row and number of rows in the layer's weights.
     """
 
     vocabulary: str
@@ -34,7 +34,7 @@ class Table:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the same table of another network has in common."""
+        """The key by which it is found in another network."""
         return self.group, self.vocabulary
 
     def read(self) -> np.ndarray:
@@ -46,7 +46,7 @@ class Table:
         return rows
 
     def write(self, rows: np.ndarray) -> None:
-        """Set the rows [size, d], or come as near to them as a compact table can."""
+        """Set the rows [size, d]; a compressed table approximates them."""
         if isinstance(self.layer, CompressedEmbedding):
             self.layer.fit_to(rows)
             return
@@ -56,20 +56,20 @@ class Table:
 
 
 def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[str, str], Table]:
-    """Return the tables of the vocabularies by their keys."""
+    """Return the tables of the vocabularies by key."""
     longest_first = sorted(vocabularies, key=len, reverse=True)
     found = (table for layer in network.layers for table in _of(unwrapped(layer), longest_first))
     return {table.key: table for table in found}
 
 
 def group_of(joined: JoinedEmbedding) -> str:
-    """Return the name of the set of tables that a joined table belongs to."""
+    """Return the name of the group that a joined table belongs to."""
     group = joined.name.rsplit("_embedding_", 1)[0]
     return "" if group.split("_")[0] in _SHARED else group
 
 
 def split_name(name: str, vocabularies: Iterable[str]) -> tuple[str, str] | None:
-    """Return group and vocabulary of the layer of a table called `name`, or None if it is of none of them."""
+    """Return group and vocabulary of a table by the name of its layer, or None if it has no vocabulary."""
     for vocabulary in vocabularies:
         if name == f"{vocabulary}_embedding":
             return "", vocabulary

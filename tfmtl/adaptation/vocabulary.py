@@ -1,4 +1,4 @@
-"""Vocabularies that take new values at their end, so that no index changes its meaning."""
+"""Vocabularies that grow at their end, so that no index changes its meaning."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from tfmtl.data import Feature, Schema, Statistics, fit_statistics
 def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, headroom: float = 0.0) -> Statistics:
     """Return statistics with the values of a later table at the end of the vocabularies.
 
-    Values enter with the occurrences they have gathered, once these reach the feature's `min_count`, the most frequent
-    first, up to its `max_size`; until then they wait in `Statistics.waiting`. What was rare in the training split is
-    not known by name, and starts at 0. Moments and label statistics stay as they are: the trained weights expect them.
+    Use it to grow a preprocessor alone; `extend_vocabularies` grows a whole model. A value enters once its occurrences
+    reach the feature's `min_count`, the most frequent values first, up to `max_size`; until then its count is kept in
+    `Statistics.waiting`. Values that were too rare in the training split are not stored there, so that their count
+    starts at 0. Moments and label statistics do not change, since the weights were trained with them.
 
     Args:
         schema: roles and kinds of the columns.
-        statistics: of what the model was trained on so far.
+        statistics: statistics of the data that the model was trained on.
         table: pandas table with the feature columns; labels are not read.
-        headroom: where a vocabulary outgrows its indices, the share of free ones it gets beyond its values.
+        headroom: free indices for later values, as a share of the size of a vocabulary that outgrows its indices.
 
     Raises:
         ValueError: if `headroom` is negative, the table is empty or a column is absent.
@@ -65,9 +66,11 @@ def extend_statistics(schema: Schema, statistics: Statistics, table: Any, *, hea
 def reserve_rows(statistics: Statistics, headroom: float = 0.25) -> Statistics:
     """Return statistics with free indices in every vocabulary, for the network of a model that will grow.
 
+    Use it before `build_network`, so that the first increments of an `OnlineLearner` need no new network.
+
     Args:
         statistics: from `fit_statistics`.
-        headroom: free indices of a vocabulary, as a share of its values.
+        headroom: free indices per vocabulary, as a share of its size.
 
     Raises:
         ValueError: if `headroom` is negative.
@@ -80,14 +83,14 @@ def reserve_rows(statistics: Statistics, headroom: float = 0.25) -> Statistics:
 
 
 def with_headroom(values: int, headroom: float) -> int:
-    """Return the number of indices of `values` values: two reserved ones and a share `headroom` of free ones."""
+    """Return the number of indices for `values` values, two reserved indices and a share `headroom` of free ones."""
     return 2 + values + math.ceil(headroom * values)
 
 
 def _extended(
     feature: Feature, values: np.ndarray, counts: np.ndarray, waiting: Mapping[Any, int], found: Mapping[Any, int]
 ) -> tuple[np.ndarray, np.ndarray, dict[Any, int]]:
-    """Return a vocabulary with its counts after `found` occurrences, and those that still wait."""
+    """Return a vocabulary and its counts after the occurrences `found`, and the counts of values that wait."""
     known = {value: i for i, value in enumerate(values.tolist())}
     grown = counts.copy()
     rare = dict(waiting)
@@ -108,7 +111,7 @@ def _extended(
 
 
 def _of_every_value(schema: Schema) -> Schema:
-    """Return a schema without labels whose vocabularies take every value."""
+    """Return the schema without labels and without limits of the vocabularies."""
     open_limits = {"min_count": 1, "max_size": None}
 
     def open_to_all(feature: Feature) -> Feature:

@@ -1,4 +1,4 @@
-"""Begin with what another model knows, although its vocabularies, features and tasks differ."""
+"""Warm start from a model with other vocabularies, features or tasks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NewHeads = Literal["zero", "initial"]
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-    """What `warm_start` did.
+    """The report of `warm_start`: the weights that were taken over from the other model.
 
     Attributes:
-        copied: weights taken over as they were, by `layer/weight`.
-        aligned: weights and tables of which a part was taken over: (rows or numbers taken over, all of them).
+        copied: weights taken over as a whole, by `layer/weight`.
+        aligned: weights and tables taken over in part: (rows or numbers taken over, all of them).
         fresh: weights left at their initial values, or at zero.
-        unused: layers of the other model that this one has no place for.
+        unused: layers of the other model without a counterpart.
     """
 
     copied: tuple[str, ...]
@@ -41,7 +41,7 @@ class WarmStart:
     unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return one line a kind."""
+        """Return one line per kind of weights."""
         parts = [f"{name} ({taken:,} of {total:,})" for name, (taken, total) in self.aligned.items()]
         lines = {"copied": self.copied, "aligned": parts, "fresh": self.fresh, "unused": self.unused}
         return "\n".join(f"{kind}: {', '.join(names) or 'nothing'}" for kind, names in lines.items())
@@ -51,26 +51,29 @@ def warm_start(
     model: MultiTaskModel, from_model: MultiTaskModel | str | os.PathLike[str], *,
     new_ids: NewIds = "mean", new_heads: NewHeads = "zero",
 ) -> WarmStart:  # fmt: skip
-    """Give a model the weights of one trained on another schema, other vocabularies or other tasks.
+    """Warm start: copy the weights of a trained model with another schema, other vocabularies or other tasks.
 
-    - Tables: rows by id through both vocabularies, also from a joined or compact table into another kind.
-    - Kernels: by layer name; where a layer reads other columns than before, because features came or went, the rows of
-      the kernel follow their features. The trunk is found by its kind; what it holds for a task follows the task.
-    - Heads: by task name. What the last layer of a new ranking task begins with is said by `new_heads`.
+    Use it for transfer to a new market or task, or after a change of the schema, instead of training from scratch.
 
-    Whatever does not fit keeps its initial values and is in the report. The models may share a part of their features
-    alone, such as some users of two shops.
+    - Tables: rows by id through both vocabularies, also between separate, joined and compressed tables.
+    - Kernels: by layer name. If the features of both models differ, the rows of a kernel follow the columns that they
+      read. The trunk is found by its class, and its weights for a task follow the task.
+    - Heads: by task name. `new_heads` sets the last layer of a new ranking task.
+
+    Weights that do not fit keep their initial values and are listed in the report. The models may share only a part of
+    their features, such as some users of two shops. A layer of your own takes part if it implements
+    `tfmtl.types.HasColumnSources`.
 
     Args:
-        model: the model to train on; changed in place.
+        model: the model to train; changed in place.
         from_model: the trained model, not changed, or a folder of `tfmtl.models.save_model`.
-        new_ids: rows of ids that the other model does not know: the mean of those it knows, its row of unknown ids, or
-            their own initial values; docs/lifecycle.md has what they are worth after training.
-        new_heads: kernels of the last layers of tasks that the other model does not have. Zeros say nothing at first;
-            random ones contradict warm layers below, which answer strongly, and few labels do not correct that.
+        new_ids: rows of ids that are not in the other model: the mean of its known ids, its row of unknown ids, or
+            their own initial values; docs/lifecycle.md compares them after training.
+        new_heads: kernels of the last layers of tasks that are not in the other model. Random kernels contradict the
+            trained layers below, and few labels do not correct that; with zeros the first predictions are neutral.
 
     Returns:
-        What was taken over. State of optimiser, balancer and metrics is not.
+        The report. The state of optimizer, balancer and metrics is not taken over.
 
     Raises:
         TypeError: if either is no `MultiTaskModel`.
@@ -90,11 +93,11 @@ def warm_start(
         >>> dict(report.aligned), report.fresh
         ({'user': (1, 3)}, ())
 
-    Reference: Kumar et al., ICLR 2022, https://arxiv.org/abs/2202.10054 (what random heads do to the layers below).
+    Reference: Kumar et al., ICLR 2022, https://arxiv.org/abs/2202.10054 (the effect of random heads on layers below).
 
-    A number is standardised by the new model's statistics, a regression scaled by its new labels.
+    Numbers are standardized by the new model's statistics, and regressions are scaled by its labels.
 
-    Cost: one pass over the weights; a second copy of each layer whose inputs differ.
+    Cost: one pass over the weights; a second copy of each layer with different inputs.
     """
     require(new_ids in get_args(NewIds), f"`new_ids` must be one of {get_args(NewIds)}.", new_ids=new_ids)
     require(new_heads in get_args(NewHeads), f"`new_heads` must be one of {get_args(NewHeads)}.", new_heads=new_heads)
@@ -118,7 +121,7 @@ def _source(given: Any, model: MultiTaskModel) -> MultiTaskModel:
 
 
 class _Transfer:
-    """One warm start under way."""
+    """The steps of one warm start, and its report so far."""
 
     def __init__(self, target: MultiTaskModel, source: MultiTaskModel) -> None:
         self.target, self.source = target, source
@@ -126,7 +129,7 @@ class _Transfer:
         self.copied: list[str] = []
         self.aligned: dict[str, tuple[int, int]] = {}
         self.fresh: list[str] = []
-        self.done: set[int] = set()  # ids of layers that hold tables
+        self.done: set[int] = set()  # ids of layers with tables
 
     def report(self) -> WarmStart:
         kept = {identity for identity in self.to.layers if identity in self.of.layers}
@@ -140,12 +143,12 @@ class _Transfer:
         return WarmStart(tuple(self.copied), dict(self.aligned), tuple(self.fresh), tuple(unused))
 
     def tables(self, new_ids: NewIds) -> None:
-        """Take over the rows of every vocabulary that both models have."""
+        """Take over the rows of the vocabularies that both models have."""
         theirs = tables_of(self.source.network, self.source.schema.vocabularies)
         for key, table in tables_of(self.target.network, self.target.schema.vocabularies).items():
             self.done.add(id(table.layer))
             name = "/".join(part for part in key if part)
-            # A table of a task's own that the other model lacks begins with the one that its tasks share.
+            # If the other model has no such table for one task alone, take the one that its tasks share.
             other = theirs.get(key) or theirs.get(("", table.vocabulary))
             rows = None if other is None else self._rows(table, other, new_ids)
             if rows is None:
@@ -157,7 +160,7 @@ class _Transfer:
         self.done |= {id(table.layer) for table in theirs.values()}
 
     def _rows(self, table: Table, other: Table, new_ids: NewIds) -> tuple[np.ndarray, int] | None:
-        """Return the rows of a table after those of another and how many ids have theirs, or None."""
+        """Return the rows of a table and the number of ids taken over from another one, or None if widths differ."""
         values, known = table.read(), other.read()
         if values.shape[1] != known.shape[1]:
             return None
@@ -170,7 +173,7 @@ class _Transfer:
         return values, len(here)
 
     def layers(self) -> None:
-        """Take over all other layers that both networks have."""
+        """Take over the other layers that both networks have."""
         for identity, layer in self.to.layers.items():
             if id(unwrapped(layer)) in self.done or not layer.weights:
                 continue
@@ -186,20 +189,20 @@ class _Transfer:
         outputs = self.target.network.output
         for name in [task.name for task in self.target.tasks if task.name not in known]:
             if isinstance(outputs[name], Mapping):
-                continue  # two towers, whose product with one of zeros would have no gradient
+                continue  # the product of two towers of zeros has no gradient
             last = layer_of(outputs[name])
             layer = unwrapped(last)
             if isinstance(layer, keras.layers.Dense) and f"{last.name}/kernel" in self.fresh:
                 layer.kernel.assign(tf.zeros_like(layer.kernel))
 
     def _layer(self, layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
-        ours, theirs = _places(self.to, layer, self.of, other), _places(self.of, other, self.to, layer)
+        ours, theirs = _axis_columns(self.to, layer, self.of, other), _axis_columns(self.of, other, self.to, layer)
         known = weights_of(unwrapped(other))
         for name, weight in weights_of(unwrapped(layer)).items():
             source = known.get(name)
             here, there = ours[name], theirs.get(name)
-            told = source is not None and here is not None and there is not None
-            taken = _lay_over(weight, source, here or {}, there or {}) if told else 0
+            known_axes = source is not None and here is not None and there is not None
+            taken = _lay_over(weight, source, here or {}, there or {}) if known_axes else 0
             total = int(np.prod(weight.shape))
             if not weight.trainable:
                 continue
@@ -211,32 +214,32 @@ class _Transfer:
                 self.fresh.append(f"{layer.name}/{name}")
 
 
-Places = dict[int, list[Column]]
+AxisColumns = dict[int, list[Column]]
 
 
-def _places(
+def _axis_columns(
     columns: Columns, layer: keras.layers.Layer, others: Columns, other: keras.layers.Layer
-) -> dict[str, Places | None]:
-    """Return what stands along the axes of a layer's weights, by weight, where that differs in another network.
+) -> dict[str, AxisColumns | None]:
+    """Return the columns along the axes of each weight of a layer, for axes that differ from those of another network.
 
-    None stands for weights whose parts cannot be told apart.
+    The result is None for a weight if its columns cannot be found.
     """
     own, node, inputs = unwrapped(layer), columns.nodes[layer.name], columns.inputs_of(layer)
     names = weights_of(own)
-    found: dict[str, Places | None] = {name: {} for name in names}
+    found: dict[str, AxisColumns | None] = {name: {} for name in names}
     if inputs != others.inputs_of(other):
         found = dict(zip(names, axes(own, node, inputs), strict=True))
     tasks = getattr(unwrapped(other), "task_names", None)
     if isinstance(own, MultiTaskLayer) and own.task_names != tasks:
         of_tasks = task_axes(own, node)
-        for name, places in found.items():
+        for name, columns_of in found.items():
             extra = None if of_tasks is None else of_tasks.get(name)
-            found[name] = None if extra is None or places is None else {**places, **extra}
+            found[name] = None if extra is None or columns_of is None else {**columns_of, **extra}
     return found
 
 
-def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places, theirs: Places) -> int:
-    """Copy what two weights have in common and return how many numbers that is."""
+def _lay_over(weight: tf.Variable, source: tf.Variable, ours: AxisColumns, theirs: AxisColumns) -> int:
+    """Copy the common part of two weights and return the number of copied values."""
     if weight.shape.rank != source.shape.rank:
         return 0
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -247,13 +250,13 @@ def _lay_over(weight: tf.Variable, source: tf.Variable, ours: Places, theirs: Pl
             pairs.append((np.arange(weight.shape[axis]),) * 2)
         else:
             return 0
-    values, known = np.array(weight.numpy()), np.array(source.numpy())  # arrays also of what is a number
+    values, known = np.array(weight.numpy()), np.array(source.numpy())  # scalars become arrays, too
     values[np.ix_(*(here for here, _ in pairs))] = known[np.ix_(*(there for _, there in pairs))]
     weight.assign(values)
     return int(np.prod([len(here) for here, _ in pairs]))
 
 
 def _common(ours: Sequence[Column], theirs: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
-    place = {column: i for i, column in enumerate(theirs)}
-    both = [(i, place[column]) for i, column in enumerate(ours) if column in place]
+    index = {column: i for i, column in enumerate(theirs)}
+    both = [(i, index[column]) for i, column in enumerate(ours) if column in index]
     return np.array([i for i, _ in both], int), np.array([j for _, j in both], int)

@@ -44,8 +44,8 @@ class Marks:
     Attributes:
         encodings: encoded query, candidate and context features [B, d], which every task reads.
         trunk: the last tensors that the tasks of a trunk share, before the layers that belong to one task.
-        gated: the same for trunks whose tasks read gated sums of the shared tensors; comparing the tasks is much
-            cheaper there.
+        gated: the same for trunks where each task reads a gated sum of the shared tensors; comparing the tasks is
+            much cheaper there.
         outputs: by task, all tensors of the network that its loss reads.
     """
 
@@ -85,7 +85,7 @@ def marking() -> Iterator[Marks]:
 
 @contextlib.contextmanager
 def without_gated() -> Iterator[None]:
-    """Drop the gated representations marked inside the `with` block, for a layer whose tasks read each other's outputs.
+    """Drop the gated representations marked inside the `with` block, since tasks then read each other's outputs.
 
     The marks of shared tensors stay: the tasks are still compared there.
     """

@@ -43,14 +43,14 @@ class StepLosses(NamedTuple):
 class MultiTaskModel(TableModel):
     """Trains a network on several tasks at once.
 
-    A step is: losses of all tasks over their observed labels -> `balancer` -> gradients -> optimiser. `fit`, `evaluate`
-    and `predict` take a pandas table, a data set of raw batches or a data set of `Batch`.
+    A step is: losses of all tasks over their observed labels -> `balancer` -> gradients -> optimizer; see `make_step`.
+    `fit`, `evaluate` and `predict` take a pandas table, a data set of raw batches or a data set of `Batch`.
 
     Args:
         network: functional network over encoded features, from `build_network`.
-        tasks: the tasks whose heads the network holds.
+        tasks: the tasks; the network has a head for each.
         preprocessor: encodes raw features; exported with the model.
-        balancer: how losses become one objective; the plain sum by default.
+        balancer: combines the losses or gradients of the tasks; the plain sum of the losses by default.
         candidates: the corpus, from `Candidates.from_frame`; needed by uniform negatives, evaluation and serving.
         seed: seed of shuffling and of negatives.
 
@@ -81,38 +81,38 @@ class MultiTaskModel(TableModel):
         self.balancer = FixedWeights() if balancer is None else balancer
         self.candidates = candidates
         self.seed = seed
-        self.step_observer: Callable[[TrainingStep], object] | None = None  # sees every step while it is traced
+        self.step_observer: Callable[[TrainingStep], object] | None = None  # called with every step while it is traced
         self._prepare()
         self.built = True
 
     def arguments(self) -> dict[str, Any]:
-        """Return the constructor's arguments but the network, with fresh copies of tasks and balancer, stateless."""
+        """Return the constructor's arguments except the network, with fresh copies of the tasks and the balancer."""
         parts: list[keras.layers.Layer] = [self.balancer, *self.tasks]
         balancer, *tasks = [type(part).from_config(part.get_config()) for part in parts]
         shared = {"preprocessor": self.preprocessor, "candidates": self.candidates, "seed": self.seed}
         return {"tasks": tasks, "balancer": balancer, **shared}
 
     def with_network(self, network: keras.Model) -> MultiTaskModel:
-        """Return a model of the same kind and state around another network, not compiled."""
+        """Return a model of the same class and state around another network, not compiled."""
         return type(self)(network, **self.arguments()).adopt_state(self)
 
     def adopt_state(self, other: MultiTaskModel) -> MultiTaskModel:
-        """Copy the state of another model's balancer and tasks, metrics aside, and return this model.
+        """Copy the state of another model's balancer and tasks, except their metrics, and return this model.
 
-        What has another shape begins anew, but for counts of more candidates, which begin as the other's do.
+        Variables of another shape keep their initial values, except counts of more candidates than before: their first
+        entries are copied.
         """
         adopt(self.state, other.state)
         return self
 
     @property
     def state(self) -> list[tf.Variable]:
-        """The variables of the balancer and the tasks, metrics aside."""
+        """The variables of the balancer and the tasks, except those of metrics."""
         return state_of([self.balancer, *self.tasks])
 
     def _prepare(self) -> None:
         names = [task.name for task in self.tasks]
-        self.balancer.bind([BalancedTask(task.name, task.kendall_factor) for task in self.tasks])
-        self.balancer.prepare(self.shared_variables)
+        self._bind_balancer()
         if self.schema.candidate:
             size = self.preprocessor.statistics.size(self.schema.candidate_id)
             for task in self.tasks:
@@ -123,6 +123,10 @@ class MultiTaskModel(TableModel):
         self._weight_means = {name: mean(f"{name}_weight") for name in names}
         wanted = any(task.num_extra_negatives or task.needs_corpus for task in self.tasks)
         self._candidate_tower: Any = self.tower("candidate") if wanted else None
+
+    def _bind_balancer(self) -> None:
+        self.balancer.bind([BalancedTask(task.name, task.kendall_factor) for task in self.tasks])
+        self.balancer.prepare(self.shared_variables)
 
     @property
     def schema(self) -> Schema:
@@ -180,9 +184,9 @@ class MultiTaskModel(TableModel):
         return losses
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
-        """Return what a task's loss takes besides the outputs: labels [B], weights [B] and the rest."""
+        """Return the arguments of a task's loss other than its outputs: labels [B], weights [B] and `LossInputs`."""
         rows = tf.shape(data.features[self.schema.query_id])[0]
-        labels = data.labels.get(task.name, tf.ones([rows]))  # a task without a label counts every row as a positive
+        labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column every row is a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
         ids = data.features.get(self.schema.candidate_id) if self.schema.candidate_id else None
         negatives = self._negatives(task, training)
@@ -200,7 +204,7 @@ class MultiTaskModel(TableModel):
         return embeddings, features[self.schema.candidate_id]
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """Return the balanced objective of a batch; the verb TFRS models define."""
+        """Return the balanced objective of a batch; TFRS models define this method."""
         return self._objective(self.compute_losses(inputs, training))
 
     def _objective(self, losses: TaskLosses) -> tf.Tensor:
@@ -208,7 +212,7 @@ class MultiTaskModel(TableModel):
         return self.balancer(values, observed=observed)
 
     def _stacked(self, losses: TaskLosses) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the losses [tasks] and whether each task has a label in the batch, in any replica's [tasks]."""
+        """Return the losses [tasks] and whether each task has a label in the batch of any replica [tasks]."""
         values = tf.stack([losses[task.name][0] for task in self.tasks])
         weights = tf.stack([losses[task.name][1] for task in self.tasks])
         return values, all_reduce(weights) > 0
@@ -270,6 +274,21 @@ class MultiTaskModel(TableModel):
         """Trainable variables of the network that more than one task's loss reaches."""
         return shared_variables(self.network, self.chained)
 
+    def share_unfrozen(self) -> None:
+        """Add to `shared_variables` those that tasks share and that were frozen when the model was made.
+
+        Call it after layers have become trainable; `tfmtl.adaptation.unfreeze` does. A balancer with state per shared
+        variable is replaced by a fresh one.
+        """
+        known = {id(v) for v in self.shared_variables}
+        shared = known | {id(v) for v in shared_variables(self.network, self.chained)}
+        if shared == known:
+            return
+        self.__dict__["shared_variables"] = [v for v in self.network.weights if id(v) in shared]
+        if type(self.balancer).prepare is not Balancer.prepare:
+            self.balancer = type(self.balancer).from_config(self.balancer.get_config())
+            self._bind_balancer()
+
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Evaluate one batch and return the running means and the tasks' metrics."""
         data = self.as_rows(data)
@@ -291,7 +310,7 @@ class MultiTaskModel(TableModel):
         return {task.name: task.predict(outputs[task.name]) for task in self.tasks}
 
     def _penalty(self) -> tf.Tensor:
-        """Return the sum of the regularisers; layers in half precision give theirs in half precision."""
+        """Return the sum of the regularization losses, which layers in half precision return in half precision."""
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
 
     def _log(self, data: Batch, losses: StepLosses) -> dict[str, tf.Tensor]:
@@ -305,7 +324,7 @@ class MultiTaskModel(TableModel):
         return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """Return the means that the log of `fit` shows."""
+        """Return the running means that `fit` logs."""
         means = [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
         unweighted = tf.add_n([metric.result() for metric in self._loss_means.values()])
         return {**{metric.name: metric.result() for metric in means}, "unweighted_loss": unweighted}

@@ -15,6 +15,30 @@ def parts_of(optimizer: Any) -> list[Any]:
     return [optimizer, *(deeper for part in found for deeper in parts_of(part))]
 
 
+def is_built(optimizer: Any) -> bool:
+    """Return whether an optimizer, or one inside it, has created its slots."""
+    return any(getattr(part, "_built", False) for part in parts_of(optimizer))
+
+
+def built_for(optimizer: Any, variables: Sequence[Any]) -> list[int]:
+    """Return the indices among `variables` of those that an optimizer was built for, in the optimizer's own order."""
+    order = getattr(optimizer, "_index_dict", {})
+    keys = {optimizer._var_key(v): i for i, v in enumerate(variables)} if order else {}
+    return [keys[key] for key in sorted(order, key=order.__getitem__)]
+
+
+def covers(optimizer: Any, variables: Sequence[Any]) -> bool:
+    """Return whether an optimizer is not built yet or was built for all of `variables`."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    order = getattr(inner, "_index_dict", None)
+    return not order or all(inner._var_key(v) in order for v in variables)
+
+
+def name_in_slots(variable: Any) -> str:
+    """Return the name of a variable inside the names of its slots."""
+    return str(variable._shared_name)
+
+
 def exceptions_of(optimizer: Any, variables: Sequence[Any]) -> list[dict[str, Any] | None]:
     """Return the variables without weight decay of nested optimisers, by position or part of the name.
 

@@ -68,7 +68,7 @@ def test_kernels_are_penalized_pruned_and_start_apart() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"history": ""}, "`history` must name a feature. Received: history=''."),
+        ({"history": ""}, "`history` must be the name of a feature. Received: history=''."),
         ({"units": [0]}, "`units` must be a positive integer. Received: units=0."),
     ],
 )

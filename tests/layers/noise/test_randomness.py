@@ -88,7 +88,7 @@ def test_draws_are_a_function_of_seed_and_step(kind: Any) -> None:
     assert len({tuple(draws) for draws in [*first, *steps(kind(0.5, seed=2))]}) == 6
     resumed = kind(0.5, seed=1)
     resumed.build(inputs.shape)
-    resumed.set_weights([np.array(2, np.int32)])  # what a checkpoint of the second step restores
+    resumed.set_weights([np.array(2, np.int32)])  # the value that a checkpoint of the second step restores
     assert steps(resumed, 1) == first[2:]
 
 

@@ -20,7 +20,7 @@ def lists(size: int) -> np.ndarray:
 
 
 def augmented(size: int, seed: int = 0, **arguments: Any) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield rows of an augmentation and what they were, without padding, which stays at the end."""
+    """Yield augmented rows and the original ones, without padding, which stays at the end."""
     inputs = lists(size)
     found = SequenceAugmentation(**{"rate": 1.0, **arguments}, seed=seed)(tf.constant(inputs), training=True).numpy()
     assert found.shape == inputs.shape
@@ -109,7 +109,7 @@ def test_only_training_changes_lists_and_draws_are_those_of_seed_and_step() -> N
     first, second = (layer(inputs, training=True).numpy() for _ in range(2))
     assert np.any(first != second)
     again.build(inputs.shape)
-    again.set_weights([np.array(1, np.int32)])  # what a checkpoint of the first step restores
+    again.set_weights([np.array(1, np.int32)])  # the value that a checkpoint of the first step restores
     np.testing.assert_array_equal(again(inputs, training=True), second)
     np.testing.assert_array_equal(SequenceAugmentation(rate=1.0)(inputs, training=True), inputs)
 

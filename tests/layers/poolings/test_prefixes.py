@@ -42,7 +42,7 @@ def test_no_place_reads_a_later_one(layer: Any) -> None:
 
 
 def test_padding_neither_counts_nor_learns(layer: Any) -> None:
-    if not isinstance(layer, MaskedMean):  # a padded place has a finite embedding, the table's first row
+    if not isinstance(layer, MaskedMean):  # a padded entry has a finite embedding, the table's first row
         check_padding(lambda embeddings: layer.prefixes((embeddings, INDICES))[:, -1])
     np.testing.assert_array_equal(layer.prefixes((EMBEDDINGS, INDICES))[2], 0)
 

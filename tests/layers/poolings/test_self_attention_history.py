@@ -56,7 +56,7 @@ def test_it_is_its_definition(layer: SelfAttentionHistory, row: int) -> None:
 
 def test_an_item_reads_older_items_only() -> None:
     block = SelfAttention(2)
-    states, older = tf.constant(EMBEDDINGS), tf.constant(np.triu(np.ones([1, 4, 4], bool)))  # place 3 is the oldest
+    states, older = tf.constant(EMBEDDINGS), tf.constant(np.triu(np.ones([1, 4, 4], bool)))  # position 3 is the oldest
     randomize(block, (states, older))
     changed = tf.constant(np.where(np.arange(4)[:, np.newaxis] == 1, 1.5, EMBEDDINGS), tf.float32)
     difference = np.abs(block((changed, older)) - block((states, older))).max((0, 2))
@@ -117,7 +117,7 @@ def test_a_longer_list_is_refused(layer: SelfAttentionHistory) -> None:
 
 def test_a_list_of_no_fixed_length_is_refused() -> None:
     inputs = keras.Input([None, 4]), keras.Input([None], dtype=tf.int32)
-    with pytest.raises(ValueError, match="has a position for each place; give the lists a fixed length"):
+    with pytest.raises(ValueError, match="learns a vector per position; give the lists a fixed length"):
         SelfAttentionHistory()(inputs)
 
 

@@ -1,4 +1,4 @@
-"""The base of what reads query and candidate together, in front of the trunk."""
+"""The base of layers that read query and candidate together, before the trunk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tfmtl.layers.trunks.base import FeatureEncodings
 
 
 class Interaction(keras.layers.Layer, abc.ABC):
-    """A part of the network that only tasks on pairs see: one encoding of the pair to the next.
+    """Maps the encoding of the pair to another one, between the towers and the trunk.
 
-    `build_network` connects its `interactions` one after the other; the trunk reads what the last one returns. A part
-    may add to the encoding (`join`), replace it, or scale it, such as a gate by features of the context. The towers,
-    and with them retrieval, never depend on it.
+    Use one when ranking should depend on products of query and candidate features. `build_network` connects its
+    `interactions` one after the other, and the trunk reads the output of the last one. An interaction may add to the
+    encoding (`join`), replace it, or scale it, such as a gate by features of the context. The towers, and with them
+    retrieval, never depend on it.
 
     Subclasses implement `connect`, and `call` as any layer does.
 
@@ -27,24 +28,24 @@ class Interaction(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
-        """Add this part to a network under construction.
+        """Add this interaction to a network under construction.
 
         Args:
-            pair: symbolic encoding of query, candidate and context [B, d], after the parts before this one.
+            pair: symbolic encoding of query, candidate and context [B, d], after the preceding interactions.
             features: the network's features.
 
         Returns:
-            The symbolic encoding [B, d'] that the parts after this one read.
+            The symbolic encoding [B, d'] that the next interaction or the trunk reads.
         """
 
     def join(self, pair: Any, output: Any) -> Any:
-        """Return the encoding [B, d + u] of a pair [B, d] with an output [B, u] beside it that the tasks share.
+        """Return the concatenation [B, d + u] of the encoding of a pair [B, d] and an output [B, u].
 
-        The output is marked as an encoding: it comes from embeddings, past the marks of query, candidate and context.
+        The output is marked as an encoding that the tasks share, since it reads embeddings before they are marked.
         """
         marked = EncodingMark(name=f"{self.name}_mark")(output)
         return keras.layers.Concatenate(name=f"{self.name}_pair")([pair, marked])
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the kernels; the model-optimization toolkit asks by this name."""
+        """Return the kernels, in the protocol of the model-optimization toolkit."""
         return [v for v in self.trainable_weights if "kernel" in v.name]

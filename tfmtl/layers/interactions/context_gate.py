@@ -1,4 +1,4 @@
-"""A gate on the pair by features of the situation, as a part of the network."""
+"""EPNet: a gate on the pair's encoding by features of the context."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from tfmtl.types import Column
 
 @register
 class ContextGate(Interaction):
-    """Strengthens and weakens parts of the pair's encoding by features such as hour, place or device.
+    """EPNet of PEPNet: scales each column of the pair's encoding by a gate that reads some features.
+
+    Use it when features such as the hour, the location or the device change the weight of all others.
 
     y = x * 2 sigmoid(V relu(U [p, stop(x)] + c) + e), elementwise, with p the joined encodings of `features`: the
-    `PriorGate` as one of the `interactions` of `build_network`.
+    `PriorGate`, as one of the `interactions` of `build_network`.
 
     Args:
         features: names of features of the schema, in any role.
@@ -68,16 +70,13 @@ class ContextGate(Interaction):
         )
 
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
-        """Gate the pair's encoding."""
         return self((pair, features.encode(self.features)))
 
     def build(self, input_shape: Any) -> None:
-        """Create the gate."""
         self._gate.build(input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Return the gated encoding."""
         gated: tf.Tensor = self._gate(inputs)
         return gated
 
@@ -91,7 +90,7 @@ class ContextGate(Interaction):
         return {"gate_units": hp.Choice("contextgate_units", [8, 16, 32, 64], default=32)}
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the gate's kernels; the model-optimization toolkit asks by this name."""
+        """Return the gate's kernels, in the protocol of the model-optimization toolkit."""
         return self._gate.get_prunable_weights()
 
     def get_config(self) -> dict[str, Any]:

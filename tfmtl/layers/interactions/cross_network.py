@@ -1,4 +1,4 @@
-"""Explicit products of the pair's features, layer by layer."""
+"""DCN-v2: explicit products of the pair's features, layer by layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Structure = Literal["parallel", "stacked"]
 
 @register
 class CrossNetwork(Interaction):
-    """The cross network of DCN: each layer raises the degree of the products of features by one.
+    """DCN-v2's cross network: each layer raises the degree of the products of features by one.
+
+    Use it when products of features matter (user x genre, hour x device) and dense layers alone learn them slowly.
 
     x_{l+1} = x_0 * (W_l x_l + b_l + diag_scale x_l) + x_l, each layer a `tfrs.layers.dcn.Cross`.
 
@@ -28,7 +30,7 @@ class CrossNetwork(Interaction):
         projection_dim: rank of W, below d, or None for a full matrix; a quarter of d or less saves time.
         diag_scale: added to the diagonal of W for stability, 0 or more.
         kernel_initializer: initializer of the kernels.
-        kernel_regularizer: regulariser of the kernels.
+        kernel_regularizer: regularizer of the kernels.
         seed: seed of the initial values.
 
     Call arguments:
@@ -45,7 +47,7 @@ class CrossNetwork(Interaction):
         Wang et al., "DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to Rank
         Systems", WWW 2021, https://arxiv.org/abs/2008.13535, equations 1 and 2.
 
-    Cost: d^2 multiplications a layer, or 2 d projection_dim.
+    Cost: d^2 multiplications per layer, or 2 d projection_dim.
     """
 
     def __init__(
@@ -87,11 +89,9 @@ class CrossNetwork(Interaction):
         ]
 
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
-        """Cross the pair's encoding with itself."""
         return self(pair)
 
     def build(self, input_shape: Any) -> None:
-        """Create the layers."""
         width = int(input_shape[-1])
         require(
             self.projection_dim is None or self.projection_dim < width,
@@ -106,7 +106,6 @@ class CrossNetwork(Interaction):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return the products, beside the inputs if parallel."""
         crossed = inputs
         for layer in self._layers:
             crossed = layer(inputs, crossed)

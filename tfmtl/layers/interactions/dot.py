@@ -1,4 +1,4 @@
-"""Inner products of features' embeddings."""
+"""DLRM: inner products of features' embeddings."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from tfmtl.layers.trunks.base import FeatureEncodings
 
 @register
 class DotInteraction(Interaction):
-    """Inner products of every two of several features' encodings, as in DLRM; they join the encoding of the pair.
+    """DLRM's interaction: inner products of every two of several features' encodings, joined to the pair's encoding.
+
+    Use it when most features are categorical with embeddings of one width; it has no weights and costs little.
 
     y = (<e_1, e_0>, <e_2, e_0>, <e_2, e_1>, ...), by `tfrs.layers.feature_interaction.DotInteraction`.
 
     Args:
-        feature_names: two or more features whose encodings have one width, such as categories and lists of them.
+        feature_names: two or more features with encodings of one width, such as categories and lists of them.
         self_interaction: whether <e_i, e_i> is among the products.
 
     Call arguments:
         inputs: list of F tensors [B, d].
 
     Returns:
-        [B, F (F - 1) / 2], or F more with `self_interaction`.
+        [B, F (F - 1) / 2], or [B, F (F + 1) / 2] with `self_interaction`.
 
     Raises:
         ValueError: if the features have encodings of different widths.
@@ -40,8 +42,8 @@ class DotInteraction(Interaction):
 
     Reference:
         Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation Systems", 2019,
-        https://arxiv.org/abs/1906.00091. Numbers take part in the pair's encoding only: here no network of their own
-        brings them to the embeddings' width.
+        https://arxiv.org/abs/1906.00091. Numeric features take part in the pair's encoding only: the bottom MLP
+        that maps them to the embeddings' width is left out.
 
     Cost: F^2 d multiplications.
     """
@@ -56,17 +58,16 @@ class DotInteraction(Interaction):
         )
         self.feature_names = names
         self.self_interaction = self_interaction
-        # All products, and then the wanted ones by a constant: what TFRS does otherwise has no static shape for XLA.
+        # The layer of TFRS returns all products and `call` gathers some: its own selection has no static shape.
         self._products = tfrs.layers.feature_interaction.DotInteraction(
             self_interaction, skip_gather=True, dtype=self.dtype_policy
         )
 
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
-        """Join the products to the pair."""
         return self.join(pair, self([features.encode([name]) for name in self.feature_names]))
 
     def build(self, input_shape: Any) -> None:
-        """Check the widths."""
+        """Raise `ValueError` unless all encodings have one width."""
         widths = [int(shape[-1]) for shape in input_shape]
         require(
             len(set(widths)) == 1,

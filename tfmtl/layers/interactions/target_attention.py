@@ -1,4 +1,4 @@
-"""A history seen from the candidate."""
+"""DIN: attention of the candidate over a history."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from tfmtl.types import Column
 
 @register
 class TargetAttention(Interaction):
-    """Sum of a history's embeddings, each weighted by how it fits the candidate, as in DIN.
+    """DIN: the sum of a history's embeddings, each weighted by its fit to the candidate.
+
+    Use it when users have several interests and only some past items matter for a candidate.
 
     y = sum_j a_j h_j, a_j = MLP([h_j, t, h_j - t, h_j * t]) over the real entries h_j, t the candidate's embedding from
-    the same table. Its output joins the encoding of the pair.
+    the same table. The output is joined to the encoding of the pair.
 
     Args:
         history: an `IdSequence` of the candidate's ids.
         units: widths of the MLP's hidden layers.
         activation: activation of these.
-        normalize: whether the weights of a row pass a softmax. As in the paper they do not by default: their sum says
-            how strongly the history speaks for the candidate.
+        normalize: whether the weights of a row pass a softmax. By default they do not, as in the paper: their sum then
+            measures the strength of the interest.
         kernel_initializer: initializer of the kernels.
-        kernel_regularizer: regulariser of the kernels.
+        kernel_regularizer: regularizer of the kernels.
         seed: seed of the initial values.
 
     Call arguments:
@@ -50,7 +52,7 @@ class TargetAttention(Interaction):
         https://arxiv.org/abs/1706.06978, section 4.3. The MLP reads difference and product of the embeddings, where the
         paper draws an outer product.
 
-    Cost: 4 d units[0] multiplications an entry, and the rest of the MLP.
+    Cost: 4 d units[0] multiplications per entry, and the rest of the MLP.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class TargetAttention(Interaction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        require(isinstance(history, str) and bool(history), "`history` must name a feature.", history=history)
+        require(isinstance(history, str) and bool(history), "`history` must be the name of a feature.", history=history)
         for width in units:
             require_positive_int(units=width)
         self.history = history
@@ -88,7 +90,6 @@ class TargetAttention(Interaction):
         ]
 
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
-        """Join what the history says about the candidate to the pair."""
         target = features.embed_target(self.history)
         return self.join(pair, self((target, *features.embed(self.history))))
 
@@ -116,7 +117,7 @@ class TargetAttention(Interaction):
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search width and softmax; `history` is given."""
+        """Search the width and `normalize`; `history` is given."""
         return {
             "units": (hp.Choice("targetattention_units", [16, 32, 64], default=32),),
             "normalize": hp.Boolean("targetattention_normalize", default=False),

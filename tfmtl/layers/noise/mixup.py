@@ -35,11 +35,11 @@ class MixupPartners(SeededNoise):
     partner. `Mixup` mixes the rows by these pairs, and the training loop mixes the labels by them.
 
     Args:
-        alpha: parameter of the Beta distribution, above 0; small ones keep most rows nearly as they are.
+        alpha: parameter of the Beta distribution, above 0; small values keep most rows nearly unchanged.
         seed: seed of the draws.
 
     Call arguments:
-        inputs: [B, ...], whose number of rows counts.
+        inputs: [B, ...], of which only the number of rows B matters.
 
     Returns:
         `MixupPairs`: partners int32 [B] and lambda float32 [B].
@@ -61,7 +61,7 @@ class MixupPartners(SeededNoise):
 
     @property
     def idle(self) -> bool:
-        """Never."""
+        """False: mixup has no rate of 0."""
         return False
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> MixupPairs:
@@ -78,9 +78,9 @@ class MixupPartners(SeededNoise):
         return MixupPairs(tf.argsort(tf.random.stateless_uniform([rows], fold(seed, 1))), self._shares(rows, seed))
 
     def _shares(self, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return the shares of Gamma(alpha) variables in the sums of two, which are Beta(alpha, alpha).
+        """Return draws of Beta(alpha, alpha): the shares of Gamma(alpha) variables in sums of two of them.
 
-        Gamma(alpha) is Gamma(alpha + 1) U^(1 / alpha), of which only the logarithm is no 0 for a small alpha.
+        Gamma(alpha) is Gamma(alpha + 1) U^(1 / alpha), which underflows for a small alpha; its logarithm does not.
         """
         larger = tf.random.stateless_gamma([2, rows], seed, alpha=self.alpha + 1.0)
         fold = tf.random.experimental.stateless_fold_in
@@ -94,7 +94,9 @@ class MixupPartners(SeededNoise):
 
 @register
 class Mixup(keras.layers.Layer):
-    """Mix each row with its partner in training.
+    """Manifold mixup: mix each row with its partner in training.
+
+    Use `Regularization.mixup` to add it to a network; labels are then mixed, too.
 
     y_i = lambda_i x_i + (1 - lambda_i) x_p(i).
 
@@ -115,7 +117,6 @@ class Mixup(keras.layers.Layer):
     """
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Mix in training."""
         values, partners, kept = inputs
         if not training:
             return values

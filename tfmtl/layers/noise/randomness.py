@@ -1,4 +1,4 @@
-"""Random layers whose draws are a function of (seed, step), so that a resumed training repeats an undisturbed one."""
+"""Seeded noise: random layers with draws that depend on (seed, step), so that a resumed training repeats the draws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfmtl.types import Column
 
 
 class SeededNoise(keras.layers.Layer, abc.ABC):
-    """Counts training steps in a weight: a checkpoint restores it, where a stateful random operation starts anew.
+    """Base of random layers with reproducible draws: the number of training steps is a weight, restored by checkpoints.
 
     Args:
         seed: seed of the draws.
@@ -24,17 +24,17 @@ class SeededNoise(keras.layers.Layer, abc.ABC):
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
-        """Create the counter."""
+        """Create the counter of steps."""
         self._step = self.add_weight("step", [], tf.int32, initializer="zeros", trainable=False)
         super().build(input_shape)
 
     @property
     @abc.abstractmethod
     def idle(self) -> bool:
-        """Whether the arguments ask for no noise at all."""
+        """Whether the layer adds no noise, such as at rate 0."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Disturb the inputs in training, pass them on otherwise."""
+        """Disturb the inputs in training; return them unchanged otherwise."""
         if not training or self.idle:
             return inputs
         return self.disturb(inputs, self.next_seed())
@@ -45,7 +45,7 @@ class SeededNoise(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Return the inputs changed by draws of a stateless seed [2]."""
+        """Return the inputs changed by draws from a stateless seed [2]."""
 
     def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
         """Return the columns of the input; see `tfmtl.types.HasColumnSources`."""
@@ -56,7 +56,7 @@ class SeededNoise(keras.layers.Layer, abc.ABC):
 
 
 class _AtRate(SeededNoise, abc.ABC):
-    """Noise that hits each part of the inputs with a probability."""
+    """Noise on each element of the inputs with a probability."""
 
     def __init__(self, rate: float, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
@@ -69,7 +69,7 @@ class _AtRate(SeededNoise, abc.ABC):
         return self.rate == 0
 
     def chosen(self, shape: Any, seed: tf.Tensor) -> tf.Tensor:
-        """Return which elements of a shape are hit."""
+        """Return a mask of the elements of a shape that the noise changes."""
         return tf.random.stateless_uniform(shape, seed) < self.rate
 
     def get_config(self) -> dict[str, Any]:
@@ -78,10 +78,12 @@ class _AtRate(SeededNoise, abc.ABC):
 
 @register
 class Dropout(_AtRate):
-    """Set a share of the elements to 0 in training and scale the others up.
+    """Dropout: set a share of the elements to 0 in training and scale the others up.
 
-    y = x m / (1 - rate), m = 0 with probability `rate`. Keras' own layer draws from a stateful operation: after a
-    restart its draws begin again, so that a resumed training differs from an undisturbed one.
+    Use it instead of Keras' own layer when a resumed training must equal an uninterrupted one: Keras draws from a
+    stateful operation, which starts again after a restart.
+
+    y = x m / (1 - rate), m = 0 with probability `rate`.
 
     Args:
         rate: probability, in [0, 1).
@@ -99,20 +101,21 @@ class Dropout(_AtRate):
     """
 
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Drop the chosen elements."""
         return tf.where(self.chosen(tf.shape(inputs), seed), tf.zeros_like(inputs), inputs / (1 - self.rate))
 
 
 @register
 class FeatureDropout(_AtRate):
-    """Set whole features of a row to 0 in training and scale the others up, so that none is relied on alone.
+    """Feature dropout: set whole features of a row to 0 in training and scale the others up.
+
+    Use it when a model relies on one feature, such as the id, and fails on rows where it is missing or new.
 
     y_f = x_f m_f / (1 - rate), one m_f for all coordinates of feature f of a row, 0 with probability `rate`.
 
     Args:
         rate: probability, in [0, 1).
         seed: seed of the draws.
-        features: number of features of equal width that the last axis joins; 1 for longer shapes.
+        features: number of features of equal width that the last axis concatenates; 1 for longer shapes.
 
     Call arguments:
         inputs: floats [B, features * d], or [B, ..., d] of one feature.
@@ -128,7 +131,7 @@ class FeatureDropout(_AtRate):
         Tompson et al., "Efficient Object Localization Using Convolutional Networks", CVPR 2015,
         https://arxiv.org/abs/1411.4280, section 3.2, which drops whole channels; and the masking of features of Yao et
         al., "Self-supervised Learning for Large-scale Item Recommendations", CIKM 2021,
-        https://arxiv.org/abs/2007.12865, section 3.3, here of features one by one and on the task's own loss.
+        https://arxiv.org/abs/2007.12865, section 3.3, here per feature and on the task's own loss.
     """
 
     def __init__(self, rate: float, seed: int = 0, features: int = 1, **kwargs: Any) -> None:
@@ -137,7 +140,6 @@ class FeatureDropout(_AtRate):
         self.features = features
 
     def build(self, input_shape: Any) -> None:
-        """Check the width."""
         shape = tuple(input_shape)
         require(
             shape[-1] % self.features == 0 and (self.features == 1 or len(shape) == 2),
@@ -147,7 +149,6 @@ class FeatureDropout(_AtRate):
         super().build(input_shape)
 
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Drop the chosen features."""
         chosen = self.chosen([tf.shape(inputs)[0], self.features], seed)
         if self.features > 1:
             chosen = tf.repeat(chosen, inputs.shape[-1] // self.features, axis=1)
@@ -161,12 +162,14 @@ class FeatureDropout(_AtRate):
 
 @register
 class RandomUnknown(_AtRate):
-    """Replace known indices by "unknown" in training, so that the unknown embedding means an average value.
+    """Replace known indices by "unknown" in training, so that the unknown embedding is trained.
+
+    Use it when new ids arrive at serving; their embedding is then that of an average value.
 
     Args:
         rate: probability, in [0, 1).
         seed: seed of the draws.
-        unknown: the index put in; smaller indices (missing) are kept.
+        unknown: the index that replaces others; smaller indices (missing) are kept.
 
     Call arguments:
         inputs: int32 indices of any shape.
@@ -181,7 +184,6 @@ class RandomUnknown(_AtRate):
         self.unknown = unknown
 
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Replace the chosen indices."""
         return tf.where(self.chosen(tf.shape(inputs), seed) & (inputs > self.unknown), self.unknown, inputs)
 
     def get_config(self) -> dict[str, Any]:

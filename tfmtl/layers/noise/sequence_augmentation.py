@@ -1,4 +1,4 @@
-"""Histories of ids, changed a little in training."""
+"""Crop, mask and reorder: augmentation of histories, as in CL4SRec."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
 from tfmtl.layers.noise.randomness import SeededNoise
 
-_NEARLY = 1e-4  # a share of a length that is an integer must not be rounded below it
+_NEARLY = 1e-4  # a product of share and length that is an integer must not be rounded down
 
 
 @register
 class SequenceAugmentation(SeededNoise):
-    """Crop, mask or reorder a padded list of ids in some rows of training.
+    """Augmentation of CL4SRec: crop, mask or reorder a padded list of ids in some rows of training.
 
-    A row is changed with probability `rate`, by one of the operations whose share is above 0, drawn evenly. Of a list
-    of n ids, crop keeps n - floor(crop n) in a row from a random place on; mask replaces floor(mask n) random ids by
-    "unknown"; reorder shuffles floor(reorder n) ids in a row from a random place on. Padding stays at the end, and a
-    list that is not empty keeps at least one id.
+    Use it when histories are few or short and a sequence model overfits them.
+
+    A row is changed with probability `rate`, by one of the operations with a share above 0, drawn uniformly. Of a list
+    of n ids, crop keeps n - floor(crop n) consecutive ids from a random position; mask replaces floor(mask n) random
+    ids by "unknown"; reorder shuffles floor(reorder n) consecutive ids from a random position. Padding stays at the
+    end, and a list that is not empty keeps at least one id.
 
     Args:
-        crop, mask, reorder: shares, each in [0, 1); 0 leaves the operation out.
+        crop, mask, reorder: shares, each in [0, 1); 0 turns the operation off.
         rate: probability, in (0, 1].
         seed: seed of the draws.
-        unknown: the index that masks.
+        unknown: the index that replaces masked ids.
 
     Call arguments:
         inputs: int32 indices [B, length], 0 in padding.
 
     Returns:
-        [B, length]. Lists with gaps are closed up where they are cropped or reordered.
+        [B, length]. Cropped and reordered lists have no gaps.
 
     Raises:
         ValueError: if a share or the rate is out of range.
@@ -42,7 +44,7 @@ class SequenceAugmentation(SeededNoise):
     Reference:
         Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022, https://arxiv.org/abs/2010.14395,
         section 3.3; our `crop` is their 1 - eta, so that 0 is off. They compare two augmented views of a list; here the
-        tasks' own losses see the augmented list in place of the original one.
+        tasks' own losses read the augmented list instead of the original one.
 
     Cost: a sort of each list for crop and reorder, two for mask, in training only.
     """
@@ -72,7 +74,6 @@ class SequenceAugmentation(SeededNoise):
         return not (self.crop or self.mask or self.reorder)
 
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Change the chosen rows."""
         rows, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
         draws = tf.random.stateless_uniform([rows, length + 2], seed)
         choice, start, entries = draws[:, :1], draws[:, 1:2], draws[:, 2:]
@@ -90,24 +91,24 @@ class SequenceAugmentation(SeededNoise):
         return found
 
     def _cropped(self, inputs: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-        place, size = _places(inputs)
+        position, size = _positions(inputs)
         kept = size - _part(self.crop, size)
-        stays = _stretch(place, draw, kept, size) & (inputs > 0)
-        return _ordered(tf.where(stays, inputs, 0), tf.where(stays, place, _last(inputs)))
+        stays = _stretch(position, draw, kept, size) & (inputs > 0)
+        return _ordered(tf.where(stays, inputs, 0), tf.where(stays, position, _last(inputs)))
 
     def _masked(self, inputs: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        _, size = _places(inputs)
+        _, size = _positions(inputs)
         real = inputs > 0
         rank = tf.argsort(tf.argsort(tf.where(real, draws, 2.0), axis=1), axis=1)
         hidden = tf.cast(rank, tf.float32) < _part(self.mask, size)
         return tf.where(real & hidden, self.unknown, inputs)
 
     def _reordered(self, inputs: tf.Tensor, draw: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        place, size = _places(inputs)
+        position, size = _positions(inputs)
         part = _part(self.reorder, size)
         first = _first(draw, part, size)
-        # Between the places right in front of and behind the stretch, in random order.
-        shuffled = tf.where(_stretch(place, draw, part, size), first - 0.5 + part * draws, place)
+        # Keys of the stretch lie between those of its neighbours, in random order.
+        shuffled = tf.where(_stretch(position, draw, part, size), first - 0.5 + part * draws, position)
         return _ordered(inputs, tf.where(inputs > 0, shuffled, _last(inputs)))
 
     @classmethod
@@ -123,8 +124,8 @@ class SequenceAugmentation(SeededNoise):
         return {**super().get_config(), **shares, "rate": self.rate, "unknown": self.unknown}
 
 
-def _places(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return each id's place among the ids of its row [B, length], from 0, and their number [B, 1]."""
+def _positions(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the position of each id among the ids of its row [B, length], from 0, and their number [B, 1]."""
     count = tf.cumsum(tf.cast(inputs > 0, tf.float32), axis=1)
     return count - 1, count[:, -1:]
 
@@ -134,13 +135,13 @@ def _part(share: float, size: tf.Tensor) -> tf.Tensor:
 
 
 def _first(draw: tf.Tensor, part: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Return the place [B, 1] where a stretch of `part` places begins, drawn evenly."""
+    """Return the uniformly drawn first position [B, 1] of a stretch of `part` ids."""
     return tf.floor(draw * (size - part + 1))
 
 
-def _stretch(place: tf.Tensor, draw: tf.Tensor, part: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _stretch(position: tf.Tensor, draw: tf.Tensor, part: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     first = _first(draw, part, size)
-    return (place >= first) & (place < first + part)
+    return (position >= first) & (position < first + part)
 
 
 def _last(inputs: tf.Tensor) -> tf.Tensor:

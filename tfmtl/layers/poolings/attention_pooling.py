@@ -1,4 +1,4 @@
-"""Padded lists to one vector by a learned query."""
+"""Attention pooling: a padded list to one vector by a learned query."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from tfmtl.types import Column
 
 @register
 class AttentionPooling(keras.layers.Layer):
-    """Mean of the embeddings of a padded list, weighted by how well each fits a learned query.
+    """Attention pooling: the mean of a padded list's embeddings, weighted by their fit to a learned query.
 
-    y = sum_j a_j e_j, a = softmax(q^T tanh(W e_j + b)) over the entries whose index is above 0.
+    Use it when some entries of a list matter more than others, for every user and candidate alike.
+
+    y = sum_j a_j e_j, a = softmax(q^T tanh(W e_j + b)) over the entries with an index above 0.
 
     Args:
         units: width of W e_j.
@@ -39,7 +41,7 @@ class AttentionPooling(keras.layers.Layer):
         Yang et al., "Hierarchical Attention Networks for Document Classification", NAACL 2016,
         https://aclanthology.org/N16-1174: their attention over the words of a sentence.
 
-    Cost: a matrix product [d, units] an entry.
+    Cost: a matrix product [d, units] per entry.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class AttentionPooling(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
-        """Create W [d, units], b [units] and q [units, 1]."""
+        """Create the weights W [d, units], b [units] and q [units, 1]."""
         first, second = (spawn(self.kernel_initializer, i, self.seed) for i in range(2))
         self._kernel = self.add_weight("kernel", [int(input_shape[0][-1]), self.units], initializer=first)
         self._bias = self.add_weight("bias", [self.units], initializer="zeros")
@@ -66,19 +68,18 @@ class AttentionPooling(keras.layers.Layer):
     def _logits(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         embeddings, indices = inputs
         real = tf.where(indices[..., tf.newaxis] > 0, embeddings, 0)
-        # Outside of a call Keras does not bring weights to the precision of the inputs.
+        # Outside of a call Keras does not cast weights to the precision of the inputs.
         kernel, bias, query = (tf.cast(v, embeddings.dtype) for v in (self._kernel, self._bias, self._query))
         hidden = tf.tanh(tf.einsum("bld,du->blu", real, kernel) + bias)
         return tf.einsum("blu,uo->bl", hidden, query)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Average the real entries by their weights."""
         embeddings, indices = inputs
         real = tf.where(indices[..., tf.newaxis] > 0, embeddings, 0)
         return tf.einsum("bl,bld->bd", self.attention_weights(inputs), real)
 
     def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Return the weighted mean of each beginning; see `ReadsPrefixes`. Cost: length^2 d multiplications a row."""
+        """Return the weighted mean of each prefix; see `ReadsPrefixes`. Cost: length^2 d multiplications per row."""
         embeddings, indices = inputs
         readable = (indices > 0)[:, tf.newaxis] & no_later(embeddings.shape[1])
         weights = masked_softmax(self._logits(inputs)[:, tf.newaxis], readable)
@@ -89,7 +90,7 @@ class AttentionPooling(keras.layers.Layer):
         return inputs[0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return W; the model-optimization toolkit asks by this name."""
+        """Return W, in the protocol of the model-optimization toolkit."""
         return [self._kernel]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Padded lists to one vector."""
+"""The mean of a padded list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from tfmtl.types import Column
 
 @register
 class MaskedMean(keras.layers.Layer):
-    """Mean of the embeddings of a padded list, over its real entries.
+    """Mean of the embeddings of a padded list, over its real entries; the default pooling.
+
+    Use it for unordered lists such as genres, and as the baseline for histories.
 
     y = sum_j m_j e_j / max(sum_j m_j, 1) with m_j = 1 where index j is above 0.
 
@@ -26,14 +28,13 @@ class MaskedMean(keras.layers.Layer):
     """
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Average the real entries."""
         embeddings, indices = inputs
         mask = tf.cast(indices > 0, embeddings.dtype)
         total = tf.squeeze(tf.matmul(mask[:, tf.newaxis, :], embeddings), 1)  # half the time of product and sum
         return total / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
 
     def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Return the mean of each beginning; see `ReadsPrefixes`."""
+        """Return the mean of each prefix of the lists; see `ReadsPrefixes`."""
         embeddings, indices = inputs
         mask = tf.cast(indices > 0, embeddings.dtype)[..., tf.newaxis]
         return tf.cumsum(mask * embeddings, axis=1) / tf.maximum(tf.cumsum(mask, axis=1), 1.0)

@@ -1,4 +1,4 @@
-"""Lists whose beginnings are all wanted: one causal pass in the place of a pass a beginning."""
+"""The values of a pooling for all prefixes of a list, in one causal pass instead of one pass per prefix."""
 
 from __future__ import annotations
 
@@ -8,41 +8,44 @@ from tfmtl._keras import keras, tf
 
 
 class ReadsPrefixes(Protocol):
-    """A pooling that gives its value for every beginning of a list at the cost of about one list."""
+    """A pooling that computes its value for every prefix of a list at about the cost of one list.
+
+    Implement `prefixes` in a pooling that `tfmtl.data.Sequences` should train.
+    """
 
     def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Return for each place what the pooling makes of the list up to it.
+        """Return the pooling's value for each prefix of the lists.
 
         Args:
-            inputs: pair (embeddings [B, length, d], indices [B, length]), oldest first, where a call of the layer has
-                the most recent first; index 0 is padding.
+            inputs: pair (embeddings [B, length, d], indices [B, length]), oldest first, whereas a call of the layer
+                reads the most recent first; index 0 is padding.
             training: as in a call.
 
         Returns:
-            [B, length, d]: [:, t] is what a call gives for the places t, t - 1, ..., 0.
+            [B, length, d]: [:, t] is the value of a call on the positions t, t - 1, ..., 0.
         """
 
 
 def no_later(length: int) -> tf.Tensor:
-    """Return whether place i of lists in the order of time may read place j, [length, length].
+    """Return whether position i of lists in the order of time may read position j, [length, length].
 
     Example:
         >>> no_later(2).numpy().tolist()
         [[True, False], [True, True]]
     """
-    place = tf.range(length)
-    return place <= place[:, tf.newaxis]
+    position = tf.range(length)
+    return position <= position[:, tf.newaxis]
 
 
 class AtPlaces(keras.layers.Layer):
-    """What a pooling makes of some beginnings of lists.
+    """The values of a pooling for some prefixes of lists.
 
     Args:
-        pooling: the layer, built; it stays where it is and is only used here.
+        pooling: the built layer, which stays part of its own network.
 
     Call arguments:
-        inputs: (embeddings [B, length, d], indices [B, length]), oldest first, and places [n]: place t of row i, as
-            i length + t.
+        inputs: (embeddings [B, length, d], indices [B, length]), oldest first, and positions [n]: i length + t
+            for position t of row i.
 
     Returns:
         [n, d].
@@ -53,7 +56,6 @@ class AtPlaces(keras.layers.Layer):
         self.pooling = pooling
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Gather the places."""
-        embeddings, indices, places = inputs
+        embeddings, indices, positions = inputs
         states = self.pooling.prefixes((embeddings, indices), training=training)
-        return tf.gather(tf.reshape(states, [-1, states.shape[-1]]), places)
+        return tf.gather(tf.reshape(states, [-1, states.shape[-1]]), positions)

@@ -1,4 +1,4 @@
-"""One block of a transformer over masked lists."""
+"""One transformer block over masked lists."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from tfmtl.layers.noise.randomness import Dropout
 
 @register
 class SelfAttention(keras.layers.Layer):
-    """Multi-head self-attention and a pointwise feed-forward network, each with layer norm, dropout and a residual.
+    """Transformer block: multi-head self-attention and a feed-forward network, with layer norm, dropout and residuals.
+
+    `SelfAttentionHistory` stacks several; use one directly to build another sequence encoder.
 
     s = x + drop(A(norm(x))), y = s + drop(W2 drop(relu(W1 norm(s) + b1)) + b2); a head of A is
-    softmax(Q K^T / sqrt(d / num_heads) + b) V over the entries that may be read, the heads side by side; b_ij is 0, or
-    with `num_distances` a learned number a head and distance |i - j|.
+    softmax(Q K^T / sqrt(d / num_heads) + b) V over the readable entries, and the heads are concatenated; b_ij is 0, or
+    with `num_distances` a learned number per head and distance |i - j|.
 
     Args:
         num_heads: number of heads; must divide the states' width d.
         dropout: rate, in [0, 1).
-        num_distances: distances that have a bias, at least the length of the lists, or 0 for none.
+        num_distances: number of distances with a bias, at least the length of the lists, or 0 for no bias.
         kernel_initializer: initializer of the kernels [d, d].
         seed: seed of the initial values and of dropout.
 
@@ -37,15 +39,15 @@ class SelfAttention(keras.layers.Layer):
 
     Reference:
         Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, section
-        3.2. The heads' outputs are joined without another projection. The biases are those of Raffel et al., "Exploring
-        the Limits of Transfer Learning with a Unified Text-to-Text Transformer", JMLR 2020,
-        https://arxiv.org/abs/1910.10683, section 2.1, one a distance where they share some, and of each block.
+        3.2. The heads' outputs are concatenated without another projection. The biases are those of Raffel et al.,
+        "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", JMLR 2020,
+        https://arxiv.org/abs/1910.10683, section 2.1, except that each distance and each block has its own.
 
-    Cost: length^2 d for the weights and 5 length d^2 for the projections, a row.
+    Cost: length^2 d multiplications for the weights and 5 length d^2 for the projections, per row.
     """
 
     num_kernels: ClassVar[int] = 5
-    """Kernels of a block, each with initial values of its own."""
+    """Number of kernels of a block, each with its own initial values."""
 
     def __init__(
         self,
@@ -102,18 +104,17 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = (
             tf.reshape(project(normed), [-1, length, self.num_heads, size]) for project in self._projections
         )
-        logits = tf.einsum("bihd,bjhd->bhij", query / size**0.5, key)  # scaled first: half precision overflows soon
+        logits = tf.einsum("bihd,bjhd->bhij", query / size**0.5, key)  # scaled first, since half precision overflows
         if self.num_distances:
             apart = tf.abs(tf.range(length)[:, tf.newaxis] - tf.range(length))
             logits += tf.cast(tf.gather(self._distances, apart, axis=1), logits.dtype)
         return masked_softmax(logits, readable[:, tf.newaxis]), value
 
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Return how much entry i reads entry j, mean over the heads, [B, length, length]."""
+        """Return the weight with which entry i reads entry j, mean over the heads, [B, length, length]."""
         return tf.reduce_mean(self._attend(*inputs)[0], axis=1)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Return the block's states."""
         states, readable = inputs
         weights, value = self._attend(states, readable)
         attended = tf.reshape(tf.einsum("bhij,bjhd->bihd", weights, value), tf.shape(states))
@@ -123,7 +124,7 @@ class SelfAttention(keras.layers.Layer):
         return states + self._dropout(outer(hidden), training=training)
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the kernels; the model-optimization toolkit asks by this name."""
+        """Return the kernels, in the protocol of the model-optimization toolkit."""
         return [part.kernel for part in (*self._projections, *self._feed_forward)]
 
     @classmethod

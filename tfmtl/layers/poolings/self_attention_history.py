@@ -1,4 +1,4 @@
-"""A history of ids to one vector by self-attention in the order of time."""
+"""SASRec: a history of ids to one vector by causal self-attention."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from tfmtl.types import Column
 
 @register
 class SelfAttentionHistory(keras.layers.Layer):
-    """State of a causal transformer at the most recent item of a list, as in SASRec.
+    """SASRec: the state of a causal transformer at the most recent item of a list.
 
-    x_j = e_j + p_j, j = 0 the most recent place; `num_blocks` times x = SelfAttention(x), where an item reads itself
-    and older items, places j and above; y = norm(x at the first place that is not padding). With `relative` there is no
-    p_j, and the blocks know how far apart two places are instead: what the items up to one of them make together then
-    does not depend on where the list ends, so that `prefixes` gives it for all of them at once, and
-    `tfmtl.data.Sequences` train such a network.
+    Use it when the order of a history matters, such as for the next item of a session.
+
+    x_j = e_j + p_j, j = 0 the most recent position; `num_blocks` times x = SelfAttention(x), where an item reads itself
+    and older items, positions j and above; y = norm(x at the first position that is not padding). With `relative` a
+    bias per distance replaces p_j. The state after an item then does not depend on later items, so that `prefixes`
+    computes the states after all items at once, and `tfmtl.data.Sequences` can train the network.
 
     Args:
         num_blocks: number of blocks, one after the other.
         num_heads: heads of each; must divide the embeddings' width d.
         dropout: rate on the embeddings and inside the blocks, in [0, 1).
-        relative: whether blocks have a learned bias a distance in the place of positions.
+        relative: whether the blocks have a learned bias per distance instead of positions.
         kernel_initializer: initializer of the kernels.
         seed: seed of the initial values and of dropout.
 
@@ -48,9 +49,9 @@ class SelfAttentionHistory(keras.layers.Layer):
 
     Reference:
         Kang, McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, https://arxiv.org/abs/1808.09781, section
-        3. There lists begin with padding and end with the most recent item; here they begin with it, so that positions
-        count backwards from now. A last layer norm follows the blocks, and the network's own tasks take the place of
-        the loss on the next item at every place.
+        3. There lists end with the most recent item; here they begin with it, so that positions count backwards from
+        the present. A last layer norm follows the blocks, and the network's own tasks replace the loss on the next item
+        at every position.
 
     Cost: that of `num_blocks` `SelfAttention`.
     """
@@ -89,9 +90,7 @@ class SelfAttentionHistory(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Create the blocks and, unless they are relative, the positions [length, d]."""
         _, length, width = input_shape[0]
-        require(
-            length is not None, f"Layer {self.name!r} has a position for each place; give the lists a fixed length."
-        )
+        require(length is not None, f"Layer {self.name!r} learns a vector per position; give the lists a fixed length.")
         self._longest = length
         self._blocks = [self._block(i, length) for i in range(self.num_blocks)]
         if not self.relative:
@@ -100,7 +99,6 @@ class SelfAttentionHistory(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Return the state at the most recent item."""
         mask = inputs[1] > 0
         states, readable = self._start(inputs, training)
         for block in self._blocks:
@@ -116,11 +114,12 @@ class SelfAttentionHistory(keras.layers.Layer):
             states = block((states, readable), training=training)
         latest = tf.reduce_max(tf.where(readable, tf.range(states.shape[1]), -1), axis=2)
         width = states.shape[-1]
-        normed = tf.reshape(self._norm(tf.reshape(states, [-1, width])), tf.shape(states))  # it was built for rows
+        rows = tf.reshape(states, [-1, width])  # the norm was built for single states
+        normed = tf.reshape(self._norm(rows), tf.shape(states))
         return tf.where(latest[..., tf.newaxis] >= 0, tf.gather(normed, tf.maximum(latest, 0), batch_dims=1), 0)
 
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Return how much the most recent item reads each place in the last block, [B, length]."""
+        """Return the weight with which the most recent item reads each position in the last block, [B, length]."""
         states, readable = self._start(inputs, False)
         for block in self._blocks[:-1]:
             states = block((states, readable))
@@ -129,7 +128,7 @@ class SelfAttentionHistory(keras.layers.Layer):
     def _start(
         self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None, newest_first: bool = True
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the blocks' input [B, length, d], zeros in padding, and who may read whom [B, length, length]."""
+        """Return the blocks' input [B, length, d], zeros in padding, and the readable entries [B, length, length]."""
         embeddings, indices = inputs
         longest, length = self._longest, embeddings.shape[1]
         require(
@@ -149,7 +148,7 @@ class SelfAttentionHistory(keras.layers.Layer):
         return inputs[0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the kernels; the model-optimization toolkit asks by this name."""
+        """Return the kernels, in the protocol of the model-optimization toolkit."""
         return [kernel for block in self._blocks for kernel in block.get_prunable_weights()]
 
     @classmethod
@@ -173,5 +172,5 @@ class SelfAttentionHistory(keras.layers.Layer):
 
 
 def _most_recent(states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Return the states [B, d] of [B, length, d] at the first place of each row that the mask holds."""
+    """Return the states [B, d] of [B, length, d] at the first position of each row where the mask is true."""
     return tf.gather(states, tf.argmax(tf.cast(mask, tf.int32), axis=1), batch_dims=1)

@@ -1,4 +1,4 @@
-"""Parts, frozen and trained again: what moves, and that it is the traced step that knows."""
+"""Frozen and unfrozen parts: which weights move, also in a step that was traced before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIT: dict[str, Any] = {"batch_size": 25, "verbose": 0}
 
 
 def moved(model: MultiTaskModel, before: dict[str, list[np.ndarray]]) -> set[str]:
-    """Return the layers whose trainable weights differ from what they were."""
+    """Return the layers with trainable weights that differ from those before."""
     return {
         layer.name
         for layer in layers_of(model.network)

@@ -1,32 +1,33 @@
-"""Which parts of a model training changes."""
+"""Fine-tuning of parts of a model: freezing, gradual unfreezing and learning rates per part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras
-from tfmtl.adaptation.parts import layers_of
-from tfmtl.balancing import Balancer
+from tfmtl.adaptation.parts import layers_of, variables_of
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.network import shared_variables
+from tfmtl.models.optimizer_parts import covers
+from tfmtl.training import ScaledRates
 
 Parts = str | Sequence[str]
 
 
 def freeze(model: MultiTaskModel, parts: Parts) -> list[str]:
-    """Stop training parts of a model; they take effect at the next step, compiled or not.
+    """Stop training parts of a model, from the next step on.
+
+    Use it to fine-tune the heads on few labels, or to keep embeddings that were trained on more data.
 
     Args:
         model: changed in place.
         parts: see `layers_of`.
 
     Returns:
-        The names of the layers, also of those that were frozen before.
+        The names of the layers, including those that were frozen before.
 
-    A gradient balancer goes on to weigh the tasks by what is shared and still trained; where nothing is, each head
-    learns by its own gradient. Slots of the optimiser and state of the balancer stay as they are.
+    A gradient balancer then compares the tasks at the shared variables that are still trained; without any, each head
+    is trained by its own gradient. Slots of the optimizer and state of the balancer are kept.
     """
     return _set(model, parts, trainable=False)
 
@@ -34,18 +35,20 @@ def freeze(model: MultiTaskModel, parts: Parts) -> list[str]:
 def unfreeze(model: MultiTaskModel, parts: Parts = "all") -> list[str]:
     """Train parts of a model again; arguments and returns are those of `freeze`.
 
-    An optimiser that was built while they were frozen has no slots for them: it is replaced by one with the same
-    settings, whose momenta and steps begin anew. Freeze by `GradualUnfreezing` to keep them.
+    An optimizer that was built while they were frozen has no slots for them. It is replaced by one with the same
+    settings and no state; use `GradualUnfreezing` to keep momenta and steps.
     """
     return _set(model, parts, trainable=True)
 
 
 class GradualUnfreezing(keras.callbacks.Callback):
-    """Trains the heads first and the parts below them from later epochs on.
+    """Gradual unfreezing of ULMFiT: trains the heads first and the parts below them from later epochs on.
+
+    Use it after a warm start, so that untrained heads do not spoil the trained layers below.
 
     Args:
-        schedule: parts by the epoch, from 0, that begins to train them; see `layers_of`. What it does not name stays
-            frozen, until the training ends.
+        schedule: parts by the epoch, from 0, from which on they are trained; see `layers_of`. All other parts are
+            frozen until the training ends.
 
     After `fit` every layer is as trainable as it was before.
 
@@ -71,7 +74,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
         self.schedule = dict(schedule)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Freeze everything; the optimiser has its slots already."""
+        """Freeze all layers; the optimizer already has their slots."""
         require_type(self.model, MultiTaskModel, "model")
         layers = {epoch: layers_of(self.model.network, parts) for epoch, parts in self.schedule.items()}
         self._layers = {epoch: [layer for layer in found if layer.trainable] for epoch, found in layers.items()}
@@ -80,7 +83,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
             layer.trainable = False
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Train what the epoch adds, and after a restart what the epochs before it added."""
+        """Unfreeze the parts of this epoch and, after a restart, of the preceding epochs."""
         due = [layer for start, layers in self._layers.items() if start <= epoch for layer in layers]
         if any(not layer.trainable for layer in due):
             for layer in due:
@@ -88,10 +91,34 @@ class GradualUnfreezing(keras.callbacks.Callback):
             self.model.retrace()
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Leave the model as it was."""
+        """Make the layers as trainable as they were before."""
         for layer in self._before:
             layer.trainable = True
         self.model.retrace()
+
+
+def layerwise_rates(
+    model: MultiTaskModel, optimizer: keras.optimizers.Optimizer, factors: Mapping[str, float]
+) -> ScaledRates:
+    """Return an optimizer that trains parts of a model at a fraction of its learning rate.
+
+    Use it to fine-tune a warm-started model, such as with `{"embeddings": 0.1, "towers": 0.3}`: lower layers are more
+    general and need less change.
+
+    Args:
+        model: the model to compile with the optimizer; not changed.
+        optimizer: a Keras 2 optimizer.
+        factors: factor of the learning rate by part, see `layers_of`; for a layer in several parts the first counts.
+
+    Raises:
+        ValueError: if a part is unknown or a factor is negative.
+    """
+    require_type(model, MultiTaskModel, "model")
+    named: dict[str, float] = {}
+    for part, factor in factors.items():
+        for variable in variables_of(layers_of(model.network, part)):
+            named.setdefault(variable.name.split(":")[0], factor)
+    return ScaledRates(optimizer, named)
 
 
 def _set(model: MultiTaskModel, parts: Parts, trainable: bool) -> list[str]:
@@ -100,29 +127,8 @@ def _set(model: MultiTaskModel, parts: Parts, trainable: bool) -> list[str]:
     for layer in layers:
         layer.trainable = trainable
     if trainable:
-        _share(model)
-        _renew_optimizer(model)
+        model.share_unfrozen()
+        if not covers(getattr(model, "optimizer", None), model.trainable_variables):
+            model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
     model.retrace()
     return [layer.name for layer in layers]
-
-
-def _share(model: MultiTaskModel) -> None:
-    """Let the balancer mix what tasks share that was frozen when the model was made."""
-    known = {id(v) for v in model.shared_variables}
-    wanted = known | {id(v) for v in shared_variables(model.network, model.chained)}
-    if wanted == known:
-        return
-    model.__dict__["shared_variables"] = [v for v in model.network.weights if id(v) in wanted]
-    if type(model.balancer).prepare is not Balancer.prepare:  # its state is by shared variable
-        fresh = type(model.balancer).from_config(model.balancer.get_config())
-        fresh.bind(model.balancer.tasks)
-        fresh.prepare(model.shared_variables)
-        model.balancer = fresh
-
-
-def _renew_optimizer(model: MultiTaskModel) -> None:
-    optimizer: Any = getattr(model, "optimizer", None)
-    slots = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_index_dict", None)
-    if not slots or all(model.optimizer._var_key(v) in slots for v in model.trainable_variables):
-        return
-    model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
