@@ -160,7 +160,7 @@ def test_folders_and_arguments_are_checked(tmp_path: pathlib.Path, worker: Multi
         learner.rollback()
     with pytest.raises(ValueError, match="has a learner already"):
         OnlineLearner(worker, tmp_path / "a")
-    with pytest.raises(ValueError, match="its optimiser; compile it"):
+    with pytest.raises(ValueError, match="no optimizer; compile it"):
         OnlineLearner(small.model().with_network(small.network()), tmp_path / "b")
     for wrong in ({"epochs": 0}, {"batch_size": 0}, {"headroom": -1.0}, {"memory": 0.0}, {"keep": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
