@@ -61,8 +61,7 @@ def warm_start(
     - Heads: by task name. `new_heads` sets the last layer of a new ranking task.
 
     Weights that do not fit keep their initial values and are listed in the report. The models may share only a part of
-    their features, such as some users of two shops. A layer of your own takes part if it implements
-    `tfmtl.types.HasColumnSources`.
+    their features. A layer of your own takes part if it implements `tfmtl.types.HasColumnSources`.
 
     Args:
         model: the model to train; changed in place.
@@ -81,7 +80,7 @@ def warm_start(
 
     Example:
         >>> import pandas as pd
-        >>> from tfmtl.data import Categorical, Label, Preprocessor, Schema, fit_statistics
+        >>> from tfmtl.data import Categorical, Label, Preprocessor, Schema
         >>> from tfmtl.models import build_network
         >>> from tfmtl.tasks import Regression
         >>> def model_of(users):
@@ -94,7 +93,6 @@ def warm_start(
         ({'user': (1, 3)}, ())
 
     Reference: Kumar et al., ICLR 2022, https://arxiv.org/abs/2202.10054 (the effect of random heads on layers below).
-
     Numbers are standardized by the new model's statistics, and regressions are scaled by its labels.
 
     Cost: one pass over the weights; a second copy of each layer with different inputs.
