@@ -54,7 +54,6 @@ def warm_start(
     """Warm start: copy the weights of a trained model with another schema, other vocabularies or other tasks.
 
     Use it for transfer to a new market or task, or after a change of the schema, instead of training from scratch.
-
     - Tables: rows by id through both vocabularies, also between separate, joined and compressed tables.
     - Kernels: by layer name. If the features of both models differ, the rows of a kernel follow the columns that they
       read. The trunk is found by its class, and its weights for a task follow the task.
