@@ -23,12 +23,13 @@ SET_ELSEWHERE = {"embedding_distance", "full_softmax"}
 
 
 def registered() -> dict[str, type]:
-    """Import every module and return what they registered, by class name; metrics have tests of their own."""
+    """Import every module and return the classes they register, by class name; metrics have tests of their own."""
     for module in pkgutil.walk_packages(tfmtl.__path__, "tfmtl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     known = keras.saving.get_custom_objects()
-    own = {name.removeprefix("tfmtl>"): kind for name, kind in known.items() if name.startswith("tfmtl>")}
+    ours = {name: kind for name, kind in known.items() if kind.__module__.startswith("tfmtl.")}  # not those of a test
+    own = {name.removeprefix("tfmtl>"): kind for name, kind in ours.items()}
     return {name: kind for name, kind in own.items() if not issubclass(kind, keras.metrics.Metric)}
 
 
