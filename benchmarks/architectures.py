@@ -27,8 +27,7 @@ from paired import interval, spread
 from peer import Peer
 from sklearn.metrics import roc_auc_score
 
-from tfmtl import data, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl import data, keras, layers, models, tasks
 
 Make = Callable[[Sequence[str], int], layers.MultiTaskLayer]
 Predictions = Mapping[str, np.ndarray]

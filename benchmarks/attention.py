@@ -24,8 +24,7 @@ import numpy as np
 import pandas as pd
 from paired import compare
 
-from tfmtl import data, evaluation, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl import data, evaluation, keras, layers, models, tasks
 
 EPOCHS, BATCH_SIZE, LENGTH, HELD_OUT = 8, 1024, 20, 10
 VIEWS = {"text": ["title"], "tags": ["genres", "period"]}  # the movie's id is the rest

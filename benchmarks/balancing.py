@@ -25,8 +25,7 @@ import numpy as np
 import pandas as pd
 from paired import interval
 
-from tfmtl import balancing, data, evaluation, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl import balancing, data, evaluation, keras, layers, models, tasks
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "examples"))
 import movielens_data

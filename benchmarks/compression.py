@@ -25,8 +25,7 @@ import numpy as np
 import pandas as pd
 from paired import spread
 
-from tfmtl import compression, data, evaluation, layers, models, serving, tasks
-from tfmtl._keras import keras
+from tfmtl import compression, data, evaluation, keras, layers, models, serving, tasks
 
 ROWS = {1: 200, 128: 100, 1024: 40}  # batch size: calls
 ROUNDS = 3

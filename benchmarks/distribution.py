@@ -52,7 +52,9 @@ def main() -> None:
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
     """Train under the strategy that TF_CONFIG says and return the losses by epoch and the best rate."""
-    from tfmtl._keras import keras, tf  # here, since the parent process needs no TensorFlow
+    import tensorflow as tf
+
+    from tfmtl import keras  # here, since the parent process needs no TensorFlow
 
     strategy = (
         tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else tf.distribute.get_strategy()

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
-from tfmtl._keras import keras, tf
+from tfmtl import keras
 from tfmtl.evaluation.ranks import rank_positives
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 

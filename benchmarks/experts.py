@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import tensorflow as tf
 from paired import spread
 
-from tfmtl import layers
-from tfmtl._keras import keras, tf
+from tfmtl import keras, layers
 
 INPUT_WIDTH = 150
 

@@ -22,8 +22,7 @@ import pandas as pd
 from paired import interval
 from sklearn.metrics import roc_auc_score
 
-from tfmtl import data, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl import data, keras, layers, models, tasks
 
 NAMES = ["visit", "conversion"]
 GRAPH = tfmtl.LabelGraph.chain(*NAMES)

@@ -25,8 +25,7 @@ import paired
 import pandas as pd
 from lifecycle_transfer import build, fit
 
-from tfmtl import adaptation, data, evaluation, models, tasks
-from tfmtl._keras import keras
+from tfmtl import adaptation, data, evaluation, keras, models, tasks
 
 UNSEEN = 10**9
 RATES, EVENTS = (0.1, 0.5, 2.0), (1, 5, 20)

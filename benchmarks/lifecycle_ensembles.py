@@ -21,10 +21,10 @@ import movielens
 import movielens_data
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from paired import interval
 
-from tfmtl import compression, data, ensembling, evaluation, layers, models, tasks
-from tfmtl._keras import keras, tf
+from tfmtl import compression, data, ensembling, evaluation, keras, layers, models, tasks
 
 METRICS = {"watched": "top_k_accuracy@100", "rating": "rmse"}
 

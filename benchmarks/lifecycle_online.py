@@ -29,9 +29,9 @@ import grocery_data
 import grocery_models
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
-from tfmtl import adaptation, data, evaluation, layers, models, tasks, training
-from tfmtl._keras import keras, tf
+from tfmtl import adaptation, data, evaluation, keras, layers, models, tasks, training
 
 FIRST, LAST_BASE, WEEKS = grocery_data.FIRST_WEEK, grocery_data.LAST_TRAINING_WEEK, 12
 EPOCHS, BATCH_SIZE = 4, 1024

@@ -28,9 +28,9 @@ import grocery_models
 import numpy as np
 import paired
 import pandas as pd
+import tensorflow as tf
 
-from tfmtl import adaptation, data, evaluation, layers, models, tasks, training
-from tfmtl._keras import keras, tf
+from tfmtl import adaptation, data, evaluation, keras, layers, models, tasks, training
 
 BATCH_SIZE, STEPS = 1024, 20
 DRAWS = {0.01: 8, 0.1: 2, 1.0: 1}  # of labels, by their share

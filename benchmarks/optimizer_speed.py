@@ -21,10 +21,9 @@ import tfmtl  # before TFRS: it selects Keras 2 for the process
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-import tf_keras as keras
 from paired import spread
 
-from tfmtl import data, models, tasks, training
+from tfmtl import data, keras, models, tasks, training
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,10 +29,9 @@ import tfmtl  # noqa: F401 - before TFRS: it selects Keras 2 for the process
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-import tf_keras as keras
 from paired import interval
 
-from tfmtl import training
+from tfmtl import keras, training
 from tfmtl.training import lazy_adam
 
 EPOCHS, BATCH_SIZE, WIDTH = 8, 512, 16

@@ -24,10 +24,10 @@ import attention
 import movielens_data
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from paired import compare
 
-from tfmtl import data, evaluation, layers, models, tasks
-from tfmtl._keras import keras, tf
+from tfmtl import data, evaluation, keras, layers, models, tasks
 
 EPOCHS, BATCH_SIZE, HELD_OUT = 6, 1024, 10
 METRICS = [("rating", "rmse"), ("liked", "auc"), ("watched", "top_k_accuracy@100"), ("watched", "ndcg@10")]

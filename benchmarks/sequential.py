@@ -26,10 +26,10 @@ from typing import Any
 import movielens_data
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from paired import interval
 
-from tfmtl import data, evaluation, layers, models, tasks
-from tfmtl._keras import keras, tf
+from tfmtl import data, evaluation, keras, layers, models, tasks
 
 LENGTH, WIDTH = 200, 64
 METRICS = ("recall@10", "recall@100", "ndcg@10")

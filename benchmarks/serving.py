@@ -19,10 +19,10 @@ import cc_loader
 import grocery_data
 import grocery_models
 import numpy as np
+import tensorflow as tf
 from paired import spread
 
 from tfmtl import data, layers, models, tasks
-from tfmtl._keras import tf
 from tfmtl.serving import CorpusIndex, InvertedFile
 from tfmtl.serving.inverted_file import InvertedFileIndex
 

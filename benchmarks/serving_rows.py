@@ -13,9 +13,9 @@ import tempfile
 
 import hostile
 import numpy as np
+import tensorflow as tf
 from models import MAX_K, build
 
-from tfmtl._keras import tf
 from tfmtl.serving import export, to_examples
 from tfmtl.serving.signature import FromExamples
 from tfmtl.serving.signatures import Recommender

@@ -30,8 +30,7 @@ import pyarrow.parquet
 import tensorflow as tf
 from paired import spread
 
-from tfmtl import data, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl import data, keras, layers, models, tasks
 from tfmtl.data.frames import gather_batches
 
 BATCH_SIZE, SIZE = 4096, 32

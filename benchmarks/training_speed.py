@@ -25,11 +25,11 @@ import movielens
 import movielens_data
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from paired import spread
 from peer import Peer
 
-from tfmtl import LazyAdam, data, layers, models, tasks
-from tfmtl._keras import keras, tf
+from tfmtl import LazyAdam, data, keras, layers, models, tasks
 
 EPOCHS = 3
 Epochs = Callable[[], tuple[float, float]]

@@ -10,8 +10,7 @@ from typing import Any
 import grocery_data
 import pandas as pd
 
-from tfmtl import balancing, data, evaluation, layers, models, tasks, training, tuning
-from tfmtl._keras import keras
+from tfmtl import balancing, data, evaluation, keras, layers, models, tasks, training, tuning
 
 PROFILE = {"income": ("low", "middle", "high"), "age": ("young", "middle", "old"), "children": ("none", "some")}
 PAIR_TASKS = ("spend", "coupon")

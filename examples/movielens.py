@@ -22,8 +22,7 @@ import pandas as pd
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmtl import data, evaluation, layers, models, tasks
-from tfmtl._keras import keras
+from tfmtl import data, evaluation, keras, layers, models, tasks
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 10, 1024, 3e-3
 SPLIT_SEED = 42

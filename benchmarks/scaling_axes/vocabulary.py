@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import optimiser_speed
+import optimizer_speed
 
 from scaling_axes.curves import Axis, Measure, decades
-from tfmtl import training
-from tfmtl._keras import keras
+from tfmtl import keras, training
 
 BATCH_SIZE = 1024
 LAZY, WHOLE = "step, LazyAdam, CPU", "step, Keras' Adam, CPU"
@@ -26,5 +25,5 @@ def vocabulary_axis(quick: bool) -> Axis:
 
 
 def _measure(line: str, optimizer: Any, steps: int, rows: int) -> Measure:
-    entrant = optimiser_speed.Entrant(rows, optimizer(1e-3), BATCH_SIZE, count=steps, tail=True)
+    entrant = optimizer_speed.Entrant(rows, optimizer(1e-3), BATCH_SIZE, count=steps, tail=True)
     return lambda: {line: 1000 * entrant.time()[0]}
