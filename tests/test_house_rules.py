@@ -1,4 +1,4 @@
-"""Rules that no linter checks: sizes of files and functions, which methods need a docstring, which imports users see."""
+"""Rules that no linter checks: sizes of files and functions, which methods have docstrings, which imports users see."""
 
 from __future__ import annotations
 
