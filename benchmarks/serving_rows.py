@@ -17,8 +17,9 @@ import tensorflow as tf
 from models import MAX_K, build
 
 from tfmtl.serving import export, to_examples
+from tfmtl.serving.recommender import Recommender
 from tfmtl.serving.signature import FromExamples
-from tfmtl.serving.signatures import Recommender
+from tfmtl.serving.signatures import ENTRIES, signatures_of
 from tfmtl.serving.verification import difference
 
 BLOCK = 500
@@ -33,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         loaded = tf.saved_model.load(str(export(model, pathlib.Path(folder) / "model", max_k=MAX_K))).signatures
     print(f"| signature | largest difference over {rows:,} rows; infinite if a number is not finite |\n|---|---|")
-    for name, signature in Recommender(model, MAX_K).signatures().items():
+    for name, signature in signatures_of(Recommender(model, MAX_K), ENTRIES).items():
         rng, worst = np.random.default_rng(0), 0.0
         for _ in range(-(-rows // BLOCK)):
             if isinstance(signature, FromExamples):

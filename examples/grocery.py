@@ -24,6 +24,7 @@ from grocery_models import PAIR_TASKS, PROFILE, Recipe, Workshop
 
 from tfmtl import compression, data, evaluation, models, serving, tuning
 from tfmtl.evaluation import plots
+from tfmtl.serving.versions import version_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 JUDGED_BY = {"purchase": "ndcg@100", "spend": "r2", "coupon": "auc", **dict.fromkeys(PROFILE, "macro_auc")}
@@ -120,8 +121,7 @@ def request_of(shop: Workshop, rows: pd.DataFrame) -> dict[str, tf.Tensor]:
 
 def ask(shop: Workshop, name: str) -> None:
     """Ask the newest exported version for one household's recommendations."""
-    newest = max((p for p in (shop.exports / name).iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-    served = tf.saved_model.load(str(newest))
+    served = tf.saved_model.load(str(version_of(shop.exports / name)))
     row = shop.data.queries[shop.data.queries["history"].str.len() >= 20].iloc[:1]
     answer = served.signatures["recommend"](**request_of(shop, row))
     print(f"household {row['household_id'].item()} last bought:")

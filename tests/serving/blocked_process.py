@@ -1,6 +1,6 @@
 """Answers requests with TensorFlow alone: `blocked_process.py MODEL CALLS` prints the answers as JSON.
 
-Nothing that made the model can be imported, as on a machine that never saw it.
+The packages that made the model cannot be imported, as on a machine without them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLOCKED = ("tfmtl", "tensorflow_recommenders", "tf_keras", "keras", "keras_tuner
 
 
 class Blocker(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of `BLOCKED`, since TensorFlow asks where Keras is, and refuses to load them."""
+    """Finds the modules of `BLOCKED`, because TensorFlow searches for Keras, and refuses to load them."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self) if name.split(".")[0] in BLOCKED else None
@@ -29,7 +29,7 @@ class Blocker(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def main(model: str, calls: str) -> None:
-    """Load, answer, and prove that nothing blocked was loaded."""
+    """Load the model, answer the calls and check that no blocked package was loaded."""
     sys.meta_path.insert(0, Blocker())
     for name in BLOCKED:
         with contextlib.suppress(ImportError):
@@ -45,7 +45,7 @@ def main(model: str, calls: str) -> None:
         answer = signatures[call.signature](**inputs)
         answers.append({name: flatten(tensor.numpy()) for name, tensor in answer.items()})
     assert not {name.split(".")[0] for name in sys.modules} & set(BLOCKED)
-    print(json.dumps(answers))  # noqa: T201 - what the parent reads
+    print(json.dumps(answers))  # noqa: T201 - read by the parent process
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Answers requests with TensorFlow's C library, as a server does: `c_api.py MODEL CALLS` prints the answers as JSON.
 
-No Python of TensorFlow is imported; the library is only found through its wheel.
+No Python module of TensorFlow is imported; its wheel only gives the path of the library.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Library:
-    """The C functions used here, with their types; every call that takes a status checks it."""
+    """The C functions of this script, with their types."""
 
     def __init__(self) -> None:
         spec = importlib.util.find_spec("tensorflow")
@@ -86,7 +86,7 @@ class Library:
         raise AttributeError(f"{name} is not in PROTOTYPES")
 
     def check(self) -> None:
-        """Raise what the last call reported."""
+        """Raise the error of the last call, if it failed."""
         if self.TF_GetCode(self.status):
             raise RuntimeError(self.TF_Message(self.status).decode())
 
@@ -119,10 +119,10 @@ class Session:
         return {name: self._plain(tensor) for name, tensor in zip(gives, fetched, strict=True)}
 
     def _outputs(self, tensors: dict[str, tuple[str, int]]) -> Any:
-        places = [name.partition(":") for name, _ in tensors.values()]
-        found = [self.library.TF_GraphOperationByName(self.graph, name.encode()) for name, _, _ in places]
-        return (Output * len(places))(
-            *[Output(f, int(index or 0)) for f, (_, _, index) in zip(found, places, strict=True)]
+        names = [name.partition(":") for name, _ in tensors.values()]
+        found = [self.library.TF_GraphOperationByName(self.graph, name.encode()) for name, _, _ in names]
+        return (Output * len(names))(
+            *[Output(f, int(index or 0)) for f, (_, _, index) in zip(found, names, strict=True)]
         )
 
     def _tensor(self, flat: Flat, dtype: int) -> Any:
@@ -148,8 +148,8 @@ class Session:
         if kind is not None:
             values = list((kind * count).from_address(data)) if count else []
         else:
-            places = [data + STRING_SIZE * i for i in range(count)]
-            values = [ctypes.string_at(c.TF_StringGetDataPointer(p), c.TF_StringGetSize(p)).decode() for p in places]
+            items = [data + STRING_SIZE * i for i in range(count)]
+            values = [ctypes.string_at(c.TF_StringGetDataPointer(p), c.TF_StringGetSize(p)).decode() for p in items]
         return {"dtype": name, "shape": shape, "values": values}
 
 
@@ -164,7 +164,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield (field number, value) of a protocol buffer message; numbers as int, all else as bytes."""
+    """Yield (field number, value) of a protocol buffer message; numbers as int, other values as bytes."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -194,11 +194,11 @@ def read_signatures(meta_graph: bytes) -> dict[str, dict[str, dict[str, tuple[st
 
 
 def main(model: str, calls: str) -> None:
-    """Load, answer, and prove that TensorFlow's Python was not loaded."""
+    """Load the model, answer the calls and check that no Python module of TensorFlow was loaded."""
     session = Session(model)
     answers = [session.run(**call) for call in json.loads(pathlib.Path(calls).read_text())]
     assert "tensorflow" not in sys.modules
-    print(json.dumps(answers))  # noqa: T201 - what the parent reads
+    print(json.dumps(answers))  # noqa: T201 - read by the parent process
 
 
 if __name__ == "__main__":

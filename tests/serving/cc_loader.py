@@ -1,4 +1,4 @@
-"""Talks to `loader.cc`, which loads a SavedModel with the loader of TensorFlow Serving."""
+"""Compiles and runs `loader.cc`, which loads a SavedModel with the loader of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
 
 
 def can_compile() -> bool:
-    """Say whether there is a C++ compiler."""
+    """Return whether there is a C++ compiler."""
     return shutil.which("g++") is not None
 
 
@@ -28,14 +28,14 @@ def compile_loader(folder: pathlib.Path) -> pathlib.Path:
     """Compile the program against the installed TensorFlow, which takes about 20 s."""
     program, library = folder / "loader", pathlib.Path(tf.sysconfig.get_lib())
     command = ["g++", "-std=c++17", "-O1", "-w", *tf.sysconfig.get_compile_flags(), str(SOURCE), "-o", str(program)]
-    # Debian's g++ would drop a library of which it sees no symbol used, and with it the session's factory.
+    # Debian's g++ drops libraries without a used symbol, and with them the factory of sessions.
     command += [f"-L{library}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in LIBRARIES), f"-Wl,-rpath,{library}"]
     subprocess.run(command, check=True, timeout=300)
     return program
 
 
 def compiled(factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return the program, compiled once a session."""
+    """Return the program, which is compiled once per session of tests."""
     folder = factory.getbasetemp() / "loader"
     if not folder.exists():
         folder.mkdir()
@@ -50,7 +50,7 @@ class Loader:
         self.process = process
 
     def ask(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return the answer of a signature; an error of the model is a `RuntimeError`."""
+        """Return the answer of a signature; raise `RuntimeError` with an error of the model."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         request = attr_value_pb2.NameAttrList(name=signature)

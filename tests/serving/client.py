@@ -1,4 +1,4 @@
-"""Starts `server.py` and asks it, as a client without TensorFlow would."""
+"""Starts `server.py` and sends it requests, as a client without TensorFlow does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Client:
         self.connection = http.client.HTTPConnection("127.0.0.1", ports["rest"], timeout=60)
 
     def another(self) -> Client:
-        """Return a client with a connection of its own."""
+        """Return a client of the same server with a new connection."""
         return Client(self.ports, self.process)
 
     def post(self, body: bytes, path: str = "/v1/models/model:predict") -> tuple[int, Any]:
@@ -40,7 +40,7 @@ class Client:
         return answer
 
     def state(self) -> dict[str, Any]:
-        """Return the served version and what did not load."""
+        """Return the served version and the versions that failed to load."""
         self.connection.request("GET", "/")
         state: dict[str, Any] = json.loads(self.connection.getresponse().read())
         return state

@@ -1,4 +1,4 @@
-"""The models of this folder's tests, exported once a session."""
+"""The models of this folder's tests, exported once per session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.serving.models import MAX_K, IdType, build
 from tfmtl.serving import export
 
-collect_ignore = ["exporting.py", "robustness.py", "server.py"]  # run as scripts, which find their neighbours by name
+collect_ignore = ["exporting.py", "robustness.py", "server.py"]  # scripts, which import their neighbours by name
 
 
 @pytest.fixture(scope="session", params=["string", "int64"])

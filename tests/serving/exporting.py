@@ -1,4 +1,4 @@
-"""Exports to a folder until it is killed: `exporting.py FOLDER [VERSION]`, copies of a version if one is given."""
+"""Exports to a folder until it is killed: `exporting.py FOLDER [VERSION]` copies the version if one is given."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tfmtl.serving.publishing import publish
 
 
 def main(folder: str, version: str | None = None) -> None:
-    """Say that it begins, and go on."""
+    """Print `ready`, then export again and again."""
     model = None if version else build()[0]
-    print("ready", flush=True)  # noqa: T201 - what the parent waits for
+    print("ready", flush=True)  # noqa: T201 - the parent process waits for it
     while True:
         if model is None:
             publish(pathlib.Path(folder), lambda staging: copy(pathlib.Path(str(version)), staging))
@@ -24,7 +24,7 @@ def main(folder: str, version: str | None = None) -> None:
 
 
 def copy(version: pathlib.Path, staging: pathlib.Path) -> None:
-    """Copy a version's files."""
+    """Copy the files of a version."""
     shutil.copytree(version, staging, dirs_exist_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Requests of random rows: known and unknown values, missing ones, and the extremes of every type."""
+"""Random requests of known, unknown and missing values and of the extremes of every type."""
 
 from __future__ import annotations
 

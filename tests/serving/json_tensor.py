@@ -18,7 +18,7 @@ Spec = tuple[str, list[int | None]]
 
 
 class BadRequestError(Exception):
-    """A request that the rules do not allow."""
+    """A request that violates the rules."""
 
 
 def parse(body: bytes) -> dict[str, Any]:

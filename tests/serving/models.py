@@ -1,4 +1,4 @@
-"""Small models over every kind of feature, with seeded weights instead of a training, and their tables."""
+"""Small models with every kind of feature and seeded weights instead of training, and their tables."""
 
 from __future__ import annotations
 
@@ -103,16 +103,16 @@ def build(ids: IdType = "string", *, retrieval: bool = True) -> tuple[MultiTaskM
 
 
 def raw(model: MultiTaskModel, frame: pd.DataFrame, *, query: bool = False) -> dict[str, tf.Tensor]:
-    """Return rows of a table as a client would send them; with `query` only the features of the query."""
+    """Return rows of a table as a client sends them; with `query` only the features of the query."""
     features = model.schema.query if query else model.schema.features.values()
     return {name: tf.constant(values) for name, values in to_columns(frame, features).items()}
 
 
 def queries(model: MultiTaskModel, frame: pd.DataFrame, rows: int = 7) -> dict[str, tf.Tensor]:
-    """Return query features of known users, but an unknown one and one without any value as the last two."""
+    """Return query features of known users; the last two rows hold an unknown user and no values."""
     features = raw(model, frame[:rows], query=True)
     ids = features["user_id"]
-    unknown, missing = ("nobody", "") if ids.dtype == tf.string else (10**12, -1)
+    unknown, missing = ("unknown", "") if ids.dtype == tf.string else (10**12, -1)
     changed = {
         "user_id": tf.concat([ids[:-2], tf.constant([unknown, missing], ids.dtype)], 0),
         "age": tf.concat([features["age"][:-2], [float("inf"), float("nan")]], 0),

@@ -1,4 +1,4 @@
-"""What a recommender should answer, computed from the model in memory with plain NumPy over all pairs."""
+"""The expected answers of a recommender, computed by NumPy over all pairs with the model in memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reference:
         self.standard["seen"] = (self.scores - mean) / deviation
 
     def retrieve(self, max_k: int, exclude: Any = None, k: Any = None, only: Any = None) -> dict[str, np.ndarray]:
-        """Sort each query's scores."""
+        """Sort the scores of each query."""
         rows = [self._retrieved(i, max_k, exclude, only)[: _limit(k, i, max_k)] for i in range(len(self.scores))]
         scores = [self.scores[i][chosen] for i, chosen in enumerate(rows)]
         return {"ids": self._ids(rows, max_k), "scores": _pad(scores, max_k)}
@@ -51,7 +51,7 @@ class Reference:
     def recommend(
         self, max_k: int, exclude: Any = None, k: Any = None, weights: Any = None, only: Any = None
     ) -> dict[str, np.ndarray]:
-        """Sort each query's retrieved candidates by the weighted sum of standardised values."""
+        """Sort the retrieved candidates of each query by the weighted sum of standardised values."""
         weights = weights or {name: np.ones(len(self.scores)) for name in FUSED}
         rows = []
         fused = sum(weights[name][:, None] * self.standard[name] for name in FUSED)

@@ -1,4 +1,4 @@
-"""What a server must survive: malformed requests, swaps under load, killed exports. Sizes are arguments."""
+"""Stress of a server by malformed requests, swaps under load and killed exports; their numbers are arguments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import time
 from typing import Any
 
 from client import Client, serving
+
+from tfmtl.serving.versions import versions_in
 
 EXPORTING = pathlib.Path(__file__).with_name("exporting.py")
 JUNK = (
@@ -53,7 +55,7 @@ def malformed(good: dict[str, Any]) -> list[bytes]:
     }
     bodies = [{**good, "inputs": {**columns, **change}} for change in changes.values()]
     bodies.append({**good, "inputs": {name: value for name, value in columns.items() if name != "user_id"}})
-    bodies.append({**good, "signature_name": "nobody's"})
+    bodies.append({**good, "signature_name": "unknown"})
     bodies.append({**good, "signature_name": 3})
     bodies.append({**good, "instances": [columns]})
     bodies.append({"signature_name": good["signature_name"]})
@@ -83,13 +85,13 @@ def fuzzed(good: dict[str, Any], rng: random.Random) -> bytes:
             break
     raw = bytearray(json.dumps(body).encode())
     for _ in range(rng.choice((0, 0, 1, 4))):
-        place = rng.randrange(len(raw) + 1)
-        raw[place : place + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 2))
+        start = rng.randrange(len(raw) + 1)
+        raw[start : start + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 2))
     return bytes(raw)
 
 
 def fuzz(client: Client, good: dict[str, Any], count: int, seed: int = 0) -> dict[int, int]:
-    """Send fuzzed requests; a good one in between must be answered as ever. Return how often each status came."""
+    """Send fuzzed requests, with unchanged answers to a good one in between; return the count of each status."""
     rng, statuses = random.Random(seed), {}
     body = json.dumps(good).encode()
     expected = client.post(body)
@@ -105,7 +107,7 @@ def fuzz(client: Client, good: dict[str, Any], count: int, seed: int = 0) -> dic
 
 
 def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any], clients: int, swaps: int) -> int:
-    """Publish copies of versions in turn while clients ask; return the number of answers, each that of one version."""
+    """Publish copies of versions in turn under load; return the number of answers, each of which one version gave."""
     body, answers, stop = json.dumps(good).encode(), [], threading.Event()
     failures: list[Any] = []
     publish_copy(versions[0], folder, 1)
@@ -113,17 +115,17 @@ def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any
         server.wait_for(1)
         expected = [server.post(body)]
 
-        def ask() -> None:
+        def send() -> None:
             own = server.another()
             while not stop.is_set():
                 try:
                     answers.append(json.dumps(own.post(body)))
-                except Exception as error:  # noqa: BLE001 - any failure is what is looked for
+                except Exception as error:  # noqa: BLE001 - the test looks for any failure
                     failures.append(error)
                     break
             own.connection.close()
 
-        threads = [threading.Thread(target=ask) for _ in range(clients)]
+        threads = [threading.Thread(target=send) for _ in range(clients)]
         for thread in threads:
             thread.start()
         for i in range(1, swaps + 1):
@@ -142,7 +144,7 @@ def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any
 
 
 def publish_copy(version: pathlib.Path, folder: pathlib.Path, number: int) -> None:
-    """Put a copy of a version into a folder in one step."""
+    """Move a copy of a version into a folder in one step."""
     staging = folder / f".copy-{number}"
     shutil.copytree(version, staging)
     staging.rename(folder / str(number))
@@ -151,13 +153,13 @@ def publish_copy(version: pathlib.Path, folder: pathlib.Path, number: int) -> No
 def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seed: int = 0) -> int:
     """Kill processes that export again and again, at random moments; return the number of versions that appeared.
 
-    A process is killed within the time that its first two exports take, as measured with one that is left alone.
+    A first process runs until it has exported twice; each later one is killed at a random moment within that time.
 
     Args:
-        folder: of the model; a server polls it meanwhile and must be able to load whatever it sees.
+        folder: folder of the model; a server polls it meanwhile and must be able to load every version in it.
         kills: number of processes.
-        arguments: of `exporting.py`.
-        seed: decides the moments.
+        arguments: arguments of `exporting.py`.
+        seed: seed of the moments.
     """
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +178,7 @@ def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seed: i
                 else:
                     time.sleep(rng.uniform(0, seconds))
                 process.kill()
-        versions = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+        versions = sorted(versions_in(folder))
         if versions:
             server.wait_for(versions[-1])
         assert server.state()["failures"] == []

@@ -2,8 +2,9 @@
 
     python server.py MODEL_FOLDER [SECONDS_BETWEEN_POLLS]
 
-It prints one line of JSON with the ports of REST and gRPC once it listens, and ends when its standard input does.
-TensorFlow is all it knows: it serves the folder's highest integer version and keeps it until a higher one is loaded.
+It prints one line of JSON with the ports of REST and gRPC as soon as it accepts requests, and ends when its standard
+input ends. It imports TensorFlow but not tfmtl, serves the highest version of the folder and keeps it until a higher
+one is loaded.
 """
 
 from __future__ import annotations
@@ -72,17 +73,17 @@ class Model:
 
     def _watch(self) -> None:
         while True:
-            found = [path for path in self.folder.glob("*") if path.name.isdecimal()]
+            found = [path for path in self.folder.glob("*") if path.name.isascii() and path.name.isdecimal()]
             newest = max(found, key=lambda path: int(path.name), default=None)
             if newest is not None and (self.served is None or int(newest.name) > self.served.number):
                 try:
                     self.served = Version(newest)
-                except Exception as error:  # noqa: BLE001 - whatever keeps a version from loading is what is looked for
+                except Exception as error:  # noqa: BLE001 - the test looks for any reason not to load
                     self.failures.append(f"{newest.name}: {error}")
             time.sleep(self.poll)
 
     def version(self, number: str | None) -> Version:
-        """Return what is served."""
+        """Return the served version; raise `LookupError` if it has another number."""
         served = self.served
         if served is None or (number is not None and int(number) != served.number):
             raise LookupError("Servable not found.")
@@ -98,7 +99,7 @@ class Rest(BaseHTTPRequestHandler):
     model: Model
 
     def do_GET(self) -> None:
-        """Tell the state."""
+        """Answer with the served version and the versions that failed to load."""
         served = self.model.served
         self._answer(200, {"version": served and served.number, "failures": self.model.failures})
 
@@ -117,11 +118,11 @@ class Rest(BaseHTTPRequestHandler):
             self._answer(400, {"error": str(error)})
         except LookupError as error:
             self._answer(404, {"error": str(error)})
-        except Exception as error:  # noqa: BLE001 - a server's last resort, which the tests count as a failure
+        except Exception as error:  # noqa: BLE001 - the tests count status 500 as a failure
             self._answer(500, {"error": repr(error)})
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _answer(self, status: int, value: Any) -> None:
         body = json.dumps(value).encode()
@@ -160,14 +161,14 @@ class Grpc(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Takes as many waiting connections as there are clients."""
+    """Accepts as many waiting connections as there are clients."""
 
     daemon_threads = True
     request_queue_size = 128
 
 
 def main(folder: str, poll: str = "0.2") -> None:
-    """Serve until standard input ends."""
+    """Serve until the standard input ends."""
     model = Model(pathlib.Path(folder), float(poll))
     http = HttpServer(("127.0.0.1", 0), type("Handler", (Rest,), {"model": model}))
     threading.Thread(target=http.serve_forever, daemon=True).start()

@@ -36,7 +36,7 @@ def test_bounds_are_the_share_of_the_margin_in_the_direction_that_is_better() ->
     np.testing.assert_allclose(retained_margin(bounds, teacher, trivial, metrics), 0.75)
 
 
-def test_version_within_its_budget_tells_it(tmp_path: pathlib.Path) -> None:
+def test_manifest_and_card_hold_the_measurements(tmp_path: pathlib.Path) -> None:
     budget = Budget(
         size=10_000,
         latency={"rank": 10_000.0, "retrieve": 10_000.0},
@@ -65,7 +65,7 @@ def test_version_within_its_budget_tells_it(tmp_path: pathlib.Path) -> None:
         ({"at_least": {("mood", "log_loss"): 0.1}}, "mood log_loss"),
     ],
 )
-def test_what_misses_is_said(budget: dict[str, Any], missed: str) -> None:
+def test_message_names_the_missed_limit(budget: dict[str, Any], missed: str) -> None:
     requests = {n: {i: tensor(v) for i, v in stored.items()} for n, stored in read_requests(GOLDEN).items()}
     with pytest.raises(BudgetExceeded) as refused:
         Budget(**budget).check(GOLDEN, requests, CARD_METRICS)
@@ -81,7 +81,7 @@ def test_version_beyond_its_budget_is_not_published(tmp_path: pathlib.Path) -> N
     assert not folder.exists()
 
 
-def test_table_says_what_misses_and_what_was_not_measured() -> None:
+def test_table_marks_missed_and_unmeasured_limits() -> None:
     lines = [Line("a", 1.0, 2.0, True), Line("b", 1.0, 2.0, False), Line("c", math.nan, 2.0, True)]
     assert [line.kept for line in lines] == [True, False, False]
     assert table(lines).splitlines()[2:] == [
@@ -101,12 +101,12 @@ def test_table_says_what_misses_and_what_was_not_measured() -> None:
         ({"rows": 0}, "`rows` must be a positive integer"),
     ],
 )
-def test_limits_that_mean_nothing_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_impossible_limits_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Budget(**arguments)
 
 
-def test_limits_of_what_does_not_exist_are_refused() -> None:
+def test_limits_of_unknown_signatures_and_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`latency` limits the signatures \['rnak'\]; the version has \['rank'\]"):
         Budget(latency={"rnak": 1.0}).check(GOLDEN, {"rank": {}}, {})
     with pytest.raises(ValueError, match="The reports must have 'auc' of task 'rating'"):

@@ -1,4 +1,4 @@
-"""What a version tells: its card, the requests it was verified with, the files of its server."""
+"""The files beside a SavedModel: its card, the requests of its verification and the configuration of its server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return export(build()[0], tmp_path_factory.mktemp("card") / "model", max_k=MAX_K, card=card)
 
 
-def test_the_card_says_what_the_model_is(described: pathlib.Path) -> None:
+def test_the_manifest_describes_the_model(described: pathlib.Path) -> None:
     model, _ = build()
     card = json.loads((described / "assets.extra" / "tfmtl.json").read_text())["card"]
     assert card["description"] == "A test."
@@ -44,7 +44,7 @@ def test_other_statistics_have_another_hash() -> None:
     assert len(hashes) == 2
 
 
-def test_people_can_read_it(described: pathlib.Path) -> None:
+def test_the_card_has_tasks_features_and_signatures(described: pathlib.Path) -> None:
     text = (described / "assets.extra" / "model_card.md").read_text()
     assert "| rating | Regression | rmse 0.25 |" in text
     assert "| seen | Retrieval | not given |" in text
@@ -91,7 +91,7 @@ def test_warm_up_requests_are_answered_in_several_sizes(exported: pathlib.Path, 
     assert found == {name: [1, 8, 64] for name in requests}
 
 
-def test_a_server_is_told_of_every_model_with_a_version(tmp_path: pathlib.Path) -> None:
+def test_the_configuration_lists_every_model_with_a_version(tmp_path: pathlib.Path) -> None:
     for name in ("a/1", "a/2", "b/7", "empty", "c/.tmp-1"):
         (tmp_path / name).mkdir(parents=True)
     options = write_server_config(tmp_path, base_path="/m", threads=2)

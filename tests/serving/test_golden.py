@@ -1,4 +1,4 @@
-"""A published model keeps its answers: what this version of the library wrote, every later TensorFlow must read."""
+"""A published model keeps its answers in every later version of TensorFlow and of this library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export answers as the model in memory, whatever the rows hold; `benchmarks/serving_rows.py` asks more of them."""
+"""An export answers as the model in memory for rows of any values; `benchmarks/serving_rows.py` sends more of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tests.serving import hostile
 from tests.serving.models import MAX_K, IdType, build
 from tfmtl._keras import tf
 from tfmtl.serving import to_examples
+from tfmtl.serving.recommender import Recommender
 from tfmtl.serving.signature import FromExamples
-from tfmtl.serving.signatures import Recommender
+from tfmtl.serving.signatures import ENTRIES, signatures_of
 from tfmtl.serving.verification import difference
 
 NAMES = ["recommend", "recommend_filtered", "retrieve", "retrieve_filtered", "rank", "embed_query", "embed_candidate"]
@@ -21,7 +22,7 @@ NAMES = ["recommend", "recommend_filtered", "retrieve", "retrieve_filtered", "ra
 @pytest.mark.parametrize("name", [*NAMES, "recommend_examples", "retrieve_examples", "rank_examples"])
 def test_random_rows_are_answered_alike_and_finite(ids: IdType, exported: pathlib.Path, name: str) -> None:
     model, _ = build(ids)
-    signature = Recommender(model, MAX_K).signatures()[name]
+    signature = signatures_of(Recommender(model, MAX_K), ENTRIES)[name]
     loaded = tf.saved_model.load(str(exported)).signatures[name]
     rng = np.random.default_rng(2)
     plain = signature.of if isinstance(signature, FromExamples) else signature

@@ -35,17 +35,17 @@ def test_two_steps_of_clusters_hold_every_candidate_once(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_recall_is_what_a_search_finds_and_scores_are_exact(int8: bool) -> None:
+def test_recall_is_that_of_the_search_and_scores_are_exact(int8: bool) -> None:
     exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
     settings = InvertedFile(block=16, min_recall=0.9, int8=int8)
     index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, settings)
     wanted, found = exact.search(tf.constant(QUERIES)), index.search(tf.constant(QUERIES))
     pairs = list(zip(wanted.rows.numpy(), found.rows.numpy(), strict=True))
     recall = np.mean([len(np.intersect1d(one, other)) / 20 for one, other in pairs])
-    told = index.describe()
-    assert told["recall"] == pytest.approx(recall, abs=1e-3)
+    described = index.describe()
+    assert described["recall"] == pytest.approx(recall, abs=1e-3)
     assert 0.9 <= recall < 1
-    assert told["probes"] < told["blocks"] / 3
+    assert described["probes"] < described["blocks"] / 3
     scores = np.take_along_axis(QUERIES @ VECTORS.T, found.rows.numpy(), 1)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
     assert (np.diff(found.scores, axis=1) <= 0).all()
@@ -70,7 +70,7 @@ def test_all_blocks_are_the_exact_search_with_exclusions(int8: bool) -> None:
 
 
 def test_codes_that_lose_candidates_cost_recall() -> None:
-    """One number of a thousand leaves a step of 8: the rest of a vector, and with it its order, is rounded away."""
+    """A coordinate of 1000 makes the step 8: the other coordinates, and with them the order, are rounded away."""
     coarse = np.concatenate([VECTORS, np.full((900, 1), 1000.0, np.float32)], axis=1)
     queries = np.concatenate([QUERIES, np.zeros((80, 1), np.float32)], axis=1)
     kept = InvertedFile(block=16, probes=10_000, min_recall=0.01)

@@ -8,9 +8,9 @@ import pytest
 
 from tests.serving.models import build
 from tfmtl._keras import tf
-from tfmtl.serving import signatures
+from tfmtl.serving import recommender as module
 from tfmtl.serving.on_load import ComputedOnLoad
-from tfmtl.serving.signatures import Recommender
+from tfmtl.serving.recommender import Recommender
 
 
 def save(path: pathlib.Path) -> tf.Module:
@@ -46,9 +46,9 @@ def test_it_keeps_its_value_when_the_original_changes_or_goes(tmp_path: pathlib.
 
 @pytest.mark.parametrize("block", [1, 4, 7, 29, 30, 31])
 def test_the_corpus_is_embedded_block_by_block(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """30 candidates: blocks of one, a last block that reaches beyond the end, one block."""
+    """30 candidates: blocks of one, a last block that reaches beyond the end, a single block."""
     model, _ = build()
     expected = model.tower("candidate")(model.candidates.features)["seen"]
-    monkeypatch.setattr(signatures, "_ROWS", block)
+    monkeypatch.setattr(module, "ROWS", block)
     recommender = Recommender(model, max_k=3)
     np.testing.assert_allclose(recommender._embed_corpus(), expected, rtol=1e-5, atol=1e-6)

@@ -59,7 +59,7 @@ def test_version_is_a_positive_integer(tmp_path: pathlib.Path, version: int) -> 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(3), MemoryError()])
-def test_whatever_is_raised_leaves_nothing(tmp_path: pathlib.Path, error: BaseException) -> None:
+def test_any_error_leaves_nothing(tmp_path: pathlib.Path, error: BaseException) -> None:
     def fail(folder: pathlib.Path) -> None:
         write(folder)
         raise error

@@ -13,7 +13,7 @@ from tests.serving.reference import FUSED, Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.data import Categorical
 from tfmtl.serving import RecommenderExporter, export, to_examples
-from tfmtl.serving.signatures import Recommender
+from tfmtl.serving.recommender import Recommender
 
 FILTERED = ("retrieve_filtered", "recommend_filtered")
 
@@ -61,7 +61,7 @@ def test_retrieve_is_exact_over_the_corpus(ids: IdType, answer: Any) -> None:
     check_equal(answer("retrieve", **query), Reference(model, frame, query).retrieve(MAX_K))
 
 
-def test_rank_gives_what_the_model_predicts(ids: IdType, answer: Any) -> None:
+def test_rank_is_the_prediction_of_the_model(ids: IdType, answer: Any) -> None:
     model, frame = build(ids)
     check_equal(answer("rank", **raw(model, frame)), model.predict(frame, verbose=0))
 
@@ -120,8 +120,8 @@ def test_embeddings_multiply_to_the_scores(answer: Any, ids: IdType) -> None:
     left = answer("embed_query", **query)["embedding"]
     right = answer("embed_candidate", **{f.name: columns[f.name] for f in model.schema.candidate})["embedding"]
     found = answer("retrieve", **query)
-    place = {value: i for i, value in enumerate(columns["item_id"].numpy().astype(found["ids"].dtype).tolist())}
-    scores = [[(left @ right.T)[i, place[value]] for value in row] for i, row in enumerate(found["ids"].tolist())]
+    column = {value: i for i, value in enumerate(columns["item_id"].numpy().astype(found["ids"].dtype).tolist())}
+    scores = [[(left @ right.T)[i, column[value]] for value in row] for i, row in enumerate(found["ids"].tolist())]
     np.testing.assert_allclose(found["scores"], scores, rtol=1e-5, atol=1e-5)
 
 
@@ -180,17 +180,17 @@ def test_without_retrieval_or_corpus_it_ranks(tmp_path: pathlib.Path) -> None:
 
 
 def test_only_what_is_read_is_saved(ids: IdType, exported: pathlib.Path) -> None:
-    """No optimiser slots, no step counters of training-time layers, nothing twice."""
+    """No slots of an optimizer, no step counters of layers that act in training, and no variable twice."""
     model, _ = build(ids)
     listed = tf.train.list_variables(str(exported / "variables" / "variables"))
     saved = [name for name, _ in listed if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
     own = len(model.network.trainable_variables)
-    corpus = len(model.candidates.features) + 1  # their encoded features and ids; embeddings are computed on load
+    corpus = len(model.candidates.features) + 1  # encoded features and ids; embeddings are computed on load
     assert len(saved) == own + corpus
 
 
 def test_indices_of_candidates_are_stored_small() -> None:
-    """30 items, 3 genres, few words: one byte an index instead of four."""
+    """30 items, 3 genres, few words: an index takes one byte instead of four."""
     recommender = Recommender(build()[0], max_k=MAX_K)
     stored = {name: column.dtype for name, column in recommender._columns.items()}
     assert stored == {
@@ -198,7 +198,7 @@ def test_indices_of_candidates_are_stored_small() -> None:
     }  # fmt: skip
 
 
-def test_manifest_tells_clients_what_to_send(ids: IdType, exported: pathlib.Path) -> None:
+def test_manifest_describes_inputs_and_outputs(ids: IdType, exported: pathlib.Path) -> None:
     manifest = json.loads((exported / "assets.extra" / "tfmtl.json").read_text())
     assert manifest["signatures"]["retrieve_filtered"] == {
         "inputs": {
@@ -250,7 +250,7 @@ def test_bad_argument_is_one_sentence_and_leaves_nothing(tmp_path: pathlib.Path,
     assert not (tmp_path / "model").exists()
 
 
-def test_ranking_model_cannot_be_asked_to_retrieve() -> None:
+def test_arguments_of_retrieval_are_refused_for_a_ranking_model() -> None:
     with pytest.raises(ValueError, match=r"Only a model with a retrieval task and .* can retrieve\. Received: max_k=5"):
         RecommenderExporter(max_k=5).servable(build(retrieval=False)[0])
 

@@ -1,4 +1,4 @@
-"""The published folder alone, in processes that have nothing of what made it."""
+"""The published folder answers in processes without the packages that made it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def unflatten(flat: Flat) -> np.ndarray:
 
 
 def requests(ids: IdType) -> list[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
-    """Return every signature with a request and the right answer, for 7, 1 and 0 rows."""
+    """Return signatures with a request and the expected answer, of 7, 1 and 0 rows."""
     model, frame = build(ids)
     query = queries(model, frame)
     reference = Reference(model, frame, query)
@@ -64,7 +64,7 @@ def requests(ids: IdType) -> list[tuple[str, dict[str, Any], dict[str, np.ndarra
 
 
 @pytest.mark.parametrize("runtime", ["blocked_process.py", "c_api.py"])
-def test_answers_without_what_made_it(
+def test_answers_without_the_packages_that_made_it(
     runtime: str, ids: IdType, exported: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     asked = requests(ids)
@@ -89,5 +89,5 @@ def test_answers_in_the_loader_of_tensorflow_serving(
 
 
 def _typed(value: np.ndarray) -> np.ndarray:
-    """Return strings as bytes, which keeps the type of an array without rows."""
+    """Return strings as objects, so that an array without rows keeps its type."""
     return value.astype(object) if value.dtype.kind in "OUS" else value

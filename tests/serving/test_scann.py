@@ -16,7 +16,7 @@ from tfmtl.serving.scann import ScaNNIndex
 from tfmtl.serving.verification import foreign_operations
 from tfmtl.serving.versions import MANIFEST
 
-# Whether its operations load, not whether it is installed: beside another TensorFlow `import tfmtl` hides it.
+# The package may be installed although its operations do not load, because they belong to another TensorFlow.
 needs_scann = pytest.mark.skipif(not factorized_top_k._HAVE_SCANN, reason="needs scann and the TensorFlow it is for")
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "saved_models" / "golden" / "1"
@@ -34,7 +34,7 @@ def index(max_k: int = 20, **settings: float) -> ScaNNIndex:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """An export that searches everything; do not change it."""
+    """An export that searches all leaves; do not change it."""
     return export(build()[0], tmp_path_factory.mktemp("scann") / "model", max_k=MAX_K, search=ScaNN(**WHOLE))
 
 
@@ -51,7 +51,9 @@ def test_bad_settings(settings: dict[str, float], message: str) -> None:
         ScaNN(**settings)
 
 
-def test_without_scann_the_error_says_what_to_install(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scann_the_error_names_the_command_that_installs_it(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(factorized_top_k, "_HAVE_SCANN", False)
     with pytest.raises(ImportError, match=r'this is \d\.\d+\.\d+\): pip install "tensorflow~=2\.20\.0" scann; or'):
         export(build()[0], tmp_path / "model", max_k=MAX_K, search=ScaNN())
@@ -64,17 +66,17 @@ def test_too_few_candidates() -> None:
 
 
 @needs_scann
-def test_recall_is_what_a_search_finds_and_scores_are_exact() -> None:
+def test_recall_is_that_of_the_search_and_scores_are_exact() -> None:
     exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
     near = index(min_recall=0.9, num_leaves=60)
     wanted, found = exact.search(tf.constant(QUERIES)), near.search(tf.constant(QUERIES))
     pairs = list(zip(wanted.rows.numpy(), found.rows.numpy(), found.valid.numpy(), strict=True))
     recall = np.mean([len(np.intersect1d(one, other[valid])) / 20 for one, other, valid in pairs])
-    told = near.describe()
-    assert told["kind"] == "ScaNN"
-    assert told["recall"] == pytest.approx(recall, abs=1e-3)
+    described = near.describe()
+    assert described["kind"] == "ScaNN"
+    assert described["recall"] == pytest.approx(recall, abs=1e-3)
     assert 0.9 <= recall < 1
-    assert told["leaves_searched"] < told["leaves"] == 60
+    assert described["leaves_searched"] < described["leaves"] == 60
     scores = np.take_along_axis(QUERIES @ VECTORS.T, found.rows.numpy(), 1)
     np.testing.assert_allclose(found.scores, np.where(found.valid, scores, 0), rtol=1e-5)
     ordered = np.where(found.valid, found.scores, -np.inf)
@@ -99,8 +101,8 @@ def test_all_leaves_are_the_exact_search_with_exclusions(rows: int) -> None:
 
 
 @needs_scann
-def test_excluded_candidates_make_room_for_the_next() -> None:
-    """Reordering no more than `max_k`, the seven excluded ones must not be missing at the end."""
+def test_excluded_candidates_are_replaced_by_the_next() -> None:
+    """With only `max_k` reordered candidates, seven exclusions must not leave seven positions empty."""
     near = index(min_recall=0.0, num_leaves=1, num_reordering_candidates=20)
     first = near.search(tf.constant(QUERIES))
     found = near.search(tf.constant(QUERIES), near.ids(first.rows, first.valid)[:, :7])
@@ -110,7 +112,7 @@ def test_excluded_candidates_make_room_for_the_next() -> None:
 
 
 @needs_scann
-def test_a_small_leaf_leaves_places_empty() -> None:
+def test_a_small_leaf_leaves_positions_empty() -> None:
     near = index(max_k=300, min_recall=0.0, num_leaves=30, num_leaves_to_search=1)
     found = near.search(tf.constant(QUERIES))
     valid = found.valid.numpy()
@@ -151,15 +153,15 @@ def test_exported_bundle_answers_as_the_exact_one(bundle: pathlib.Path) -> None:
 
 
 @needs_scann
-def test_exported_bundle_says_what_its_server_must_have(bundle: pathlib.Path) -> None:
+def test_exported_bundle_names_the_operations_that_its_server_needs(bundle: pathlib.Path) -> None:
     operations = ["Scann>ScannSearchBatched", "Scann>TensorsToScann"]
     assert foreign_operations(bundle) == operations
     manifest = json.loads((bundle / MANIFEST).read_text())
     assert manifest["foreign_operations"] == operations
     assert manifest["search"]["recall"] == 1.0
     assert manifest["search"]["library"].startswith("scann 1.")
-    told = "lacks operations that this model needs: `Scann>ScannSearchBatched`, `Scann>TensorsToScann`, of scann 1."
-    assert told in (bundle / "assets.extra" / "model_card.md").read_text()
+    sentence = "lacks operations that this model needs: `Scann>ScannSearchBatched`, `Scann>TensorsToScann`, of scann 1."
+    assert sentence in (bundle / "assets.extra" / "model_card.md").read_text()
 
 
 @needs_scann
@@ -178,8 +180,8 @@ def test_sample_queries_and_numbers_as_ids(ids: IdType, tmp_path: pathlib.Path) 
     answer = tf.saved_model.load(str(path)).signatures["retrieve"](**query)
     best = Reference(model, frame, query).retrieve(MAX_K)["scores"]
     assert (answer["scores"].numpy() <= best + 1e-5).all()
-    told = json.loads((path / MANIFEST).read_text())["search"]
-    assert (told["sample_queries"], told["recall"] >= 0.8) == (50, True)
+    described = json.loads((path / MANIFEST).read_text())["search"]
+    assert (described["sample_queries"], described["recall"] >= 0.8) == (50, True)
 
 
 @needs_scann

@@ -25,7 +25,7 @@ def statistics() -> Statistics:
 
 
 def test_golden() -> None:
-    """Seen: (6 - 2) / 4 = 1, (2 - 2) / 4 = 0; rating: (3 - 4) / 2 = -0.5, (5 - 4) / 2 = 0.5, times its weight 0.5."""
+    """Seen: (6 - 2) / 4 = 1, (2 - 2) / 4 = 0; rating: (3 - 4) / 2 = -0.5, (5 - 4) / 2 = 0.5, times the weight 0.5."""
     np.testing.assert_allclose(FUSION(VALUES, HITS), [[1 - 0.25, 0 + 0.25]])
 
 
@@ -34,7 +34,7 @@ def test_golden() -> None:
     [(2.0, [0.0, 1.0]), (float("nan"), [0.75, 0.25]), (-7.0, [1.0, 0.0]), (float("inf"), [0.75, 0.25])],
 )
 def test_weights_of_the_request(rating: float, expected: list[float]) -> None:
-    """With weight w: 1 - w / 2 and w / 2; not a number takes the default 0.5, a negative weight counts as 0."""
+    """With weight w: 1 - w / 2 and w / 2; NaN and infinity mean the default 0.5, a negative weight counts as 0."""
     weights = {"seen": tf.constant([1.0]), "rating": tf.constant([rating])}
     np.testing.assert_allclose(FUSION(VALUES, HITS, weights), [expected])
 
@@ -56,7 +56,7 @@ def test_every_task_weighs_one_by_default() -> None:
     )
 
 
-def test_task_left_out_weighs_nothing() -> None:
+def test_missing_task_weighs_nothing() -> None:
     assert ScoreFusion.of(["seen", "rating"], statistics(), "seen", {"rating": 3}).weights == {
         "seen": 0.0,
         "rating": 3.0,

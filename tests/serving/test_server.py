@@ -1,4 +1,4 @@
-"""An export behind a server: REST and gRPC, by the rules of TensorFlow Serving."""
+"""An export behind a server, with REST and gRPC by the rules of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import export
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # the server is a program of its own
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # where the scripts import their neighbours
 client = pytest.importorskip("client")
 robustness = pytest.importorskip("robustness")
 pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason="needs tensorflow-serving-api")
@@ -33,7 +33,7 @@ def plain(tensor: Any) -> Any:
 
 
 def good() -> dict[str, Any]:
-    """A request that has every kind of input."""
+    """Return a request with every kind of input."""
     columns = {name: plain(value[:5]) for name, value in QUERY.items()}
     columns["age"] = [20.0, 30, 40, 50, 60]
     limits = {"exclude_ids": [["i1", "i2"]] * 5, "restrict_ids": [[""]] * 5, "k": [3, 10, -1, 2**31 - 1, 0]}
@@ -125,7 +125,7 @@ def test_versions_are_swapped_under_load(version: pathlib.Path, tmp_path: pathli
     assert robustness.swap(tmp_path / "model", [version, other], good(), clients=4, swaps=2) > 0
 
 
-def test_killed_exports_leave_nothing_that_does_not_load(version: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_killed_exports_leave_only_versions_that_load(version: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert robustness.kill_exports(tmp_path / "model", 2, [str(version)]) >= 2
 
 

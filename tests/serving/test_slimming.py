@@ -11,7 +11,7 @@ from tfmtl.serving.slimming import slim
 
 
 class Everything(tf.Module):
-    """Branches, loops, tables, variables and nested functions: whatever refers to nodes by name."""
+    """Branches, loops, tables, variables and nested functions: everything that refers to nodes by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def ask(path: pathlib.Path) -> tuple[dict[str, Any], int]:
     loaded = tf.saved_model.load(str(path))
-    x, names = tf.constant([[1.0, -1.0], [-2.0, 0.5]]), tf.constant(["b", "nobody"])
+    x, names = tf.constant([[1.0, -1.0], [-2.0, 0.5]]), tf.constant(["b", "unknown"])
     answer = [loaded.signatures["serve"](x=x, Identity=names) for _ in range(2)][-1]
     return {name: value.numpy().tolist() for name, value in answer.items()}, int(loaded.counter)
 
@@ -57,12 +57,12 @@ def graph(path: pathlib.Path) -> Any:
 
 
 def test_a_slim_model_computes_the_same(folder: pathlib.Path) -> None:
-    """By hand: products -1 and -2.5, whose sum is negative; doubled 2 and 5. "b" is 5; two calls were counted."""
+    """By hand: products -1 and -2.5 have a negative sum; doubled 2 and 5. "b" is 5; two calls were counted."""
     before, size, names = ask(folder), (folder / "saved_model.pb").stat().st_size, {n.name for n in graph(folder).node}
     slim(folder)
     assert before == ask(folder) == ({"signed": [2.0, 5.0], "found": [5.0, -1.0]}, 2)
     assert (folder / "saved_model.pb").stat().st_size < 0.85 * size
-    assert {n.name for n in graph(folder).node} == names  # servers find inputs and outputs by these
+    assert {n.name for n in graph(folder).node} == names  # servers find inputs and outputs by name
 
 
 def test_names_are_those_of_operations_and_distinct(folder: pathlib.Path) -> None:
@@ -77,7 +77,7 @@ def test_names_are_those_of_operations_and_distinct(folder: pathlib.Path) -> Non
         assert not any("_output_shapes" in node.attr for node in function.node_def)
 
 
-def test_the_fingerprint_is_that_of_what_is_there(tmp_path: pathlib.Path) -> None:
+def test_the_fingerprint_is_that_of_the_slim_model(tmp_path: pathlib.Path) -> None:
     module = Everything()
     tf.saved_model.save(module, str(tmp_path), signatures={"serve": module.serve})
     found = [checksum(tmp_path)]

@@ -22,7 +22,7 @@ HALF = PLAIN.astype(np.float16).astype(np.float32)
 
 
 def save(path: pathlib.Path, values: np.ndarray) -> tf.Variable:
-    """Save a function of a variable, and of what is computed from it on load."""
+    """Save a function that reads a variable and a tensor that is computed from it on load."""
     variable, module = tf.Variable(values), tf.Module()
     narrow, module.rest = narrowed([variable])
     module.narrow = narrow
@@ -56,7 +56,7 @@ def test_variables_take_the_smallest_type_that_holds_them(
     found = [(types[n].name, tuple(s)) for n, s in reader.get_variable_to_shape_map().items() if s]
     assert sorted(found) == sorted(stored)
     loaded = tf.saved_model.load(str(tmp_path))
-    variable.assign(tf.zeros_like(variable))  # the loaded model has a copy of its own
+    variable.assign(tf.zeros_like(variable))  # the loaded model has its own copy
     answer = loaded.signatures["serving_default"](indices=tf.constant([2, 3, 0]))
     np.testing.assert_array_equal(answer["rows"], values[[2, 3, 0]])
     np.testing.assert_allclose(answer["sums"], values[[2, 3, 0]].sum(axis=1), rtol=1e-5)
@@ -66,7 +66,7 @@ def test_variables_take_the_smallest_type_that_holds_them(
 
 
 @pytest.mark.skipif(not cc_loader.can_compile(), reason="needs g++")
-def test_cpp_loader_widens_before_what_is_computed_on_load(
+def test_cpp_loader_widens_variables_before_it_computes_tensors(
     tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     save(tmp_path, CODED)
@@ -82,7 +82,7 @@ def test_quantized_model_is_served_smaller_and_alike(tmp_path: pathlib.Path, sea
     small = quantize_model(model)
     paths = [export(m, tmp_path / name, max_k=MAX_K, search=search) for name, m in (("large", model), ("small", small))]
     sizes = [compressed_size(path / "variables") for path in paths]
-    assert sizes[1] < 0.9 * sizes[0]  # the corpus and sample queries are in it, too
+    assert sizes[1] < 0.9 * sizes[0]  # the corpus and the sample queries are in it, too
     served = tf.saved_model.load(str(paths[1])).signatures
     expected = small.predict(frame[:7], verbose=0)
     answer = served["rank"](**raw(small, frame[:7]))

@@ -1,4 +1,4 @@
-"""Requests and answers as JSON files between processes; needs nothing but the standard library."""
+"""Requests and answers as JSON files between processes, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_calls(path: pathlib.Path, calls: Sequence[Call]) -> None:
 
 
 def read_calls(path: pathlib.Path) -> list[Call]:
-    """Read what `write_calls` wrote."""
+    """Return the requests of a file of `write_calls`."""
     return [Call(**call) for call in json.loads(path.read_text())]
 
 

@@ -1,6 +1,6 @@
-"""Writes the golden export anew: `python -m pytest tests/serving/write_golden.py`; runs only when it is named.
+"""Writes the golden export again: `python -m pytest tests/serving/write_golden.py`; runs only when it is named.
 
-Do this when an answer is meant to change, and say in the changelog why.
+Do this when an answer is meant to change, and give the reason in the changelog.
 """
 
 from __future__ import annotations

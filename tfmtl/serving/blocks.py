@@ -1,4 +1,4 @@
-"""Blocks of similar candidates: how an inverted file finds them, compares them with queries and measures the loss."""
+"""Blocks of similar candidates for an inverted file: clustering, comparison with queries, and recall."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from tfmtl._keras import tf
 
 MARGIN = 4
-"""A search by codes scores one more candidate again for every so many that are wanted."""
+"""A search by int8 codes scores `k + k // MARGIN` candidates again by their embeddings to find the best `k`."""
 
-_MANY = 1024  # clusters; more are found in two steps, since k-means costs rows times clusters
-_SAMPLE = 100_000  # rows from which the first step's centres are learned
-_SPREAD = 0.35  # of a block's radius that its best candidate is taken to be nearer to the query than its mean
+_MANY = 1024  # clusters; a larger number is made in two steps, since k-means costs rows times clusters
+_SAMPLE = 100_000  # rows on which the first step fits its centres
+_SPREAD = 0.35  # share of a block's radius by which its best candidate is assumed to beat the block's mean
 
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Return the number of the cluster of each row [C], by k-means, in two steps if there are many."""
-    from sklearn.cluster import KMeans  # half a second that only this needs
+    """Return the cluster number [C] of each row of embeddings [C, d], by k-means, in two steps for many clusters."""
+    from sklearn.cluster import KMeans  # its import takes half a second, and only this function needs it
 
     first = clusters if clusters <= _MANY else round(clusters**0.5)
     kept = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[: max(_SAMPLE, 2 * first)])
@@ -35,7 +35,7 @@ def cluster(embeddings: np.ndarray, clusters: int, seed: int) -> np.ndarray:
 
 
 def block_keys(vectors: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
-    """Return what queries are compared with: every block's mean and a share of its radius [blocks, d + 1].
+    """Return the keys [blocks, d + 1] that `resemblance` compares with queries: mean and share of the radius.
 
     Args:
         vectors: float32 [blocks, block, d], 0 where there is no candidate.
@@ -48,7 +48,7 @@ def block_keys(vectors: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
 
 
 def resemblance(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """Return q . mean + share * |q| * radius [B, blocks]: about the best score to be found in a block."""
+    """Return q . mean + share * |q| * radius [B, blocks], an estimate of the best score in each block."""
     return tf.matmul(tf.concat([query, tf.norm(query, axis=1, keepdims=True)], axis=1), keys, transpose_b=True)
 
 
@@ -66,7 +66,7 @@ def to_codes(vectors: Any) -> tuple[Any, Any]:
 
 
 def rounded(embeddings: np.ndarray) -> np.ndarray:
-    """Return what the codes of embeddings [C, d] say that they are."""
+    """Return embeddings [C, d] after a round trip through their int8 codes."""
     codes, steps = to_codes(tf.constant(embeddings))
     values: np.ndarray = codes.numpy().astype(np.float32) * steps.numpy()
     return values
@@ -75,12 +75,12 @@ def rounded(embeddings: np.ndarray) -> np.ndarray:
 def ranks_of_best(
     blocks: np.ndarray, embeddings: np.ndarray, queries: np.ndarray, k: int, coarse: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return for the best k candidates of each query the rank [n, k] of their block among all blocks, from 0.
+    """Return the rank [n, k], from 0, of the block that holds each of the best k candidates of each query.
 
     Args:
         blocks, embeddings, queries, k: as in `InvertedFile.choose_probes`.
-        coarse: what the search takes for the embeddings at first; a candidate that is not among the best by them has
-            the rank of a block beyond the last.
+        coarse: the approximate embeddings [C, d] that the search compares first, or None. A candidate that is not among
+            the best by them gets the rank of a block beyond the last.
     """
     inside = blocks >= 0
     block_of = np.empty(len(embeddings), np.int64)
@@ -94,9 +94,9 @@ def ranks_of_best(
         rank[np.argsort(-resemblance(query[None], keys).numpy()[0])] = np.arange(len(blocks))
         found = rank[block_of[best]]
         if coarse is not None:
-            room = k + k // MARGIN
+            kept = k + k // MARGIN
             scores = coarse @ query
-            first_out = np.partition(scores, -room - 1)[-room - 1] if room < len(scores) else -np.inf
+            first_out = np.partition(scores, -kept - 1)[-kept - 1] if kept < len(scores) else -np.inf
             found = np.where(scores[best] > first_out, found, len(blocks))
         ranks.append(found)
     return np.stack(ranks)

@@ -1,4 +1,4 @@
-"""What a version may cost and must be worth, or else it is not published."""
+"""Budget: limits of the size, latency and quality of a version, without which it is not published."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tfmtl.serving.publishing import compressed_size
 from tfmtl.serving.verification import Tensors
 from tfmtl.serving.warm_up import of_size
 
-_CALLS = 50  # of which the latency is the median
+_CALLS = 50  # the latency is their median
 _WARM_UP = 5
 
 
-class BudgetExceeded(ValueError):  # noqa: N818 - what happened, not that it is an error
-    """A version was refused; the message holds the table of what was measured."""
+class BudgetExceeded(ValueError):  # noqa: N818 - the name is the event
+    """A version misses its budget; the message holds a table of all limits and measurements."""
 
 
 class Line(NamedTuple):
-    """One limit and what was measured.
+    """One limit and the measured value.
 
     Attributes:
-        what: such as `size [kB]` or `rating rmse`.
-        measured: value; NaN if there is none.
-        limit: bound.
+        what: name of the measurement, such as `size [kB]` or `rating rmse`.
+        measured: measured value; NaN if there is none.
+        limit: bound of the value.
         at_most: whether the bound is an upper one.
     """
 
@@ -42,7 +42,7 @@ class Line(NamedTuple):
 
     @property
     def kept(self) -> bool:
-        """Whether the limit is kept; what was not measured keeps none."""
+        """Whether the value keeps the limit; a missing value never does."""
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit
 
 
@@ -51,14 +51,14 @@ class Budget:
     """Limits of a version's size, latency and quality, checked before it is published.
 
     Attributes:
-        size: kilobytes (1000 bytes) of the version as a gzipped archive, at most.
-        latency: milliseconds that a request of `rows` rows takes, at most, by signature: the median of 50 calls in this
-            process after the version has been loaded.
-        rows: rows of these requests.
+        size: largest size of the version as a gzipped archive, in kilobytes of 1000 bytes.
+        latency: longest duration of a request of `rows` rows in milliseconds, by signature: the median of 50 calls in
+            this process after the version has been loaded.
+        rows: number of rows of these requests.
         at_most: upper bounds of metrics by (task, metric), such as `{("rating", "rmse"): 0.92}`.
-        at_least: lower bounds.
+        at_least: lower bounds of metrics by (task, metric).
 
-    The metrics are those of the `ModelCard` of the export.
+    The values of the metrics come from the `ModelCard` that is given to the export.
 
     Raises:
         ValueError: if a limit is not a positive number (of a metric: a finite one) or `rows` not a positive integer.
@@ -68,7 +68,7 @@ class Budget:
         >>> Budget.keeping(0.95, teacher, trivial, {"rating": "rmse"}, size=500).at_most
         {('rating', 'rmse'): 0.91}
 
-    Cost: one load of the version, and 55 calls a signature that has a limit.
+    Cost: one load of the version, and 55 calls of each signature with a limit.
     """
 
     size: float | None = None
@@ -96,20 +96,20 @@ class Budget:
         metrics: Mapping[str, str],
         **limits: Any,
     ) -> Budget:
-        """Return a budget that asks for a share of a reference's margin over a baseline, for every task.
+        """Return a budget that requires, in every task, a share of the margin of a reference over a baseline.
 
-        bound = baseline + share (reference - baseline), an upper one where the reference is below the baseline. Reports
-        of `evaluation.evaluate` and `trivial_baseline` are such mappings.
+        bound = baseline + share (reference - baseline), an upper bound if the reference is below the baseline. The
+        reports of `evaluation.evaluate` and `trivial_baseline` are such mappings.
 
         Args:
-            share: such as 0.97; 1 asks for all, above 1 for more.
-            reference: report of, for example, the teacher.
-            baseline: report of what anybody can do without a model.
-            metrics: metric to judge each task by, by task.
+            share: such as 0.97; 1 requires the values of the reference, more than 1 better ones.
+            reference: metrics of, for example, the teacher, by (task, metric).
+            baseline: metrics of predictions without a model, by (task, metric).
+            metrics: the metric that judges each task, by task.
             **limits: other arguments of the class.
 
         Raises:
-            ValueError: if a report lacks a metric, or both agree in one.
+            ValueError: if a report lacks a metric, or both have the same value of one.
         """
         bounds: dict[bool, dict[tuple[str, str], float]] = {True: {}, False: {}}
         for key in metrics.items():
@@ -122,11 +122,11 @@ class Budget:
     def measure(
         self, version: pathlib.Path, requests: Mapping[str, Tensors], metrics: Mapping[str, Mapping[str, Any]]
     ) -> list[Line]:
-        """Return every limit beside what was measured.
+        """Return every limit with its measured value.
 
         Args:
             version: folder of a complete SavedModel.
-            requests: one by signature.
+            requests: one request per signature, by signature.
             metrics: values by task and metric.
 
         Raises:
@@ -137,7 +137,7 @@ class Budget:
     def check(
         self, version: pathlib.Path, requests: Mapping[str, Tensors], metrics: Mapping[str, Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return the lines as plain values, or raise if one misses; arguments as in `measure`.
+        """Return the lines of `measure` as plain values, or raise if a limit is missed; the arguments are the same.
 
         Raises:
             BudgetExceeded: with a table of all lines.
@@ -168,7 +168,7 @@ class Budget:
 
 
 def table(lines: list[Line]) -> str:
-    """Return a Markdown table; what misses says so.
+    """Return a Markdown table of limits and values, in which missed limits are marked.
 
     Example:
         >>> print(table([Line("size [kB]", 120.0, 100.0, True)]))

@@ -1,4 +1,4 @@
-"""What a version says of itself: where it comes from, what it was measured at, what it answers."""
+"""ModelCard: the description of a version, with its provenance, metrics and signatures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """What only the one who exports knows of a model.
+    """The part of a version's description that cannot be derived from the model.
 
     Attributes:
-        description: what the model is for, a sentence or more.
+        description: purpose of the model, in a sentence or more.
         metrics: report of `evaluation.evaluate` on the held-out split, or any mapping by (task, metric).
         data: hash of the training data, see `data.fingerprint`.
 
@@ -38,7 +38,7 @@ class ModelCard:
     data: str | None = None
 
     def describe(self, model: MultiTaskModel) -> dict[str, Any]:
-        """Return the card as plain values, with what the model and its surroundings say."""
+        """Return the card as plain values, with the facts about the model, the packages and the git revision."""
         statistics = json.dumps(model.preprocessor.statistics.get_config(), sort_keys=True, default=str)
         return {
             "description": self.description,
@@ -57,7 +57,7 @@ class ModelCard:
 
 
 def markdown(manifest: Mapping[str, Any]) -> str:
-    """Return a version's manifest for people to read."""
+    """Return the manifest of a version as Markdown."""
     card = manifest.get("card", {})
     lines = ["# Model card", "", card.get("description") or "No description was given.", ""]
     foreign = manifest.get("foreign_operations")
@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
 
 
 def _versions() -> dict[str, str]:
-    """Return the installed versions; one built from source may go by another name."""
+    """Return the installed versions by package; a package built from source may have another name and be absent."""
     found = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -132,7 +132,7 @@ def _versions() -> dict[str, str]:
 
 
 def _revision() -> str | None:
-    """Return the git revision of the working directory, marked if files differ from it."""
+    """Return the git revision of the working directory, marked `-dirty` if files differ from it."""
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

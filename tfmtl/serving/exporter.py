@@ -1,4 +1,4 @@
-"""From a trained model to a published SavedModel: trace, write beside, reload, compare, move into place."""
+"""Exporter: traces a trained model, writes a SavedModel, reloads and compares it, and publishes it as a version."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from tfmtl.serving.versions import MANIFEST
 from tfmtl.serving.warm_up import write_requests, write_warm_up
 
 CARD = pathlib.PurePath("assets.extra", "model_card.md")
-"""The same for people."""
+"""The description of a version, as Markdown."""
 
-_SERVED = (tf.float32, tf.int64, tf.string)  # JSON has no half precision, so servers refuse to send it
+_SERVED = (tf.float32, tf.int64, tf.string)  # JSON has no half precision, so that servers refuse to send it
 
 
 @dataclasses.dataclass(frozen=True)
 class Servable:
-    """What is saved.
+    """The content of an exported version.
 
     Attributes:
-        signatures: by name.
-        resources: tables and modules the signatures use; variables are found by themselves.
+        signatures: signatures by name.
+        resources: lookup tables and modules that the signatures use; their variables need not be listed.
         description: plain values for clients, stored with the model.
-        functions: traced functions that are saved beside the signatures, for tools.
-        namespaces: of the operations, such as `Scann`, that a server must have besides TensorFlow's own.
+        functions: traced functions for tools, saved as attributes beside the signatures.
+        namespaces: namespaces of operations, such as `Scann`, that a server needs beyond TensorFlow's own.
     """
 
     signatures: Mapping[str, Signature]
@@ -53,13 +53,12 @@ class Servable:
     namespaces: Sequence[str] = ()
 
     def trace(self) -> dict[str, Any]:
-        """Return the concrete functions by name; two names of one function share it.
+        """Return the concrete functions by name; two names of one signature share it.
 
         Raises:
             ValueError: if an output has no batch dimension or a type that servers do not send.
         """
-        traced = {signature.function: signature.traced for signature in self.signatures.values()}
-        functions = {name: traced[signature.function] for name, signature in self.signatures.items()}
+        functions = {name: signature.traced for name, signature in self.signatures.items()}
         for name, function in functions.items():
             for output, tensor in function.structured_outputs.items():
                 valid = tensor.dtype in _SERVED and tensor.shape.rank and tensor.shape[0] is None
@@ -71,16 +70,16 @@ class Servable:
         return functions
 
     def requests(self, features: Tensors) -> dict[str, dict[str, tf.Tensor]]:
-        """Return one request a signature: given features [B, ...], and the signature's examples repeated to B rows."""
+        """Return one request per signature: given features [B, ...], and its examples repeated to B rows."""
         return {name: signature.request(features) for name, signature in self.signatures.items()}
 
 
 class Exporter(abc.ABC):
-    """Publishes models as SavedModels that a stock TensorFlow Serving loads; a subclass says what they answer."""
+    """Publishes models as SavedModels that a stock TensorFlow Serving loads; a subclass defines the signatures."""
 
     @abc.abstractmethod
     def servable(self, model: MultiTaskModel) -> Servable:
-        """Return the signatures of a trained model and what they use."""
+        """Return the signatures of a trained model and the resources that they use."""
 
     def export(
         self,
@@ -92,29 +91,29 @@ class Exporter(abc.ABC):
         card: ModelCard | None = None,
         budget: Budget | None = None,
     ) -> pathlib.Path:
-        """Write, reload, compare, weigh, publish.
+        """Publish a model as a version, after its answers and its budget have been checked on a reloaded copy.
 
         Args:
             model: the trained model; it is not changed.
-            directory: the model's folder, which holds its versions.
+            directory: the folder of the model, which holds its versions.
             version: a positive integer, or None for the next one.
-            probe: pandas table of feature columns whose rows are asked before and after; by default rows made from the
-                vocabularies, with unknown and missing values among them.
-            card: what is to be told of the model; its tasks, features and surroundings are, anyway.
-            budget: what the version may cost and must be worth; its metrics are those of the card.
+            probe: pandas table of feature columns; the model in memory and the reloaded one must answer its rows alike.
+                By default the rows are made from the vocabularies and include unknown and missing values.
+            card: description, metrics and data of the model. Its tasks, features and package versions are added.
+            budget: limits of size, latency and of the metrics of the card.
 
         Returns:
             `directory/<version>`, complete.
 
         Raises:
-            ValueError: if the model cannot be served as asked or answers NaN.
-            BudgetExceeded: a `ValueError` with a table of what misses the budget.
+            ValueError: if the model cannot be served with these arguments or answers NaN.
+            BudgetExceeded: a `ValueError`, if the version misses a limit; the message holds a table of the limits.
             FileExistsError: if the version exists.
-            RuntimeError: if the reloaded model answers differently or needs an operation that is neither
-                TensorFlow's nor of the servable's `namespaces`.
+            RuntimeError: if the reloaded model answers differently, or needs an operation that belongs neither to
+                TensorFlow nor to the `namespaces` of the servable.
             OSError: if the disk is full.
 
-        Whatever is raised, no version appears and nothing half-written stays.
+        After any error no version appears and no file stays.
         """
         require_type(model, MultiTaskModel, "model")
         model = local_copy(model)
@@ -123,23 +122,23 @@ class Exporter(abc.ABC):
             features = (
                 probe_features(model.schema, model.preprocessor.statistics) if probe is None else _raw(probe, model)
             )
-            told = {
+            described = {
                 "card": (card or ModelCard()).describe(model),
                 "serve": server_command(pathlib.Path(directory).name),
             }
-            _write(self.servable(model), features, folder, told, budget)
+            _write(self.servable(model), features, folder, described, budget)
 
         return publish(pathlib.Path(directory), write, version)
 
 
 def _write(
-    servable: Servable, features: Tensors, folder: pathlib.Path, told: Mapping[str, Any], budget: Budget | None
+    servable: Servable, features: Tensors, folder: pathlib.Path, described: Mapping[str, Any], budget: Budget | None
 ) -> None:
     functions = servable.trace()
     requests = servable.requests(features)
     expected = {name: functions[name](**request) for name, request in requests.items()}
     _require_finite(expected)
-    bare = tf.Module()  # holds no Keras object, so that neither optimiser nor Keras metadata are saved
+    bare = tf.Module()  # without Keras objects, so that neither optimizer nor Keras metadata are saved
     bare.resources = list(servable.resources)
     for name, function in servable.functions.items():
         setattr(bare, name, function)
@@ -160,7 +159,7 @@ def _write(
         "foreign_operations": foreign_operations(folder),
         "signatures": {name: _describe(function) for name, function in functions.items()},
         **servable.description,
-        **told,
+        **described,
     }
     (folder / MANIFEST).parent.mkdir()
     write_requests(folder, requests)
@@ -168,7 +167,7 @@ def _write(
     write_batching(folder)
     _describe_in(folder, manifest)
     if budget is not None:
-        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, told["card"]["metrics"])})
+        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, described["card"]["metrics"])})
 
 
 def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
@@ -177,7 +176,7 @@ def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _variables(functions: Mapping[str, Any]) -> list[tf.Variable]:
-    """Return the variables that the functions read, each once."""
+    """Return the variables that the functions read, without repetitions."""
     return list({id(v): v for function in functions.values() for v in function.graph.variables}.values())
 
 
@@ -205,6 +204,6 @@ def _describe(function: Any) -> dict[str, dict[str, str]]:
 
 
 def _form(tensor: Any) -> str:
-    """Return dtype and shape as in `float32 [B, 10]`; n is a width that a request chooses."""
+    """Return dtype and shape as in `float32 [B, 10]`; `n` is a width that each request may choose."""
     sizes = ["B", *("n" if size is None else str(size) for size in tensor.shape[1:])]
     return f"{tensor.dtype.name} [{', '.join(sizes)}]"

@@ -1,7 +1,8 @@
-"""Exact search of the whole corpus: one matrix product and a top-k, in stock operations."""
+"""CorpusIndex: exact search of the whole corpus, and the base of the settings of approximate searches."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,10 +10,14 @@ import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
+from tfmtl.data import Schema, Statistics
+from tfmtl.data.columns import to_columns
 from tfmtl.data.numbered_keys import NumberedKeys
 from tfmtl.serving.on_load import ComputedOnLoad
+from tfmtl.serving.verification import probe_features
 
 Embed = Callable[[], tf.Tensor]
+"""Returns the embeddings [C, d] of the corpus."""
 
 
 class Hits(NamedTuple):
@@ -21,8 +26,9 @@ class Hits(NamedTuple):
     Attributes:
         rows: int32 [B, max_k], positions in the corpus; 0 where `valid` is false.
         scores: float32 [B, max_k], dot products; 0 where `valid` is false.
-        valid: bool [B, max_k], false where too few candidates are left.
-        mean, deviation: float32 [B, 1], of the query's scores over the whole corpus, excluded candidates too.
+        valid: bool [B, max_k], false where fewer than `max_k` candidates are allowed.
+        mean, deviation: float32 [B, 1], mean and standard deviation of the query's scores over the whole corpus,
+            including excluded candidates.
     """
 
     rows: tf.Tensor
@@ -33,13 +39,16 @@ class Hits(NamedTuple):
 
 
 class CorpusIndex(tf.Module):
-    """Finds the candidates with the largest dot products.
+    """Exact search: finds the candidates with the largest dot products in the whole corpus.
+
+    One matrix product and a top-k, in stock operations of TensorFlow. Use it unless the corpus is too large to be
+    compared with every query; `InvertedFile` and `ScaNN` are the approximate searches.
 
     Args:
         ids: distinct raw ids [C], strings or int64.
-        embeddings: float32 [C, d], or a function that returns them from variables, which is called again whenever the
-            index is loaded; then they are not stored.
-        max_k: candidates a query gets, at most C.
+        embeddings: float32 [C, d], or a function that computes them from variables. The function is called whenever the
+            index is loaded, and its embeddings are not stored.
+        max_k: candidates per query, at most C.
 
     Raises:
         ValueError: if ids repeat, lengths differ, or `max_k` exceeds the number of candidates.
@@ -50,11 +59,11 @@ class CorpusIndex(tf.Module):
         >>> index.ids(hits.rows, hits.valid).numpy().tolist(), hits.scores.numpy().tolist()
         ([[9, 7]], [[2.0, 1.0]])
 
-    Cost: B C d multiplications and B C floats of memory a call.
+    Cost: B C d multiplications and B C floats of memory per call.
     """
 
     namespaces: tuple[str, ...] = ()
-    """Of the operations that the search needs besides TensorFlow's own."""
+    """The namespaces of the operations that the search needs beyond TensorFlow's own."""
 
     def __init__(self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int) -> None:
         super().__init__()
@@ -98,12 +107,43 @@ class CorpusIndex(tf.Module):
         best, rows = tf.math.top_k(scores, self.max_k)
         return self._hits(query, best, rows)
 
+    def restrict(self, query: tf.Tensor, found: Hits, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor) -> Hits:
+        """Return the hits of a search, except for queries that name candidates: those get the best of the named ones.
+
+        Args:
+            query: float [B, d].
+            found: the hits of an unrestricted search.
+            exclude_ids: raw ids [B, m] that must not be among the hits.
+            restrict_ids: raw ids [B, n]; `""` and -1 are ignored, and a row with no other ids keeps its hits. Ids
+                outside the corpus give no hit.
+
+        Cost: B (m + n) d multiplications and floats of memory, independent of the size of the corpus.
+        """
+        # Exclusions sort before restrictions: of a candidate's keys only the first may be a hit, and only if it is odd.
+        keys = tf.concat([2 * self.rows_of(exclude_ids), 2 * self.rows_of(restrict_ids) + 1], axis=1)
+        keys = tf.sort(keys, axis=1)
+        rows = keys // 2
+        first = tf.pad(tf.not_equal(rows[:, 1:], rows[:, :-1]), [[0, 0], [1, 0]], constant_values=True)
+        allowed = first[:, : tf.shape(rows)[1]] & tf.equal(keys % 2, 1) & (rows < self.size)
+        vectors = self.embeddings_at(tf.minimum(rows, self.size - 1))
+        scores = tf.where(allowed, tf.einsum("bd,bnd->bn", tf.cast(query, tf.float32), vectors), -np.inf)
+        columns = [[0, 0], [0, self.max_k]]  # top-k needs as many columns
+        best, positions = tf.math.top_k(tf.pad(scores, columns, constant_values=-np.inf), self.max_k)
+        valid = best > -np.inf
+        chosen = tf.gather(tf.pad(rows, columns), positions, batch_dims=1)
+        named = tf.reduce_any(tf.not_equal(restrict_ids, self.missing), axis=1, keepdims=True)
+        return found._replace(
+            rows=tf.where(named, tf.where(valid, chosen, 0), found.rows),
+            scores=tf.where(named, tf.where(valid, best, 0.0), found.scores),
+            valid=tf.where(named, valid, found.valid),
+        )
+
     def ids(self, rows: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
         """Return the raw ids at `rows`, `""` or -1 where `valid` is false."""
         return tf.where(valid, tf.gather(self._ids, rows), self.missing)
 
     def rows_of(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the positions of raw ids in the corpus, `size` for those outside of it."""
+        """Return the positions of raw ids in the corpus; `size` for ids outside of it."""
         rows = self._rows.lookup(ids)
         return tf.where(rows < 0, self.size, rows)
 
@@ -112,11 +152,11 @@ class CorpusIndex(tf.Module):
         return tf.gather(self._loaded.value("embeddings"), rows)
 
     def describe(self) -> dict[str, Any]:
-        """Return what a client should know of the search, as plain values."""
+        """Return the settings and measurements of the search, as plain values for clients."""
         return {"kind": "exact"}
 
     def _on_load(self) -> dict[str, tf.Tensor]:
-        """Return what is computed from the variables."""
+        """Return the tensors that are computed from the variables when the index is loaded."""
         embeddings = self._embed()
         mean = tf.reduce_mean(embeddings, axis=0, keepdims=True)
         centred = embeddings - mean
@@ -128,9 +168,10 @@ class CorpusIndex(tf.Module):
         }
 
     def _hits(self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor) -> Hits:
-        """Return hits, those with a score of minus infinity as invalid.
+        """Return hits, in which scores of minus infinity are invalid.
 
-        The scores' mean is q . m and their variance q' S q with mean m [d] and covariance S [d, d] of the embeddings.
+        The mean of the scores is q . m and their variance q' S q, with mean m [d] and covariance S [d, d] of the
+        embeddings.
         """
         valid = best > -np.inf
         mean = tf.matmul(query, self._loaded.value("mean"), transpose_b=True)
@@ -139,22 +180,22 @@ class CorpusIndex(tf.Module):
         return Hits(tf.where(valid, rows, 0), tf.where(valid, best, 0.0), valid, mean, deviation)
 
     def _without(self, scores: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
-        """Set the scores of excluded rows [B, n] to minus infinity."""
+        """Set the scores [B, n] of excluded rows to minus infinity."""
         excluded = tf.reduce_any(tf.equal(rows[:, :, None], self.rows_of(exclude_ids)[:, None, :]), axis=2)
         return tf.where(excluded, -np.inf, scores)
 
     def _mask(self, scores: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
-        """Set excluded scores to minus infinity; ids outside the corpus land in an extra last column."""
+        """Set excluded scores [B, C] to minus infinity; ids outside the corpus are written to an extra last column."""
         columns = self.rows_of(exclude_ids)
         queries = tf.broadcast_to(tf.range(tf.shape(scores)[0])[:, tf.newaxis], tf.shape(columns))
-        places = tf.reshape(tf.stack([queries, columns], axis=-1), [-1, 2])
+        positions = tf.reshape(tf.stack([queries, columns], axis=-1), [-1, 2])
         padded = tf.pad(scores, [[0, 0], [0, 1]])
-        excluded = tf.fill([tf.shape(places)[0]], -np.inf)
-        return tf.tensor_scatter_nd_update(padded, places, tf.cast(excluded, tf.float32))[:, :-1]
+        excluded = tf.fill([tf.shape(positions)[0]], -np.inf)
+        return tf.tensor_scatter_nd_update(padded, positions, tf.cast(excluded, tf.float32))[:, :-1]
 
 
 def check_corpus(ids: np.ndarray, max_k: int) -> None:
-    """Raise unless ids are distinct and enough."""
+    """Raise `ValueError` unless the ids are distinct and at least `max_k`."""
     count = len(ids)
     require(len(set(ids.tolist())) == count, "Candidate ids must be distinct.", candidates=count)
     require(
@@ -162,3 +203,32 @@ def check_corpus(ids: np.ndarray, max_k: int) -> None:
         f"`max_k` must be at most the number of candidates, {count}; give a smaller one.",
         max_k=max_k,
     )
+
+
+class Search(abc.ABC):
+    """Settings of an approximate search, from which an export builds its index.
+
+    Attributes:
+        queries: pandas table of query features on which the recall is measured at export, some hundred rows as they are
+            expected in service; None for 256 rows made of the vocabularies.
+    """
+
+    queries: Any
+
+    @abc.abstractmethod
+    def build_index(
+        self, ids: np.ndarray, embeddings: tf.Tensor | Embed, max_k: int, queries: tf.Tensor
+    ) -> CorpusIndex:
+        """Return the index.
+
+        Args:
+            ids, embeddings, max_k: as in `CorpusIndex`.
+            queries: float32 [n, d], embeddings of `sample`.
+        """
+
+    def sample(self, schema: Schema, statistics: Statistics) -> dict[str, tf.Tensor]:
+        """Return the raw query features on which the recall is measured."""
+        if self.queries is None:
+            features = probe_features(schema, statistics, rows=256)
+            return {feature.name: features[feature.name] for feature in schema.query}
+        return {name: tf.constant(column) for name, column in to_columns(self.queries, schema.query).items()}

@@ -1,4 +1,4 @@
-"""Approximate search of the corpus: an inverted file over clusters of embeddings, in stock operations."""
+"""InvertedFile (IVF): approximate search of the corpus by clusters of embeddings, in stock operations."""
 
 from __future__ import annotations
 
@@ -10,48 +10,49 @@ import numpy as np
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.serving.blocks import MARGIN, block_keys, cluster, ranks_of_best, resemblance, rounded, to_codes
-from tfmtl.serving.index import CorpusIndex, Embed, Hits
-from tfmtl.serving.search import Search
+from tfmtl.serving.index import CorpusIndex, Embed, Hits, Search
 
 RESTORED = ("min_recall", "clusters", "block", "seed", "int8")
-"""What a version tells of its settings, from which `replace_candidates` makes them again."""
+"""The settings that a version stores, from which `replace_candidates` builds the index of other candidates."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InvertedFile(Search):
-    """Search of the blocks of similar candidates that a query resembles most, instead of the whole corpus.
+    """IVF: searches the blocks of similar candidates that a query resembles most, instead of the whole corpus.
+
+    Use it for a corpus that is too large to be compared with every query, on a stock TensorFlow Serving.
 
     The embeddings are clustered by k-means and every cluster is cut into blocks of at most `block` candidates. A query
     q is compared with every block, by q . mean + 0.35 |q| radius, and with the candidates of the `probes` best blocks.
-    Scores are exact; what may be missed are candidates of other blocks.
+    Scores are exact; candidates of other blocks may be missed.
 
-    With `int8` the candidates of the blocks are held as e ~ s c with codes c = round(e / s) in [-127, 127] and a step
-    s = max |e| / 127 a candidate, and the best by these, a quarter more than wanted, are scored again by their
-    embeddings.
+    With `int8` the embedding e of a candidate in a block is stored as codes c = round(e / s) in [-127, 127] with the
+    step s = max |e| / 127, so that e ~ s c. The search takes a quarter more candidates than wanted by these codes and
+    scores them again by their embeddings.
 
     Args:
         min_recall: share of the true first `max_k` candidates that must be found, on average over sample queries.
-        probes: blocks searched; by default as few as reach `min_recall`.
-        clusters: number of clusters; by default one for two blocks.
-        block: candidates a block.
-        seed: decides the clusters.
-        int8: whether blocks hold codes of a byte a number, which is a quarter of the memory to hold and to read.
-        queries: pandas table of query features, some hundred rows as they are expected, for which the recall is
-            measured when a model is exported; by default 256 rows made of the vocabularies.
+        probes: number of blocks to search; by default the smallest that reaches `min_recall`.
+        clusters: number of clusters; by default half the number of blocks.
+        block: largest number of candidates per block.
+        seed: seed of the k-means.
+        int8: whether blocks hold codes of one byte per coordinate, a quarter of the memory to hold and to read.
+        queries: pandas table of query features on which the recall is measured at export, some hundred rows as they are
+            expected in service; by default 256 rows made of the vocabularies.
 
     Raises:
         ValueError: if an argument is out of range.
 
     Reference:
         Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", PAMI 2011,
-        https://doi.org/10.1109/TPAMI.2010.57, section IV, with dot products instead of distances and exact vectors
-        instead of codes. The radius, the root mean square distance from a block's mean, is ours: with it
-        a fifth fewer blocks hold the same share of the best candidates of a grocery store.
+        https://doi.org/10.1109/TPAMI.2010.57, section IV. Here the vectors are compared by dot products instead of
+        distances, and exact vectors replace the product codes. The radius, the root mean square distance from the mean
+        of a block, is an addition: with it a fifth fewer blocks hold the same share of the best candidates of a grocery
+        store.
 
     Cost: k-means when the index is built, seconds for 100,000 candidates and 20 s for a million; in a search, d
-    multiplications a block and for every candidate in `probes` blocks. The embeddings are held twice, the second time
-    in a quarter of the memory with `int8`, which is the faster of the two once hundreds of blocks are searched for one
-    query.
+    multiplications per block and per candidate of `probes` blocks. The embeddings are held twice. With `int8` the
+    second copy takes a quarter of the memory, and the search is faster if it reads hundreds of blocks per query.
     """
 
     min_recall: float = 0.95
@@ -74,11 +75,12 @@ class InvertedFile(Search):
         return InvertedFileIndex(ids, embeddings, max_k, queries, self)
 
     def blocks(self, embeddings: np.ndarray, queries: np.ndarray) -> np.ndarray:
-        """Return the rows [blocks, block] of similar candidates, -1 where a block has no more.
+        """Return the rows [blocks, block] of the similar candidates in each block, then -1.
 
         Args:
             embeddings: float32 [C, d].
-            queries: float32 [n, d], sample queries; candidates that they score alike come into one block of a cluster.
+            queries: float32 [n, d], sample queries; the mean score with them orders the candidates of a cluster before
+                it is cut into blocks.
         """
         clusters = min(len(embeddings), self.clusters or max(1, len(embeddings) // (2 * self.block)))
         nearest = cluster(embeddings, clusters, self.seed)
@@ -92,23 +94,23 @@ class InvertedFile(Search):
     def choose_probes(
         self, blocks: np.ndarray, embeddings: np.ndarray, queries: np.ndarray, k: int
     ) -> tuple[int, float]:
-        """Return how many blocks to search, and the share of the first k candidates that is found.
+        """Return the number of blocks to search, and the share of the first k candidates that they hold.
 
         Args:
-            blocks: what `blocks` returned.
+            blocks: int32 [blocks, block], rows as `blocks` returns them.
             embeddings: float32 [C, d].
             queries: float32 [n, d], embeddings of sample queries.
             k: candidates wanted.
 
         Raises:
-            ValueError: if `probes` are given and too few.
+            ValueError: if the given `probes` do not reach `min_recall`.
         """
         coarse = rounded(embeddings) if self.int8 else None
         wanted = ranks_of_best(blocks, embeddings, queries, k, coarse)
         by_probes = np.cumsum(np.bincount(wanted.ravel(), minlength=len(blocks))[: len(blocks)]) / max(1, wanted.size)
         if self.probes is None:
             full = np.cumsum(np.sort(np.count_nonzero(blocks >= 0, axis=1)))
-            enough = int(np.searchsorted(full, k)) + 1  # blocks that hold k candidates, whichever they are
+            enough = int(np.searchsorted(full, k)) + 1  # so many blocks hold k candidates, even the smallest ones
             probes = min(len(blocks), max(enough, int(np.searchsorted(by_probes, self.min_recall)) + 1))
         else:
             probes = min(self.probes, len(blocks))
@@ -122,15 +124,15 @@ class InvertedFile(Search):
 
 
 class InvertedFileIndex(CorpusIndex):
-    """Finds nearly all candidates with the largest dot products.
+    """The index that `InvertedFile` builds: finds nearly all candidates with the largest dot products.
 
     Args:
         ids, embeddings, max_k: as in `CorpusIndex`.
         queries: float32 [n, d], embeddings of queries as they are expected, on which the recall is measured.
-        settings: how to cluster and how much to search.
+        settings: settings of the clustering and of the search.
 
     Raises:
-        ValueError: as `CorpusIndex`, or if `settings.min_recall` is not reached.
+        ValueError: as in `CorpusIndex`, or if `settings.min_recall` is not reached.
 
     Example:
         >>> vectors = tf.random.stateless_normal([1000, 4], seed=(1, 2))
@@ -155,30 +157,29 @@ class InvertedFileIndex(CorpusIndex):
         super().__init__(ids, embeddings, max_k)
 
     def search(self, query: tf.Tensor, exclude_ids: tf.Tensor | None = None) -> Hits:
-        """Return the `max_k` best candidates of each query among those of the blocks it resembles.
+        """Return the `max_k` best candidates of each query in the blocks that it resembles most.
 
         Args:
             query: float [B, d].
-            exclude_ids: raw ids [B, n] that must not be among them, as in `CorpusIndex.search`. If fewer than `max_k`
-                others are in the blocks that are searched, fewer are found.
+            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. If the searched
+                blocks hold fewer than `max_k` other candidates, the last hits are invalid.
         """
         query = tf.cast(query, tf.float32)
         excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
         best, rows = self._search_blocks(query, self.max_k + excluded, exclude_ids is not None)
         if exclude_ids is not None:
-            best, places = tf.math.top_k(self._without(best, rows, exclude_ids), self.max_k)
-            rows = tf.gather(rows, places, batch_dims=1)
+            best, positions = tf.math.top_k(self._without(best, rows, exclude_ids), self.max_k)
+            rows = tf.gather(rows, positions, batch_dims=1)
         return self._hits(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
-        """Return what a client should know of the search, as plain values."""
         settings = {name: getattr(self._settings, name) for name in RESTORED}
         blocks, queries = (int(tf.shape(variable)[0]) for variable in (self._blocks, self._queries))
         measured = {"probes": int(self._probes), "blocks": blocks, "recall": self._recall, "sample_queries": queries}
         return {"kind": "inverted file", **settings, "given_probes": self._settings.probes, **measured}
 
     def _search_blocks(self, query: tf.Tensor, k: tf.Tensor | int, exclude: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return scores, minus infinity where there is no candidate, and rows [B, k]."""
+        """Return scores [B, k], minus infinity where there is no candidate, and rows [B, k]."""
         keys, shape = self._loaded.value("block_keys"), self._loaded.value("searched")
         chosen = tf.math.top_k(resemblance(query, keys), self._probes, sorted=False).indices
         found = self._scores(query, chosen), tf.gather(self._loaded.value("block_rows"), chosen)
@@ -186,8 +187,8 @@ class InvertedFileIndex(CorpusIndex):
         if exclude:  # top-k needs as many columns; without exclusions there are enough
             scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
             rows = tf.pad(rows, [[0, 0], [0, k]])
-        best, places = tf.math.top_k(scores, _more(k, tf.shape(scores)[1]) if self._settings.int8 else k)
-        rows = tf.gather(rows, places, batch_dims=1)
+        best, positions = tf.math.top_k(scores, _more(k, tf.shape(scores)[1]) if self._settings.int8 else k)
+        rows = tf.gather(rows, positions, batch_dims=1)
         return self._scored_again(query, best, rows, k) if self._settings.int8 else (best, rows)
 
     def _scores(self, query: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
@@ -203,8 +204,8 @@ class InvertedFileIndex(CorpusIndex):
         self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor, k: tf.Tensor | int
     ) -> tuple[tf.Tensor, tf.Tensor]:
         exact = tf.reduce_sum(self.embeddings_at(tf.maximum(rows, 0)) * query[:, None, :], axis=2)
-        best, places = tf.math.top_k(tf.where(best > -np.inf, exact, -np.inf), k)
-        return best, tf.gather(rows, places, batch_dims=1)
+        best, positions = tf.math.top_k(tf.where(best > -np.inf, exact, -np.inf), k)
+        return best, tf.gather(rows, positions, batch_dims=1)
 
     def _on_load(self) -> dict[str, tf.Tensor]:
         values = super()._on_load()
@@ -221,10 +222,10 @@ class InvertedFileIndex(CorpusIndex):
 
 
 def _columns(vectors: tf.Tensor) -> tf.Tensor:
-    """Return blocks [blocks, block, d] as [blocks, d, block]: a product with one query then runs along memory."""
+    """Return blocks [blocks, block, d] as [blocks, d, block]; a product with one query then reads memory in order."""
     return tf.transpose(vectors, [0, 2, 1])
 
 
 def _more(k: tf.Tensor | int, available: tf.Tensor) -> tf.Tensor:
-    """Return how many candidates to score again for the best k."""
+    """Return the number of candidates to score again for the best k."""
     return tf.minimum(k + k // MARGIN, available)

@@ -11,11 +11,11 @@ Compute = Callable[[], Mapping[str, tf.Tensor]]
 
 
 class ComputedOnLoad(tf.Module):
-    """Holds what a function returns; every runtime that loads the SavedModel calls the function once.
+    """Tensors that every runtime computes once when it loads the SavedModel, so that the file need not store them.
 
     Args:
-        compute: returns tensors by name, of static rank; may read variables and tensors that are saved with the model.
-            Their first dimension may be another one in a version whose variables have changed.
+        compute: returns tensors of static rank by name; may read variables and tensors that are saved with the model.
+            The first dimension of its results may differ in a version with other values of these variables.
 
     Example:
         >>> weights = tf.Variable([1.0, 2.0])
@@ -23,7 +23,7 @@ class ComputedOnLoad(tf.Module):
         >>> computed.value("doubled").numpy().tolist()
         [2.0, 4.0]
 
-    Cost: one call of the function when the model is loaded, nothing on disk.
+    Cost: one call of the function when the model is loaded, and no bytes on disk.
     """
 
     def __init__(self, compute: Compute) -> None:
@@ -32,19 +32,20 @@ class ComputedOnLoad(tf.Module):
         self._filler = _Filler(compute, self._slots)
 
     def fill_before(self, slots: Iterable[Slot]) -> None:
-        """Let slots be filled before the function is called, which reads them; runtimes fill slots in any order."""
+        """Fill the slots that the function reads before it is called; runtimes initialize resources in any order."""
         self._filler.before = [slot.fill for slot in slots]
 
     def value(self, name: str) -> tf.Tensor:
-        """Return a tensor."""
+        """Return the tensor of one name."""
         return self._slots[name].value()
 
 
 class Slot(tf.saved_model.experimental.TrackableResource):
-    """The place of one tensor, filled when the model is loaded.
+    """A resource that holds one tensor, which is set when the model is loaded.
 
     Args:
-        shape, dtype: of the tensor; its first dimension may change.
+        shape: shape of the tensor; the first dimension may change.
+        dtype: type of the tensor.
     """
 
     def __init__(self, shape: tf.TensorShape, dtype: tf.DType) -> None:
@@ -63,23 +64,23 @@ class Slot(tf.saved_model.experimental.TrackableResource):
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=value)
 
     def _create_resource(self) -> tf.Tensor:
-        # The name ties a graph's reads to its initialiser; a model loaded into this process has to compute its own.
-        place = "here" if tf.executing_eagerly() else "loaded"
-        return tf.raw_ops.VarHandleOp(shape=self._shape, dtype=self._dtype, shared_name=f"{self._name}_{place}")
+        # The name ties a graph's reads to its initializer; a model loaded into this process must compute its own value.
+        owner = "here" if tf.executing_eagerly() else "loaded"
+        return tf.raw_ops.VarHandleOp(shape=self._shape, dtype=self._dtype, shared_name=f"{self._name}_{owner}")
 
     def fill(self) -> None:
-        """Set the tensor, if this slot can do so by itself."""
+        """Set the tensor, if this slot needs no filler."""
 
     def _initialize(self) -> None:
-        """Wait for the filler; initialisers run in no order, and all values come from one function."""
+        """Do nothing: one function computes the values of all slots, and the filler assigns them."""
 
     def _destroy_resource(self) -> None:
-        if tf.executing_eagerly():  # two models loaded from one path share theirs
+        if tf.executing_eagerly():  # two models loaded from one path share the resource
             tf.raw_ops.DestroyResourceOp(resource=self.resource_handle, ignore_lookup_error=True)
 
 
 class _Filler(Slot):
-    """Fills the slots."""
+    """A slot without a tensor of interest; its initializer computes and sets the other slots."""
 
     def __init__(self, compute: Compute, slots: Mapping[str, Slot]) -> None:
         super().__init__(tf.TensorShape([None]), tf.float32)

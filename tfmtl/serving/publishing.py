@@ -1,4 +1,4 @@
-"""Versions on disk: written beside, moved into place in one step, measured as they travel."""
+"""Publishing: a version appears in the folder of its model complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 from tfmtl._checks import require_positive_int
+from tfmtl.serving.versions import versions_in
 
-_STAGING = ".tmp-"  # no integer, so that TensorFlow Serving never takes it for a version
+_STAGING = ".tmp-"  # not an integer, so that TensorFlow Serving never takes it for a version
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], version: int | None = None) -> pathlib.Path:
-    """Let `write` fill a folder and make it version `version` of the model in `directory`, all or nothing.
+    """Publish the files that `write` makes as a version of the model in `directory`, all or nothing.
 
-    The folder lies in `directory` under a name that no server reads, is flushed to the disk and then renamed. Whatever
-    is raised before, the folder is removed; what a killed process left behind is removed by the next call.
+    The files are written to a folder in `directory` that no server reads, which is flushed to the disk and then
+    renamed. After an error the folder is removed; the folder of a killed process is removed by the next call.
 
     Args:
-        directory: the model's folder; made if absent.
-        write: fills the folder it is given.
+        directory: the folder of the model; made if absent.
+        write: writes the files of the version into the folder that it is given.
         version: a positive integer, or None for the next one.
 
     Returns:
@@ -49,7 +50,7 @@ def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], vers
     except BaseException as error:
         if made:
             with contextlib.suppress(OSError):
-                directory.rmdir()  # refuses if another process has published there meanwhile
+                directory.rmdir()  # fails if another process has published there meanwhile
         if _is_full(error):
             message = f"No space is left in {directory}, nothing was published; free some and export again"
             raise OSError(errno.ENOSPC, message) from error
@@ -57,7 +58,7 @@ def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], vers
 
 
 def compressed_size(path: str | os.PathLike[str]) -> int:
-    """Return the bytes of a file or folder as a gzipped tar archive, made on the fly and kept nowhere.
+    """Return the size in bytes of a file or folder as a gzipped tar archive; no archive is stored.
 
     Example:
         >>> import tempfile
@@ -73,7 +74,7 @@ def compressed_size(path: str | os.PathLike[str]) -> int:
 
 
 class _Counter:
-    """A file that only counts what is written."""
+    """A file that only counts the bytes written to it."""
 
     size = 0
 
@@ -82,31 +83,26 @@ class _Counter:
         return len(data)
 
 
-def _versions(directory: pathlib.Path) -> dict[int, str]:
-    """Return the children that a server reads as versions; `7` and `007` are the same one."""
-    return {int(p.name): p.name for p in directory.glob("*") if p.name.isascii() and p.name.isdigit()}
-
-
 def _require_free(directory: pathlib.Path, version: int) -> None:
-    versions = _versions(directory)
+    versions = versions_in(directory)
     if version in versions:
         raise FileExistsError(
-            f"Version {version} exists as {directory / versions[version]}; "
+            f"Version {version} exists as {versions[version]}; "
             f"give another `version`, or none to publish {max(versions) + 1}."
         )
 
 
 @contextlib.contextmanager
 def _locked(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Make a staging folder and hold a lock on it, which the system drops however this process ends."""
+    """Make a staging folder and lock it; the system releases the lock even if this process is killed."""
     while True:
         folder = directory / f"{_STAGING}{uuid.uuid4().hex}"
         folder.mkdir()
         handle = os.open(folder, os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):  # a file system without locks only loses the cleaning
+            with contextlib.suppress(OSError):  # on a file system without locks, only the cleaning up is lost
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if folder.exists():  # another export may have taken it for abandoned before the lock
+            if folder.exists():  # another export may have removed it as abandoned before the lock
                 yield folder
                 return
         finally:
@@ -126,7 +122,7 @@ def _fill_and_move(directory: pathlib.Path, write: Callable[[pathlib.Path], None
 
 def _remove_abandoned(directory: pathlib.Path) -> None:
     for folder in directory.glob(f"{_STAGING}*"):
-        with contextlib.suppress(OSError):  # locked by a living process, or gone meanwhile
+        with contextlib.suppress(OSError):  # locked by a running process, or removed meanwhile
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +132,7 @@ def _remove_abandoned(directory: pathlib.Path) -> None:
 
 
 def _flush(folder: pathlib.Path) -> None:
-    """Force the folder to the disk: after a power cut the new name must not show half a model."""
+    """Write the folder to the disk, so that the new name never shows half a model after a power cut."""
     for path in (*folder.rglob("*"), folder):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -147,11 +143,11 @@ def _flush(folder: pathlib.Path) -> None:
 
 def _move(folder: pathlib.Path, directory: pathlib.Path, version: int | None) -> pathlib.Path:
     while True:
-        number = max(_versions(directory), default=0) + 1 if version is None else version
+        number = max(versions_in(directory), default=0) + 1 if version is None else version
         _require_free(directory, number)
         try:
             return folder.rename(directory / str(number))
-        except OSError as error:  # another export took the number between the look and the move
+        except OSError as error:  # another export took the number meanwhile
             if error.errno not in _TAKEN:
                 raise
 

@@ -1,108 +1,256 @@
-"""The exporter of recommenders, and `export`, which is all that most users need."""
+"""Recommender: the served computations of a model with retrieval, from raw features to ids and task values."""
 
 from __future__ import annotations
 
-import os
-import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from tfmtl._checks import require, require_known
+from tfmtl._keras import tf
+from tfmtl.data import Feature, Statistics
+from tfmtl.data.preprocessor import encoded_spec
 from tfmtl.models import MultiTaskModel
-from tfmtl.serving.budget import Budget
-from tfmtl.serving.card import ModelCard
-from tfmtl.serving.exporter import Exporter, Servable
-from tfmtl.serving.search import Search
-from tfmtl.serving.signatures import Recommender
+from tfmtl.serving.index import CorpusIndex, Hits, Search
+from tfmtl.serving.ranker import Ranker
+from tfmtl.serving.score_fusion import ScoreFusion
+from tfmtl.serving.signature import Answer, missing_row
+from tfmtl.tasks import Ranking, Retrieval
+from tfmtl.types import Features
+
+Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to restrict to [B, n]
+
+ROWS = 65_536
+"""Candidates that are embedded at a time."""
 
 
-class RecommenderExporter(Exporter):
-    """Publishes one SavedModel that retrieves, ranks and recommends.
+def retrieves(model: MultiTaskModel) -> bool:
+    """Return whether a model has a retrieval task and a corpus, so that a `Recommender` can serve it."""
+    return model.candidates is not None and any(isinstance(task, Retrieval) for task in model.tasks)
 
-    Signatures, every input and output with the batch first ([B, ...]); features are raw, a missing value is `""`, -1 or
-    NaN, lists may have any width:
 
-    - `retrieve`: query features -> `ids` [B, max_k], `scores` [B, max_k], over the whole corpus, exact unless
-      `search` says otherwise.
-    - `retrieve_filtered`: also `exclude_ids` [B, n], which never appear (`""` and -1 exclude nothing), `restrict_ids`
-      [B, n], beside which nothing appears (a row of `""` or -1 alone restricts nothing), and `k` int32 [B]: the first k
-      places are filled, the others and those for which no candidate is left hold the id `""` or -1 and the score 0. A
-      negative k stands for a missing one; it and any above `max_k` mean `max_k`.
-    - `rank`: query, candidate and context features -> each task's value by task name: probability [B], value in label
-      units [B], class probabilities [B, classes], retrieval score [B].
-    - `recommend`: query features -> the `max_k` retrieved candidates ranked (context missing), fused by
-      `ScoreFusion` and sorted: `ids`, `scores` [B, max_k], each task's value [B, max_k] or [B, max_k, classes];
-      tasks of the query alone [B] or [B, classes].
-    - `recommend_filtered`: also `exclude_ids`, `restrict_ids`, `k` and, for every task that takes part in the fusion,
-      `weight_<task>` float32 [B]: NaN takes the exported weight, a negative one counts as 0. All `max_k` candidates are
-      ranked, the best k of them are answered.
-    - `embed_query`, `embed_candidate`: their features -> `embedding` [B, d], whose dot products are the scores.
-    - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
-      `examples`, serialized `tf.Example` protos [B] (see `to_examples`) -> as `retrieve_filtered`,
-      `recommend_filtered`, ...; what a proto lacks is missing.
-    - `serving_default`: `recommend`; of a model without retrieval task or `candidates` it is `rank`, and the only other
-      signatures are `rank` and `rank_examples`.
+def weight_input(task: str) -> str:
+    """Return the name of the input that holds the fusion weight of a task."""
+    return f"weight_{task}"
 
-    No request fails because of the values in it (but a string that is no proto), so that a server may batch the
-    requests of many clients.
+
+class Recommender(Ranker):
+    """The computations that are served for a model with a retrieval task and a corpus.
 
     Args:
-        max_k: candidates retrieved, ranked and answered a query; by default 100, or the whole corpus if it is smaller.
-        retrieval: name of the retrieval task that is served; by default the model's first.
-        fusion_weights: default weights of `recommend` by task name, see `ScoreFusion.of`.
-        search: an `InvertedFile` or `ScaNN` for an approximate search; by default the whole corpus is compared.
+        model: the trained model.
+        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
 
-    Cost: a `retrieve` of one query is a product with the corpus' embeddings; `recommend` adds the network on `max_k`
-    rows.
+    Attributes:
+        index: the corpus.
+        fusion: the rule that orders the candidates of `recommend`.
+        last_ids: up to four ids of the corpus, for probes.
+
+    Raises:
+        ValueError: if the model has no retrieval task or no candidates, `max_k` exceeds the number of candidates, a
+            name is unknown, a weight is negative, or a feature or task has the name of a served tensor.
     """
+
+    default = "recommend"
 
     def __init__(
         self,
+        model: MultiTaskModel,
         max_k: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
         search: Search | None = None,
     ) -> None:
-        self.max_k = max_k
-        self.retrieval = retrieval
-        self.fusion_weights = fusion_weights
-        self.search = search
+        corpus = model.candidates
+        if corpus is None or not retrieves(model):
+            raise ValueError("A `Recommender` needs a model with a retrieval task and `candidates`; use a `Ranker`.")
+        super().__init__(model)
+        names = [task.name for task in model.tasks if isinstance(task, Retrieval)]
+        self.retrieval = names[0] if retrieval is None else retrieval
+        require_known([self.retrieval], names, "task", "`retrieval` (the model's retrieval tasks)")
+        specs = {feature.name: encoded_spec(feature) for feature in self.schema.candidate}
+        self._candidate_tower = tf.function(self._embed_candidates, input_signature=[specs], autograph=False)
+        self._columns = _compact(corpus.features, model.preprocessor.statistics, self.schema.candidate)
+        self.last_ids = corpus.ids[-4:]
+        self._tower = model.tower("query")
+        self._embed = tf.function(self._embed_query, input_signature=[self.specs("query")], autograph=False)
+        self.index = self._build_index(corpus.ids, min(100, len(corpus)) if max_k is None else max_k, search)
+        self._missing_context = model.preprocessor({f.name: missing_row(f) for f in self.schema.context})
+        self.fusion = ScoreFusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
+        self._check_names()
 
-    def servable(self, model: MultiTaskModel) -> Servable:
-        """Return the signatures of a model; what `recommend` needs of the candidates is computed here, once."""
-        recommender = Recommender(model, self.max_k, self.retrieval, self.fusion_weights, self.search)
-        namespaces = recommender.index.namespaces if recommender.retrieves else ()
-        return Servable(
-            recommender.signatures(), recommender.resources, recommender.describe(), recommender.functions, namespaces
-        )
+    def retrieve(self, /, **query: tf.Tensor) -> Answer:
+        """Return ids and scores [B, max_k] of the best candidates."""
+        return self._retrieve(query)
+
+    def retrieve_filtered(
+        self, /, *, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor, k: tf.Tensor, **query: tf.Tensor
+    ) -> Answer:
+        """Return ids and scores of the first `k` allowed candidates, then padding up to `max_k`."""
+        return self._retrieve(query, (exclude_ids, restrict_ids), k)
+
+    def recommend(self, /, **query: tf.Tensor) -> Answer:
+        """Return ids, fused scores and task values of the best candidates."""
+        return self._recommend(query)
+
+    def recommend_filtered(
+        self, /, *, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor, k: tf.Tensor, **inputs: tf.Tensor
+    ) -> Answer:
+        """Return the first `k` allowed candidates, ordered by the fusion weights of the request."""
+        weights = {name: inputs.pop(weight_input(name)) for name in self.fusion.weights}
+        return self._recommend(inputs, (exclude_ids, restrict_ids), k, weights)
+
+    def embed_query(self, /, **query: tf.Tensor) -> Answer:
+        """Return the embeddings [B, d] of queries; their dot products with those of candidates are the scores."""
+        return {"embedding": tf.cast(self._embed(query)[1], tf.float32)}
+
+    def embed_candidate(self, /, **candidate: tf.Tensor) -> Answer:
+        """Return the embeddings [B, d] of candidates inside or outside the corpus."""
+        return {"embedding": self._candidate_tower(self.encode("candidate", candidate))}
+
+    @property
+    def namespaces(self) -> Sequence[str]:
+        return self.index.namespaces
+
+    @property
+    def resources(self) -> list[Any]:
+        return [*super().resources, self.index]
+
+    @property
+    def functions(self) -> dict[str, Any]:
+        """The functions with which `replace_candidates` encodes and embeds candidates."""
+        functions = {"encode_candidates": self._encoders["candidate"], "embed_candidates": self._candidate_tower}
+        return {name: function.get_concrete_function() for name, function in functions.items()}
+
+    def describe(self) -> dict[str, Any]:
+        index = {"max_k": self.index.max_k, "candidates": int(self.index.size), "search": self.index.describe()}
+        return {**index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
+
+    def _build_index(self, ids: np.ndarray, max_k: int, search: Search | None) -> CorpusIndex:
+        embed = tf.function(self._embed_corpus, autograph=False)
+        if search is None:
+            return CorpusIndex(ids, embed, max_k)
+        queries = search.sample(self.schema, self.model.preprocessor.statistics)
+        return search.build_index(ids, embed, max_k, self.embed_query(**queries)["embedding"])
+
+    def _fusable(self) -> list[str]:
+        """Return the tasks with one value per candidate: the served retrieval, and scalars of the pair."""
+        row = {name: missing_row(feature) for name, feature in self.schema.features.items()}
+        values = self.rank(**row)
+        own = {t.name for t in self.model.tasks if not isinstance(t, Retrieval) and t.name not in self._of_query}
+        return [n for n, value in values.items() if n == self.retrieval or (n in own and value.shape.rank == 1)]
+
+    def _check_names(self) -> None:
+        inputs = {"exclude_ids", "restrict_ids", "k", "examples", *map(weight_input, self.fusion.weights)}
+        taken = sorted(inputs & set(self.schema.features))
+        require(not taken, f"The features {taken} have names of serving inputs; rename the columns.")
+        taken = sorted({"ids", "scores"} & {task.name for task in self.model.tasks})
+        require(not taken, f"The tasks {taken} have names of serving outputs; rename the tasks.")
+
+    @property
+    def _of_query(self) -> set[str]:
+        """The tasks that predict a property of the query alone, such as age."""
+        return {task.name for task in self.model.tasks if isinstance(task, Ranking) and task.scope == "query"}
+
+    def _embed_candidates(self, encoded: Features) -> tf.Tensor:
+        return tf.cast(self.model.tower("candidate")(encoded, training=False)[self.retrieval], tf.float32)
+
+    def _embed_query(self, query: Features) -> tuple[Answer, tf.Tensor]:
+        encoded = self.encode("query", query)
+        return encoded, self._tower(encoded, training=False)[self.retrieval]
+
+    def _candidates(self, rows: tf.Tensor) -> Features:
+        """Return the encoded features of the candidates at `rows`."""
+        gathered = {name: tf.gather(column, rows) for name, column in self._columns.items()}
+        return {n: tf.cast(value, tf.int32) if value.dtype.is_integer else value for n, value in gathered.items()}
+
+    def _embed_corpus(self) -> tf.Tensor:
+        """Return the embeddings [C, d] of all candidates, computed in blocks of rows."""
+        size = tf.shape(next(iter(self._columns.values())))[0]
+        blocks = -(-size // ROWS)
+        rows = -(-size // blocks)
+
+        def embed(block: tf.Tensor) -> tf.Tensor:
+            positions = tf.minimum(block * rows + tf.range(rows), size - 1)  # the last block may reach beyond the end
+            return self._candidate_tower(self._candidates(positions))
+
+        width = self._candidate_tower.get_concrete_function().structured_outputs.shape[-1]
+        found = tf.map_fn(embed, tf.range(blocks), fn_output_signature=tf.float32, parallel_iterations=1)
+        return tf.reshape(found, [blocks * rows, width])[:size]
+
+    def _retrieve(self, query: Features, limits: Limits = None, k: tf.Tensor | None = None) -> Answer:
+        _, embedding = self._embed(query)
+        hits = self._search(embedding, limits)
+        kept = self._first(hits.valid, k)
+        return {"ids": self.index.ids(hits.rows, kept), "scores": tf.where(kept, hits.scores, 0.0)}
+
+    def _search(self, embedding: tf.Tensor, limits: Limits) -> Hits:
+        if limits is None:
+            return self.index.search(embedding)
+        exclude_ids, restrict_ids = limits
+        found = self.index.search(embedding, exclude_ids)
+        return self.index.restrict(embedding, found, exclude_ids, restrict_ids)
+
+    def _recommend(
+        self,
+        query: Features,
+        limits: Limits = None,
+        k: tf.Tensor | None = None,
+        weights: Mapping[str, tf.Tensor] | None = None,
+    ) -> Answer:
+        encoded, embedding = self._embed(query)
+        values = self._values_of_hits(encoded, hits := self._search(embedding, limits))
+        fused = self.fusion(values, hits, weights)
+        order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.index.max_k).indices
+        kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)
+        answer = {
+            "ids": self.index.ids(tf.gather(hits.rows, order, batch_dims=1), kept),
+            "scores": _pick(fused, order, kept),
+        }
+        for name, value in values.items():
+            answer[name] = value[:, 0] if name in self._of_query else _pick(value, order, kept)
+        return answer
+
+    def _values_of_hits(self, encoded: Features, hits: Hits) -> Answer:
+        """Rank the hits of every query: [B, max_k] or [B, max_k, classes] by task."""
+        batch, k = tf.shape(hits.rows)[0], self.index.max_k
+        rows = tf.reshape(hits.rows, [batch * k])
+        pairs = {name: tf.repeat(value, k, axis=0) for name, value in encoded.items()}
+        pairs |= self._candidates(rows)
+        for name, value in self._missing_context.items():
+            pairs[name] = tf.repeat(value, batch * k, axis=0)
+        values = {name: tf.reshape(value, [batch, k, *value.shape[1:]]) for name, value in self._values(pairs).items()}
+        return {**values, self.retrieval: hits.scores}
+
+    def _first(self, valid: tf.Tensor, k: tf.Tensor | None) -> tf.Tensor:
+        """Keep the first `k` positions; a negative `k` is a missing one and keeps all."""
+        if k is None:
+            return valid
+        limit = tf.where(k < 0, self.index.max_k, k)
+        return valid & (tf.range(self.index.max_k) < limit[:, tf.newaxis])
 
 
-def export(
-    model: MultiTaskModel,
-    directory: str | os.PathLike[str],
-    *,
-    max_k: int | None = None,
-    retrieval: str | None = None,
-    fusion_weights: Mapping[str, float] | None = None,
-    search: Search | None = None,
-    version: int | None = None,
-    probe: Any = None,
-    card: ModelCard | None = None,
-    budget: Budget | None = None,
-) -> pathlib.Path:
-    """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights, search)`.
+def _compact(
+    columns: Mapping[str, tf.Tensor], statistics: Statistics, features: Sequence[Feature]
+) -> dict[str, tf.Variable]:
+    """Store encoded candidates [C, ...], indices in the smallest integers that hold their vocabularies.
 
-    Args:
-        model: the trained model.
-        directory: the model's folder, which holds its versions.
-        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
-        version, probe, card, budget: as in `Exporter.export`.
-
-    Returns:
-        `directory/<version>`.
-
-    Raises:
-        ValueError, BudgetExceeded, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
-        ImportError: if `search` needs a package that is not installed.
+    The number of candidates is no part of the shape: `replace_candidates` may change it. It finds the variables by
+    their names, `candidate_<feature>`.
     """
-    exporter = RecommenderExporter(max_k, retrieval, fusion_weights, search)
-    return exporter.export(model, directory, version=version, probe=probe, card=card, budget=budget)
+    found = {}
+    for feature in features:
+        column = columns[feature.name]
+        if feature.vocabulary is not None:
+            largest = statistics.size(feature.vocabulary) - 1
+            column = tf.cast(column, next(t for t in (tf.uint8, tf.uint16, tf.int32) if largest <= t.max))
+        shape = [None, *column.shape[1:]]
+        found[feature.name] = tf.Variable(column, trainable=False, name=f"candidate_{feature.name}", shape=shape)
+    return found
+
+
+def _pick(values: tf.Tensor, order: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+    """Reorder values [B, k, ...] and put 0 where nothing is kept."""
+    mask = kept if values.shape.rank == 2 else kept[..., tf.newaxis]
+    return tf.where(mask, tf.gather(values, order, batch_dims=1), 0.0)

@@ -1,4 +1,4 @@
-"""Other candidates for an exported model: a new version with the same network and another corpus."""
+"""Replacement of the candidates of an exported model: a new version with the same network and another corpus."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus
 from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
+from tfmtl.serving.recommender import ROWS
 from tfmtl.serving.verification import difference
 from tfmtl.serving.versions import MANIFEST, version_of
 from tfmtl.serving.warm_up import read_requests, tensor
@@ -30,28 +31,31 @@ from tfmtl.serving.warm_up import read_requests, tensor
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _UNCHANGED = ("rank", "embed_query", "embed_candidate")
 _REPLACEABLE = ("exact", "inverted file")
-_ROWS = 65_536  # candidates embedded at a time
 
 
 def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version: int | None = None) -> pathlib.Path:
-    """Publish a version with the same network and other candidates; neither training nor the model in memory is needed.
+    """Publish a version with the same network and other candidates.
+
+    Use it when the catalogue changes between trainings: it needs only the exported folder, neither training nor the
+    model in memory.
 
     Args:
-        directory: the model's folder; its newest version is taken.
-        frame: pandas table with the candidate features, as in `Candidates.from_frame`. Ids that training has not seen
-            are embedded as unknown, with the features that they have.
+        directory: the folder of the model; its newest version is the source.
+        frame: pandas table with the candidate features, as in `Candidates.from_frame`. Ids that were not in the
+            training data are embedded as unknown ids, with their other features.
         version: a positive integer, or None for the next one.
 
     Returns:
-        `directory/<version>`, complete. An inverted file is clustered anew and its recall measured on the same queries.
+        `directory/<version>`, complete. An inverted file is clustered again, and its recall measured on the same
+        queries.
 
     Raises:
         ValueError: if the version does not retrieve or searches by `ScaNN`, or the table lacks a column or has fewer
             candidates than `max_k`.
-        RuntimeError: if `rank` or an embedding would change.
+        RuntimeError: if an answer of `rank` or an embedding would change.
         FileExistsError, OSError: as in `Exporter.export`.
 
-    Whatever is raised, no version appears and nothing half-written stays.
+    After any error no version appears and no file stays.
     """
     return _publish(pathlib.Path(directory), frame, version, kept=False)
 
@@ -59,12 +63,12 @@ def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version
 def add_candidates(
     directory: str | os.PathLike[str], frame: Any, *, remove_ids: Sequence[Any] = (), version: int | None = None
 ) -> pathlib.Path:
-    """Publish a version with more candidates, see `replace_candidates`.
+    """Publish a version with additional candidates, and without some of the present ones; see `replace_candidates`.
 
     Args:
-        directory: the model's folder; its newest version is taken.
-        frame: the candidates to add; those with an id that is there already replace it.
-        remove_ids: ids of candidates to leave out.
+        directory: the folder of the model; its newest version is the source.
+        frame: pandas table of the candidates to add; a candidate with a present id replaces the present one.
+        remove_ids: ids of the candidates to remove.
         version: a positive integer, or None for the next one.
     """
     return _publish(pathlib.Path(directory), frame, version, kept=True, remove_ids=remove_ids)
@@ -79,7 +83,7 @@ def _publish(
     require(
         kind in _REPLACEABLE,
         f"{source} searches by {kind}, which is learned from the candidates when a model is exported; "
-        "export the model again with the other ones.",
+        "export the model again with the new candidates.",
     )
     model = tf.saved_model.load(str(source))
     require(hasattr(model, "encode_candidates"), f"{source} does not retrieve, so it has no candidates.")
@@ -104,7 +108,7 @@ def _publish(
 
 
 class Checkpoint:
-    """The variables of an exported version, by the names they were made with."""
+    """The variables of an exported version, by their names in TensorFlow."""
 
     def __init__(self, version: pathlib.Path) -> None:
         self._reader = tf.train.load_checkpoint(str(version / "variables" / "variables"))
@@ -113,11 +117,11 @@ class Checkpoint:
         self._keys = {attribute.full_name: attribute.checkpoint_key for attribute in attributes}
 
     def value(self, name: str) -> np.ndarray:
-        """Return a variable."""
+        """Return the value of a variable."""
         return np.asarray(self._reader.get_tensor(self._keys[name]))
 
     def write(self, folder: pathlib.Path, changed: Mapping[str, np.ndarray]) -> None:
-        """Write all variables, some of them with other values."""
+        """Write all variables, with new values for the changed ones."""
         values = {key: self._reader.get_tensor(key) for key in self._reader.get_variable_to_shape_map()}
         for name, value in changed.items():
             values[self._keys[name]] = value if value.dtype == object else value.astype(self.value(name).dtype)
@@ -135,12 +139,12 @@ def _cluster(
     k: int,
     changed: Any,
 ) -> dict[str, Any]:
-    """Add the blocks of an inverted file to what has changed and return what is told of them."""
+    """Add the variables of a new inverted file to `changed`, and return its entries of the manifest."""
     widened = {n: v.astype(np.int32) if v.dtype.kind in "iu" else v for n, v in columns.items()}
     count = len(next(iter(columns.values())))
     parts = [
-        model.embed_candidates({name: tf.constant(value[i : i + _ROWS]) for name, value in widened.items()}).numpy()
-        for i in range(0, count, _ROWS)
+        model.embed_candidates({name: tf.constant(value[i : i + ROWS]) for name, value in widened.items()}).numpy()
+        for i in range(0, count, ROWS)
     ]
     embeddings, queries = np.concatenate(parts), checkpoint.value("corpus_queries")
     settings = InvertedFile(

@@ -1,4 +1,4 @@
-"""Approximate search of the corpus by ScaNN, for servers that have its operations."""
+"""ScaNN: approximate search of the corpus, for servers that have the operations of the package scann."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
-from tfmtl.serving.index import CorpusIndex, Embed, Hits
-from tfmtl.serving.search import Search
+from tfmtl.serving.index import CorpusIndex, Embed, Hits, Search
 
-_CODES = 16  # that ScaNN learns a block of dimensions, and so the fewest candidates it takes
-_FIRST = 16  # share of the leaves that is tried first: one in so many
+_CODES = 16  # codes that ScaNN learns per block of dimensions, and so the smallest number of candidates
+_FIRST = 16  # the first trial searches one leaf in so many
 _CURE = 'pip install "tensorflow~=2.20.0" scann'
 
 Near = Callable[[tf.Tensor, Any], tuple[tf.Tensor, tf.Tensor]]
-"""Takes queries [B, d] and how many candidates they want; returns scores, NaN where there are fewer, and rows."""
+"""Takes queries [B, d] and a number of candidates n; returns scores [B, n], NaN after the last hit, and rows [B, n]."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScaNN(Search):
-    """Search by `tfrs.layers.factorized_top_k.ScaNN`, whose operations the server must have.
+    """ScaNN (scalable nearest neighbors): searches by `tfrs.layers.factorized_top_k.ScaNN`.
+
+    Use it for a corpus that is too large to be compared with every query, if the server has the operations of scann.
 
     ScaNN compares a query with the centres of `num_leaves` leaves and with the codes of all candidates in the
-    `num_leaves_to_search` best of them. The `num_reordering_candidates` best of these are compared by their embeddings,
-    so that scores are exact; what may be missed are candidates of other leaves and with misleading codes.
+    `num_leaves_to_search` best leaves. The `num_reordering_candidates` best of these are compared by their embeddings,
+    so that scores are exact; candidates of other leaves or with inaccurate codes may be missed.
 
-    A stock TensorFlow Serving does not answer such a version: it needs the operations `Scann>...` of the package scann,
-    as in the image `google/tf-serving-scann`; `InvertedFile` needs none. `replace_candidates` and `add_candidates`
-    refuse it, since leaves and codes are learned from the candidates.
+    A stock TensorFlow Serving cannot load such a version: it needs the operations `Scann>...` of the package scann, as
+    in the image `google/tf-serving-scann`. `InvertedFile` needs none. `replace_candidates` and `add_candidates` refuse
+    such a version, since leaves and codes are learned from the candidates.
 
     Args:
         min_recall: share of the true first `max_k` candidates that must be found, on average over sample queries.
-        num_leaves: by default about the square root of the number of candidates.
-        num_leaves_to_search: by default a sixteenth, doubled until `min_recall` is reached.
-        num_reordering_candidates: at least `max_k`; by default ten times as many.
-        dimensions_per_block: that share a code of 4 bits.
-        training_iterations: of the k-means that finds the leaves.
-        queries: pandas table of query features, some hundred rows as they are expected, for which the recall is
-            measured when a model is exported; by default 256 rows made of the vocabularies.
+        num_leaves: number of leaves; by default about the square root of the number of candidates.
+        num_leaves_to_search: number of leaves per query; by default a sixteenth of them, doubled until `min_recall` is
+            reached.
+        num_reordering_candidates: number of candidates to compare by their embeddings, at least `max_k`; by default ten
+            times `max_k`.
+        dimensions_per_block: number of dimensions that share a code of 4 bits.
+        training_iterations: iterations of the k-means that finds the leaves.
+        queries: pandas table of query features on which the recall is measured at export, some hundred rows as they are
+            expected in service; by default 256 rows made of the vocabularies.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -54,13 +57,13 @@ class ScaNN(Search):
 
     Reference:
         Guo, Sun, Lindgren, Geng, Simcha, Chern, Kumar, "Accelerating Large-Scale Inference with Anisotropic Vector
-        Quantization", ICML 2020, https://arxiv.org/abs/1908.10396. Other than there, the codes minimise the plain
-        error: TFRS gives ScaNN no threshold for the anisotropic one, and compared by their embeddings, as here, as
-        many candidates were found with it.
+        Quantization", ICML 2020, https://arxiv.org/abs/1908.10396. Unlike the paper, the codes minimise the isotropic
+        error, since TFRS passes ScaNN no threshold for the anisotropic one; in a comparison with
+        the same reordering, both found equally many candidates.
 
-    Cost: a training of leaves and codes for every number of leaves that is tried, some seconds for 100,000 candidates.
-    A version stores a byte a block of dimensions and four for the leaf of every candidate, of which the first requests
-    make what is searched; the embeddings are held, too, but not stored.
+    Cost: one training of leaves and codes per number of leaves that is tried, some seconds for 100,000 candidates. A
+    version stores, per candidate, one byte per block of dimensions and four bytes for the leaf; the first requests
+    build the searched structure from them. The embeddings are in memory, too, but not stored.
     """
 
     min_recall: float = 0.95
@@ -81,21 +84,21 @@ class ScaNN(Search):
         """Return the index, see `Search.build_index`.
 
         Raises:
-            ImportError: if ScaNN is not installed, or not the one of this TensorFlow.
-            ValueError: as `ScaNNIndex`.
+            ImportError: if scann is not installed, or belongs to another TensorFlow.
+            ValueError: as in `ScaNNIndex`.
         """
         return ScaNNIndex(ids, embeddings, max_k, queries, self)
 
     def train(self, embeddings: np.ndarray, queries: np.ndarray, k: int) -> tuple[Near, dict[str, Any]]:
-        """Return a search for the first k candidates, and what there is to tell of it.
+        """Return a trained search for the first k candidates, and its settings and recall for the manifest.
 
         Args:
             embeddings: float32 [C, d].
             queries: float32 [n, d], embeddings of sample queries.
-            k: candidates wanted.
+            k: number of candidates wanted.
 
         Raises:
-            ImportError: if ScaNN is not installed, or not the one of this TensorFlow.
+            ImportError: if scann is not installed, or belongs to another TensorFlow.
             ValueError: if there are fewer than 16 candidates, or `min_recall` is not reached.
         """
         count = len(embeddings)
@@ -141,7 +144,7 @@ class ScaNN(Search):
 
 
 def recall_of(near: Near, embeddings: np.ndarray, queries: np.ndarray, k: int, reordered: int) -> float:
-    """Return the share of the true first k candidates of each query that is among those found to be reordered."""
+    """Return the share of the true first k candidates, averaged over queries, among the `reordered` found ones."""
     scores, found = (tensor.numpy() for tensor in near(tf.constant(queries), reordered))
     shares = []
     for query, rows, valid in zip(queries, found, ~np.isnan(scores), strict=True):
@@ -151,16 +154,16 @@ def recall_of(near: Near, embeddings: np.ndarray, queries: np.ndarray, k: int, r
 
 
 class ScaNNIndex(CorpusIndex):
-    """Finds nearly all candidates with the largest dot products, with the operations of ScaNN.
+    """The index that `ScaNN` builds: finds nearly all candidates with the largest dot products.
 
     Args:
         ids, embeddings, max_k: as in `CorpusIndex`.
         queries: float32 [n, d], embeddings of queries as they are expected, on which the recall is measured.
-        settings: how to learn and how much to search.
+        settings: settings of the training and of the search.
 
     Raises:
-        ImportError: if ScaNN is not installed, or not the one of this TensorFlow.
-        ValueError: as `CorpusIndex`, if there are fewer than 16 candidates, or `settings.min_recall` is not reached.
+        ImportError: if scann is not installed, or belongs to another TensorFlow.
+        ValueError: as in `CorpusIndex`, if there are fewer than 16 candidates, or `settings.min_recall` is not reached.
 
     Cost: see `ScaNN`; exclusions cost B (reordered + n) n comparisons.
     """
@@ -180,8 +183,8 @@ class ScaNNIndex(CorpusIndex):
 
         Args:
             query: float [B, d].
-            exclude_ids: raw ids [B, n] that must not be among them, as in `CorpusIndex.search`. If fewer than `max_k`
-                others are found, the last are invalid.
+            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. If fewer than
+                `max_k` other candidates are found, the last hits are invalid.
         """
         query = tf.cast(query, tf.float32)
         excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
@@ -189,15 +192,14 @@ class ScaNNIndex(CorpusIndex):
         rows = tf.ensure_shape(rows, [None, None])
         scores = tf.reduce_sum(self.embeddings_at(rows) * query[:, None, :], axis=2)
         scores = tf.where(tf.math.is_nan(near), -np.inf, scores)
-        room = [[0, 0], [0, self.max_k]]  # top-k needs as many columns, and ScaNN may find fewer
-        scores, rows = tf.pad(scores, room, constant_values=-np.inf), tf.pad(rows, room)
+        columns = [[0, 0], [0, self.max_k]]  # top-k needs as many columns, and ScaNN may find fewer
+        scores, rows = tf.pad(scores, columns, constant_values=-np.inf), tf.pad(rows, columns)
         if exclude_ids is not None:
             scores = self._without(scores, rows, exclude_ids)
-        best, places = tf.math.top_k(scores, self.max_k)
-        return self._hits(query, best, tf.gather(rows, places, batch_dims=1))
+        best, positions = tf.math.top_k(scores, self.max_k)
+        return self._hits(query, best, tf.gather(rows, positions, batch_dims=1))
 
     def describe(self) -> dict[str, Any]:
-        """Return what a client should know of the search, as plain values."""
         settings = {name: getattr(self._settings, name) for name in ("min_recall", "dimensions_per_block")}
         library = f"scann {importlib.metadata.version('scann')}"
         return {"kind": "ScaNN", "library": library, **settings, **self._measured}

@@ -1,4 +1,4 @@
-"""ScoreFusion: several tasks' values of a candidate to the one score that orders a recommendation."""
+"""ScoreFusion: the score by which `recommend` orders candidates, from the values of several tasks."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tfmtl._keras import tf
 from tfmtl.data import Statistics
 from tfmtl.serving.index import Hits
 
-_LARGEST = 1e6  # of a request's weights; beyond, scores would overflow
+_LARGEST = 1e6  # upper bound of the weights in a request; larger ones would let scores overflow
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreFusion:
-    """A weighted sum of standardised task values.
+    """Weighted sum of standardised task values, which orders the candidates of `recommend`.
 
     score = sum_t w_t (v_t - m_t) / s_t with the served value v_t of task t. For a ranking task m_t and s_t are mean and
-    standard deviation of its training labels, so that a task moves the score as far as it can tell candidates apart;
-    for the retrieval task they are those of the query's scores over the whole corpus. The score grows with each task's
-    value.
+    standard deviation of its training labels, so that units do not matter and a task with little varying
+    predictions contributes little; for the retrieval task they are mean and standard deviation of the query's scores
+    over the whole corpus. The score increases with the value of each task.
 
     Attributes:
-        weights: w by task name, 0 or more; its order is that of the tasks.
+        weights: w by task name, 0 or more, in the order of the tasks.
         means, deviations: m and s by name of ranking task.
         retrieval: name of the retrieval task.
 
@@ -52,16 +52,17 @@ class ScoreFusion:
         """Build the fusion of a model's tasks.
 
         Args:
-            names: the tasks with one value a candidate, in the model's order.
-            statistics: of the training split.
+            names: names of the tasks with one value per candidate, in the model's order.
+            statistics: statistics of the training split.
             retrieval: name of the retrieval task that is served, one of `names`.
-            weights: by task name; a task left out weighs 0. By default every task weighs 1.
+            weights: weights by task name; a missing task weighs 0. By default every task weighs 1.
 
         Raises:
-            ValueError: if a weight is negative, not finite or names no task with one value a candidate, or all are 0.
+            ValueError: if a weight is negative, not finite or names no task with one value per candidate, or if all
+                weights are 0.
         """
         given = dict.fromkeys(names, 1.0) if weights is None else weights
-        require_known(given, names, "task", "`fusion_weights` (it weighs tasks with one value a candidate)")
+        require_known(given, names, "task", "`fusion_weights` (the weights of tasks with one value per candidate)")
         for name, weight in given.items():
             valid = isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0
             require(valid, f"The fusion weight of task {name!r} must be a number of 0 or more.", weight=weight)
@@ -81,9 +82,9 @@ class ScoreFusion:
 
         Args:
             values: served values [B, k] by task name.
-            hits: what retrieval said about the same candidates.
-            weights: [B] by task name; a NaN or infinity takes the default, a negative weight counts as 0, one
-                above a million as a million.
+            hits: result of the retrieval of the same candidates.
+            weights: float32 [B] by task name, or None for the default weights; NaN and infinity mean the default, and
+                other weights are clipped to [0, 1e6].
         """
         total = tf.zeros_like(hits.scores)
         for name, default in self.weights.items():
@@ -97,7 +98,7 @@ class ScoreFusion:
         return (value - self.means.get(name, 0.0)) / self.deviations.get(name, 1.0)
 
     def describe(self) -> dict[str, Any]:
-        """Return the weights and the standardisation as plain values."""
+        """Return the attributes as plain values."""
         return dataclasses.asdict(self)
 
 

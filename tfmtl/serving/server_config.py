@@ -1,4 +1,4 @@
-"""The files and options that TensorFlow Serving is started with."""
+"""Configuration of TensorFlow Serving: its files, its options and the command that starts it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl.serving.versions import versions_in
 
 _BATCHING = """\
 max_batch_size {{ value: {size} }}
@@ -17,14 +18,14 @@ _MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/me
 
 
 BATCHING = "batching_params.pbtxt"
-"""Where TensorFlow Serving looks for a version's own rules of joining requests."""
+"""The file in a version's folder from which TensorFlow Serving reads how to batch its requests."""
 
 OPTIONS = "--enable_batching --enable_per_model_batching_params"
-"""With these a server reads `BATCHING` in the versions of the models that it loads."""
+"""The options with which a server reads the file `BATCHING` of every version that it loads."""
 
 
 def write_batching(version: pathlib.Path, max_batch_size: int = 64, threads: int = 4) -> None:
-    """Write how requests to a version are joined, into its folder.
+    """Write the settings of request batching into the folder of a version.
 
     Args:
         version: folder of a SavedModel.
@@ -34,7 +35,7 @@ def write_batching(version: pathlib.Path, max_batch_size: int = 64, threads: int
 
 
 def server_command(name: str, base_path: str = "/models") -> str:
-    """Return the command that serves one model's newest version.
+    """Return the command that serves the newest version of one model.
 
     Example:
         >>> print(server_command("shop"))
@@ -51,13 +52,13 @@ def write_server_config(
     """Write `models.config`, `batching.config` and `monitoring.config` for all models in a folder.
 
     Args:
-        directory: the folder that holds a folder a model; models without a version are left out.
-        base_path: where the server sees that folder.
-        max_batch_size: rows of all clients that are computed at once.
-        threads: batches computed at the same time; the number of cores is a start.
+        directory: the folder that holds one folder per model; models without a version are left out.
+        base_path: path of that folder on the server.
+        max_batch_size: largest number of rows, from all clients, in one batch.
+        threads: number of batches computed at the same time; start with the number of cores.
 
     Returns:
-        The command's options that name the files, for `tensorflow_model_server`.
+        The options of `tensorflow_model_server` that name the files.
 
     Raises:
         ValueError: if no model has a version, or a number is not positive.
@@ -75,11 +76,11 @@ def write_server_config(
     """
     require_positive_int(max_batch_size=max_batch_size, threads=threads)
     folder = pathlib.Path(directory)
-    models = sorted(path.parent.name for path in folder.glob("*/*/") if path.name.isdecimal())
+    models = sorted(path.name for path in folder.glob("*") if any(v.is_dir() for v in versions_in(path).values()))
     require(bool(models), f"No model in {folder} has a version; export one first.")
     configs = [
         f'  config {{ name: "{name}" base_path: "{base_path}/{name}" model_platform: "tensorflow" }}\n'
-        for name in dict.fromkeys(models)
+        for name in models
     ]
     files = {
         "models.config": f"model_config_list {{\n{''.join(configs)}}}\n",

@@ -1,4 +1,4 @@
-"""A smaller graph on disk: what readers of graphs like and runtimes infer again is left out."""
+"""Slimming: removes from a saved graph the annotations that runtimes do not need."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tensorflow.python.saved_model import fingerprinting_utils
 
 
 def slim(folder: pathlib.Path) -> None:
-    """Shorten `saved_model.pb` of a SavedModel, without changing what it computes.
+    """Shorten `saved_model.pb` of a SavedModel, without a change of its results.
 
-    Runtimes infer the shapes of intermediate tensors and count operations themselves, a constant is needed once a
-    function, and nobody looks up a node inside of a function by name: `network/rating_head/MatMul/ReadVariableOp`
+    Runtimes infer the shapes of intermediate tensors and list the operations themselves, a constant is needed once per
+    function, and the nodes inside of a function are not found by name: `network/rating_head/MatMul/ReadVariableOp`
     becomes `ReadVariableOp_3`. Names of functions, signatures and nodes outside of functions stay. The fingerprint is
-    made anew.
+    computed again.
 
     Args:
-        folder: of a SavedModel that nothing has loaded yet.
+        folder: folder of a SavedModel that no process has loaded yet.
 
-    Cost: two passes over the graph; it shrinks to half, to two thirds of what it takes compressed.
+    Cost: two passes over the graph; the file shrinks to a half, and as a compressed archive to two thirds.
     """
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
@@ -31,7 +31,7 @@ def slim(folder: pathlib.Path) -> None:
         _forget_shapes(meta.graph_def.node)
         for function in meta.graph_def.library.function:
             _forget_shapes(function.node_def)
-            function.arg_attr.clear()  # shapes and names of arguments, which the object graph has, too
+            function.arg_attr.clear()  # shapes and names of arguments, which the object graph holds, too
             same = _drop_repeated_constants(function)
             _rename(function, same)
     path.write_bytes(saved.SerializeToString(deterministic=True))
@@ -44,7 +44,7 @@ def _forget_shapes(nodes: Iterable[Any]) -> None:
 
 
 def _drop_repeated_constants(function: Any) -> dict[str, str]:
-    """Keep one of the constants that are equal, and return what stands for the others, by name."""
+    """Keep the first of equal constants, and return the name of the kept one by the name of each removed one."""
     first: dict[bytes, str] = {}
     same = {}
     kept = []
@@ -66,7 +66,7 @@ def _rename(function: Any, same: Mapping[str, str]) -> None:
 
     Args:
         function: FunctionDef.
-        same: nodes that are gone, and those that stand for them.
+        same: name of the kept node by the name of each removed one.
     """
     kept = {node.name for node in function.node_def if _names_a_resource(node)}
     taken = kept | {argument.name for argument in function.signature.input_arg}
@@ -85,19 +85,19 @@ def _rename(function: Any, same: Mapping[str, str]) -> None:
     for node in function.node_def:
         node.name = names.get(node.name, node.name)
         node.input[:] = [_renamed(reference, names) for reference in node.input]
-        node.attr.pop("_class", None)  # nodes that should share a device, by name; on servers everything does
+        node.attr.pop("_class", None)  # names nodes that must share a device; a server has one device
     for results in (function.ret, function.control_ret):
         for key, reference in list(results.items()):
             results[key] = _renamed(reference, names)
 
 
 def _names_a_resource(node: Any) -> bool:
-    """Whether the node's name may be that of a resource, which two functions must not share by accident."""
+    """Return whether the node's name also names a resource, which two functions must not share by accident."""
     return "shared_name" in node.attr and not node.attr["shared_name"].s
 
 
 def _renamed(reference: str, names: dict[str, str]) -> str:
-    """Return a reference such as `node`, `node:output:0` or `^node` with the node's new name."""
+    """Return a reference such as `node`, `node:output:0` or `^node` with the new name of its node."""
     mark, plain = ("^", reference[1:]) if reference.startswith("^") else ("", reference)
     node, colon, output = plain.partition(":")
     return f"{mark}{names.get(node, node)}{colon}{output}"

@@ -1,4 +1,4 @@
-"""Variables stored in the smallest type that holds their values, and widened when the model is loaded."""
+"""Narrow storage: variables in the smallest types that hold their values, widened when the model is loaded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tfmtl._keras import tf
 from tfmtl.serving.on_load import Slot
 
 _SMALL = 256
-"""Entries below which a variable is stored as it is: what is told of a narrower one takes as much room."""
+"""Smaller variables are stored unchanged: the metadata of the narrower variables would need as many bytes."""
 
 
 class NarrowVariable(Slot):
-    """Stands for a float32 variable of what is saved; the file holds its parts, whose product it is.
+    """Replaces a float32 variable in a SavedModel; the file holds narrower arrays, and the variable is their product.
 
     Args:
         variable: the variable that traced functions read.
@@ -24,22 +24,22 @@ class NarrowVariable(Slot):
 
     def __init__(self, variable: tf.Variable, parts: Sequence[np.ndarray]) -> None:
         super().__init__(variable.shape, variable.dtype)
-        self._resource_handle = variable.handle  # functions that captured it read, once loaded, this slot
+        self._resource_handle = variable.handle  # functions that captured the variable read this slot after loading
         self._parts = [
             tf.Variable(part, trainable=False, name=f"{variable.name.split(':')[0]}_narrow") for part in parts
         ]
         for i, part in enumerate(self._parts):
-            self._track_trackable(part, f"part_{i}")  # the base class does not watch its attributes
+            self._track_trackable(part, f"part_{i}")  # the base class does not track its attributes
 
     def fill(self) -> None:
-        """Set the loaded variable."""
+        """Set the loaded variable to the product of its parts."""
         product = tf.cast(self._parts[0], self._dtype)
         for part in self._parts[1:]:
             product *= tf.cast(part, self._dtype)
         self.assign(product)
 
     def _initialize(self) -> None:
-        if not tf.executing_eagerly():  # the variable at hand has its value
+        if not tf.executing_eagerly():  # the variable in memory has its value already
             self.fill()
 
     def _destroy_resource(self) -> None:
@@ -48,9 +48,10 @@ class NarrowVariable(Slot):
 
 
 def narrowed(variables: Iterable[tf.Variable]) -> tuple[list[NarrowVariable], list[tf.Variable]]:
-    """Return what stands for the variables that fit into a narrower type, without any loss, and the other variables.
+    """Return narrow replacements of the variables that fit into a narrower type without loss, and the other variables.
 
-    int8 codes with a bfloat16 step a row or column, such as `compression.quantise` leaves, or float16.
+    The narrower types are int8 codes with one bfloat16 step per row or column, as `compression.quantize` leaves them,
+    and float16.
 
     Cost: a few passes over each weight.
     """

@@ -1,4 +1,4 @@
-"""Proof before publishing: the reloaded model answers as the one in memory, with operations every server has."""
+"""Verification: the reloaded model answers as the one in memory, with operations that every server has."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MISSING = {tf.string: "", tf.int64: -1}
 
 
 def probe_features(schema: Schema, statistics: Statistics, rows: int = 8) -> dict[str, tf.Tensor]:
-    """Make raw features that exercise every kind: the most frequent values, unknown ones, missing ones.
+    """Make raw features for a probe: the most frequent values, then one unknown and one missing row.
 
     Args:
         schema: roles and kinds of the columns.
-        statistics: vocabularies and moments to draw from.
-        rows: rows to make, at least 3; the last two are all unknown and all missing.
+        statistics: vocabularies and moments from which the values are made.
+        rows: number of rows, at least 3; all values of the last two rows are unknown and missing, respectively.
 
     Returns:
         Raw tensors [rows, ...] by feature name, as a client would send them.
@@ -46,21 +46,22 @@ def verify(
     tolerance: float = 1e-5,
     namespaces: Collection[str] = (),
 ) -> dict[str, float]:
-    """Load a SavedModel and compare its answers.
+    """Load a SavedModel and compare its answers with those of the model in memory.
 
     Args:
         path: folder of the SavedModel.
         expected: answers of the model in memory by signature.
-        requests: what was asked, by signature.
-        tolerance: largest difference, relative above 1.
-        namespaces: whose operations are allowed besides TensorFlow's own, such as `Scann` for `Scann>ScannSearch`.
+        requests: requests of these answers by signature.
+        tolerance: largest allowed difference, relative above 1.
+        namespaces: namespaces of operations that are allowed beyond TensorFlow's own, such as `Scann` for
+            `Scann>ScannSearch`.
 
     Returns:
         The largest difference by signature.
 
     Raises:
-        RuntimeError: if an answer differs or is not finite, or an operation is foreign to TensorFlow and to
-            the namespaces.
+        RuntimeError: if an answer differs or is not finite, or an operation belongs neither to TensorFlow nor to the
+            namespaces.
     """
     foreign = [op for op in foreign_operations(path) if op.rpartition(">")[0] not in namespaces]
     if foreign:

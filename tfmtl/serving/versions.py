@@ -1,4 +1,4 @@
-"""Which folders are versions of ours, and where they describe themselves."""
+"""The folders of versions, and the file in which a version describes itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,33 @@ import pathlib
 from tfmtl._checks import require
 
 MANIFEST = pathlib.PurePath("assets.extra", "tfmtl.json")
-"""Where a version describes itself; TensorFlow Serving leaves this folder to others."""
+"""The description of a version, for programs; TensorFlow Serving does not read this folder."""
+
+
+def version_number(name: str) -> int | None:
+    """Return the number of a version's folder, None if TensorFlow Serving takes the name for no version.
+
+    Example:
+        >>> [version_number(name) for name in ("7", "007", "1.tmp", "x", "１２")]
+        [7, 7, None, None, None]
+    """
+    return int(name) if name.isascii() and name.isdecimal() else None
+
+
+def versions_in(directory: pathlib.Path) -> dict[int, pathlib.Path]:
+    """Return the children of a model's folder that a server reads as versions; `7` and `007` are the same one."""
+    numbered = ((version_number(path.name), path) for path in sorted(directory.glob("*")))
+    return {number: path for number, path in numbered if number is not None}
 
 
 def version_of(path: pathlib.Path) -> pathlib.Path:
-    """Return a version's folder: the path itself, or the newest version of a model's folder."""
+    """Return a version's folder: the path itself, or the newest version of a model's folder.
+
+    Raises:
+        ValueError: if neither holds a version that tfmtl exported.
+    """
     if (path / MANIFEST).is_file():
         return path
-    versions = [child for child in path.glob("*/") if child.name.isdecimal() and (child / MANIFEST).is_file()]
+    versions = {number: child for number, child in versions_in(path).items() if (child / MANIFEST).is_file()}
     require(bool(versions), f"{path} holds no version exported by tfmtl; give a folder such as saved_models/NAME/1.")
-    return max(versions, key=lambda child: int(child.name))
+    return versions[max(versions)]

@@ -1,4 +1,4 @@
-"""Requests that a server replays when it loads a version, so that no client waits for the first."""
+"""Warm-up: requests that a server replays when it loads a version, so that no client waits for the first one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from tfmtl._keras import tf
 
 REQUESTS = pathlib.PurePath("assets.extra", "tfmtl_requests.json")
-"""One request a signature, with which a version was verified."""
+"""One request per signature, with which the version was verified."""
 
 WARM_UP = pathlib.PurePath("assets.extra", "tf_serving_warmup_requests")
-"""Where TensorFlow Serving looks for requests to replay; one that fails would keep it from loading the version."""
+"""The file of requests that TensorFlow Serving replays; it does not load a version if one of them fails."""
 
 _SIZES = (1, 8, 64)
 
@@ -23,19 +23,19 @@ Requests = Mapping[str, Mapping[str, tf.Tensor]]
 
 
 def write_requests(folder: pathlib.Path, requests: Requests) -> None:
-    """Store one request a signature for `python -m tfmtl bench` and for people who write clients."""
+    """Store one request per signature for `python -m tfmtl bench` and for authors of clients."""
     plain = {name: {i: _plain(tensor) for i, tensor in request.items()} for name, request in requests.items()}
     (folder / REQUESTS).write_text(json.dumps(plain) + "\n")
 
 
 def read_requests(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Return what `write_requests` stored: {signature: {input: {"dtype", "values"}}}."""
+    """Return the requests of `write_requests` as plain values: {signature: {input: {"dtype", "shape", "values"}}}."""
     found: dict[str, dict[str, Any]] = json.loads((folder / REQUESTS).read_text())
     return found
 
 
 def tensor(stored: Mapping[str, Any]) -> tf.Tensor:
-    """Return a stored input as it was."""
+    """Return a stored input as a tensor."""
     values, dtype = stored["values"], stored["dtype"]
     if dtype == "base64":
         return tf.constant([base64.b64decode(value) for value in values], tf.string)
@@ -43,17 +43,17 @@ def tensor(stored: Mapping[str, Any]) -> tf.Tensor:
 
 
 def of_size(request: Mapping[str, tf.Tensor], rows: int) -> dict[str, tf.Tensor]:
-    """Return a request of so many rows, those of the given one again and again."""
+    """Return a request with a given number of rows, which repeats the rows of another request."""
     return {name: tf.gather(value, tf.range(rows) % len(value)) for name, value in request.items()}
 
 
 def write_warm_up(folder: pathlib.Path, functions: Mapping[str, Any], requests: Requests) -> bool:
     """Write the requests that TensorFlow Serving replays, if the package `tensorflow-serving-api` is installed.
 
-    Each is asked here first, in batches of 1, 8 and 64 rows.
+    Each is written in batches of 1, 8 and 64 rows and answered here first, so that none of them fails on a server.
 
     Returns:
-        Whether they were written.
+        Whether the requests were written.
     """
     try:
         predict = importlib.import_module("tensorflow_serving.apis.predict_pb2")

@@ -1,4 +1,4 @@
-"""Requests as protos: what is written, what is left out, and what is made of too little and too much."""
+"""Requests as protos: written and absent values, and lists that are too short or too long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from tfmtl._keras import tf
 from tfmtl.serving import to_examples
-from tfmtl.serving.examples import from_examples
+from tfmtl.serving.signature import from_examples
 
 SPECS = {
     "name": tf.TensorSpec([None], tf.string),
@@ -38,10 +38,10 @@ def test_missing_values_are_not_written() -> None:
     assert sorted(first) == ["ids", "name", "vector"]
     assert list(first["ids"].int64_list.value) == [4]
     assert sorted(second) == ["age", "count", "ids"]
-    assert list(second["ids"].int64_list.value) == [-1, 5, 6]  # the place of an entry in its list may matter
+    assert list(second["ids"].int64_list.value) == [-1, 5, 6]  # the position of an entry in its list may matter
 
 
-def test_too_little_is_missing_and_too_much_is_cut() -> None:
+def test_absent_values_are_missing_and_long_lists_are_cut() -> None:
     def example(numbers: list[float]) -> bytes:
         feature = tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
         return tf.train.Example(

@@ -1,0 +1,127 @@
+"""RecommenderExporter, the exporter of every model, and `export`, the function that most users need."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tfmtl._checks import require
+from tfmtl.models import MultiTaskModel
+from tfmtl.serving.budget import Budget
+from tfmtl.serving.card import ModelCard
+from tfmtl.serving.exporter import Exporter, Servable
+from tfmtl.serving.index import Search
+from tfmtl.serving.ranker import Ranker
+from tfmtl.serving.recommender import Recommender, retrieves
+from tfmtl.serving.signatures import ENTRIES, Entry, signatures_of
+
+
+class RecommenderExporter(Exporter):
+    """Publishes one SavedModel that retrieves, ranks and recommends from raw features.
+
+    Every input and output of a signature has the batch first ([B, ...]). Features are raw; a missing value is `""`, -1
+    or NaN, and lists may have any width. The signatures:
+
+    - `retrieve`: query features -> `ids` [B, max_k] and `scores` [B, max_k] of the best candidates of the whole corpus,
+      exact unless `search` is given.
+    - `retrieve_filtered`: also takes `exclude_ids` [B, n], candidates that never appear (`""` and -1 are ignored),
+      `restrict_ids` [B, n], the only candidates that may appear (a row with only `""` or -1 restricts nothing), and
+      `k` int32 [B], the number of candidates to return. Positions after the first k, or without an allowed candidate,
+      hold the id `""` or -1 and the score 0. A k that is negative (missing) or above `max_k` means `max_k`.
+    - `rank`: query, candidate and context features -> the value of each task by task name: probability [B], value in
+      label units [B], class probabilities [B, classes], retrieval score [B].
+    - `recommend`: query features -> the `max_k` retrieved candidates, ranked with missing context and sorted by
+      `ScoreFusion`: `ids` and `scores` [B, max_k], and the value of each task [B, max_k] or [B, max_k, classes]; [B] or
+      [B, classes] for tasks of the query alone.
+    - `recommend_filtered`: also takes `exclude_ids`, `restrict_ids`, `k` and, for every task in the fusion,
+      `weight_<task>` float32 [B]: NaN means the exported weight, and a negative weight counts as 0. All `max_k`
+      candidates are ranked, and the best k of them are returned.
+    - `embed_query`, `embed_candidate`: features of the query or the candidate -> `embedding` [B, d]. The dot products
+      of the two are the scores.
+    - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
+      `examples`, serialized `tf.Example` protos [B] (see `to_examples`) -> the outputs of `retrieve_filtered`,
+      `recommend_filtered`, `rank`, `embed_query` or `embed_candidate`. Inputs that a proto lacks are missing values.
+    - `serving_default`: the same as `recommend`. A model without a retrieval task or without `candidates` has only
+      `rank`, `rank_examples` and `serving_default`, which is then the same as `rank`.
+
+    No values make a request fail, except strings that are no protos, so that a server may batch the requests of many
+    clients.
+
+    Args:
+        max_k: candidates per query to retrieve, rank and return; by default 100, or the whole corpus if it is smaller.
+        retrieval: name of the retrieval task that is served; by default the model's first.
+        fusion_weights: default weights of `recommend` by task name, see `ScoreFusion.of`.
+        search: an `InvertedFile` or `ScaNN` for an approximate search; by default every query is compared with the
+            whole corpus.
+
+    Cost: `retrieve` multiplies each query with the embeddings of the corpus; `recommend` also runs the network on
+    `max_k` rows per query.
+    """
+
+    entries: ClassVar[tuple[Entry, ...]] = ENTRIES
+    """The table of signatures; a subclass adds its own: `entries = (*RecommenderExporter.entries, Entry(...))`."""
+
+    def __init__(
+        self,
+        max_k: int | None = None,
+        retrieval: str | None = None,
+        fusion_weights: Mapping[str, float] | None = None,
+        search: Search | None = None,
+    ) -> None:
+        self.max_k = max_k
+        self.retrieval = retrieval
+        self.fusion_weights = fusion_weights
+        self.search = search
+
+    def servable(self, model: MultiTaskModel) -> Servable:
+        """Return the signatures of a model; the embeddings of the candidates are computed here, once."""
+        served = self._computations(model)
+        return Servable(
+            signatures_of(served, self.entries),
+            served.resources,
+            served.describe(),
+            served.functions,
+            served.namespaces,
+        )
+
+    def _computations(self, model: MultiTaskModel) -> Ranker:
+        names = ("max_k", "retrieval", "fusion_weights", "search")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if retrieves(model):
+            return Recommender(model, **given)
+        require(not given, "Only a model with a retrieval task and `candidates` can retrieve.", **given)
+        return Ranker(model)
+
+
+def export(
+    model: MultiTaskModel,
+    directory: str | os.PathLike[str],
+    *,
+    max_k: int | None = None,
+    retrieval: str | None = None,
+    fusion_weights: Mapping[str, float] | None = None,
+    search: Search | None = None,
+    version: int | None = None,
+    probe: Any = None,
+    card: ModelCard | None = None,
+    budget: Budget | None = None,
+) -> pathlib.Path:
+    """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights, search)`.
+
+    Args:
+        model: the trained model.
+        directory: the folder of the model, which holds its versions.
+        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
+        version, probe, card, budget: as in `Exporter.export`.
+
+    Returns:
+        `directory/<version>`, complete.
+
+    Raises:
+        ValueError, BudgetExceeded, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
+        ImportError: if `search` needs a package that is not installed.
+    """
+    exporter = RecommenderExporter(max_k, retrieval, fusion_weights, search)
+    return exporter.export(model, directory, version=version, probe=probe, card=card, budget=budget)
