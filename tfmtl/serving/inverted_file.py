@@ -173,6 +173,7 @@ class InvertedFileIndex(CorpusIndex):
         return self._hits(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
+        """Return the settings of the inverted file and its measured recall, as plain values."""
         settings = {name: getattr(self._settings, name) for name in RESTORED}
         blocks, queries = (int(tf.shape(variable)[0]) for variable in (self._blocks, self._queries))
         measured = {"probes": int(self._probes), "blocks": blocks, "recall": self._recall, "sample_queries": queries}

@@ -111,10 +111,12 @@ class Recommender(Ranker):
 
     @property
     def namespaces(self) -> Sequence[str]:
+        """The namespaces of the operations of the search."""
         return self.index.namespaces
 
     @property
     def resources(self) -> list[Any]:
+        """The lookup tables of the features, and the index."""
         return [*super().resources, self.index]
 
     @property
@@ -124,6 +126,7 @@ class Recommender(Ranker):
         return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def describe(self) -> dict[str, Any]:
+        """Return the settings of retrieval and fusion, as plain values."""
         index = {"max_k": self.index.max_k, "candidates": int(self.index.size), "search": self.index.describe()}
         return {**index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 

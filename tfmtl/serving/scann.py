@@ -200,6 +200,7 @@ class ScaNNIndex(CorpusIndex):
         return self._hits(query, best, tf.gather(rows, positions, batch_dims=1))
 
     def describe(self) -> dict[str, Any]:
+        """Return the settings of ScaNN and its measured recall, as plain values."""
         settings = {name: getattr(self._settings, name) for name in ("min_recall", "dimensions_per_block")}
         library = f"scann {importlib.metadata.version('scann')}"
         return {"kind": "ScaNN", "library": library, **settings, **self._measured}
