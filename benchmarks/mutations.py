@@ -4,9 +4,11 @@
     python benchmarks/mutations.py --sample 40 --packages balancing data --tree ../older
     python benchmarks/mutations.py --module balancing/upgrad        # every mutant of one module
 
-A mutant is killed when a test of its module's name, a doctest of the module or a test of its package fails or takes too
-long. A copy of the project is changed, never the project. Each mutant is tested in a fork of a process that has
-TensorFlow imported already. Mutants that no test can notice are listed in `equivalent_mutants.txt`.
+A mutant is killed when a test that passes without the change fails or takes too long. The tests of a mutant are those
+of its module's name, the doctests of the module, tests that import it, all others of its package, the golden files of
+`tests/api`, and the tests of its classes in `tests/conformance`. A copy of the project is changed, never the project.
+Each mutant is tested in a fork of a process that has TensorFlow imported already. Mutants that no test can notice are
+listed in `equivalent_mutants.txt`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import importlib
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import sys
@@ -35,6 +38,8 @@ OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
 }  # fmt: skip
 HEAVY = ("tensorflow", "tf_keras", "tensorflow_recommenders", "pandas", "pytest")
 _BROKEN = 70  # pytest itself ended with an exception
+_NO_TESTS = 5  # the exit code of pytest where no test is selected
+_COLLECTION = "import"  # instead of a test, where the tests of a mutant cannot be imported
 NOT_COPIED = (".venv", ".peers", ".git", "output", "__pycache__", ".*_cache")
 
 
@@ -124,38 +129,102 @@ def known_equivalent(file: pathlib.Path = EQUIVALENT) -> set[str]:
     return {line.partition(" # ")[0].strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
-def tests_of(path: str, tree: pathlib.Path) -> list[list[str]]:
-    """Return the arguments of pytest, the nearest tests first: of the module's name, its doctests, its folder."""
+def tests_of(path: str, tree: pathlib.Path) -> list[str]:
+    """Return the test files of a module, the nearest first, so that a mutant that a test notices ends early."""
     module = pathlib.PurePosixPath(path)
     folder = tree / "tests" / module.parent
     while not any(folder.rglob("test_*.py")):
         folder = folder.parent
-    files = sorted(folder.glob("test_*.py") if folder == tree / "tests" else folder.rglob("test_*.py"))
-    wanted = f"test_{module.stem.strip('_')}"
-    named = [str(file.relative_to(tree)) for file in files if file.stem.startswith(wanted)]
-    others = [] if named and folder == tree / "tests" else files  # the rest of `tests` is about other modules
-    rest = [str(file.relative_to(tree)) for file in others if not file.stem.startswith(wanted)]
-    return [group for group in ([*named, f"tfmtl/{path}"], rest) if group]
+    everywhere = {file: file.read_text(encoding="utf-8") for file in sorted((tree / "tests").rglob("test_*.py"))}
+    own = [file for file in everywhere if folder in file.parents and folder != tree / "tests"]
+    dotted = re.compile(rf"\b{re.escape('.'.join(['tfmtl', *module.with_suffix('').parts]))}\b")
+    names = re.compile(rf"\b({'|'.join(_defined(tree / 'tfmtl' / path)) or '(?!)'})\b")
+    start = f"test_{module.stem.strip('_')}"
+    ranked = [
+        *(file for file in everywhere if file.stem.startswith(start) and folder in file.parents),
+        tree / "tfmtl" / path,
+        *(file for file, text in everywhere.items() if dotted.search(text)),
+        *(file for file in own if names.search(everywhere[file])),
+        *own,
+        *(file for file in everywhere if tree / "tests" / "api" in file.parents),
+    ]
+    return [file.relative_to(tree).as_posix() for file in dict.fromkeys(ranked)]
 
 
-def survives(tree: pathlib.Path, mutant: Mutant, timeout: float) -> bool:
-    """Return whether all tests pass on a mutant, in a fork of this process."""
-    path = tree / "tfmtl" / mutant.path
-    before = path.read_text(encoding="utf-8")
-    path.write_text(mutant.source, encoding="utf-8")
-    try:
-        child = os.fork()
-        if child == 0:
-            _run_tests(tree, mutant.path)
-        code = _waits(child, timeout)
-    finally:
-        path.write_text(before, encoding="utf-8")
-    if code in (_BROKEN, 3, 4, 5):
-        raise RuntimeError(f"pytest did not run the tests of {mutant.path}: exit code {code}.")
-    return code == 0
+def _defined(path: pathlib.Path, kinds: tuple[type[ast.AST], ...] = (ast.ClassDef, ast.FunctionDef)) -> list[str]:
+    """Return the names of a module's classes and functions."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path.exists() else []
+    return [node.name for node in body if isinstance(node, kinds)]  # type: ignore[attr-defined]
 
 
-def _run_tests(tree: pathlib.Path, path: str) -> None:
+@dataclasses.dataclass
+class Trial:
+    """Runs tests in a changed copy of the project.
+
+    Attributes:
+        tree: the copy.
+        timeout: seconds until a single test counts as failed.
+        passed: tests that pass without any change.
+        broken: tests that fail without any change; they are left out.
+    """
+
+    tree: pathlib.Path
+    timeout: float
+    passed: set[str] = dataclasses.field(default_factory=set)
+    broken: list[str] = dataclasses.field(default_factory=list)
+
+    def killer(self, mutant: Mutant) -> str | None:
+        """Return the test that fails on a mutant and passes without it; None if the mutant survives."""
+        tests = tests_of(mutant.path, self.tree)
+        path = self.tree / "tfmtl" / mutant.path
+        classes = _defined(path, (ast.ClassDef,)) if (self.tree / "tests" / "conformance").exists() else []
+        before = path.read_text(encoding="utf-8")
+        while True:
+            path.write_text(mutant.source, encoding="utf-8")
+            try:
+                failed = self._first_failure(tests, " or ".join(classes))
+            finally:
+                path.write_text(before, encoding="utf-8")
+            if failed is None or self._passes(failed, tests):
+                return failed
+            if failed == _COLLECTION:
+                raise RuntimeError(f"the tests of {mutant.path} cannot be collected without any change.")
+            self.broken.append(failed)
+
+    def _passes(self, test: str, tests: list[str]) -> bool:
+        """Return whether a test passes in the copy as it is now."""
+        key = f"{test} {tests[0]}" if test == _COLLECTION else test
+        if key not in self.passed:
+            given = ["--collect-only", *tests] if test == _COLLECTION else [test]
+            if self._first_failure(given) is None:
+                self.passed.add(key)
+        return key in self.passed
+
+    def _first_failure(self, tests: list[str], classes: str = "") -> str | None:
+        """Return the first of some tests that fails, and, if classes are given, of the conformance of these classes."""
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as note:
+            child = os.fork()
+            if child == 0:
+                left_out = [f"--deselect={test}" for test in self.broken]
+                _run_tests(self.tree, pathlib.Path(note.name), [*left_out, *tests], classes)
+            code = _waits(child, pathlib.Path(note.name), self.timeout)
+            running = note.read()
+        if code in (_BROKEN, 3, 4):
+            raise RuntimeError(f"pytest did not run {tests}: exit code {code}.")
+        return None if code in (0, _NO_TESTS) else running or _COLLECTION
+
+
+class _Note:
+    """A plugin of pytest that writes the test that runs into a file."""
+
+    def __init__(self, file: pathlib.Path) -> None:
+        self._file = file
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._file.write_text(nodeid, encoding="utf-8")
+
+
+def _run_tests(tree: pathlib.Path, note: pathlib.Path, tests: list[str], classes: str) -> None:
     """Run the tests and leave the process with 0 if all pass; without a return."""
     os.setsid()
     code = _BROKEN
@@ -168,16 +237,18 @@ def _run_tests(tree: pathlib.Path, path: str) -> None:
         os.environ["PYTHONPATH"] = str(tree)
         pytest = importlib.import_module("pytest")
         options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
-        # All in one session: the process can import the mutant once only, and -x stops at the first failure.
-        code = int(pytest.main([*options, *(file for group in tests_of(path, tree) for file in group)]))
+        # All in one process, which can import the mutant once only; -x stops at the first failure.
+        code = int(pytest.main([*options, *tests], plugins=[_Note(note)]))
+        if code in (0, _NO_TESTS) and classes:
+            note.write_text("", encoding="utf-8")
+            code = int(pytest.main([*options, "-k", classes, "tests/conformance"], plugins=[_Note(note)]))
     finally:
         os._exit(code)
 
 
-def _waits(child: int, timeout: float) -> int:
-    """Return the exit code of a child; -1 where it took too long, and its own children end with it."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
+def _waits(child: int, note: pathlib.Path, timeout: float) -> int:
+    """Return the exit code of a child; -1 where one test took too long, and its own children end with it."""
+    while time.time() < note.stat().st_mtime + timeout:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
@@ -206,7 +277,7 @@ def main() -> None:
     parser.add_argument("--module", default="", help="every mutant of one module, such as balancing/upgrad")
     parser.add_argument("--tree", type=pathlib.Path, default=ROOT, help="the project to copy and to change")
     parser.add_argument("--equivalent", type=pathlib.Path, default=EQUIVALENT, help="mutants that no test can notice")
-    parser.add_argument("--timeout", type=float, default=900.0, help="seconds until a mutant counts as killed")
+    parser.add_argument("--timeout", type=float, default=240.0, help="seconds until a test counts as failed")
     given = parser.parse_args()
     known = known_equivalent(given.equivalent)
     drawn = [m for m in collect(given.tree, given.packages, given.module) if m.key not in known]
@@ -218,20 +289,17 @@ def main() -> None:
     for name in HEAVY:
         importlib.import_module(name)
     rows: list[tuple[Mutant, bool]] = []
-    passed: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         copied = pathlib.Path(folder) / "project"
         shutil.copytree(given.tree, copied, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        trial = Trial(copied, given.timeout)
         for mutant in drawn:
-            if mutant.path not in passed:  # else every mutant would count as killed
-                source = (copied / "tfmtl" / mutant.path).read_text(encoding="utf-8")
-                if not survives(copied, Mutant(mutant.path, 0, "", source), given.timeout):
-                    raise RuntimeError(f"the tests of {mutant.path} fail without any change.")
-                passed.add(mutant.path)
-            rows.append((mutant, survives(copied, mutant, given.timeout)))
-            print(
-                f"{'survived' if rows[-1][1] else 'killed'}: {mutant.path}:{mutant.line}: {mutant.change}", flush=True
-            )
+            test = trial.killer(mutant)
+            rows.append((mutant, test is None))
+            verdict = "survived" if test is None else f"killed by {test}"
+            print(f"{mutant.path}:{mutant.line}: {mutant.change}: {verdict}", flush=True)
+        for test in trial.broken:
+            print(f"left out, because it fails without any change: {test}")
     print(report(rows))
 
 

@@ -12,8 +12,9 @@ from tfmtl import layers
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation import warm_start
 from tfmtl.adaptation.columns import Columns, axes, task_axes
-from tfmtl.adaptation.tables import tables_of
+from tfmtl.adaptation.tables import group_of, split_name, tables_of
 from tfmtl.layers import PLE, STEM, MMoE, PEPNet, SharedBottom
+from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.models import Regularization
 
 VOCABULARIES = ["user", "item"]
@@ -49,6 +50,34 @@ def test_tables_of_a_tasks_own_are_a_group_of_their_own() -> None:
     network = small.network(trunk=STEM(small.ON_PAIRS, units=[4]))
     keys = set(tables_of(network, VOCABULARIES))
     assert keys == {(group, name) for group in ("", *small.ON_PAIRS) for name in VOCABULARIES}
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("query_embedding_4", ""),
+        ("candidate_embedding_4_1", ""),
+        ("seen_embedding_4", "seen"),
+        ("seen_again_embedding_4", "seen_again"),
+        ("my_embedding_task_embedding_4", "my_embedding_task"),
+    ],
+)
+def test_the_group_of_a_joined_table_ends_at_the_last_embedding_of_its_name(name: str, group: str) -> None:
+    assert group_of(JoinedEmbedding({"user": 2}, 1, name=name)) == group
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("user_embedding", ("", "user")),
+        ("seen_user_embedding", ("seen", "user")),
+        ("my_user_embedding", ("", "my_user")),  # the longest vocabulary comes first
+        ("superuser_embedding", None),
+        ("user", None),
+    ],
+)
+def test_the_name_of_a_table_is_group_and_vocabulary(name: str, expected: tuple[str, str] | None) -> None:
+    assert split_name(name, ["my_user", "user"]) == expected
 
 
 def test_axes_are_those_that_grow_with_the_input() -> None:

@@ -28,15 +28,85 @@ def test_mutants_are_changes_of_numbers_signs_and_operators(source: str, changes
 
 
 def test_nearest_tests_come_first(tmp_path: pathlib.Path) -> None:
-    for name in ("tests/test_checks.py", "tests/a/test_one.py", "tests/a/test_other.py", "tests/a/deep/test_two.py"):
+    files = {
+        "tfmtl/a/one.py": "class Thing: ...",
+        "tests/test_checks.py": "from tfmtl import _checks",
+        "tests/a/test_about.py": "",
+        "tests/a/test_last.py": "Thing()",
+        "tests/a/test_one.py": "",
+        "tests/a/deep/test_two.py": "something",
+        "tests/b/test_three.py": "from tfmtl.a.one import Thing",
+        "tests/b/test_four.py": "from tfmtl.a.one_more import Thing",
+        "tests/api/test_names.py": "",
+    }
+    for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(text)
     assert mutations.tests_of("a/one.py", tmp_path) == [
-        ["tests/a/test_one.py", "tfmtl/a/one.py"],
-        ["tests/a/deep/test_two.py", "tests/a/test_other.py"],
+        "tests/a/test_one.py",
+        "tfmtl/a/one.py",
+        "tests/b/test_three.py",
+        "tests/a/test_last.py",
+        "tests/a/deep/test_two.py",
+        "tests/a/test_about.py",
+        "tests/api/test_names.py",
     ]
-    assert mutations.tests_of("a/none/x.py", tmp_path)[1][-1] == "tests/a/test_other.py"
-    assert mutations.tests_of("_checks.py", tmp_path) == [["tests/test_checks.py", "tfmtl/_checks.py"]]
+    assert mutations.tests_of("a/none/x.py", tmp_path)[-2] == "tests/a/test_one.py"
+    assert mutations.tests_of("_checks.py", tmp_path) == [
+        "tests/test_checks.py",
+        "tfmtl/_checks.py",
+        "tests/api/test_names.py",
+    ]
+
+
+@pytest.fixture
+def project(tmp_path: pathlib.Path) -> pathlib.Path:
+    test = "import pathlib\ndef test_fine(): assert '2 * 3' in pathlib.Path('tfmtl/one.py').read_text()"
+    files = {"pyproject.toml": "[tool.pytest.ini_options]\nmarkers = ['slow']", "tests/api/test_names.py": ""}
+    for name, text in {**files, "tfmtl/one.py": "USED = 2 * 3", "tests/test_one.py": test}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_mutant_is_killed_in_a_fork(project: pathlib.Path) -> None:
+    trial = mutations.Trial(project, timeout=60.0)
+    mutant = mutations.Mutant("one.py", 1, "2 -> 3", "USED = 3 * 3")
+    assert trial.killer(mutant) == "tests/test_one.py::test_fine"
+    assert trial.broken == []
+    assert (project / "tfmtl/one.py").read_text() == "USED = 2 * 3"
+
+
+class Scripted(mutations.Trial):
+    """Runs no tests: they fail by the source."""
+
+    def _first_failure(self, tests: list[str], classes: str = "") -> str | None:
+        source = (self.tree / "tfmtl/one.py").read_text()
+        if source.startswith("raise"):
+            return "import"
+        if "--collect-only" in tests:
+            return None
+        failing = {"always", "sometimes"} if source != "USED = 2 * 3" else {"always"}
+        given = failing & set(tests) if len(tests) == 1 else failing
+        return min(given - set(self.broken), default=None)
+
+
+@pytest.mark.parametrize(
+    ("source", "killer", "broken"),
+    [
+        ("USED = 3 * 3", "sometimes", ["always"]),
+        ("USED = 2 * 3", None, ["always"]),
+        ("raise ValueError", "import", []),
+    ],
+)
+def test_a_test_that_fails_anyway_kills_no_mutant(
+    project: pathlib.Path, source: str, killer: str | None, broken: list[str]
+) -> None:
+    trial = Scripted(project, timeout=60.0)
+    for _ in range(2):
+        assert trial.killer(mutations.Mutant("one.py", 1, "", source)) == killer
+        assert trial.broken == broken
+    assert (project / "tfmtl/one.py").read_text() == "USED = 2 * 3"
 
 
 def test_equivalent_mutants_are_read_without_their_reasons(tmp_path: pathlib.Path) -> None:

@@ -76,6 +76,15 @@ def test_only_small_vocabularies_are_joined() -> None:
     assert len(together) * (100 * len(together) + 2) <= 2**17
 
 
+def test_vocabularies_are_joined_up_to_the_largest_matrix() -> None:
+    """Features times values, among them the missing and the unknown one: 2 * (32767 + 32767 + 2) = 2**17."""
+    assert small_together({"a": 32_767, "b": 32_767}) == ["a", "b"]
+    assert small_together({"a": 32_767, "b": 32_768}) == []
+    # 3 * (14563 + 14563 + 14562 + 2) = 131070, one value more gives 131073
+    assert small_together({"a": 14_563, "b": 14_563, "c": 14_562}) == ["c", "a", "b"]
+    assert small_together({"a": 14_563, "b": 14_563, "c": 14_563}) == ["a", "b"]
+
+
 def test_numbers_together_are_as_each_alone(preprocessor: Preprocessor) -> None:
     values = tf.constant([0.0, -1.0, np.nan, np.inf, 1e38, 3.5])
     together = preprocessor({"wage": values, "age": values[::-1]})

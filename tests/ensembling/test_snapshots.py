@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_only_the_last_are_kept_and_a_new_fit_starts_anew() -> None:
     check_same(snapshots.weights[0], noted.weights[-1])
     snapshots.on_train_begin()
     assert snapshots.weights == []
+
+
+def test_a_snapshot_is_taken_at_the_end_of_each_cycle_of_three_epochs() -> None:
+    snapshots = Snapshots(cycles=2)
+    weights = iter(range(6))
+    model = SimpleNamespace(network=SimpleNamespace(get_weights=lambda: next(weights)))
+    snapshots.model, snapshots._epochs = model, 3
+    taken = []
+    for epoch in range(6):
+        snapshots.on_epoch_end(epoch)
+        taken.append(len(snapshots.weights))
+    assert taken == [0, 0, 1, 1, 1, 2]
 
 
 def test_steps_of_one_call_share_the_mean_of_their_rates() -> None:

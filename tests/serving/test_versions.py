@@ -55,3 +55,8 @@ def test_every_reader_of_versions_reads_the_same_ones(tmp_path: pathlib.Path) ->
 def test_a_version_is_its_own_version(tmp_path: pathlib.Path) -> None:
     fill(tmp_path, "1", "2")
     assert version_of(tmp_path / "1") == tmp_path / "1"
+
+
+def test_the_newest_version_is_the_greatest_number(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path, "9", "10", "draft")
+    assert version_of(tmp_path) == tmp_path / "10"  # as strings, "9" and "draft" are greater

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pathlib
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from tfmtl.data import from_frame, to_batch
 from tfmtl.layers import MMoE
 from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
-from tfmtl.training import ConflictMonitor
+from tfmtl.training import ConflictMonitor, conflicts
 from tfmtl.training.conflicts import pair_measures
 
 TABLE = small.table()
@@ -249,6 +250,32 @@ def test_a_training_that_was_interrupted_leaves_room_for_the_next() -> None:
         assert callback.history[0]["count"][0, 1] == 1
         assert trained._traced_train_on is plain
         assert trained.step_observer is None
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_only_due_steps_enter_the_sums(replicas: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several replicas measure every step, since they cannot communicate in a branch, and add zeros in between."""
+    monitor = ConflictMonitor(3)
+    optimizer = SimpleNamespace(iterations=tf.Variable(0))
+    monitor.model = SimpleNamespace(optimizer=optimizer)
+    monitor._sums = tf.Variable(tf.zeros([4, 2, 2]))
+    gramian, measured = tf.constant([[1.0, -1.0], [-1.0, 2.0]]), []
+
+    def look(*_: Any) -> tf.Tensor:
+        measured.append(int(optimizer.iterations))
+        return gramian
+
+    monkeypatch.setattr(conflicts, "replicas", lambda: replicas)
+    monkeypatch.setattr(conflicts, "gramian_at", look)
+    step = SimpleNamespace(output_gradients=lambda: None, observed=tf.constant([True, True]))
+    for number in range(5):
+        optimizer.iterations.assign(number)
+        monitor.measure(step)
+    assert measured == ([0, 3] if replicas == 1 else [0, 1, 2, 3, 4])
+    conflict, cosine, magnitude, count = monitor._sums.numpy()[:, 0, 1]
+    assert (conflict, count) == (2, 2)  # steps 0 and 3
+    assert cosine == pytest.approx(-2 / np.sqrt(2))
+    assert magnitude == pytest.approx(2 * 2 * np.sqrt(2) / 3)
 
 
 def test_wrong_use_is_refused() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,38 @@ def test_a_trial_is_the_mean_over_folds(tmp_path: Path) -> None:
         assert len(model.preprocessor.vocabulary("user")) == given["user"].nunique()
     with pytest.raises(FileNotFoundError, match="has no checkpoint"):
         tuner.get_best_models()
+
+
+def test_each_fold_has_its_own_model_and_the_first_one_is_given() -> None:
+    class Fitted:
+        def __init__(self, train: pd.DataFrame) -> None:
+            self.given, self.train = train, None
+
+        def fit(self, train: pd.DataFrame, callbacks: Any, epochs: int) -> None:
+            self.train, self.callbacks, self.epochs = train, callbacks, epochs
+
+    folds = list(random_kfold(table(), folds=3, seed=0))
+    made: list[Fitted] = []
+
+    def build(hp: Any, train: pd.DataFrame) -> Any:
+        made.append(Fitted(train))
+        return made[-1]
+
+    def evaluate(model: Any, test: pd.DataFrame) -> dict[Any, float]:
+        return {("rows", "test"): len(test), "train": len(model.train)}
+
+    hp: Any = SimpleNamespace(values={})
+    for count in (1, 3):
+        made.clear()
+        hypermodel = tuning.CrossValidated(build, folds[:count], evaluate)
+        found = hypermodel.fit(hp, hypermodel.build(hp), epochs=2, callbacks=["noted"])
+        assert [model.given is fold.train for model, fold in zip(made, folds, strict=False)] == [True] * count
+        assert [(model.train is model.given, model.epochs, model.callbacks) for model in made] == [
+            (True, 2, ["noted"])
+        ] * count
+        rows = np.mean([(len(fold.test), len(fold.train)) for fold in folds[:count]], axis=0)
+        assert found == dict(zip(["val_rows_test", "val_train"], rows, strict=True))
+        assert hypermodel.outcomes[0].rows == tuple((len(fold.train), len(fold.test)) for fold in folds[:count])
 
 
 def test_what_has_no_meaning_with_folds_is_refused(tmp_path: Path) -> None:

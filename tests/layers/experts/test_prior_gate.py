@@ -18,6 +18,8 @@ def test_it_is_its_definition() -> None:
     hidden = np.maximum(dense(np.concatenate([PRIOR, PAIR], 1), values, "gate/hidden"), 0)
     expected = PAIR * 2 * sigmoid(dense(hidden, values, "gate/out"))
     np.testing.assert_allclose(layer((PAIR, PRIOR)), expected, rtol=1e-4)
+    # One gate, no second one that nothing reads; its layers have (2 + 5 + 1) * 3 and (3 + 1) * 5 weights.
+    assert sum(value.size for value in values.values()) == 24 + 20
 
 
 def test_the_encoding_is_not_trained_through_its_gate() -> None:
