@@ -48,7 +48,7 @@ lint: $(VENV)/.test  ## only lint, types and import contracts
 	@echo '== import contracts'
 	$(BIN)/lint-imports
 
-public-names: $(VENV)/.test  ## accept the public names of today as the golden ones
+public-names: $(VENV)/.test  ## accept the public names, defaults and search spaces of today as the golden ones
 	$(BIN)/python tests/api/public_names.py
 
 benchmarks: $(VENV)/.benchmarks  ## measure everything into benchmarks/RESULTS.md (hours; BENCHMARKS_ARGS="--list")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import dataclasses
 import importlib
 import os
@@ -45,45 +44,52 @@ NOT_COPIED = (".venv", ".peers", ".git", "output", "__pycache__", ".*_cache")
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """A changed module: its path below `tfmtl`, the line, the change and the source."""
+    """A change of a module: its path below `tfmtl`, the line, the change, and its number among those of the module."""
 
     path: str
     line: int
     change: str
-    source: str = dataclasses.field(repr=False)
+    number: int = 0
 
     @property
     def key(self) -> str:
         """The mutant without its line, which other changes of the file move."""
         return f"{self.path}: {self.change}"
 
+    def apply(self, source: str) -> str:
+        """Return the changed source."""
+        tree = ast.parse(source)
+        site, _ = list(_sites(tree))[self.number]
+        _change(site)
+        return ast.unparse(tree)
+
 
 def mutants(source: str, path: str = "") -> Iterator[Mutant]:
     """Yield each mutant of a module; docstrings, annotations and error messages stay as they are."""
-    tree = ast.parse(source)
-    for position, site in enumerate(_sites(tree)):
-        changed = copy.deepcopy(tree)
-        node = list(_sites(changed))[position]
-        _change(node)
-        shown = f"{ast.unparse(site)}  ->  {ast.unparse(node)}"
-        yield Mutant(path, site.lineno, " ".join(shown.split()), ast.unparse(changed))  # type: ignore[attr-defined]
+    for number, (site, shown) in enumerate(_sites(ast.parse(source))):
+        before, unchanged = ast.unparse(shown), dict(vars(site))
+        _change(site)
+        change = " ".join(f"{before}  ->  {ast.unparse(shown)}".split())
+        vars(site).update(unchanged)
+        yield Mutant(path, site.lineno, change, number)  # type: ignore[attr-defined]
 
 
-def _sites(node: ast.AST) -> Iterator[ast.AST]:
+def _sites(node: ast.AST, parent: ast.AST | None = None) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """Yield each part that can be changed, and what shows the change: of a number, the expression around it."""
     if _is_left_alone(node):
         return
     operators = [node.op] if isinstance(node, ast.BinOp | ast.BoolOp) else getattr(node, "ops", [])
     negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
     if negative or (operators and type(operators[0]) in OPPOSITE):
-        yield node
+        yield node, node
     if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
-        yield node
+        yield node, parent if isinstance(parent, ast.expr | ast.keyword | ast.Assign | ast.AnnAssign) else node
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list"):
             continue
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, ast.AST):
-                yield from _sites(part)
+                yield from _sites(part, node)
 
 
 def _is_left_alone(node: ast.AST) -> bool:
@@ -97,7 +103,7 @@ def _change(node: ast.AST) -> None:
     if isinstance(node, ast.BinOp | ast.BoolOp):
         node.op = OPPOSITE[type(node.op)]()  # type: ignore[assignment]
     elif isinstance(node, ast.Compare):
-        node.ops[0] = OPPOSITE[type(node.ops[0])]()  # type: ignore[call-overload]
+        node.ops = [OPPOSITE[type(node.ops[0])](), *node.ops[1:]]  # type: ignore[list-item]
     elif isinstance(node, ast.UnaryOp):
         node.op = ast.UAdd()
     elif isinstance(node, ast.Constant):
@@ -129,8 +135,11 @@ def known_equivalent(file: pathlib.Path = EQUIVALENT) -> set[str]:
     return {line.partition(" # ")[0].strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
-def tests_of(path: str, tree: pathlib.Path) -> list[str]:
-    """Return the test files of a module, the nearest first, so that a mutant that a test notices ends early."""
+def nearest_tests(path: str, tree: pathlib.Path, *, near: bool = False) -> list[str]:
+    """Return the test files of a module, the nearest first, so that a mutant that a test notices ends early.
+
+    `near` leaves out tests of the package that do not mention the module.
+    """
     module = pathlib.PurePosixPath(path)
     folder = tree / "tests" / module.parent
     while not any(folder.rglob("test_*.py")):
@@ -145,8 +154,8 @@ def tests_of(path: str, tree: pathlib.Path) -> list[str]:
         tree / "tfmtl" / path,
         *(file for file, text in everywhere.items() if dotted.search(text)),
         *(file for file in own if names.search(everywhere[file])),
-        *own,
         *(file for file in everywhere if tree / "tests" / "api" in file.parents),
+        *([] if near else own),
     ]
     return [file.relative_to(tree).as_posix() for file in dict.fromkeys(ranked)]
 
@@ -164,23 +173,26 @@ class Trial:
     Attributes:
         tree: the copy.
         timeout: seconds until a single test counts as failed.
+        near: whether to leave out conformance and the tests of the package that do not mention the module.
         passed: tests that pass without any change.
         broken: tests that fail without any change; they are left out.
     """
 
     tree: pathlib.Path
     timeout: float
+    near: bool = False
     passed: set[str] = dataclasses.field(default_factory=set)
     broken: list[str] = dataclasses.field(default_factory=list)
 
     def killer(self, mutant: Mutant) -> str | None:
         """Return the test that fails on a mutant and passes without it; None if the mutant survives."""
-        tests = tests_of(mutant.path, self.tree)
+        tests = nearest_tests(mutant.path, self.tree, near=self.near)
         path = self.tree / "tfmtl" / mutant.path
-        classes = _defined(path, (ast.ClassDef,)) if (self.tree / "tests" / "conformance").exists() else []
+        conforms = not self.near and (self.tree / "tests" / "conformance").exists()
+        classes = _defined(path, (ast.ClassDef,)) if conforms else []
         before = path.read_text(encoding="utf-8")
         while True:
-            path.write_text(mutant.source, encoding="utf-8")
+            path.write_text(mutant.apply(before), encoding="utf-8")
             try:
                 failed = self._first_failure(tests, " or ".join(classes))
             finally:
@@ -277,6 +289,7 @@ def main() -> None:
     parser.add_argument("--module", default="", help="every mutant of one module, such as balancing/upgrad")
     parser.add_argument("--tree", type=pathlib.Path, default=ROOT, help="the project to copy and to change")
     parser.add_argument("--equivalent", type=pathlib.Path, default=EQUIVALENT, help="mutants that no test can notice")
+    parser.add_argument("--near", action="store_true", help="leave out tests that do not mention the mutant's module")
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds until a test counts as failed")
     given = parser.parse_args()
     known = known_equivalent(given.equivalent)
@@ -292,12 +305,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copied = pathlib.Path(folder) / "project"
         shutil.copytree(given.tree, copied, ignore=shutil.ignore_patterns(*NOT_COPIED))
-        trial = Trial(copied, given.timeout)
+        trial = Trial(copied, given.timeout, given.near)
         for mutant in drawn:
+            print(f"{mutant.path}:{mutant.line}: {mutant.change}: ", end="", flush=True)
             test = trial.killer(mutant)
             rows.append((mutant, test is None))
-            verdict = "survived" if test is None else f"killed by {test}"
-            print(f"{mutant.path}:{mutant.line}: {mutant.change}: {verdict}", flush=True)
+            print("survived" if test is None else f"killed by {test}", flush=True)
         for test in trial.broken:
             print(f"left out, because it fails without any change: {test}")
     print(report(rows))

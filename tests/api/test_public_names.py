@@ -4,12 +4,13 @@ import importlib
 
 import pytest
 
-from tests.api.public_names import GOLDEN, public_names
+from tests.api.public_names import FOLDER, golden, public_names
 
 
-def test_public_names_are_the_golden_file() -> None:
-    """A name that came or went is a decision: rewrite the file with `python tests/api/public_names.py`."""
-    assert public_names() == GOLDEN.read_text().splitlines()
+@pytest.mark.parametrize(("file", "lines"), golden().items())
+def test_names_defaults_and_search_spaces_are_the_golden_files(file: str, lines: list[str]) -> None:
+    """A change of these lines is a decision: rewrite the files with `python tests/api/public_names.py`."""
+    assert lines == (FOLDER / file).read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", public_names())
