@@ -50,6 +50,8 @@ class Line(NamedTuple):
 class Budget:
     """Limits of a version's size, latency and quality, checked before it is published.
 
+    Use it in scheduled exports, so that a model that is too large, too slow or too inaccurate never reaches a server.
+
     Attributes:
         size: largest size of the version as a gzipped archive, in kilobytes of 1000 bytes.
         latency: longest duration of a request of `rows` rows in milliseconds, by signature: the median of 50 calls in

@@ -21,7 +21,9 @@ _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """The part of a version's description that cannot be derived from the model.
+    """Description of a version: the part that cannot be derived from the model.
+
+    Pass it to an export, so that operators and later authors find the purpose, the metrics and the data of a version.
 
     Attributes:
         description: purpose of the model, in a sentence or more.

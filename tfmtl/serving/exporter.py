@@ -75,7 +75,10 @@ class Servable:
 
 
 class Exporter(abc.ABC):
-    """Publishes models as SavedModels that a stock TensorFlow Serving loads; a subclass defines the signatures."""
+    """Publishes models as SavedModels that a stock TensorFlow Serving loads; a subclass defines the signatures.
+
+    `RecommenderExporter` is the usual one. Write another for signatures that have nothing in common with its own.
+    """
 
     @abc.abstractmethod
     def servable(self, model: MultiTaskModel) -> Servable:

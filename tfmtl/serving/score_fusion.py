@@ -20,8 +20,8 @@ class ScoreFusion:
     """Weighted sum of standardised task values, which orders the candidates of `recommend`.
 
     score = sum_t w_t (v_t - m_t) / s_t with the served value v_t of task t. For a ranking task m_t and s_t are mean and
-    standard deviation of its training labels, so that units do not matter and a task with little varying
-    predictions contributes little; for the retrieval task they are mean and standard deviation of the query's scores
+    standard deviation of its training labels, so that units do not matter and a task contributes little if
+    its predictions vary little; for the retrieval task they are mean and standard deviation of the query's scores
     over the whole corpus. The score increases with the value of each task.
 
     Attributes:

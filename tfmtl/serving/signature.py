@@ -24,7 +24,7 @@ MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.fl
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One function of a SavedModel.
+    """One function of a SavedModel, which clients call by its name.
 
     Attributes:
         function: takes the inputs by name and returns tensors [B, ...] by name.

@@ -21,7 +21,9 @@ DEFAULT = "serving_default"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of the table of signatures.
+    """One row of the table of signatures: a served computation, its inputs and its availability.
+
+    A subclass of `RecommenderExporter` serves a new computation with one more entry in its `entries`.
 
     Attributes:
         name: the signature's name.
@@ -35,8 +37,8 @@ class Entry:
     Example:
         >>> def oldest(served, /, *, age):
         ...     return {"oldest": tf.fill(tf.shape(age), tf.reduce_max(age))}
-        >>> Entry("oldest", oldest, lambda served: {"age": served.specs("query")["age"]}).also_from_examples is None
-        True
+        >>> Entry("oldest", oldest, lambda served: {"age": served.specs("query")["age"]}).name
+        'oldest'
     """
 
     name: str

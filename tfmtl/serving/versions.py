@@ -7,7 +7,7 @@ import pathlib
 from tfmtl._checks import require
 
 MANIFEST = pathlib.PurePath("assets.extra", "tfmtl.json")
-"""The description of a version, for programs; TensorFlow Serving does not read this folder."""
+"""The description of a version, for programs, in the folder that TensorFlow Serving leaves to other tools."""
 
 
 def version_number(name: str) -> int | None:
