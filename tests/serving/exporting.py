@@ -1,4 +1,4 @@
-"""Exports to a folder until it is killed: `exporting.py FOLDER [VERSION]` copies the version if one is given."""
+"""Exports to a folder until it is killed: `exporting.py FOLDER [VERSION]`. A given version is copied instead."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tfmtl.serving.versions import MANIFEST
 
 
 class Doubler(Exporter):
-    """The least one can export: doubles a number with a variable."""
+    """The smallest exporter: its signature multiplies a number by a variable."""
 
     def __init__(self, function: Callable[..., Any] | None = None, dtype: tf.DType = tf.float32) -> None:
         self.factor = tf.Variable(2.0)
@@ -131,7 +131,7 @@ def test_export_with_foreign_operation_is_not_published(
 
 
 @pytest.mark.parametrize(("namespaces", "refused"), [((), True), (("Other",), True), (("Other", "Scann"), False)])
-def test_operations_of_declared_namespaces_are_published_and_told(
+def test_operations_of_declared_namespaces_are_published_and_listed(
     namespaces: tuple[str, ...], refused: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("exporter", "verification"):

@@ -105,7 +105,7 @@ def test_few_candidates(rows: int, int8: bool) -> None:
 
 
 def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path) -> None:
-    """With all of the few blocks searched the answers are those of the exact bundle."""
+    """A search of some blocks scores no higher than the exact search, and a search of all blocks answers alike."""
     model, frame = build()
     search = InvertedFile(block=4, min_recall=0.999, int8=True, queries=frame[:50])
     path = export(model, tmp_path / "model", max_k=MAX_K, search=search)
