@@ -12,7 +12,6 @@ from tfmtl._keras import keras, tf
 from tfmtl.balancing import BalancedTask, Balancer, GradientBalancer, GramianBalancer, TaskGradients
 from tfmtl.balancing.schedules import WeightSchedule
 from tfmtl.data import Preprocessor, to_batch, to_columns
-from tfmtl.ensembling import Pool
 from tfmtl.layers import (
     STEM,
     AttentionPooling,
@@ -34,7 +33,7 @@ from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.layers.noise.randomness import RandomUnknown
 from tfmtl.models import MultiTaskModel
-from tfmtl.tasks import HeadInputs, LossInputs, Task
+from tfmtl.tasks import HeadInputs, LossInputs, Pool, Task
 
 ROWS = 6
 _RNG = np.random.default_rng(9)

@@ -15,7 +15,6 @@ from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Preprocessor
-from tfmtl.ensembling import pools
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.fusions.presence import Presence
@@ -32,6 +31,7 @@ from tfmtl.tasks import (
     MultiClassClassification,
     Regression,
     Retrieval,
+    pools,
 )
 from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad, ScaledRates
 

@@ -12,10 +12,9 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.compression import distil
 from tfmtl.data import Preprocessor, fit_statistics, to_batch, to_columns
-from tfmtl.ensembling import ensemble, pool_of
+from tfmtl.ensembling import ensemble
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import export
-from tfmtl.tasks import Task
 
 WEIGHTS = [0.5, 0.2, 0.3]
 
@@ -195,13 +194,3 @@ def test_nothing_and_no_model_are_refused() -> None:
         ensemble([])
     with pytest.raises(TypeError, match=r"models\[0\].*must be MultiTaskModel"):
         ensemble([members()[0].network])
-
-
-def test_a_task_without_a_pool_says_how_to_give_one() -> None:
-    class Own(Task):
-        def connect(self, encodings: Any) -> Any: ...
-
-        def compute_loss(self, *arguments: Any) -> Any: ...
-
-    with pytest.raises(TypeError, match=r"No pool for Own 'mine'; register one with `pool_of.register`"):
-        pool_of(Own("mine"))

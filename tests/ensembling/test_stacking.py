@@ -13,7 +13,6 @@ from tests.models import small
 from tfmtl._keras import tf
 from tfmtl.data import Preprocessor, Split, random_kfold, to_batch
 from tfmtl.ensembling import stack
-from tfmtl.ensembling.stacking import stacker_for
 from tfmtl.layers import SharedBottom
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.tasks import (
@@ -135,7 +134,7 @@ def test_classes_are_stacked_as_scikit_learn_predicts(classes: int) -> None:
     task = MultiClassClassification("mood", num_classes=classes)
     members = [rng.normal(size=(40, classes)).astype(np.float32) for _ in range(2)]
     labels = np.float32(rng.integers(0, classes, 40))
-    learner = stacker_for(task, 0.5)
+    learner = task.stacker(0.5)
     assert learner is not None
     features = learner.read([tf.constant(member) for member in members]).numpy()
     kernel, bias = learner.fit(features, labels, np.ones(40))
@@ -148,7 +147,7 @@ def test_classes_are_stacked_as_scikit_learn_predicts(classes: int) -> None:
 def test_numbers_take_no_negative_weight() -> None:
     rng = np.random.default_rng(0)
     good, bad = rng.normal(size=(2, 60, 1))
-    learner = stacker_for(Regression("spend", offset=1.0, scale=2.0), 1.0)
+    learner = Regression("spend", offset=1.0, scale=2.0).stacker(1.0)
     assert learner is not None
     kernel, bias = learner.fit(np.hstack([good, bad]), np.float32((good - bad) * 2 + 1)[:, 0], np.ones(60))
     assert kernel[1, 0] == 0
@@ -166,7 +165,7 @@ def test_numbers_take_no_negative_weight() -> None:
     ],
 )
 def test_tasks_whose_outputs_are_no_plain_number_take_weights(task: Task) -> None:
-    assert stacker_for(task, 1.0) is None
+    assert task.stacker(1.0) is None
 
 
 def test_what_cannot_be_stacked_is_named() -> None:
@@ -176,7 +175,7 @@ def test_what_cannot_be_stacked_is_named() -> None:
         stack([Recipe(1)], table(), folds(), strength=0)
     with pytest.raises(ValueError, match="`folds` must hold at least one split"):
         stack([Recipe(1)], table(), [])
-    learner = stacker_for(MultiClassClassification("mood", num_classes=3), 1.0)
+    learner = MultiClassClassification("mood", num_classes=3).stacker(1.0)
     assert learner is not None
     with pytest.raises(ValueError, match=r"rows of task 'mood' must have all 3 classes. Received: labels=\[0.0, 2.0\]"):
         learner.fit(np.zeros((2, 3)), np.float32([0, 2]), np.ones(2))

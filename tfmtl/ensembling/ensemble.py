@@ -9,10 +9,9 @@ import numpy as np
 
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras
-from tfmtl.ensembling.pools import pool_of
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.graph import adopt, state_of
-from tfmtl.tasks import Ranking, Task
+from tfmtl.tasks import Task
 from tfmtl.training import LazyAdam
 
 Weights: TypeAlias = "Sequence[float] | Mapping[str, Sequence[float]] | None"
@@ -23,7 +22,7 @@ def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> Multi
     """Combine trained models of the same tasks into one, task by task.
 
     Numbers are averaged on the scale of their loss, events and classes as probabilities, retrieval scores as they are,
-    by embeddings beside each other; see the pools of this room for formulas and reasons. The result is a
+    by embeddings beside each other; see `Task.pool`, and the pools for their formulas. The result is a
     `MultiTaskModel` around one functional network that holds copies of the members side by side: evaluation, export,
     pruning and distillation take it like any other.
 
@@ -40,7 +39,6 @@ def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> Multi
 
     Raises:
         ValueError: if the members differ in tasks or encoding, or weights are negative, all zero or not one a member.
-        TypeError: if a task has no pool, see `pool_of`.
 
     Example:
         >>> import pandas as pd
@@ -70,7 +68,7 @@ def pooled(task: Task, shares: np.ndarray) -> Combine:
     kept = np.flatnonzero(shares).tolist()
 
     def combine(outputs: Sequence[Any]) -> Any:
-        return pool_of(task).connect([outputs[i] for i in kept], shares[kept].tolist(), f"{task.name}_pool")
+        return task.pool.connect([outputs[i] for i in kept], shares[kept].tolist(), f"{task.name}_pool")
 
     return combine
 
@@ -141,9 +139,8 @@ def _shares(weights: Sequence[float], members: int, task: str) -> np.ndarray:
 
 
 def _served(task: Task) -> tuple[type, dict[str, Any]]:
-    """Return what must agree: all arguments of a ranking task but its hidden layers, of others only the class."""
-    config = task.get_config() if isinstance(task, Ranking) else {}
-    return type(task), {name: value for name, value in config.items() if name != "units"}
+    """Return the class and the arguments that must agree between the members."""
+    return type(task), task.output_arguments()
 
 
 def _copy(network: keras.Model, inputs: Mapping[str, Any], prefix: str) -> keras.Model:

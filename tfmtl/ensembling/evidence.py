@@ -11,7 +11,6 @@ import numpy as np
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data.source import as_source
-from tfmtl.ensembling.pools import pool_of
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import LossInputs, Task
 
@@ -64,7 +63,7 @@ class Objective:
     def __init__(self, found: Iterable[Block]) -> None:
         self._blocks = list(found)
         task = self._blocks[0].task
-        self._pool = pool_of(task)
+        self._pool = task.pool
         self.members = len(self._blocks[0].outputs)
         self._measured = [self._one(block) for block in self._blocks]
         start = tf.fill([self.members], 1.0 / self.members)

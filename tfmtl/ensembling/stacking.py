@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from tfmtl._checks import require
-from tfmtl._keras import keras, tf
+from tfmtl._keras import keras
 from tfmtl.ensembling.ensemble import Combine, connected, pooled, require_alike
 from tfmtl.ensembling.evidence import Block, Objective, blocks
 from tfmtl.ensembling.weighting import simplex_weights
 from tfmtl.models import MultiTaskModel
-from tfmtl.tasks import BinaryClassification, ChainedRegression, MultiClassClassification, Regression, Task
+from tfmtl.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,19 +21,6 @@ if TYPE_CHECKING:
     from tfmtl.data import Split
 
 Recipe: TypeAlias = "Callable[[pd.DataFrame], MultiTaskModel]"
-Linear: TypeAlias = tuple[np.ndarray, np.ndarray]
-
-
-class MetaLearner(NamedTuple):
-    """A linear model of the members' outputs.
-
-    Attributes:
-        read: members' outputs -> features [B, f]; called with symbolic outputs, too.
-        fit: features [N, f], labels [N], weights [N] -> kernel [f, n] and bias [n] of the task's output.
-    """
-
-    read: Callable[[Sequence[Any]], Any]
-    fit: Callable[[np.ndarray, np.ndarray, np.ndarray], Linear]
 
 
 def stack(
@@ -92,72 +77,19 @@ def stack(
 
 def _combination(task: Task, found: Sequence[Block], strength: float) -> Combine:
     """Fit what combines members' outputs of a task and return what connects it."""
-    learner = stacker_for(task, strength)
-    if learner is None:
+    stacker = task.stacker(strength)
+    if stacker is None:
         return pooled(task, np.asarray(simplex_weights(Objective(found))))
-    parts = [(learner.read(block.outputs).numpy(), block.labels.numpy(), block.weights.numpy()) for block in found]
+    parts = [(stacker.read(block.outputs).numpy(), block.labels.numpy(), block.weights.numpy()) for block in found]
     features, labels, weights = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     rows = weights > 0
     require(bool(rows.any()), f"No out-of-fold row has a label of task {task.name!r}.")
-    kernel, bias = learner.fit(features[rows], labels[rows], weights[rows])
+    kernel, bias = stacker.fit(features[rows], labels[rows], weights[rows])
 
     def combine(outputs: Sequence[Any]) -> Any:
         dense = keras.layers.Dense(len(bias), name=f"{task.name}_meta", dtype="float32")
-        stacked = dense(learner.read(outputs))
+        stacked = dense(stacker.read(outputs))
         dense.set_weights([kernel, bias])
         return stacked
 
     return combine
-
-
-@functools.singledispatch
-def stacker_for(task: Task, strength: float) -> MetaLearner | None:
-    """Return how members of a task are stacked, None for the weights of least loss; register one for your own class."""
-    return None
-
-
-@stacker_for.register
-def _(task: Regression, strength: float) -> MetaLearner | None:
-    def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
-        model = LinearRegression(positive=True).fit(features, task.targets(tf.constant(labels)).numpy(), weights)
-        return model.coef_[:, np.newaxis], np.array([model.intercept_])
-
-    return MetaLearner(_joined, fit)
-
-
-@stacker_for.register
-def _(task: ChainedRegression, strength: float) -> MetaLearner | None:
-    return None
-
-
-@stacker_for.register
-def _(task: BinaryClassification, strength: float) -> MetaLearner | None:
-    def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
-        model = _logistic(task, 2, features, labels, weights, strength)
-        return model.coef_.T, model.intercept_
-
-    return None if task.after else MetaLearner(_joined, fit)
-
-
-@stacker_for.register
-def _(task: MultiClassClassification, strength: float) -> MetaLearner | None:
-    def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
-        model = _logistic(task, task.num_classes, features, labels, weights, strength)
-        if task.num_classes == 2:  # one logit of the second class becomes the difference of two
-            return np.hstack([-model.coef_.T, model.coef_.T]) / 2, np.hstack([-model.intercept_, model.intercept_]) / 2
-        return model.coef_.T, model.intercept_
-
-    return MetaLearner(lambda outputs: _joined([tf.nn.log_softmax(output) for output in outputs]), fit)
-
-
-def _joined(outputs: Sequence[Any]) -> Any:
-    return tf.concat(list(outputs), axis=1)
-
-
-def _logistic(
-    task: Task, classes: int, features: np.ndarray, labels: np.ndarray, weights: np.ndarray, strength: float
-) -> LogisticRegression:
-    present = np.unique(labels)
-    rule = f"The out-of-fold rows of task {task.name!r} must have all {classes} classes."
-    require(present.tolist() == list(range(classes)), rule, labels=present.tolist())
-    return LogisticRegression(C=strength, max_iter=1000).fit(features, labels, weights)

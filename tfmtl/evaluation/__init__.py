@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfmtl.evaluation.baselines import popularity as popularity
 from tfmtl.evaluation.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tfmtl.evaluation.catalog import catalog_metrics as catalog_metrics
+from tfmtl.evaluation.grouped_auc import grouped_auc as grouped_auc
 from tfmtl.evaluation.lists import list_metrics as list_metrics
 from tfmtl.evaluation.progress_bar import ProgressBar as ProgressBar
 from tfmtl.evaluation.ranks import rank_positives as rank_positives
@@ -12,12 +13,10 @@ from tfmtl.evaluation.reports import activity as activity
 from tfmtl.evaluation.reports import as_table as as_table
 from tfmtl.evaluation.reports import bootstrap_comparison as bootstrap_comparison
 from tfmtl.evaluation.reports import by_slice as by_slice
-from tfmtl.evaluation.reports import constant_prediction as constant_prediction
 from tfmtl.evaluation.reports import delta_m as delta_m
 from tfmtl.evaluation.reports import evaluate as evaluate
 from tfmtl.evaluation.reports import popularity_tiers as popularity_tiers
 from tfmtl.evaluation.reports import quantiles as quantiles
-from tfmtl.evaluation.reports import ranking_report as ranking_report
 from tfmtl.evaluation.reports import retained_margin as retained_margin
 from tfmtl.evaluation.reports import side_by_side as side_by_side
 from tfmtl.evaluation.reports import trivial_baseline as trivial_baseline
@@ -29,9 +28,8 @@ from tfmtl.evaluation.row_metrics import AveragePrecision as AveragePrecision
 from tfmtl.evaluation.row_metrics import CalibrationError as CalibrationError
 from tfmtl.evaluation.row_metrics import GroupedAUC as GroupedAUC
 from tfmtl.evaluation.row_metrics import KeptRows as KeptRows
-from tfmtl.evaluation.task_metrics import binary_metrics as binary_metrics
-from tfmtl.evaluation.task_metrics import grouped_auc as grouped_auc
-from tfmtl.evaluation.task_metrics import multiclass_metrics as multiclass_metrics
-from tfmtl.evaluation.task_metrics import regression_metrics as regression_metrics
 from tfmtl.evaluation.thresholds import best_f1 as best_f1
 from tfmtl.evaluation.thresholds import calibration_error as calibration_error
+from tfmtl.tasks.label_metrics import binary_metrics as binary_metrics
+from tfmtl.tasks.label_metrics import multiclass_metrics as multiclass_metrics
+from tfmtl.tasks.label_metrics import regression_metrics as regression_metrics

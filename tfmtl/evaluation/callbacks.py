@@ -10,7 +10,6 @@ from tfmtl._keras import keras
 from tfmtl.data import to_batch
 from tfmtl.evaluation.corpus import Seen, locate
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
-from tfmtl.tasks import Retrieval
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
@@ -42,7 +41,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         """Locate the positives once."""
         batch = to_batch(self.frame, self.model.preprocessor)
         for task in self.model.tasks:
-            if isinstance(task, Retrieval):
+            if task.retrieves:
                 seen = None if self.seen is None else Seen.from_frame(self.model, task.name, self.seen)
                 self._corpora[task.name] = locate(self.model, task.name, self.frame, batch, seen)
         self._towers = (self.model.tower("query"), self.model.tower("candidate"))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmtl._checks import require, require_positive_int
-from tfmtl.evaluation.task_metrics import observed, require_vector
+from tfmtl.tasks.label_metrics import observed, require_vector
 
 _Floats = npt.NDArray[np.float64]
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
-from tfmtl.evaluation.task_metrics import binary_metrics, grouped_auc
+from tfmtl.evaluation.grouped_auc import grouped_auc
 from tfmtl.evaluation.thresholds import best_f1, calibration_error
+from tfmtl.tasks.label_metrics import binary_metrics
 
 _Floats = npt.NDArray[np.float64]
 

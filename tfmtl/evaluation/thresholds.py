@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmtl._checks import require, require_positive_int
-from tfmtl.evaluation.task_metrics import Observed, observed, require_probabilities, require_vector
+from tfmtl.tasks.label_metrics import Observed, observed, require_probabilities, require_vector
 
 
 def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> tuple[float, float]:

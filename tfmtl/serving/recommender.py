@@ -16,7 +16,6 @@ from tfmtl.serving.index import CorpusIndex, Hits, Search
 from tfmtl.serving.ranker import Ranker
 from tfmtl.serving.score_fusion import ScoreFusion
 from tfmtl.serving.signature import Answer, missing_row
-from tfmtl.tasks import Ranking, Retrieval
 from tfmtl.types import Features
 
 Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to restrict to [B, n]
@@ -27,7 +26,7 @@ ROWS = 65_536
 
 def retrieves(model: MultiTaskModel) -> bool:
     """Return whether a model has a retrieval task and a corpus, so that a `Recommender` can serve it."""
-    return model.candidates is not None and any(isinstance(task, Retrieval) for task in model.tasks)
+    return model.candidates is not None and any(task.retrieves for task in model.tasks)
 
 
 def weight_input(task: str) -> str:
@@ -66,7 +65,7 @@ class Recommender(Ranker):
         if corpus is None or not retrieves(model):
             raise ValueError("A `Recommender` needs a model with a retrieval task and `candidates`; use a `Ranker`.")
         super().__init__(model)
-        names = [task.name for task in model.tasks if isinstance(task, Retrieval)]
+        names = [task.name for task in model.tasks if task.retrieves]
         self.retrieval = names[0] if retrieval is None else retrieval
         require_known([self.retrieval], names, "task", "`retrieval` (the model's retrieval tasks)")
         specs = {feature.name: encoded_spec(feature) for feature in self.schema.candidate}
@@ -141,7 +140,7 @@ class Recommender(Ranker):
         """Return the tasks with one value per candidate: the served retrieval, and scalars of the pair."""
         row = {name: missing_row(feature) for name, feature in self.schema.features.items()}
         values = self.rank(**row)
-        own = {t.name for t in self.model.tasks if not isinstance(t, Retrieval) and t.name not in self._of_query}
+        own = {t.name for t in self.model.tasks if not t.retrieves and t.name not in self._of_query}
         return [n for n, value in values.items() if n == self.retrieval or (n in own and value.shape.rank == 1)]
 
     def _check_names(self) -> None:
@@ -154,7 +153,7 @@ class Recommender(Ranker):
     @property
     def _of_query(self) -> set[str]:
         """The tasks that predict a property of the query alone, such as age."""
-        return {task.name for task in self.model.tasks if isinstance(task, Ranking) and task.scope == "query"}
+        return {task.name for task in self.model.tasks if task.query_only}
 
     def _embed_candidates(self, encoded: Features) -> tf.Tensor:
         return tf.cast(self.model.tower("candidate")(encoded, training=False)[self.retrieval], tf.float32)

@@ -9,9 +9,11 @@ from tfmtl.tasks.doubly_robust import DoublyRobustConversion as DoublyRobustConv
 from tfmtl.tasks.entire_space import EntireSpaceConversion as EntireSpaceConversion
 from tfmtl.tasks.inverse_propensity import InversePropensityConversion as InversePropensityConversion
 from tfmtl.tasks.multi_class import MultiClassClassification as MultiClassClassification
+from tfmtl.tasks.pools import Pool as Pool
 from tfmtl.tasks.ranking import Ranking as Ranking
 from tfmtl.tasks.regression import Regression as Regression
 from tfmtl.tasks.retrieval import Retrieval as Retrieval
+from tfmtl.tasks.stackers import Stacker as Stacker
 from tfmtl.tasks.task import HeadInputs as HeadInputs
 from tfmtl.tasks.task import LossInputs as LossInputs
 from tfmtl.tasks.task import Task as Task

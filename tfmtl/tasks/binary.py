@@ -9,6 +9,7 @@ from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
 from tfmtl.tasks.binary_task import BinaryTask, beside_parent
 from tfmtl.tasks.ranking import Scope
+from tfmtl.tasks.stackers import Stacker, binary_logistic
 from tfmtl.tasks.task import HeadInputs, LossInputs, mean_over_observed
 
 
@@ -89,6 +90,10 @@ class BinaryClassification(BinaryTask):
             return loss, total
         own, front = tf.unstack(tf.sigmoid(tf.cast(outputs, tf.float32)), axis=1)
         return loss + self.order_penalty * mean_over_observed(tf.nn.relu(own - front), sample_weight)[0], total
+
+    def stacker(self, strength: float) -> Stacker | None:
+        """Return logistic regression, or None with `after`, since a linear model would break the order of events."""
+        return None if self.after else binary_logistic(self.name, strength)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:

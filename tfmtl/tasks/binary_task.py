@@ -6,8 +6,13 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf
+from tfmtl.tasks.constants import prior_probability
+from tfmtl.tasks.label_metrics import binary_metrics
+from tfmtl.tasks.pools import MeanProbability
 from tfmtl.tasks.ranking import Ranking, Scope, known
 from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, mean_over_observed
 
@@ -22,6 +27,8 @@ class BinaryTask(Ranking, abc.ABC):
         units: widths of the head's hidden layers.
         scope: `"pair"` or `"query"`.
     """
+
+    pool = MeanProbability
 
     def __init__(self, name: str, units: Sequence[int] = (), scope: Scope = "pair", **kwargs: Any) -> None:
         super().__init__(name, units, scope, **kwargs)
@@ -70,6 +77,14 @@ class BinaryTask(Ranking, abc.ABC):
         """Update AUC and log loss of p."""
         for metric in self._metrics_by_name.values():
             metric.update_state(known(labels)[:, tf.newaxis], self.event_logit(outputs), sample_weight=sample_weight)
+
+    def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
+        """Return `binary_metrics` of the served probabilities."""
+        return binary_metrics(labels, predictions, weights)
+
+    def constant_prediction(self, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
+        """Return the share of positives [rows]."""
+        return np.full(rows, prior_probability(labels, weights))
 
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float

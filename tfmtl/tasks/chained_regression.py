@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.binary_task import beside_parent, given_parent
+from tfmtl.tasks.pools import MeanExpectation
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.regression import Regression
+from tfmtl.tasks.stackers import Stacker
 from tfmtl.tasks.task import HeadInputs, LossInputs
 
 
@@ -40,6 +42,8 @@ class ChainedRegression(Regression):
 
     Cost: that of `Regression`.
     """
+
+    pool = MeanExpectation
 
     def __init__(
         self,
@@ -82,6 +86,10 @@ class ChainedRegression(Regression):
         if inputs is not None:
             weight = given_parent(sample_weight, inputs.labels, self.after)
             self._conditional_rmse.update_state(known(labels), super().predict(outputs), sample_weight=weight)
+
+    def stacker(self, strength: float) -> Stacker | None:
+        """Return None: a linear model would break the expectation."""
+        return None
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "after": self.after}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.binary_task import BinaryTask, beside_parent, given_parent, joint_logit
+from tfmtl.tasks.pools import MeanConversion
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.task import HeadInputs, LossInputs
 
@@ -51,6 +52,8 @@ class EntireSpaceConversion(BinaryTask):
 
     Cost: that of `BinaryClassification`.
     """
+
+    pool = MeanConversion
 
     def __init__(
         self, name: str, after: str, units: Sequence[int] = (), scope: Scope = "pair", serve: Serve = "entire",

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tfmtl._checks import require, require_fraction
 from tfmtl._keras import keras, register, tf
+from tfmtl.tasks.constants import class_frequencies
+from tfmtl.tasks.label_metrics import multiclass_metrics
+from tfmtl.tasks.pools import MeanDistribution
 from tfmtl.tasks.ranking import Ranking, Scope, known
+from tfmtl.tasks.stackers import Stacker, multinomial_logistic
 from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
 
 
@@ -34,6 +40,8 @@ class MultiClassClassification(Ranking):
         Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
         https://arxiv.org/abs/1512.00567, section 7: label smoothing.
     """
+
+    pool = MeanDistribution
 
     def __init__(
         self,
@@ -108,6 +116,18 @@ class MultiClassClassification(Ranking):
         student = tf.nn.log_softmax(outputs / temperature)
         divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=1)
         return temperature**2 * mean_over_observed(divergence, sample_weight)[0]
+
+    def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
+        """Return `multiclass_metrics` of the served probabilities."""
+        return multiclass_metrics(labels, predictions, weights)
+
+    def constant_prediction(self, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
+        """Return the share of each class [rows, num_classes]."""
+        return np.tile(class_frequencies(labels, self.num_classes, weights), (rows, 1))
+
+    def stacker(self, strength: float) -> Stacker | None:
+        """Return multinomial logistic regression."""
+        return multinomial_logistic(self.name, self.num_classes, strength)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class Ranking(Task, abc.ABC):
         return self.scope == "pair"
 
     @property
+    def query_only(self) -> bool:  # type: ignore[override]
+        """Whether the head reads the query tower alone."""
+        return self.scope == "query"
+
+    @property
     @abc.abstractmethod
     def output_units(self) -> int:
         """Width of the network's output."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.ranking import Ranking, Scope, known
+from tfmtl.tasks.stackers import Stacker, least_squares
 from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed
 
 _LARGEST = 80.0  # e^80 is near the largest float32
@@ -126,6 +127,10 @@ class Regression(Ranking):
         labels, values = known(labels)[:, tf.newaxis], self.predict(outputs)[:, tf.newaxis]
         for metric in self._metrics_by_name.values():
             metric.update_state(labels, values, sample_weight=sample_weight)
+
+    def stacker(self, strength: float) -> Stacker | None:
+        """Return least squares with weights of at least 0, on the scale of the loss; `strength` has no meaning here."""
+        return least_squares(self.targets)
 
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float

@@ -12,6 +12,7 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.others import Others
+from tfmtl.tasks.pools import JoinedEmbeddings
 from tfmtl.tasks.task import (
     HeadInputs,
     LabelSummary,
@@ -71,6 +72,8 @@ class Retrieval(Task):
 
     uses_trunk: ClassVar[bool] = False
     needs_label: ClassVar[bool] = False
+    retrieves: ClassVar[bool] = True
+    pool = JoinedEmbeddings
 
     def __init__(
         self,
@@ -268,6 +271,10 @@ class Retrieval(Task):
         sides = (tf.boolean_mask(tf.cast(outputs[side], tf.float32), positive) for side in ("query", "candidate"))
         query, candidate = map(_not_empty, sides)
         return tf.matmul(query, others.behind(candidate) if self.gather_negatives else candidate, transpose_b=True)
+
+    def output_arguments(self) -> dict[str, Any]:
+        """Return nothing: a score is a dot product with any arguments."""
+        return {}
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
         """Return the weights of the positive rows, whose queries and candidates meet in the softmax."""

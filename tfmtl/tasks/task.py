@@ -8,9 +8,15 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
+
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._replicas import mean_over_replicas
+from tfmtl.tasks.constants import weighted_mean
+from tfmtl.tasks.label_metrics import regression_metrics
+from tfmtl.tasks.pools import MeanValue, Pool
+from tfmtl.tasks.stackers import Stacker
 from tfmtl.types import Features
 
 
@@ -122,6 +128,16 @@ class Task(keras.layers.Layer, abc.ABC):
     num_extra_negatives: int = 0
     """Uniform random candidates that the loss wants in every training step."""
 
+    query_only: bool = False
+    """Whether the served value depends on the query alone, so that a list of candidates has one value of it."""
+
+    retrieves: ClassVar[bool] = False
+    """Whether the task ranks the whole corpus: its output is {"query": [B, d], "candidate": [B, d]}, and a score is
+    their dot product."""
+
+    pool: ClassVar[type[Pool]] = MeanValue
+    """How an ensemble combines its members' outputs of the task; the weighted mean by default."""
+
     needs_corpus: bool = False
     """Whether the loss wants the whole corpus as its extra negatives, in training and in evaluation."""
 
@@ -138,7 +154,7 @@ class Task(keras.layers.Layer, abc.ABC):
         """Raise `ValueError`, naming the task, if the training labels cannot teach it; called once by the model."""
 
     def limit_counts(self, total: float) -> None:
-        """Let what was counted in training so far weigh as much as at most `total` rows; most tasks count nothing."""
+        """Cap the accumulated counts at `total`; a no-op by default."""
 
     def prepare(self, num_candidates: int) -> None:
         """Create state that depends on the number of encoded candidate ids; called once by the model."""
@@ -211,11 +227,58 @@ class Task(keras.layers.Layer, abc.ABC):
         own = {metric.name: metric.result() for metric in self.metrics if metric not in self.extra_metrics}
         return own | {f"{self.name}_{metric.name}": metric.result() for metric in self.extra_metrics}
 
+    def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
+        """Return the metrics of served values by name, for `tfmtl.evaluation.evaluate`.
+
+        The default compares numbers by RMSE, MAE and R2; it returns no metric of several numbers per row.
+
+        Args:
+            labels: [n], observed.
+            predictions: [n] or [n, ...], as `predict` returns them.
+            weights: [n], above 0.
+        """
+        values = predictions if isinstance(predictions, np.ndarray) else np.empty(0)
+        return regression_metrics(labels, values.reshape(-1), weights) if values.size == len(labels) else {}
+
+    def constant_prediction(self, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
+        """Return the best prediction [rows] or [rows, ...] without features, for `tfmtl.evaluation.trivial_baseline`.
+
+        The default is the weighted mean of the labels.
+
+        Args:
+            labels: training labels [n], NaN where missing.
+            weights: [n], 0 where the label is missing.
+            rows: number of predictions.
+        """
+        return np.full(rows, weighted_mean(labels, weights))
+
+    def stacker(self, strength: float) -> Stacker | None:
+        """Return the linear model that stacks members of the task; `strength` is its inverse L2 penalty.
+
+        The default is None: members are weighted by the shares of least loss instead.
+        """
+        return None
+
+    def output_arguments(self) -> dict[str, Any]:
+        """Return the arguments that decide the meaning of an output, on which members of an ensemble must agree.
+
+        The default is the configuration without the hidden layers `units`.
+        """
+        return {name: value for name, value in self.get_config().items() if name != "units"}
+
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
     ) -> tf.Tensor:
-        """Return the mean disagreement with a teacher's outputs over the rows, a scalar; 0 where both agree."""
-        raise NotImplementedError(f"Task {self.name!r} ({type(self).__name__}) defines no distillation loss.")
+        """Return the mean disagreement with a teacher's outputs over the rows, a scalar; 0 where both agree.
+
+        The default is the mean squared difference of the outputs, at any temperature.
+        """
+        pairs = zip(tf.nest.flatten(outputs), tf.nest.flatten(teacher_outputs), strict=True)
+        squares = [
+            tf.math.squared_difference(tf.cast(own, tf.float32), tf.cast(other, tf.float32)) for own, other in pairs
+        ]
+        by_row = [tf.reduce_mean(tf.reshape(square, [tf.shape(square)[0], -1]), axis=1) for square in squares]
+        return mean_over_observed(tf.add_n(by_row), sample_weight)[0]
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
         """Return the weights [B] of the rows on which a teacher is to be imitated; the observed rows by default."""

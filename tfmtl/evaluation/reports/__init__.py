@@ -5,9 +5,7 @@ from __future__ import annotations
 from tfmtl.evaluation.reports.bootstrap_comparison import as_table as as_table
 from tfmtl.evaluation.reports.bootstrap_comparison import bootstrap_comparison as bootstrap_comparison
 from tfmtl.evaluation.reports.bootstrap_comparison import delta_m as delta_m
-from tfmtl.evaluation.reports.report import constant_prediction as constant_prediction
 from tfmtl.evaluation.reports.report import evaluate as evaluate
-from tfmtl.evaluation.reports.report import ranking_report as ranking_report
 from tfmtl.evaluation.reports.report import retained_margin as retained_margin
 from tfmtl.evaluation.reports.report import side_by_side as side_by_side
 from tfmtl.evaluation.reports.report import trivial_baseline as trivial_baseline

@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_known
+from tfmtl._keras import tf
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.frames import gather_batches
-from tfmtl.evaluation.baselines import class_frequencies, prior_probability, weighted_mean
 from tfmtl.evaluation.corpus import Seen, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
-from tfmtl.evaluation.task_metrics import binary_metrics, multiclass_metrics, regression_metrics
 from tfmtl.models import MultiTaskModel
-from tfmtl.tasks import BinaryTask, MultiClassClassification, Regression, Retrieval, Task
+from tfmtl.tasks import Task
 
 Metrics = dict[str, float]
-
-
-@functools.singledispatch
-def ranking_report(task: Task, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> Metrics:
-    """Return the metrics of one ranking task; register a function for a task class of your own."""
-    raise TypeError(f"No report for {type(task).__name__}; register one with `ranking_report.register`.")
-
-
-@ranking_report.register
-def _(task: BinaryTask, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> Metrics:
-    return binary_metrics(labels, predictions, weights)
-
-
-@ranking_report.register
-def _(task: Regression, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> Metrics:
-    return regression_metrics(labels, predictions, weights)
-
-
-@ranking_report.register
-def _(task: MultiClassClassification, labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> Metrics:
-    return multiclass_metrics(labels, predictions, weights)
-
-
-@functools.singledispatch
-def constant_prediction(task: Task, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
-    """Return the trivial baseline's predictions for `rows` rows, learned from training labels."""
-    raise TypeError(f"No trivial baseline for {type(task).__name__}; register one with `constant_prediction.register`.")
-
-
-@constant_prediction.register
-def _(task: BinaryTask, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
-    return np.full(rows, prior_probability(labels, weights))
-
-
-@constant_prediction.register
-def _(task: Regression, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
-    return np.full(rows, weighted_mean(labels, weights))
-
-
-@constant_prediction.register
-def _(task: MultiClassClassification, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
-    return np.tile(class_frequencies(labels, task.num_classes, weights), (rows, 1))
 
 
 def evaluate(
@@ -99,16 +56,16 @@ def evaluate(
     batch = to_batch(frame, model.preprocessor)
     report: dict[tuple[str, str], float] = {}
     for task in chosen:
-        if isinstance(task, Retrieval) and len(positives(batch, task.name)):
+        if task.retrieves and len(positives(batch, task.name)):
             values = _retrieval(model, task.name, frame, batch, seen, ks, progress, block_bytes)
             report |= {(task.name, metric): value for metric, value in values.items()}
-    ranking = [task for task in chosen if not isinstance(task, Retrieval)]
+    ranking = [task for task in chosen if not task.retrieves]
     predictions = _predict(model, batch) if ranking else {}
     for task in ranking:
         labels, weights = _judged(task, batch)
         rows = np.flatnonzero(weights > 0)
         if len(rows):
-            values = ranking_report(task, labels[rows], predictions[task.name][rows], weights[rows])
+            values = task.report(labels[rows], _rows_of(predictions[task.name], rows), weights[rows])
             report |= {(task.name, metric): value for metric, value in values.items()}
     return _series(report)
 
@@ -136,7 +93,7 @@ def trivial_baseline(
     batch, known = to_batch(frame, model.preprocessor), to_batch(train, model.preprocessor)
     report: dict[tuple[str, str], float] = {}
     for task in model.tasks:
-        if isinstance(task, Retrieval):
+        if task.retrieves:
             values = (
                 _popularity(model, task.name, frame, batch, known, seen, ks) if len(positives(batch, task.name)) else {}
             )
@@ -222,20 +179,26 @@ def _constant(task: Task, batch: Batch, known: Batch) -> Metrics:
     rows = np.flatnonzero(weights > 0)
     if not len(rows):
         return {}
-    constant = constant_prediction(task, *_judged(task, known), len(rows))
-    return ranking_report(task, labels[rows], constant, weights[rows])
+    constant = task.constant_prediction(*_judged(task, known), len(rows))
+    return task.report(labels[rows], constant, weights[rows])
 
 
 def _judged(task: Task, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Return a task's labels [N] and the weights [N] of the rows on which its served values are judged."""
-    weights = task.served_weight(batch.weights[task.name], batch.labels)
-    return batch.labels[task.name].numpy(), weights.numpy()
+    ones = tf.ones([len(next(iter(batch.features.values())))])  # a task without a label has a positive in every row
+    weights = task.served_weight(batch.weights.get(task.name, ones), batch.labels)
+    return batch.labels.get(task.name, ones).numpy(), weights.numpy()
 
 
-def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, np.ndarray]:
+def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, Any]:
     unlabelled = Batch(batch.features, {}, {})
-    predictions: dict[str, np.ndarray] = model.predict(gather_batches(unlabelled, 8192), verbose=0)
+    predictions: dict[str, Any] = model.predict(gather_batches(unlabelled, 8192), verbose=0)
     return predictions
+
+
+def _rows_of(predictions: Any, rows: np.ndarray) -> Any:
+    """Return the rows of served values, which may be a structure of arrays."""
+    return tf.nest.map_structure(lambda values: values[rows], predictions)
 
 
 def _series(report: Mapping[tuple[str, str], float]) -> pd.Series:

@@ -1,24 +1,14 @@
-"""What one output is made of several models' outputs for a task, so that the task's head contract still holds."""
+"""Pools: how an ensemble combines its members' outputs of one task into one output of the same meaning."""
 
 from __future__ import annotations
 
 import abc
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks import (
-    BinaryTask,
-    ChainedRegression,
-    EntireSpaceConversion,
-    MultiClassClassification,
-    Regression,
-    Retrieval,
-    Task,
-)
 
 
 class Pool(keras.layers.Layer, abc.ABC):
@@ -199,27 +189,6 @@ class JoinedEmbeddings(Pool):
         """Return [B, sum of the widths]."""
         roots = tf.unstack(tf.sqrt(shares))
         return tf.concat([root * output for root, output in zip(roots, outputs, strict=True)], axis=1)
-
-
-@functools.singledispatch
-def pool_of(task: Task) -> type[Pool]:
-    """Return how members' outputs of a task are combined; register a function for a task class of your own.
-
-    Raises:
-        TypeError: if there is none for the task's class.
-    """
-    raise TypeError(f"No pool for {type(task).__name__} {task.name!r}; register one with `pool_of.register`.")
-
-
-for _kind, _pool in {
-    Regression: MeanValue,
-    ChainedRegression: MeanExpectation,
-    BinaryTask: MeanProbability,
-    EntireSpaceConversion: MeanConversion,
-    MultiClassClassification: MeanDistribution,
-    Retrieval: JoinedEmbeddings,
-}.items():
-    pool_of.register(_kind, lambda task, pool=_pool: pool)
 
 
 def _logs(shares: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
-"""Metrics of ranking tasks on observed labels: binary, regression, multi-class, and AUC within groups.
+"""Metrics of served values on observed labels: binary, regression and multi-class.
 
-A NaN label is a missing one: its row counts nowhere, and neither does a row of weight 0. A metric that the rows left do
-not define, such as the AUC of labels of one class, is NaN.
+A NaN label is missing: its row is ignored, and so is a row of weight 0. A metric that the remaining rows do not define,
+such as the AUC of labels of one class, is NaN.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sklearn_metrics
 
 from tfmtl._checks import require
 
@@ -91,6 +90,8 @@ def binary_metrics(
     require_vector(rows)
     require(bool(np.isin(label, (0, 1)).all()), "Binary labels must be 0, 1 or NaN.", labels=np.unique(label))
     require_probabilities(probability)
+    from sklearn import metrics as sklearn_metrics  # half a second that only a report needs
+
     positives = float(weight @ label)
     precision = (
         float(sklearn_metrics.average_precision_score(label, probability, sample_weight=weight))
@@ -187,64 +188,11 @@ def multiclass_metrics(
     }
 
 
-def grouped_auc(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, weights: npt.ArrayLike | None = None
-) -> float:
-    r"""Average the AUC of each group (user), weighted by its rows: how well the rows of one user are ordered.
-
-    GAUC = sum_g w_g AUC_g / sum_g w_g over the groups with both classes, w_g the sum of the weights of the group's
-    rows; NaN if there is none. Unlike the AUC it is blind to differences between users, which no ranking shown to one
-    user can use.
-
-    Args:
-        labels: [n] 0, 1 or NaN.
-        scores: [n] any increasing function of the probability.
-        groups: [n] group of each row, any dtype with an order.
-        weights: [n] non-negative, 1 by default.
-
-    Raises:
-        ValueError: for other labels, a score that is not finite, negative weights or different lengths.
-
-    Example:
-        >>> grouped_auc([1, 0, 1, 0], [0.2, 0.1, 0.8, 0.9], ["ann", "ann", "bob", "bob"])
-        0.5
-
-    Reference: Zhu et al., "Optimized Cost per Click in Taobao Display Advertising", KDD 2017.
-
-    Cost: one sort of the rows.
-    """
-    rows = observed(labels, scores, weights)
-    require_vector(rows)
-    require(bool(np.isin(rows.labels, (0, 1)).all()), "Binary labels must be 0, 1 or NaN.", labels=rows.labels)
-    every = np.asarray(groups)
-    require(every.shape == np.shape(labels), "`groups` must name one group for each row.", groups=every.shape)
-    kept = ~np.isnan(np.asarray(labels, np.float64))
-    kept &= True if weights is None else np.asarray(weights) > 0
-    _, group = np.unique(every[kept], return_inverse=True)
-    order = np.lexsort((rows.predictions, group))
-    group, score, label, weight = group[order], rows.predictions[order], rows.labels[order], rows.weights[order]
-    positives, negatives = (np.bincount(group, weights=weight * part) for part in (label, 1 - label))
-    won = np.bincount(group, weights=weight * label * _negatives_below(group, score, weight * (1 - label)))
-    # What lies below a row in the whole order, less the groups before its own.
-    won -= positives * (np.cumsum(negatives) - negatives)
-    pairs = positives * negatives
-    mixed = pairs > 0
-    if not mixed.any():
-        return np.nan
-    return float(np.average((won[mixed] / pairs[mixed]), weights=(positives + negatives)[mixed]))
-
-
-def _negatives_below(group: npt.NDArray[np.int64], score: _Floats, weight: _Floats) -> _Floats:
-    """Return the weight [n] of the negatives before each row, rows ordered by (group, score), half of those it ties."""
-    new = np.append(True, (group[1:] != group[:-1]) | (score[1:] != score[:-1]))[: len(score)]
-    start = np.flatnonzero(new)
-    tied = np.add.reduceat(weight, start) if len(start) else weight
-    return np.repeat(np.cumsum(tied) - tied / 2, np.diff(np.append(start, len(score))))
-
-
 def _auc(positive: npt.NDArray[np.bool_], score: _Floats, weight: _Floats) -> float:
     if positive.all() or not positive.any():
         return np.nan
+    from sklearn import metrics as sklearn_metrics  # half a second that only a report needs
+
     return float(sklearn_metrics.roc_auc_score(positive, score, sample_weight=weight))
 
 

@@ -7,15 +7,6 @@ import pytest
 from scipy.special import expit, log_softmax, logit, softmax
 
 from tfmtl._keras import tf
-from tfmtl.ensembling import pool_of
-from tfmtl.ensembling.pools import (
-    JoinedEmbeddings,
-    MeanConversion,
-    MeanDistribution,
-    MeanExpectation,
-    MeanProbability,
-    MeanValue,
-)
 from tfmtl.tasks import (
     BinaryClassification,
     ChainedRegression,
@@ -25,6 +16,14 @@ from tfmtl.tasks import (
     Regression,
     Retrieval,
     Task,
+)
+from tfmtl.tasks.pools import (
+    JoinedEmbeddings,
+    MeanConversion,
+    MeanDistribution,
+    MeanExpectation,
+    MeanProbability,
+    MeanValue,
 )
 
 SHARES = np.array([0.5, 0.2, 0.3])
@@ -124,7 +123,7 @@ def test_small_probabilities_keep_their_digits() -> None:
     ],
 )
 def test_each_task_has_its_pool(task: Task, pool: type) -> None:
-    assert pool_of(task) is pool
+    assert task.pool is pool
 
 
 @pytest.mark.parametrize("shares", [[], [0.5, 0.0], [-1.0], [float("nan")], [float("inf")]])
