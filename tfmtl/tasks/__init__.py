@@ -17,3 +17,5 @@ from tfmtl.tasks.stackers import Stacker as Stacker
 from tfmtl.tasks.task import HeadInputs as HeadInputs
 from tfmtl.tasks.task import LossInputs as LossInputs
 from tfmtl.tasks.task import Task as Task
+from tfmtl.tasks.task import head as head
+from tfmtl.tasks.task import mean_over_observed as mean_over_observed
