@@ -46,14 +46,12 @@ def _l2() -> Any:
     return keras.regularizers.L2(0.25)
 
 
-_EXPERTS: dict[str, Any] = {
-    "units": [4, 2], "activation": "tanh", "dropout": 0.25, "kernel_initializer": _seeded(),
-    "kernel_regularizer": _l2(), "seed": 3,
-}  # fmt: skip
+_KERNELS: dict[str, Any] = {"kernel_initializer": _seeded(), "kernel_regularizer": _l2(), "seed": 3}
+
+_EXPERTS: dict[str, Any] = {"units": [4, 2], "activation": "tanh", "dropout": 0.25, **_KERNELS}
 
 _FUSION: dict[str, Any] = {
-    "groups": {"image": ["pixels"], "text": ["title", "tags"]}, "units": 3, "modality_dropout": 0.25,
-    "kernel_initializer": _seeded(), "kernel_regularizer": _l2(), "seed": 3,
+    "groups": {"image": ["pixels"], "text": ["title", "tags"]}, "units": 3, "modality_dropout": 0.25, **_KERNELS
 }  # fmt: skip
 
 
@@ -85,7 +83,7 @@ def _distilled() -> MultiTaskModel:
 Recipes = dict[str, Callable[[], Any]]
 
 PARTS: Recipes = {
-    "Adapter": lambda: layers.Adapter(3, "tanh", _seeded(), _l2(), 3),
+    "Adapter": lambda: layers.Adapter(3, "tanh", **_KERNELS),
     "AITM": lambda: layers.AITM(
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),
@@ -116,7 +114,7 @@ PARTS: Recipes = {
     "MeanProbability": lambda: pools.MeanProbability([0.75, 0.25]),
     "MeanValue": lambda: pools.MeanValue([0.75, 0.25]),
     "JoinedEmbedding": lambda: JoinedEmbedding({"x": 7, "y": 9, "z": 8}, 4, "normal", seed=3),
-    "GateNU": lambda: layers.GateNU(2, 3, 4, _seeded(), _l2(), 3),
+    "GateNU": lambda: layers.GateNU(2, 3, 4, **_KERNELS),
     "LearningToBranch": lambda: layers.LearningToBranch(
         TASKS, **_EXPERTS, num_nodes=3, initial_temperature=2.0, final_temperature=0.5, decay_steps=7
     ),
@@ -129,10 +127,10 @@ PARTS: Recipes = {
     "Experts": lambda: layers.Experts(3, **_EXPERTS, normalize=True),
     "HoME": lambda: layers.HoME([*TASKS, "c"], groups={"x": ["c", "a"], "y": ["b"]}, num_experts=3, rank=2, **_LEVELS),
     "AttentionFusion": lambda: layers.AttentionFusion(**_FUSION, attention_units=2),
-    "AttentionPooling": lambda: layers.AttentionPooling(4, _seeded(), seed=3),
+    "AttentionPooling": lambda: layers.AttentionPooling(4, kernel_initializer=_seeded(), seed=3),
     "BilinearFusion": lambda: layers.BilinearFusion(**_FUSION, rank=2),
     "ConcatFusion": lambda: layers.ConcatFusion(**_FUSION, activation="tanh"),
-    "ContextGate": lambda: layers.ContextGate(["hour"], 4, _seeded(), _l2(), 3),
+    "ContextGate": lambda: layers.ContextGate(["hour"], 4, **_KERNELS),
     "CrossNetwork": lambda: layers.CrossNetwork(3, "stacked", 2, 0.25, _seeded(), _l2(), seed=3),
     "DecisionFusion": lambda: layers.DecisionFusion(**_FUSION, kind="gated", hidden_units=4, activation="tanh"),
     "DotInteraction": lambda: layers.DotInteraction(["user", "item"], self_interaction=True),
@@ -146,7 +144,7 @@ PARTS: Recipes = {
     "Mixup": lambda: layers.Mixup(),
     "MixupPartners": lambda: MixupPartners(0.5, seed=3),
     "PEPNet": lambda: layers.PEPNet(TASKS, domain=["page"], personal=["user", "item"], **_EXPERTS, gate_units=3),
-    "PriorGate": lambda: PriorGate(4, _seeded(), _l2(), 3),
+    "PriorGate": lambda: PriorGate(4, **_KERNELS),
     "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
     "Presence": lambda: Presence(),
     "RandomUnknown": lambda: RandomUnknown(0.25, seed=3, unknown=2),
@@ -157,14 +155,16 @@ PARTS: Recipes = {
         distinct_candidates=False,
     ),
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
-    "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, _seeded(), seed=3),
-    "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(3, 2, 0.25, True, _seeded(), seed=3),
+    "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, kernel_initializer=_seeded(), seed=3),
+    "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(
+        3, 2, 0.25, True, kernel_initializer=_seeded(), seed=3
+    ),
     "SequenceAugmentation": lambda: layers.SequenceAugmentation(0.25, 0.5, 0.75, rate=1.0, seed=3, unknown=2),
     "SharedBottom": lambda: layers.SharedBottom(TASKS, **_EXPERTS),
     "SoftmaxGate": lambda: layers.SoftmaxGate(
         2, 3, [[True, False, True], [True, True, True]], 2.0, 0.25, kernel_initializer=_seeded(), seed=3
     ),
-    "TargetAttention": lambda: layers.TargetAttention("recent", [4, 3], "tanh", True, _seeded(), _l2(), seed=3),
+    "TargetAttention": lambda: layers.TargetAttention("recent", [4, 3], "tanh", True, **_KERNELS),
 }  # fmt: skip
 """What becomes part of a network: layers, trunks and tasks."""
 

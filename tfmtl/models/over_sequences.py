@@ -6,7 +6,7 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.data import IdSequence, Schema
 from tfmtl.data.sequences import PLACES
-from tfmtl.layers.poolings.prefixes import AtPlaces
+from tfmtl.layers.poolings.prefixes import AtPositions
 
 
 def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
@@ -41,7 +41,7 @@ def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
     rest = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in rest.items()}
     places = keras.Input([], dtype=tf.int32, name=PLACES)
     states = [
-        AtPlaces(layer, name=f"{layer.name}_at_places")((*read, places))
+        AtPositions(layer, name=f"{layer.name}_at_places")((*read, places))
         for layer, read in zip(readers, before(lists), strict=True)
     ]
     return keras.Model({**lists, **rest, PLACES: places}, behind([rest, states]), name="network_over_sequences")

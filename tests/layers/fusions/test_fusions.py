@@ -1,4 +1,4 @@
-"""Values of the fusions against plain numpy, and what holds for every fusion."""
+"""Values of the fusions against plain numpy, and properties of every fusion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VECTORS = {name: RNG.normal(size=(5, d)).astype(np.float32) for name, d in zip(M
 PRESENT = np.array([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0], [0, 1, 0]], np.float32)
 PRESENCE = dict(zip(MODALITIES, PRESENT.T, strict=True))
 INPUTS = (VECTORS, PRESENCE)
-COUNTED = np.where(PRESENT.any(1, keepdims=True), PRESENT, 1)  # a row without anything reads all the learned vectors
+COUNTED = np.where(PRESENT.any(1, keepdims=True), PRESENT, 1)  # a row without any modality reads all learned vectors
 
 Make = Callable[..., Any]
 MAKES: dict[str, Make] = {
@@ -161,7 +161,7 @@ def test_modalities_are_dropped_at_the_rate_but_never_all_of_a_row() -> None:
     present = layer.complete(inputs, training=True)[1].numpy()
     assert present.any(1).all()
     assert present[half].mean(0) == pytest.approx(np.full(3, 0.7 + 0.3**3), abs=0.04)
-    assert present[~half].tolist() == [[True, False, False]] * (rows // 2)  # the only one is kept
+    assert present[~half].tolist() == [[True, False, False]] * (rows // 2)  # the only modality is kept
 
 
 def test_the_seed_and_the_step_decide_the_draws() -> None:
@@ -238,10 +238,13 @@ LISTS = "`groups` must map modalities to lists of one or more features."
         (lambda: ConcatFusion({}), f"{LISTS} Received: groups={{}}."),
         (lambda: ConcatFusion({"text": "title"}), f"{LISTS} Received: groups={{'text': 'title'}}."),
         (lambda: ConcatFusion({"text": []}), f"{LISTS} Received: groups={{'text': []}}."),
-        (lambda: ConcatFusion({"rest": ["a"]}), "`groups` must not name 'rest', which is what they leave over."),
+        (
+            lambda: ConcatFusion({"rest": ["a"]}),
+            "`groups` must not name 'rest', the modality of the remaining features.",
+        ),
         (
             lambda: ConcatFusion({"a": ["x", "y"], "b": ["y"]}),
-            "Every feature may be in one group of a fusion. Received: twice=['y'].",
+            "A feature may be in one group of a fusion only. Received: twice=['y'].",
         ),
         (lambda: ConcatFusion(GROUPS, 0), "`units` must be a positive integer. Received: units=0."),
         (lambda: ConcatFusion(GROUPS, modality_dropout=1), "`modality_dropout` must be a number in [0, 1)."),

@@ -8,7 +8,7 @@ import pytest
 from tests.layers.lists import EMBEDDINGS, INDICES, REAL, check_half_precision, check_padding, randomize, softmax
 from tfmtl._keras import tf
 from tfmtl.layers import AttentionPooling, MaskedMean, SelfAttention, SelfAttentionHistory
-from tfmtl.layers.poolings.prefixes import AtPlaces
+from tfmtl.layers.poolings.prefixes import AtPositions
 
 POOLINGS = {
     "MaskedMean": MaskedMean,
@@ -24,7 +24,7 @@ def layer(request: pytest.FixtureRequest) -> Any:
     return made
 
 
-def test_a_place_has_what_a_call_makes_of_the_list_up_to_it(layer: Any) -> None:
+def test_a_position_has_the_output_of_a_call_on_its_prefix(layer: Any) -> None:
     found = layer.prefixes((EMBEDDINGS, INDICES)).numpy()
     for t in range(INDICES.shape[1]):
         newest_first = EMBEDDINGS[:, t::-1], INDICES[:, t::-1]
@@ -32,7 +32,7 @@ def test_a_place_has_what_a_call_makes_of_the_list_up_to_it(layer: Any) -> None:
         np.testing.assert_allclose(found[:, t], layer(tuple(padded)), rtol=1e-4, atol=1e-5)
 
 
-def test_no_place_reads_a_later_one(layer: Any) -> None:
+def test_no_position_reads_a_later_one(layer: Any) -> None:
     full = np.ones_like(INDICES)
     plain = layer.prefixes((EMBEDDINGS, full)).numpy()
     for changed in range(4):
@@ -47,9 +47,9 @@ def test_padding_neither_counts_nor_learns(layer: Any) -> None:
     np.testing.assert_array_equal(layer.prefixes((EMBEDDINGS, INDICES))[2], 0)
 
 
-def test_places_are_gathered(layer: Any) -> None:
+def test_positions_are_gathered(layer: Any) -> None:
     places = [0, 3, 7, 16]
-    found = AtPlaces(layer)((tf.constant(EMBEDDINGS), tf.constant(INDICES), tf.constant(places)))
+    found = AtPositions(layer)((tf.constant(EMBEDDINGS), tf.constant(INDICES), tf.constant(places)))
     states = layer.prefixes((EMBEDDINGS, INDICES)).numpy()
     np.testing.assert_allclose(found, states.reshape(20, 6)[places], rtol=1e-6)
 
@@ -70,7 +70,7 @@ def test_distances_are_a_bias_of_the_attention() -> None:
     np.testing.assert_allclose(block.attention_weights((EMBEDDINGS, readable)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_relative_history_does_not_know_where_its_list_ends() -> None:
+def test_a_relative_history_is_independent_of_the_length_of_its_list() -> None:
     history = SelfAttentionHistory(relative=True)
     randomize(history, (EMBEDDINGS, INDICES))
     later = np.pad(EMBEDDINGS, [(0, 0), (1, 0), (0, 0)])[:, :4], np.pad(INDICES, [(0, 0), (1, 0)])[:, :4]

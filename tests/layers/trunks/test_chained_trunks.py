@@ -1,4 +1,4 @@
-"""Trunks around trunks: values against plain numpy, who reads what, and what is left of the inner trunk's marks."""
+"""Trunks around trunks: values against plain numpy, tasks per variable, and the inner trunk's marks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 def make(kind: Any, after: Any, trunk: MultiTaskLayer | None = None, **arguments: Any) -> Any:
-    """Return a called trunk whose weights, biases too, are all distinct."""
+    """Return a called trunk with distinct weights, also biases."""
     layer = kind(trunk or MMoE(TASKS, 2, units=[4]), after, **{"units": WIDTH[kind], **arguments})
     layer(INPUTS)
     rng = np.random.default_rng(4)
@@ -72,7 +72,7 @@ def test_bayesian_relations_are_their_definition() -> None:
 
 
 class Separate(MultiTaskLayer):
-    """Nothing shared: a dense layer a task."""
+    """A trunk that shares nothing: one dense layer per task."""
 
     def __init__(self, task_names: Any, **kwargs: Any) -> None:
         super().__init__(task_names, **kwargs)
@@ -100,7 +100,7 @@ def test_shared_variables_are_what_two_tasks_reach(kind: Any, trunk: Any, after:
             count[variable.ref()] += gradient is not None and float(tf.reduce_max(tf.abs(gradient))) > 0
     shared = {variable.ref() for variable in layer.shared_variables}
     assert shared == {ref for ref, tasks in count.items() if tasks > 1}
-    assert set(count) - shared  # a last task has something of its own
+    assert set(count) - shared  # the last task has variables of its own
     own = {v.ref() for v in layer.trunk.shared_variables}
     assert own <= shared
 
@@ -111,23 +111,23 @@ def test_a_first_tasks_own_layer_is_shared_with_the_task_after_it() -> None:
     assert names == {"own_a"}
 
 
-def test_the_inner_trunk_decides_what_gates_say(kind: Any) -> None:
+def test_gate_weights_are_those_of_the_inner_trunk(kind: Any) -> None:
     layer = make(kind, {"b": "a"})
     np.testing.assert_array_equal(layer.gate_weights(INPUTS)["experts"], layer.trunk.gates(INPUTS))
 
 
 def test_tasks_that_read_each_other_read_no_gated_sums(kind: Any) -> None:
-    """The shared tensors stay marked, but each output is no longer read by one task alone."""
+    """The shared tensors stay marked, but more than one task reads an output."""
     layer, other = make(kind, {"b": "a"}), SharedBottom(TASKS)
     other(INPUTS)
     with marking() as marks:
         other(INPUTS)
         layer(INPUTS)
     assert [list(gated.outputs) for gated in marks.gated] == [TASKS]
-    assert [tensor.shape.rank for tensor in marks.trunk] == [2, 3]  # the other's, and the experts' outputs
+    assert [tensor.shape.rank for tensor in marks.trunk] == [2, 3]  # other trunk, experts
     with marking() as marks:
         kind(MMoE(TASKS, 2, units=[4]), {"b": "a"}, units=WIDTH[kind])(INPUTS)
-    assert len(marks.trunk) == 1  # not those of the pass that tells the widths
+    assert len(marks.trunk) == 1  # none of the pass that computes the widths
 
 
 def test_siblings_have_distinct_initial_values(kind: Any) -> None:
@@ -175,7 +175,7 @@ def test_readers_are_found_below_structures_and_behind_stopped_gradients() -> No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"after": {}}, "`after` must name a task that comes after another one. Received: after={}."),
+        ({"after": {}}, "`after` must map at least one task to its parents. Received: after={}."),
         ({"after": {"b": "b"}}, "No label can come after itself: b -> b."),
         ({"after": {"b": "a", "a": "b"}}, "No label can come after itself: a -> b -> a."),
         (
@@ -210,7 +210,7 @@ def test_the_inner_trunk_must_be_one(kind: type[ChainedTrunk]) -> None:
 
 
 def test_chained_trunks_can_be_pruned(kind: Any) -> None:
-    """Half of the largest weights stay, in the inner trunk as in the parts between the tasks."""
+    """The larger half of the weights stays, in the inner trunk and in the layers between tasks."""
     layer = kind(SharedBottom(TASKS, units=[8]), {"b": "a"}, units=8 if kind is AITM else [8, 8])
     inputs = keras.Input([5])
     network = keras.Model(inputs, layer(inputs))

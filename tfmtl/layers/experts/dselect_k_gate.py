@@ -1,4 +1,4 @@
-"""Gates that settle on few experts by a differentiable choice of their binary codes (DSelect-k)."""
+"""The gate of DSelect-k: it settles on few experts by a differentiable choice of their binary codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tfmtl.layers.experts.gating import Gate
 
 @register
 class DSelectKGate(Gate):
-    """Mixture of k selectors, each of which ends with all its weight on one expert.
+    """Gate of DSelect-k: a mixture of k selectors, each of which settles on one expert during training.
+
+    Use it instead of `SoftmaxGate` if each reader should end with few experts; `DSelectK` is the trunk with this gate.
 
     w_g = sum_s softmax(a_g)_s r(z_gs). r(z)_e is the product over the bits of e's code of S(z_l) for a one and
     1 - S(z_l) for a zero, with the smooth step S(t) = -2 t^3 / gamma^3 + 3 t / (2 gamma) + 1/2, which is 0 below
@@ -24,11 +26,11 @@ class DSelectKGate(Gate):
 
     Args:
         num_gates, num_experts, readable: see `Gate`.
-        num_selectors: k, the most experts that a settled gate reads.
-        gamma: width of the smooth step; the smaller, the sooner a bit is decided, after which its gradient is 0.
-        static: whether the choice is one for all rows instead of one for each.
+        num_selectors: k, the largest number of experts that a settled gate reads.
+        gamma: width of the smooth step; the smaller it is, the sooner a bit is decided, and then its gradient is 0.
+        static: whether there is one choice for all rows instead of one choice per row.
         entropy_weight: weight of the penalty on the entropy of every reader's selectors r, summed over readers and
-            selectors, mean over rows; it drives them to one expert.
+            selectors, mean over rows; raise it if selectors do not settle on one expert.
         seed: seed of the initial values.
 
     Call arguments:
@@ -43,13 +45,13 @@ class DSelectKGate(Gate):
 
     Reference:
         Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
-        Learning", NeurIPS 2021, https://arxiv.org/abs/2106.03760. Where the number of experts is no power of two, some
-        codes have no expert; the authors penalise selectors that go there and weights may sum to less than 1. Here
-        these codes start again at the first expert: the weights sum to 1 and nothing needs a penalty, but at the start
-        the first experts weigh up to twice as much. z starts within gamma/100 of 0, where the step is steepest; inputs
-        should be of order 1, for large ones may decide bits at once.
+        Learning", NeurIPS 2021, https://arxiv.org/abs/2106.03760. If the number of experts is no power of two, some
+        codes have no expert. The authors penalise selectors with such a code, and weights may sum to less than 1. Here
+        these codes belong to the first experts again: the weights sum to 1 without a penalty, but initially the first
+        experts weigh up to twice as much as the others. z starts within gamma/100 of 0, where the step is steepest.
+        Inputs should be of order 1, since large inputs may decide bits at the first step.
 
-    Cost: one matrix product, and 2^bits products of `bits` factors a reader, selector and row.
+    Cost: one matrix product, and 2^bits products of `bits` factors per reader, selector and row.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class DSelectKGate(Gate):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return the weights [B, G, E], and add the penalty."""
+        """Return the weights [B, G, E] and add the penalty to the layer's losses."""
         selectors = self._selectors(self._affine("bits", inputs))
         if self.entropy_weight:
             chances = tf.cast(selectors, tf.float32)
@@ -98,7 +100,7 @@ class DSelectKGate(Gate):
         return tf.broadcast_to(weights, [tf.shape(inputs)[0], self.num_gates, self.num_experts])
 
     def _affine(self, part: str, inputs: tf.Tensor) -> tf.Tensor:
-        """Return [B, G, n], or [1, G, n] if the same for all rows."""
+        """Return the affine function of the inputs [B, G, n], or [1, G, n] if it is the same for all rows."""
         bias = self._biases[part][tf.newaxis]
         return bias if self.static else self.project(inputs, self._kernels[part]) + bias
 
@@ -112,7 +114,7 @@ class DSelectKGate(Gate):
         return tf.einsum("bgsc,gce->bgse", codes, tf.constant(self._experts_of_codes(), codes.dtype))
 
     def _experts_of_codes(self) -> np.ndarray:
-        """Return [G, codes, E], 1 where a code stands for an expert: readable ones in turn, again from the first."""
+        """Return [G, codes, E], 1 where a code belongs to an expert: cyclically over the readable experts."""
         table = np.zeros([self.num_gates, 2**self._num_bits, self.num_experts])
         for gate, mask in enumerate(self.readable or [[True] * self.num_experts] * self.num_gates):
             experts = itertools.cycle(np.flatnonzero(mask))
@@ -141,7 +143,7 @@ def require_selectors(num_experts: int, num_selectors: int, gamma: float, entrop
 
 
 def smooth_step(t: tf.Tensor, gamma: float = 1.0) -> tf.Tensor:
-    """Return a cubic step from 0 at -gamma/2 to 1 at gamma/2, constant outside.
+    """Return the cubic step from 0 at -gamma/2 to 1 at gamma/2, constant outside.
 
     Example:
         >>> smooth_step(tf.constant([-9.0, -1.0, 0.0, 0.5, 1.0, 9.0]), gamma=2.0).numpy().tolist()

@@ -1,4 +1,4 @@
-"""Many small networks of one shape, computed in few matrix products."""
+"""Experts: many small networks of one shape, computed in few matrix products."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tfmtl._checks import require, require_fraction, require_positive_int
+from typing_extensions import Unpack
+
+from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, spawn, tf
+from tfmtl.layers.dense_stack import DenseStack, StackArguments
 from tfmtl.layers.experts.products import products
 from tfmtl.layers.noise.randomness import Dropout
 
 
 @register
-class Experts(keras.layers.Layer):
-    """Dense networks side by side, each with initial values of its own.
+class Experts(DenseStack):
+    """Experts: several dense networks of one shape side by side, each with its own initial values.
+
+    Use it to build a trunk: it needs far fewer matrix products than one Keras layer per expert.
 
     f_e = act(... act(x_e W_e0 + b_e0) ... W_eL + b_eL) for experts e; with `normalize`, act(norm(x W + b)) at each
     layer, norm(h) = (h - mean(h)) / sqrt(var(h) + 1e-3) over the units of a row.
@@ -22,16 +27,13 @@ class Experts(keras.layers.Layer):
     Args:
         num_experts: number of experts E.
         units: widths of each expert's dense layers.
-        activation: activation after each of them.
-        dropout: rate on the experts' outputs, in [0, 1).
-        kernel_initializer: initializer of an expert's kernel; every expert gets a draw of its own.
-        kernel_regularizer: regulariser of the kernels.
-        seed: seed of the initial values and of dropout.
-        normalize: whether to normalise in front of each activation, without learned scale or shift.
+        normalize: whether to normalise before each activation, without learned scale or shift.
+        **kwargs: `activation` after each dense layer, `dropout` on the outputs, `kernel_initializer` with one draw per
+            expert, `kernel_regularizer`, `seed`: see `SharedBottom`.
 
     Call arguments:
-        inputs: [B, d], read by every expert, or [B, G, d], of which input g is read by the g-th of G equally many
-            successive experts.
+        inputs: [B, d], read by every expert, or [B, G, d]: input g is read by the g-th of G groups of E / G
+            consecutive experts.
 
     Returns:
         [B, E, units[-1]].
@@ -43,37 +45,23 @@ class Experts(keras.layers.Layer):
         >>> Experts(3, units=[4])(tf.ones([2, 5])).shape
         TensorShape([2, 3, 4])
 
-    Cost: one matrix product for the first layer of experts that read one input, whatever their number, and one an
-    input, or one an expert in further layers.
+    Cost: for the first layer one matrix product per input, independent of the number of experts; for every other layer
+    one per expert.
     """
 
     def __init__(
         self,
         num_experts: int,
         units: Sequence[int] = (32,),
-        activation: Any = "relu",
-        dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
+        *,
         normalize: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[StackArguments],
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(units, **kwargs)
         require_positive_int(num_experts=num_experts)
-        require(len(units) > 0, "`units` must name at least one width.", units=units)
-        for width in units:
-            require_positive_int(units=width)
-        require_fraction(dropout=dropout)
         self.num_experts = num_experts
-        self.units = tuple(units)
-        self.activation = keras.activations.get(activation)
-        self.dropout = dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
         self.normalize = normalize
-        self._dropout = Dropout(dropout, seed, dtype=self.dtype_policy)
+        self._dropout = Dropout(self.dropout, self.seed, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         """Create kernels, [d, E * units] or [G, d, E / G * units] and then [E, rows, units], and biases [E, units]."""
@@ -98,7 +86,6 @@ class Experts(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return the experts' outputs."""
         hidden = inputs
         for kernel, bias in zip(self._kernels, self._biases, strict=True):
             product = tf.nn.bias_add(products(hidden, kernel), tf.reshape(bias, [-1]))
@@ -107,21 +94,11 @@ class Experts(keras.layers.Layer):
         return self._dropout(hidden, training=training)
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the kernels; the model-optimization toolkit asks by this name."""
+        """Return the kernels, in the protocol of the model-optimization toolkit."""
         return list(self._kernels)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_experts": self.num_experts,
-            "units": list(self.units),
-            "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
-            "normalize": self.normalize,
-        }
+        return {**super().get_config(), "num_experts": self.num_experts, "normalize": self.normalize}
 
 
 def _normalized(hidden: tf.Tensor) -> tf.Tensor:
@@ -131,7 +108,7 @@ def _normalized(hidden: tf.Tensor) -> tf.Tensor:
 
 
 class _Apart(keras.initializers.Initializer):
-    """Initialises [..., rows, n * columns] as matrices [rows, columns], each with a fan-in and a draw of its own."""
+    """Initializer of [..., rows, n * columns] as matrices [rows, columns], each with its own fan-in and draw."""
 
     def __init__(self, initializer: Any, columns: int, first: int, seed: int) -> None:
         self.initializer, self.columns, self.first, self.seed = initializer, columns, first, seed

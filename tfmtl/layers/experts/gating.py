@@ -1,4 +1,4 @@
-"""Gates: how much of each expert a task reads."""
+"""Gates: the weights with which readers, such as tasks, mix experts."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_fraction, require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from tfmtl._keras import keras, register, tf
 from tfmtl.layers.experts.products import products
+from tfmtl.layers.kernels import SeededArguments, SeededKernels
 from tfmtl.layers.noise.randomness import Dropout
 
 
 class Gate(keras.layers.Layer, abc.ABC):
-    """Weights of experts for each of several readers, from the readers' inputs.
+    """Base of gates: maps the inputs of several readers to each reader's weights of the experts.
+
+    Derive from it to add a way of mixing experts; a trunk returns it from `make_gate`.
 
     Args:
         num_gates: number of readers G, such as tasks.
         num_experts: number of experts E.
-        readable: which experts a reader may read, [G][E] of truth values; all by default. The others weigh 0.
+        readable: truth values [G][E], whether a reader may read an expert; None for all. Other experts have weight 0.
 
     Call arguments:
-        inputs: [B, d], or [B, G, d] with one input a reader.
+        inputs: [B, d], or [B, G, d] with one input per reader.
 
     Returns:
         [B, G, E], 0 or more, sum 1 over the experts.
@@ -54,7 +59,7 @@ class Gate(keras.layers.Layer, abc.ABC):
         return tf.reshape(products(inputs, kernel), [-1, self.num_gates, width])
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return nothing: gates are small and decide much."""
+        """Return no weights: gates have few, and outputs depend strongly on them."""
         return []
 
     def get_config(self) -> dict[str, Any]:
@@ -63,19 +68,20 @@ class Gate(keras.layers.Layer, abc.ABC):
 
 
 @register
-class SoftmaxGate(Gate):
-    """Softmax over the experts a reader may read.
+class SoftmaxGate(Gate, SeededKernels):
+    """Softmax gate of MMoE: a softmax over the experts that a reader may read.
 
-    w_g = softmax(W_g x / temperature) over the readable experts; in training each expert is dropped with
-    `expert_dropout` (all readers alike in a row) and the weights of those left are scaled to sum 1.
+    Use it unless each reader should settle on few experts; `DSelectKGate` does that.
+
+    w_g = softmax(W_g x / temperature) over the readable experts. In training each expert is dropped from a row with
+    probability `expert_dropout`, for all readers alike, and the remaining weights are scaled to sum 1.
 
     Args:
         num_gates, num_experts, readable: see `Gate`.
-        temperature: divides the logits; above 1 evens the weights out, below 1 sharpens them.
-        expert_dropout: rate at which an expert is left out of a row in training, in [0, 1). A row that would lose all
-            of a reader's experts keeps them.
-        kernel_initializer: initializer of the kernel [d, G * E].
-        seed: seed of the initial values and of dropout.
+        temperature: divisor of the logits; a value above 1 makes the weights more even, a value below 1 less even.
+        expert_dropout: rate at which an expert is dropped from a row in training, in [0, 1); set it if the gates
+            settle on one expert. A row that would lose all experts of a reader keeps them.
+        **kwargs: `kernel_initializer` of the kernel [d, G * E], `seed` of the initial values and of dropout.
 
     Call arguments:
         inputs: [B, d], or [B, G, d].
@@ -101,45 +107,34 @@ class SoftmaxGate(Gate):
         readable: Sequence[Sequence[bool]] | None = None,
         temperature: float = 1.0,
         expert_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[SeededArguments],
     ) -> None:
         super().__init__(num_gates, num_experts, readable, **kwargs)
         require(temperature > 0, "`temperature` must be above 0.", temperature=temperature)
         require_fraction(expert_dropout=expert_dropout)
         self.temperature = float(temperature)
         self.expert_dropout = expert_dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.seed = seed
-        self._dropout = Dropout(expert_dropout, seed)
+        self._dropout = Dropout(expert_dropout, self.seed)
 
     def build(self, input_shape: Any) -> None:
         """Create the kernel [d, G * E]."""
         self._kernel = self.add_weight(
             "gate", [int(input_shape[-1]), self.num_gates * self.num_experts],
-            initializer=spawn(self.kernel_initializer, 0, self.seed),
+            initializer=self.initializer(0),
         )  # fmt: skip
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return the weights [B, G, E]."""
         logits = self.project(inputs, self._kernel) / self.temperature
         if self.readable is None and not self.expert_dropout:
             return tf.nn.softmax(logits)
         allowed = tf.constant(self.readable or [[True] * self.num_experts] * self.num_gates)
-        if not self.expert_dropout:  # a constant term, whose gradient costs nothing
+        if not self.expert_dropout:  # adding a constant needs no gradient, unlike `tf.where` below
             return tf.nn.softmax(logits + tf.where(allowed, tf.zeros([], logits.dtype), logits.dtype.min / 2))
-        # on the logits: dividing what is left of the weights would overflow where it is tiny
+        # Drop logits instead of weights: dividing by a tiny sum of the remaining weights would overflow.
         kept = (self._dropout(tf.ones_like(logits[:, :1]), training=training) > 0) & allowed
         allowed = kept | (allowed & ~tf.reduce_any(kept, axis=2, keepdims=True))
         return tf.nn.softmax(tf.where(allowed, logits, logits.dtype.min))
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "expert_dropout": self.expert_dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "temperature": self.temperature, "expert_dropout": self.expert_dropout}

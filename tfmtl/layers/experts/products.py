@@ -1,4 +1,4 @@
-"""Matrix products of one input, or of several each with a kernel of its own."""
+"""Matrix products of one input, or of several inputs with their own kernels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from tfmtl._keras import tf
 
 
 def products(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Return [B, d] times [d, n], or input g of [B, G, d] times matrix g of [G, d, n] for all g, joined to [B, G * n].
+    """Return [B, d] times [d, n], or input g of [B, G, d] times matrix g of [G, d, n], concatenated to [B, G * n].
 
-    Products one by one are quicker than a batched one, for which the batch would have to be turned inside out.
+    Separate products are faster than a batched one, which would have to transpose the batch.
     """
     if inputs.shape.rank == 2:
         return tf.matmul(inputs, kernel)

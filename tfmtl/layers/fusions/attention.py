@@ -1,31 +1,32 @@
-"""Modalities as a list that attention pools."""
+"""Attention fusion: a weighted mean of the modalities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require_positive_int
-from tfmtl._keras import register, spawn, tf
-from tfmtl.layers.fusions.base import Fusion
+from tfmtl._keras import register, tf
+from tfmtl.layers.fusions.base import Fusion, FusionArguments, Groups
 from tfmtl.layers.poolings.attention_pooling import AttentionPooling
 
 
 @register
 class AttentionFusion(Fusion):
-    """Mean of the modalities in a common space, weighted by how well each fits a learned query.
+    """Attention fusion: mean of the projected modalities, weighted by attention to a learned query.
+
+    Use it when the most informative modality differs by row, and to show each modality's weight.
 
     y = sum_m w_m t_m, t_m = U_m x_m + c_m, w = softmax(q^T tanh(W t_m + b)) over the modalities present in the row.
 
     Args:
-        groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed: see `Fusion`.
-        attention_units: width of W t_m.
+        groups, units: see `Fusion`.
+        attention_units: width of W t_m; more units separate modalities by finer differences.
+        **kwargs: `modality_dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `Fusion`.
 
-    Call arguments:
-        inputs: see `Fusion`.
-
-    Returns:
-        [B, units].
+    Call arguments and result: see `Fusion`.
 
     Example:
         >>> fusion = AttentionFusion({"image": ["pixels"], "text": ["title"]}, units=4)
@@ -36,23 +37,15 @@ class AttentionFusion(Fusion):
 
     Reference:
         The pooling is that of Yang et al., "Hierarchical Attention Networks for Document Classification", NAACL 2016,
-        https://aclanthology.org/N16-1174, over modalities instead of words.
+        https://aclanthology.org/N16-1174, over the modalities instead of the words.
 
     Cost: units times the sum of the widths, and `AttentionPooling` over M entries.
     """
 
     def __init__(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        units: int = 32,
-        modality_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        attention_units: int = 16,
-        **kwargs: Any,
+        self, groups: Groups, units: int = 32, *, attention_units: int = 16, **kwargs: Unpack[FusionArguments]
     ) -> None:
-        super().__init__(groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed, **kwargs)
+        super().__init__(groups, units, **kwargs)
         require_positive_int(attention_units=attention_units)
         self.attention_units = attention_units
 
@@ -60,11 +53,13 @@ class AttentionFusion(Fusion):
         """Create the projections and the attention."""
         super().build(input_shape)
         self._projections = self.projections(self.units)
-        initializer = spawn(self.kernel_initializer, len(self.modalities), self.seed)
-        self._attention = AttentionPooling(self.attention_units, initializer, name="attention", dtype=self.dtype_policy)
+        initializer = self.initializer(len(self.modalities))
+        self._attention = AttentionPooling(
+            self.attention_units, kernel_initializer=initializer, name="attention", dtype=self.dtype_policy
+        )
 
     def fuse(self, vectors: Sequence[tf.Tensor], present: tf.Tensor) -> tf.Tensor:
-        """Pool the modalities present."""
+        """Return the weighted mean of the projected modalities."""
         return self._attention(self._tokens(vectors, present))
 
     def modality_weights(self, inputs: Any) -> tf.Tensor:
@@ -77,7 +72,7 @@ class AttentionFusion(Fusion):
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search the width of the attention besides."""
+        """Search also the width of the attention."""
         return {
             **super().search_space(hp),
             "attention_units": hp.Choice("attentionfusion_attention_units", [8, 16, 32], default=16),

@@ -1,4 +1,4 @@
-"""The base of layers that make one encoding of several modalities."""
+"""The base of fusions: layers that map several modalities to one encoding."""
 
 from __future__ import annotations
 
@@ -6,33 +6,46 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_fraction, require_known, require_positive_int
-from tfmtl._keras import keras, spawn, tf
+from tfmtl._keras import keras, tf
+from tfmtl.layers.dense_stack import search_dropout
+from tfmtl.layers.kernels import KernelArguments, Kernels
 from tfmtl.layers.noise.randomness import Dropout
 from tfmtl.types import Column
 
 REST = "rest"
-"""The modality of the features that no group names."""
+"""The modality of the features that are in no group."""
 
 
-class Fusion(keras.layers.Layer, abc.ABC):
-    """One encoding of several modalities, such as an item's image, text and ids; some may be missing in a row.
+Groups = Mapping[str, Sequence[str]]
+"""Names of features by modality."""
 
-    Views, several descriptions of one user or item, are the same thing: a group of features each.
 
-    A modality missing in a row is replaced by a vector learned for it, in training and at serving alike. With
-    `modality_dropout` whole modalities count as missing in some rows of training, so that the others learn to do
-    without. Subclasses implement `fuse`.
+class FusionArguments(KernelArguments, total=False):
+    """Keyword arguments of `Fusion` except `units`."""
+
+    modality_dropout: float
+
+
+class Fusion(Kernels, abc.ABC):
+    """Base of fusions: maps several modalities, such as an item's image, text and ids, to one encoding.
+
+    Use a fusion in `build_network` when a user or an item has several descriptions (modalities or views), some of which
+    may be missing in a row. Subclasses implement `fuse`.
+
+    A modality that is missing in a row is replaced by a learned vector of that modality, in training and at serving.
 
     Args:
-        groups: modality to names of its features; the features of the role that no group names form the modality
-            `"rest"`.
-        units: width of the result.
-        modality_dropout: rate at which a present modality counts as missing in a row of training, in [0, 1). A row that
-            would lose all its modalities keeps them.
-        kernel_initializer: initializer of the kernels.
-        kernel_regularizer: regulariser of the kernels.
-        seed: seed of the initial values and of dropout.
+        groups: names of features by modality; the remaining features of the role form the modality `"rest"`.
+        units: width of the result; about the width of the widest modality, or less to save time.
+        modality_dropout: rate at which a present modality counts as missing in a row of training, in [0, 1). Set it
+            above 0 if modalities are missing more often at serving than in training, or if the model relies on one of
+            them. A row that would lose all its modalities keeps them.
+        kernel_initializer: initializer of the kernels; the default suits all fusions.
+        kernel_regularizer: regularizer of the kernels; set it if modalities are wide and rows are few.
+        seed: seed of the initial values and of dropout; change it to train an ensemble.
 
     Call arguments:
         inputs: pair ({modality: [B, d of the modality]}, {modality: [B], 1 where present and 0 where missing}).
@@ -41,21 +54,18 @@ class Fusion(keras.layers.Layer, abc.ABC):
         [B, units].
 
     Raises:
-        ValueError: if a feature is in two groups, or modalities or their widths are other than in the first call.
+        ValueError: if a feature is in two groups, or if modalities or their widths differ from those of the first call.
 
     Attributes:
-        modalities: their names in order, known after the first call.
+        modalities: names of the modalities in order; set by the first call.
     """
 
     def __init__(
         self,
-        groups: Mapping[str, Sequence[str]],
+        groups: Groups,
         units: int = 32,
         modality_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[KernelArguments],
     ) -> None:
         super().__init__(**kwargs)
         _check_groups(groups)
@@ -64,25 +74,22 @@ class Fusion(keras.layers.Layer, abc.ABC):
         self.groups = {modality: list(names) for modality, names in groups.items()}
         self.units = units
         self.modality_dropout = modality_dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
-        self._dropout = Dropout(modality_dropout, seed, dtype=self.dtype_policy)
+        self._dropout = Dropout(modality_dropout, self.seed, dtype=self.dtype_policy)
 
     @abc.abstractmethod
     def fuse(self, vectors: Sequence[tf.Tensor], present: tf.Tensor) -> tf.Tensor:
         """Return the encoding [B, units].
 
         Args:
-            vectors: [B, d] of each modality in the order of `modalities`, the learned vector where it is missing.
-            present: bool [B, modalities]. A row without any modality counts as if it had all of them, all learned.
+            vectors: [B, d] per modality in the order of `modalities`, the learned vector where it is missing.
+            present: bool [B, modalities]. All true in a row without any modality: all its vectors are learned ones.
         """
 
     def split(self, names: Sequence[str]) -> dict[str, list[str]]:
-        """Return the features of each modality, given the names of all of them.
+        """Return the features of each modality, given the names of all features of the role.
 
         Raises:
-            ValueError: if a group names a feature that is not among them.
+            ValueError: if a group holds a feature that `names` lacks.
         """
         named = [name for group in self.groups.values() for name in group]
         require_known(named, names, "feature", "the groups of a fusion")
@@ -90,7 +97,7 @@ class Fusion(keras.layers.Layer, abc.ABC):
         return {**{modality: list(group) for modality, group in self.groups.items()}, **({REST: rest} if rest else {})}
 
     def build(self, input_shape: Any) -> None:
-        """Create a vector [d] for each modality."""
+        """Create the learned vector [d] of each modality."""
         shapes = input_shape[0]
         self.modalities = [*self.groups, *([REST] if REST in shapes else [])]
         self._check_modalities(shapes)
@@ -102,11 +109,10 @@ class Fusion(keras.layers.Layer, abc.ABC):
         super().build(input_shape)
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
-        """Replace what is missing, and fuse."""
         return self.fuse(*self.complete(inputs, training))
 
     def complete(self, inputs: Any, training: bool | None = None) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the arguments of `fuse`."""
+        """Return the arguments of `fuse`: the vectors, learned ones in place of missing ones, and their presence."""
         vectors, presence = inputs
         self._check_modalities(vectors)
         self._check_modalities(presence)
@@ -125,36 +131,25 @@ class Fusion(keras.layers.Layer, abc.ABC):
         require(set(given) == set(known), f"Fusion {self.name!r} has the modalities {known}.", modalities=sorted(given))
 
     def _keep(self, present: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Return which of the present modalities [B, modalities] count: in training without the dropped ones."""
+        """Return the present modalities [B, modalities], in training without the dropped ones."""
         kept = present & (self._dropout(tf.ones(tf.shape(present)), training=training) > 0)
         return tf.where(tf.reduce_any(kept, axis=1, keepdims=True), kept, present)
 
-    def dense(self, width: int, index: int, name: str, **arguments: Any) -> keras.layers.Dense:
-        """Return a dense layer with initial values of its own for each `index`."""
-        return keras.layers.Dense(
-            width, kernel_initializer=spawn(self.kernel_initializer, index, self.seed),
-            kernel_regularizer=self.kernel_regularizer, name=name, dtype=self.dtype_policy, **arguments,
-        )  # fmt: skip
-
     def projections(self, width: int, **arguments: Any) -> list[keras.layers.Dense]:
-        """Return a dense layer for each modality: their widths differ, so that no one product does for all."""
+        """Return one dense layer per modality: their widths differ, so that one product cannot serve all."""
         return [self.dense(width, i, f"project_{name}", **arguments) for i, name in enumerate(self.modalities)]
 
     def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
-        """Return columns of this layer's own; see `tfmtl.types.HasColumnSources`."""
+        """Return new columns, one per output column; see `tfmtl.types.HasColumnSources`."""
         return own
-
-    def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the kernels; the model-optimization toolkit asks by this name."""
-        return [v for v in self.trainable_weights if "kernel" in v.name]
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search width and the dropout of modalities; `groups` are given."""
+        """Search width and modality dropout; `groups` are given."""
         name = cls.__name__.lower()
         return {
             "units": hp.Choice(f"{name}_units", [16, 32, 64], default=32),
-            "modality_dropout": hp.Float(f"{name}_modality_dropout", 0.0, 0.4, step=0.1, default=0.0),
+            "modality_dropout": search_dropout(hp, f"{name}_modality"),
         }
 
     def get_config(self) -> dict[str, Any]:
@@ -163,13 +158,10 @@ class Fusion(keras.layers.Layer, abc.ABC):
             "groups": {modality: list(names) for modality, names in self.groups.items()},
             "units": self.units,
             "modality_dropout": self.modality_dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
         }
 
 
-def _check_groups(groups: Mapping[str, Sequence[str]]) -> None:
+def _check_groups(groups: Groups) -> None:
     require(
         isinstance(groups, Mapping)
         and bool(groups)
@@ -177,7 +169,9 @@ def _check_groups(groups: Mapping[str, Sequence[str]]) -> None:
         "`groups` must map modalities to lists of one or more features.",
         groups=groups,
     )
-    require(REST not in groups, f"`groups` must not name {REST!r}, which is what they leave over.", groups=groups)
+    require(
+        REST not in groups, f"`groups` must not name {REST!r}, the modality of the remaining features.", groups=groups
+    )
     names = [name for group in groups.values() for name in group]
     twice = sorted({name for name in names if names.count(name) > 1})
-    require(not twice, "Every feature may be in one group of a fusion.", twice=twice)
+    require(not twice, "A feature may be in one group of a fusion only.", twice=twice)

@@ -1,34 +1,33 @@
-"""Pairwise products of modalities."""
+"""Bilinear fusion: pairwise products of modalities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import register, tf
-from tfmtl.layers.fusions.base import Fusion
+from tfmtl.layers.fusions.base import Fusion, FusionArguments, Groups
 
 
 @register
 class BilinearFusion(Fusion):
-    """Every two modalities multiplied in a common space, beside the modalities themselves.
+    """Low-rank bilinear fusion: products of every two projected modalities, beside the modalities themselves.
+
+    Use it when combinations of two modalities matter, such as a title that contradicts the image.
 
     y = W [p_1, ..., p_M, p_1 * p_2, p_1 * p_3, ..., p_{M-1} * p_M] + b, p_m = U_m x_m + c_m [rank]: each output is a
-    bilinear form of every pair, of a matrix of that rank.
+    bilinear form of every pair, with a matrix of rank `rank`.
 
     Args:
-        groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed: see `Fusion`. There must be two
-            modalities.
-        rank: width of the common space.
+        groups, units: see `Fusion`; there must be two or more modalities.
+        rank: width of the projections; a higher rank allows more complex products, at proportional cost.
+        **kwargs: `modality_dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `Fusion`.
 
-    Call arguments:
-        inputs: see `Fusion`.
-
-    Returns:
-        [B, units].
+    Call arguments and result: see `Fusion`.
 
     Example:
         >>> fusion = BilinearFusion({"image": ["pixels"], "text": ["title"]}, units=4)
@@ -38,23 +37,13 @@ class BilinearFusion(Fusion):
 
     Reference:
         Kim et al., "Hadamard Product for Low-rank Bilinear Pooling", ICLR 2017, https://arxiv.org/abs/1610.04325; the
-        modalities by themselves, and more than two of them, are our addition.
+        modalities themselves and more than two modalities are additions.
 
-    Cost: M^2 / 2 times rank times units multiplications behind the projections.
+    Cost: M^2 / 2 times rank times units multiplications after the projections.
     """
 
-    def __init__(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        units: int = 32,
-        modality_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        rank: int = 16,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed, **kwargs)
+    def __init__(self, groups: Groups, units: int = 32, *, rank: int = 16, **kwargs: Unpack[FusionArguments]) -> None:
+        super().__init__(groups, units, **kwargs)
         require_positive_int(rank=rank)
         self.rank = rank
 
@@ -76,7 +65,7 @@ class BilinearFusion(Fusion):
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search the rank besides."""
+        """Search also the rank."""
         return {**super().search_space(hp), "rank": hp.Choice("bilinearfusion_rank", [8, 16, 32], default=16)}
 
     def get_config(self) -> dict[str, Any]:

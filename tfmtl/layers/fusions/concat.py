@@ -1,29 +1,30 @@
-"""Early fusion of modalities."""
+"""Concatenation fusion, also called early fusion."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._keras import keras, register, tf
-from tfmtl.layers.fusions.base import Fusion
+from tfmtl.layers.fusions.base import Fusion, FusionArguments, Groups
 
 
 @register
 class ConcatFusion(Fusion):
-    """A dense layer over all modalities side by side: fusion of features.
+    """Early fusion: a dense layer on the concatenation of all modalities.
 
-    y = act(W [x_1, ..., x_M] + b), x_m the learned vector where modality m is missing.
+    Use it as the first choice and as the baseline of the other fusions.
+
+    y = act(W [x_1, ..., x_M] + b); x_m is a learned vector where modality m is missing.
 
     Args:
-        groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed: see `Fusion`.
-        activation: act.
+        groups, units: see `Fusion`.
+        activation: act; None for a linear function, if the towers that follow have hidden layers.
+        **kwargs: `modality_dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `Fusion`.
 
-    Call arguments:
-        inputs: see `Fusion`.
-
-    Returns:
-        [B, units].
+    Call arguments and result: see `Fusion`.
 
     Example:
         >>> fusion = ConcatFusion({"image": ["pixels"], "text": ["title"]}, units=4)
@@ -39,17 +40,9 @@ class ConcatFusion(Fusion):
     """
 
     def __init__(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        units: int = 32,
-        modality_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        activation: Any = "relu",
-        **kwargs: Any,
+        self, groups: Groups, units: int = 32, *, activation: Any = "relu", **kwargs: Unpack[FusionArguments]
     ) -> None:
-        super().__init__(groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed, **kwargs)
+        super().__init__(groups, units, **kwargs)
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape: Any) -> None:
@@ -58,7 +51,7 @@ class ConcatFusion(Fusion):
         self._output = self.dense(self.units, 0, "output", activation=self.activation)
 
     def fuse(self, vectors: Sequence[tf.Tensor], present: tf.Tensor) -> tf.Tensor:
-        """Return the layer's output."""
+        """Return the dense layer's output."""
         return self._output(tf.concat(vectors, axis=1))
 
     def get_config(self) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""Late fusion: a network for each modality, and a mean of what they say."""
+"""Decision fusion, also called late fusion: one network per modality, and the mean of their outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from tfmtl._keras import keras, register, tf
 from tfmtl.layers.experts.experts import Experts
-from tfmtl.layers.fusions.base import Fusion
+from tfmtl.layers.fusions.base import Fusion, FusionArguments, Groups
 from tfmtl.layers.masked_softmax import masked_softmax
 
 Kind = Literal["mean", "learned", "gated"]
@@ -16,22 +18,22 @@ Kind = Literal["mean", "learned", "gated"]
 
 @register
 class DecisionFusion(Fusion):
-    """Fusion of decisions: each modality has a tower of its own, and the towers of those present are averaged.
+    """Late fusion: one tower per modality, and the mean of the outputs of the modalities that are present.
 
-    y = sum_m w_m (V_m act(U_m x_m + c_m) + b_m), w = softmax(z) over the modalities present in the row; z = 0 for
-    `"mean"`, a vector learned for all rows for `"learned"`, a linear function of all x_m for `"gated"`.
+    Use it when modalities are often missing: no tower reads another modality.
+
+    y = sum_m w_m (V_m act(U_m x_m + c_m) + b_m), w = softmax(z) over the modalities present in the row. z is 0 for
+    `"mean"`, one learned vector for `"learned"`, and a linear function of all x_m for `"gated"`.
 
     Args:
-        groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed: see `Fusion`.
-        kind: `"mean"`, `"learned"` or `"gated"`.
+        groups, units: see `Fusion`.
+        kind: `"mean"` for modalities of similar quality, `"learned"` if some are better than others, `"gated"` if the
+            best one depends on the row.
         hidden_units: width of the towers' hidden layer.
         activation: act.
+        **kwargs: `modality_dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `Fusion`.
 
-    Call arguments:
-        inputs: see `Fusion`.
-
-    Returns:
-        [B, units].
+    Call arguments and result: see `Fusion`.
 
     Example:
         >>> fusion = DecisionFusion({"image": ["pixels"], "text": ["title"]}, units=4)
@@ -44,23 +46,20 @@ class DecisionFusion(Fusion):
         Baltrusaitis et al., "Multimodal Machine Learning: A Survey and Taxonomy", TPAMI 2019,
         https://arxiv.org/abs/1705.09406, on late fusion.
 
-    Cost: a hidden layer a modality, then one matrix product each.
+    Cost: two matrix products per modality.
     """
 
     def __init__(
         self,
-        groups: Mapping[str, Sequence[str]],
+        groups: Groups,
         units: int = 32,
-        modality_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
+        *,
         kind: Kind = "mean",
         hidden_units: int = 32,
         activation: Any = "relu",
-        **kwargs: Any,
+        **kwargs: Unpack[FusionArguments],
     ) -> None:
-        super().__init__(groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed, **kwargs)
+        super().__init__(groups, units, **kwargs)
         require(kind in ("mean", "learned", "gated"), "`kind` must be 'mean', 'learned' or 'gated'.", kind=kind)
         require_positive_int(hidden_units=hidden_units)
         self.kind = kind
@@ -68,12 +67,12 @@ class DecisionFusion(Fusion):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape: Any) -> None:
-        """Create the towers and the weights' source."""
+        """Create the towers, and the logits or the gate of their weights."""
         super().build(input_shape)
         number = len(self.modalities)
         self._hidden = self.projections(self.hidden_units, activation=self.activation)
         self._towers = Experts(
-            number, [self.units], "linear", kernel_initializer=spawn(self.kernel_initializer, number, self.seed),
+            number, [self.units], activation="linear", kernel_initializer=self.initializer(number),
             kernel_regularizer=self.kernel_regularizer, name="towers", dtype=self.dtype_policy,
         )  # fmt: skip
         if self.kind == "learned":
@@ -82,7 +81,7 @@ class DecisionFusion(Fusion):
             self._gate = self.dense(number, 2 * number, "gate")
 
     def fuse(self, vectors: Sequence[tf.Tensor], present: tf.Tensor) -> tf.Tensor:
-        """Average the towers of the modalities present."""
+        """Return the weighted mean of the towers' outputs."""
         hidden = [project(x) for project, x in zip(self._hidden, vectors, strict=True)]
         return tf.einsum("bm,bmu->bu", self._weigh(vectors, present), self._towers(tf.stack(hidden, axis=1)))
 
@@ -99,7 +98,7 @@ class DecisionFusion(Fusion):
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search how the parts are weighted besides."""
+        """Search also the kind of weights."""
         return {
             **super().search_space(hp),
             "kind": hp.Choice("decisionfusion_kind", ["mean", "learned", "gated"], default="mean"),

@@ -1,32 +1,32 @@
-"""The product of all modalities, by a tensor of low rank."""
+"""LMF: the product of all modalities, by a tensor of low rank."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from typing_extensions import Unpack
 
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras, register, tf
-from tfmtl.layers.fusions.base import Fusion
+from tfmtl.layers.fusions.base import Fusion, FusionArguments, Groups
 
 
 @register
 class LowRankFusion(Fusion):
-    """A linear function of the outer product of all modalities, each with 1 appended.
+    """LMF (low-rank multimodal fusion): a linear function of the outer product of all modalities.
 
-    y = sum_{r <= rank} prod_m W_m^(r) [x_m, 1] + b: the products of up to M modalities, those of fewer by the ones, at
-    a cost linear in M.
+    Use it when combinations of three or more modalities matter; its cost is linear in their number.
+
+    y = sum_{r <= rank} prod_m W_m^(r) [x_m, 1] + b; the appended 1 adds the products of fewer than M modalities.
 
     Args:
-        groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed: see `Fusion`.
-        rank: number of terms.
+        groups, units: see `Fusion`.
+        rank: number of terms; a higher rank allows more complex products, at proportional cost.
+        **kwargs: `modality_dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `Fusion`.
 
-    Call arguments:
-        inputs: see `Fusion`.
-
-    Returns:
-        [B, units].
+    Call arguments and result: see `Fusion`.
 
     Example:
         >>> fusion = LowRankFusion({"image": ["pixels"], "text": ["title"]}, units=4)
@@ -36,24 +36,14 @@ class LowRankFusion(Fusion):
 
     Reference:
         Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL 2018,
-        https://arxiv.org/abs/1806.00064. The weight of the appended 1 starts at 1, so that no small modality stops the
-        gradients of the others, and b at -rank, so that the result starts near 0.
+        https://arxiv.org/abs/1806.00064. The weight of the appended 1 starts at 1, so that a modality near 0 does not
+        block the gradients of the others, and b starts at -rank, so that the initial result is near 0.
 
     Cost: rank times units times the sum of the widths.
     """
 
-    def __init__(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        units: int = 32,
-        modality_dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        rank: int = 4,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(groups, units, modality_dropout, kernel_initializer, kernel_regularizer, seed, **kwargs)
+    def __init__(self, groups: Groups, units: int = 32, *, rank: int = 4, **kwargs: Unpack[FusionArguments]) -> None:
+        super().__init__(groups, units, **kwargs)
         require_positive_int(rank=rank)
         self.rank = rank
 
@@ -65,14 +55,14 @@ class LowRankFusion(Fusion):
         self._bias = self.add_weight("bias", [self.units], initializer=start)
 
     def fuse(self, vectors: Sequence[tf.Tensor], present: tf.Tensor) -> tf.Tensor:
-        """Multiply over the modalities and sum over the terms."""
+        """Return the sum over the terms of the products over the modalities."""
         factors = [project(x) for project, x in zip(self._factors, vectors, strict=True)]
         terms = tf.reshape(functools.reduce(tf.multiply, factors), [-1, self.rank, self.units])
         return tf.reduce_sum(terms, axis=1) + self._bias
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search the rank besides."""
+        """Search also the rank."""
         return {**super().search_space(hp), "rank": hp.Choice("lowrankfusion_rank", [2, 4, 8], default=4)}
 
     def get_config(self) -> dict[str, Any]:

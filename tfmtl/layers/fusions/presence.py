@@ -1,4 +1,4 @@
-"""Which rows have a value."""
+"""The presence of a modality in each row."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from tfmtl._keras import keras, register, tf
 
 @register
 class Presence(keras.layers.Layer):
-    """Say for each row whether any of several encoded features has a value.
+    """Presence: whether any of several encoded features has a value, for each row.
 
-    An index is missing where it is 0, a list where all its indices are, numbers where the flag in the last place is
-    set. An unknown value is a value; a `Numeric` with `missing="mean"` always has one.
+    `build_network` uses it to find the rows in which a modality of a `Fusion` is missing.
+
+    An index is missing where it is 0, a list where all its indices are 0, and numbers where the flag in the last column
+    is set. An unknown value counts as a value; a `Numeric` with `missing="mean"` always has one.
 
     Call arguments:
         inputs: list of encoded features: int32 [B] or [B, length], floats [B, size + 1].
@@ -26,7 +28,6 @@ class Presence(keras.layers.Layer):
     """
 
     def call(self, inputs: Any) -> tf.Tensor:
-        """Look at each feature."""
         present = [_present(feature) for feature in tf.nest.flatten(inputs)]  # Keras unpacks lists of one
         return tf.cast(tf.reduce_any(tf.stack(present), axis=0), self.compute_dtype)
 

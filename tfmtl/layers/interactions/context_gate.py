@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import keras, register, tf
+from tfmtl._keras import register, tf
 from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.interactions.base import Interaction
+from tfmtl.layers.kernels import KernelArguments, Kernels
 from tfmtl.layers.trunks.base import FeatureEncodings
 from tfmtl.types import Column
 
 
 @register
-class ContextGate(Interaction):
+class ContextGate(Interaction, Kernels):
     """EPNet of PEPNet: scales each column of the pair's encoding by a gate that reads some features.
 
     Use it when features such as the hour, the location or the device change the weight of all others.
@@ -25,7 +28,7 @@ class ContextGate(Interaction):
     Args:
         features: names of features of the schema, in any role.
         gate_units: width of the gate's hidden layer.
-        kernel_initializer, kernel_regularizer, seed: see `GateNU`.
+        **kwargs: `kernel_initializer`, `kernel_regularizer`, `seed`: see `SharedBottom`.
 
     Call arguments:
         inputs: pair (encoding [B, d], prior [B, p]).
@@ -51,10 +54,7 @@ class ContextGate(Interaction):
         self,
         features: Sequence[str],
         gate_units: int = 32,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[KernelArguments],
     ) -> None:
         super().__init__(**kwargs)
         names = [features] if isinstance(features, str) else list(features)
@@ -62,11 +62,13 @@ class ContextGate(Interaction):
         require_positive_int(gate_units=gate_units)
         self.features = names
         self.gate_units = gate_units
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
         self._gate = PriorGate(
-            gate_units, self.kernel_initializer, self.kernel_regularizer, seed, name="gate", dtype=self.dtype_policy
+            gate_units,
+            kernel_initializer=self.kernel_initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            seed=self.seed,
+            name="gate",
+            dtype=self.dtype_policy,
         )
 
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
@@ -94,11 +96,4 @@ class ContextGate(Interaction):
         return self._gate.get_prunable_weights()
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "features": list(self.features),
-            "gate_units": self.gate_units,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "features": list(self.features), "gate_units": self.gate_units}

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import tensorflow_recommenders as tfrs
+from typing_extensions import Unpack
 
 from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from tfmtl._keras import keras, register, tf
 from tfmtl.layers.interactions.base import Interaction
+from tfmtl.layers.kernels import Kernels, LayerArguments
 from tfmtl.layers.trunks.base import FeatureEncodings
 from tfmtl.types import Column
 
@@ -17,7 +19,7 @@ Structure = Literal["parallel", "stacked"]
 
 
 @register
-class CrossNetwork(Interaction):
+class CrossNetwork(Interaction, Kernels):
     """DCN-v2's cross network: each layer raises the degree of the products of features by one.
 
     Use it when products of features matter (user x genre, hour x device) and dense layers alone learn them slowly.
@@ -59,9 +61,11 @@ class CrossNetwork(Interaction):
         kernel_initializer: Any = "truncated_normal",
         kernel_regularizer: Any = None,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            kernel_initializer=kernel_initializer, kernel_regularizer=kernel_regularizer, seed=seed, **kwargs
+        )
         require_positive_int(num_layers=num_layers)
         require(
             structure in ("parallel", "stacked"), "`structure` must be 'parallel' or 'stacked'.", structure=structure
@@ -73,9 +77,6 @@ class CrossNetwork(Interaction):
         self.structure = structure
         self.projection_dim = projection_dim
         self.diag_scale = float(diag_scale)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
         self._layers = [
             tfrs.layers.dcn.Cross(
                 projection_dim,
@@ -100,9 +101,9 @@ class CrossNetwork(Interaction):
         )
         for i, layer in enumerate(self._layers):
             layer.build(input_shape)
-            # TFRS gives all its kernels copies of one initializer, with a seed the same values for both factors.
+            # TFRS gives all its kernels copies of one initializer: with a seed, both factors would be equal.
             for j, dense in enumerate(m for m in layer.submodules if isinstance(m, keras.layers.Dense)):
-                dense.kernel_initializer = spawn(self.kernel_initializer, 2 * i + j, self.seed)
+                dense.kernel_initializer = self.initializer(2 * i + j)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -128,7 +129,4 @@ class CrossNetwork(Interaction):
             "structure": self.structure,
             "projection_dim": self.projection_dim,
             "diag_scale": self.diag_scale,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
         }

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from tfmtl._keras import keras, register, tf
 from tfmtl.layers.interactions.base import Interaction
+from tfmtl.layers.kernels import KernelArguments, Kernels
 from tfmtl.layers.masked_softmax import masked_softmax
 from tfmtl.layers.trunks.base import FeatureEncodings
 from tfmtl.types import Column
 
 
 @register
-class TargetAttention(Interaction):
+class TargetAttention(Interaction, Kernels):
     """DIN: the sum of a history's embeddings, each weighted by its fit to the candidate.
 
     Use it when users have several interests and only some past items matter for a candidate.
@@ -61,10 +64,7 @@ class TargetAttention(Interaction):
         units: Sequence[int] = (32,),
         activation: Any = "relu",
         normalize: bool = False,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[KernelArguments],
     ) -> None:
         super().__init__(**kwargs)
         require(isinstance(history, str) and bool(history), "`history` must be the name of a feature.", history=history)
@@ -74,18 +74,8 @@ class TargetAttention(Interaction):
         self.units = tuple(units)
         self.activation = keras.activations.get(activation)
         self.normalize = normalize
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
         self._dense = [
-            keras.layers.Dense(
-                width,
-                activation=self.activation if i < len(self.units) else None,
-                kernel_initializer=spawn(self.kernel_initializer, i, seed),
-                kernel_regularizer=self.kernel_regularizer,
-                name=f"dense_{i}",
-                dtype=self.dtype_policy,
-            )
+            self.dense(width, i, f"dense_{i}", activation=self.activation if i < len(self.units) else None)
             for i, width in enumerate((*self.units, 1))
         ]
 
@@ -112,7 +102,7 @@ class TargetAttention(Interaction):
         return tf.einsum("bl,bld->bd", self.attention_weights(inputs), entries)
 
     def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
-        """Return columns of this layer's own; see `tfmtl.types.HasColumnSources`."""
+        """Return new columns, one per output column; see `tfmtl.types.HasColumnSources`."""
         return own
 
     @classmethod
@@ -130,7 +120,4 @@ class TargetAttention(Interaction):
             "units": list(self.units),
             "activation": keras.activations.serialize(self.activation),
             "normalize": self.normalize,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
         }

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from tfmtl._keras import register, tf
+from tfmtl.layers.kernels import SeededArguments, SeededKernels
 from tfmtl.layers.masked_softmax import masked_softmax
 from tfmtl.layers.poolings.prefixes import no_later
 from tfmtl.types import Column
 
 
 @register
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(SeededKernels):
     """Attention pooling: the mean of a padded list's embeddings, weighted by their fit to a learned query.
 
-    Use it when some entries of a list matter more than others, for every user and candidate alike.
+    Use it when some entries of a list matter more than others, independent of user and candidate.
 
     y = sum_j a_j e_j, a = softmax(q^T tanh(W e_j + b)) over the entries with an index above 0.
 
@@ -44,18 +47,14 @@ class AttentionPooling(keras.layers.Layer):
     Cost: a matrix product [d, units] per entry.
     """
 
-    def __init__(
-        self, units: int = 16, kernel_initializer: Any = "glorot_uniform", seed: int = 0, **kwargs: Any
-    ) -> None:
+    def __init__(self, units: int = 16, **kwargs: Unpack[SeededArguments]) -> None:
         super().__init__(**kwargs)
         require_positive_int(units=units)
         self.units = units
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.seed = seed
 
     def build(self, input_shape: Any) -> None:
         """Create the weights W [d, units], b [units] and q [units, 1]."""
-        first, second = (spawn(self.kernel_initializer, i, self.seed) for i in range(2))
+        first, second = (self.initializer(i) for i in range(2))
         self._kernel = self.add_weight("kernel", [int(input_shape[0][-1]), self.units], initializer=first)
         self._bias = self.add_weight("bias", [self.units], initializer="zeros")
         self._query = self.add_weight("query", [self.units, 1], initializer=second)
@@ -99,9 +98,4 @@ class AttentionPooling(keras.layers.Layer):
         return {"units": hp.Choice("attentionpooling_units", [8, 16, 32], default=16)}
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "units": self.units}

@@ -37,11 +37,11 @@ def no_later(length: int) -> tf.Tensor:
     return position <= position[:, tf.newaxis]
 
 
-class AtPlaces(keras.layers.Layer):
+class AtPositions(keras.layers.Layer):
     """The values of a pooling for some prefixes of lists.
 
     Args:
-        pooling: the built layer, which stays part of its own network.
+        pooling: the built layer of another network.
 
     Call arguments:
         inputs: (embeddings [B, length, d], indices [B, length]), oldest first, and positions [n]: i length + t

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_fraction, require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from tfmtl._keras import keras, register, tf
+from tfmtl.layers.dense_stack import search_dropout
+from tfmtl.layers.kernels import SeededArguments, SeededKernels
 from tfmtl.layers.masked_softmax import masked_softmax
 from tfmtl.layers.noise.randomness import Dropout
 
 
 @register
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(SeededKernels):
     """Transformer block: multi-head self-attention and a feed-forward network, with layer norm, dropout and residuals.
 
     `SelfAttentionHistory` stacks several; use one directly to build another sequence encoder.
@@ -54,9 +58,7 @@ class SelfAttention(keras.layers.Layer):
         num_heads: int = 1,
         dropout: float = 0.0,
         num_distances: int = 0,
-        kernel_initializer: Any = "glorot_uniform",
-        seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[SeededArguments],
     ) -> None:
         super().__init__(**kwargs)
         require_positive_int(num_heads=num_heads)
@@ -65,12 +67,10 @@ class SelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.num_distances = num_distances
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.seed = seed
         self._norms = [
             keras.layers.LayerNormalization(epsilon=1e-6, name=f"norm_{i}", dtype=self.dtype_policy) for i in range(2)
         ]
-        self._dropout = Dropout(dropout, seed, dtype=self.dtype_policy)
+        self._dropout = Dropout(dropout, self.seed, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         """Create the kernels, all [d, d]."""
@@ -80,15 +80,10 @@ class SelfAttention(keras.layers.Layer):
             f"`num_heads` must divide the embeddings' width {width}.",
             num_heads=self.num_heads,
         )
-
-        def dense(index: int, name: str, **arguments: Any) -> keras.layers.Dense:
-            initializer = spawn(self.kernel_initializer, index, self.seed)
-            return keras.layers.Dense(
-                width, kernel_initializer=initializer, name=name, dtype=self.dtype_policy, **arguments
-            )
-
-        self._projections = [dense(i, name, use_bias=False) for i, name in enumerate(("query", "key", "value"))]
-        self._feed_forward = [dense(3, "inner", activation="relu"), dense(4, "outer")]
+        self._projections = [
+            self.dense(width, i, name, use_bias=False) for i, name in enumerate(("query", "key", "value"))
+        ]
+        self._feed_forward = [self.dense(width, 3, "inner", activation="relu"), self.dense(width, 4, "outer")]
         for part in (*self._norms, *self._projections, *self._feed_forward):
             part.build(input_shape[0])
         if self.num_distances:
@@ -130,7 +125,7 @@ class SelfAttention(keras.layers.Layer):
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
         """Search dropout."""
-        return {"dropout": hp.Float("selfattention_dropout", 0.0, 0.4, step=0.1, default=0.0)}
+        return {"dropout": search_dropout(hp, "selfattention")}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -138,6 +133,4 @@ class SelfAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "num_distances": self.num_distances,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
         }

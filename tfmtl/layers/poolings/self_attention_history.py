@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, seed_of, spawn, tf
+from tfmtl.layers.dense_stack import search_dropout
+from tfmtl.layers.kernels import SeededArguments, SeededKernels
 from tfmtl.layers.noise.randomness import Dropout
 from tfmtl.layers.poolings.prefixes import no_later
 from tfmtl.layers.poolings.self_attention import SelfAttention
@@ -14,7 +18,7 @@ from tfmtl.types import Column
 
 
 @register
-class SelfAttentionHistory(keras.layers.Layer):
+class SelfAttentionHistory(SeededKernels):
     """SASRec: the state of a causal transformer at the most recent item of a list.
 
     Use it when the order of a history matters, such as for the next item of a session.
@@ -62,9 +66,7 @@ class SelfAttentionHistory(keras.layers.Layer):
         num_heads: int = 1,
         dropout: float = 0.0,
         relative: bool = False,
-        kernel_initializer: Any = "glorot_uniform",
-        seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[SeededArguments],
     ) -> None:
         super().__init__(**kwargs)
         require_positive_int(num_blocks=num_blocks, num_heads=num_heads)
@@ -73,19 +75,16 @@ class SelfAttentionHistory(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.relative = relative
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.seed = seed
-        self._dropout = Dropout(dropout, seed, dtype=self.dtype_policy)
+        self._dropout = Dropout(dropout, self.seed, dtype=self.dtype_policy)
         self._norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=self.dtype_policy)
 
     def _block(self, index: int, length: int) -> SelfAttention:
         name = f"block_{index}"
-        initializer = spawn(self.kernel_initializer, index * SelfAttention.num_kernels, self.seed)
-        seed = seed_of(name, self.seed)
-        distances = length if self.relative else 0
         return SelfAttention(
-            self.num_heads, self.dropout, distances, initializer, seed, name=name, dtype=self.dtype_policy
-        )
+            self.num_heads, self.dropout, length if self.relative else 0,
+            kernel_initializer=self.initializer(index * SelfAttention.num_kernels), seed=seed_of(name, self.seed),
+            name=name, dtype=self.dtype_policy,
+        )  # fmt: skip
 
     def build(self, input_shape: Any) -> None:
         """Create the blocks and, unless they are relative, the positions [length, d]."""
@@ -156,7 +155,7 @@ class SelfAttentionHistory(keras.layers.Layer):
         """Search depth and dropout."""
         return {
             "num_blocks": hp.Int("selfattentionhistory_blocks", 1, 3, default=2),
-            "dropout": hp.Float("selfattentionhistory_dropout", 0.0, 0.4, step=0.1, default=0.0),
+            "dropout": search_dropout(hp, "selfattentionhistory"),
         }
 
     def get_config(self) -> dict[str, Any]:
@@ -166,8 +165,6 @@ class SelfAttentionHistory(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "relative": self.relative,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "seed": self.seed,
         }
 
 

@@ -1,28 +1,33 @@
-"""Experts that belong to tasks and that all tasks may read (AdaTT)."""
+"""AdaTT: experts that belong to tasks, and that all tasks may read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras, register, tf
-from tfmtl.layers.trunks.gated_experts import GatedExperts, trainable, weighted_sums
+from tfmtl.layers.trunks.dense_trunk import trainable
+from tfmtl.layers.trunks.gated_experts import GatedArguments, GatedExperts, weighted_sums
 
 
 @register
 class AdaTT(GatedExperts):
-    """Adaptive task-to-task fusion: each task mixes the experts of all tasks and adds a combination of its own.
+    """AdaTT (adaptive task-to-task fusion): each task mixes all tasks' experts and adds a weighted sum of its own.
 
-    At each level, x_k <- sum_e softmax(W_k x_k / temperature)_e f_e + sum_{own e} v_ke f_e, with experts f_e that read
-    their owner's x, all tasks' experts e in the first sum, and learned weights v_ke. x_k starts as the input.
+    Use it when pairs of tasks differ in how much they can learn from each other; its gates show which task reads which.
+
+    At each level, x_k <- sum_e softmax(W_k x_k / temperature)_e f_e + sum_{own e} v_ke f_e. An expert f_e reads the x
+    of its task; the first sum is over all tasks' experts e; the weights v_ke are learned. x_k starts as the input.
 
     Args:
         task_names: names of the tasks.
         num_task_experts: number of each task's experts at a level.
         num_levels: number of levels.
         **kwargs: `units`, `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`,
-            `gate_temperature`, `expert_dropout`: see `GatedExperts`.
+            `gate_temperature`, `expert_dropout`: see `MMoE`.
 
     Call arguments:
         inputs: [B, d].
@@ -37,11 +42,11 @@ class AdaTT(GatedExperts):
 
     Reference:
         Li et al., "AdaTT: Adaptive Task-to-Task Fusion Network for Multitask Learning in Recommendations", KDD 2023,
-        https://arxiv.org/abs/2304.04959. This is the form without shared units; those of the general form are left out.
-        The own weights v start at 1 / num_task_experts, the mean, instead of at random, and are learned also where a
-        task has a single expert, which the authors' code adds as it is. The gates have no bias.
+        https://arxiv.org/abs/2304.04959. This is the form without the shared units of the general form. The own
+        weights v start at 1 / num_task_experts, the mean, instead of at random. They are also learned for a single
+        expert per task, which the authors' program adds unweighted. The gates have no bias.
 
-    Cost: one matrix product an input and layer and level for all experts.
+    Cost: one matrix product per level, layer and input for all experts.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class AdaTT(GatedExperts):
         task_names: Sequence[str] | None = None,
         num_task_experts: int = 2,
         num_levels: int = 2,
-        **kwargs: Any,
+        **kwargs: Unpack[GatedArguments],
     ) -> None:
         super().__init__(task_names, **kwargs)
         require_positive_int(num_task_experts=num_task_experts, num_levels=num_levels)
@@ -68,15 +73,15 @@ class AdaTT(GatedExperts):
             for level in levels
         ]
 
-    def mix(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def combine(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the tasks' representations, and the softmax gates' weights by level."""
-        mixed, fusions = self._fuse(inputs, training)
-        return mixed, {name: gates for name, (gates, _) in fusions.items()}
+        combined, fusions = self._fuse(inputs, training)
+        return combined, {name: gates for name, (gates, _) in fusions.items()}
 
     def _fuse(
         self, inputs: tf.Tensor, training: bool | None
     ) -> tuple[tf.Tensor, dict[str, tuple[tf.Tensor, tf.Tensor]]]:
-        """Return the tasks' representations, and by level the gates alone and together with the own weights."""
+        """Return the tasks' representations, and by level the gates and the sums of gates and own weights."""
         tasks, fusions = inputs, {}
         for level in range(self.num_levels):
             experts = self._experts[level](tasks, training=training)
@@ -94,15 +99,14 @@ class AdaTT(GatedExperts):
         return tf.reshape(tf.eye(count)[:, :, tf.newaxis] * tf.cast(self._own[level], tf.float32), [count, -1])
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
-        """Mix the experts' outputs for each task."""
-        mixed, fusions = self._fuse(inputs, training)
-        outputs = self.by_task(mixed)
+        combined, fusions = self._fuse(inputs, training)
+        outputs = self.by_task(combined)
         self.mark_gated(outputs, fusions[f"level_{self.num_levels - 1}"][1])
         return outputs
 
     @property
     def shared_variables(self) -> list[tf.Variable]:
-        """All experts, which every task reads, and what the experts of a level above read; not the last fusion."""
+        """All experts, and the gates and own weights of every level except the last, which serve one task each."""
         return [*trainable(*self._experts, *self._gates[:-1]), *self._own[:-1]]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The base of every architecture: what tasks share and what they do not."""
+"""The base of every trunk: the contract between an architecture and the rest of the library."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from tfmtl.types import Column
 
 
 class FeatureEncodings(Protocol):
-    """What a network under construction offers to parts that read more than the encoded pair, as symbolic tensors."""
+    """The features of a network under construction, as symbolic tensors.
+
+    A trunk or an interaction receives it in `connect`, to read more than the encoded pair.
+    """
 
     def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:
-        """Return the encodings of features joined, [B, d].
+        """Return the concatenated encodings of some features, [B, d].
 
         Args:
             names: features, or none for all features of the pair in the order of its encoding.
-            tables: name of a set of embedding tables of its own, such as a task's; "" for those that all share.
+            tables: name of a separate set of embedding tables, such as those of one task; "" for the shared tables.
         """
 
     def embed(self, name: str) -> tuple[Any, Any]:
         """Return a categorical feature's embeddings [B, length, width] or [B, width] and its indices."""
 
     def embed_target(self, history: str) -> Any:
-        """Return the embedding [B, width] of the candidate's feature whose ids the list `history` holds."""
+        """Return the embedding [B, width] of the candidate feature that shares its ids with the list `history`."""
 
 
 class MultiTaskLayer(keras.layers.Layer, abc.ABC):
-    """A trunk: one shared input to one representation a task.
+    """Base of trunks: maps one shared input to one representation per task.
 
-    Subclasses implement `call`, which marks what the tasks share with `mark_shared`, and `shared_variables`; the rest
-    of the library (model, balancers, pruning, tuner, conformance tests) needs nothing else. Layers whose number or
-    shape depends on the tasks or on the input are created in `build_layers`.
+    Derive from it to add an architecture. Implement `call`, which marks the shared tensor with `mark_shared`, and
+    `shared_variables`; the model, the balancers, pruning, the tuner and the conformance tests need nothing else. Create
+    layers that depend on the tasks or on the shape of the input in `build_layers`.
 
     Args:
         task_names: names of the tasks, in order; None for a trunk that `build_network` gives the names of its tasks.
@@ -62,7 +65,7 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         self.task_names = names
 
     def for_tasks(self, names: Sequence[str]) -> MultiTaskLayer:
-        """Return this trunk if it names its tasks, otherwise a copy, not built, that serves the tasks `names`.
+        """Return this trunk if it names its tasks, otherwise an unbuilt copy for the tasks `names`.
 
         Example:
             >>> from tfmtl.layers import MMoE
@@ -76,7 +79,7 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
             return self
         try:
             return type(self).from_config({**self.get_config(), "task_names": list(names)})
-        except TypeError as error:  # Keras hides the constructor's own sentence in a TypeError with the whole config
+        except TypeError as error:  # Keras hides the constructor's message in a TypeError with the config
             cause = error.__context__
             raise (cause if isinstance(cause, ValueError) else error) from None
 
@@ -92,7 +95,7 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         super().build(input_shape)
 
     def build_layers(self, input_shape: Any) -> None:
-        """Create what depends on the tasks or on the shape of the input; called once, by `build`."""
+        """Create the layers and weights that depend on the tasks or on the input's shape; called once, by `build`."""
 
     @abc.abstractmethod
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
@@ -112,30 +115,30 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         return outputs
 
     def reached_inputs(self, task: str, inputs: Any) -> Any:
-        """Return those of the inputs of `call` that a task's loss reaches: all, unless a trunk stops gradients.
+        """Return those of the inputs of `call` that receive a gradient from a task's loss; by default all.
 
-        Override it if some inputs are trained by some tasks alone, such as embedding tables of a task's own.
+        Override it if some inputs are trained by some tasks only, such as the embedding tables of one task.
         """
         return inputs
 
     def gate_weights(self, inputs: Any) -> dict[str, tf.Tensor]:
-        """Return what the gates say, for inspection: weights [B, readers, experts] by the name of the gates' level.
+        """Return the weights of the gates for inspection, [B, readers, experts] by the name of the gates' level.
 
-        Readers are the tasks in order, after which may come a reader of the level above that serves all tasks. Empty
-        for trunks without gates.
+        Readers are the tasks in order; a reader that serves all tasks at the next level may follow. Empty for trunks
+        without gates.
         """
         return {}
 
     @property
     @abc.abstractmethod
     def shared_variables(self) -> list[tf.Variable]:
-        """Trainable variables that more than one task's loss reaches: what a gradient balancer mixes."""
+        """Trainable variables with gradients from more than one task's loss; gradient balancers combine these."""
 
     def mark_shared(self, tensor: tf.Tensor) -> tf.Tensor:
         """Mark the representation that the tasks share, and return it.
 
-        Call it in `call` on the last tensor that the loss of more than one task reaches, such as the experts' outputs;
-        gradient balancers compare the tasks there.
+        Call it in `call` on the last tensor with gradients from more than one task's loss, such as the experts'
+        outputs; gradient balancers compare the tasks there.
         """
         marks = active_marks()
         if marks is not None:
@@ -143,9 +146,9 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         return tensor
 
     def mark_gated(self, outputs: Mapping[str, tf.Tensor], gates: tf.Tensor | None = None) -> None:
-        """Mark each task's output as its gated sum of the tensor given to `mark_shared`; see `GatedRepresentation`.
+        """Mark each task's output as a gated sum of the tensor given to `mark_shared`; see `GatedRepresentation`.
 
-        Call it in `call` where it holds: gradient balancers then compare the tasks at much lower cost.
+        Call it in `call` if that is true of the outputs: gradient balancers then compare the tasks at much lower cost.
 
         Args:
             outputs: [B, units] by task name.
@@ -156,8 +159,13 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         if marks is not None:
             marks.gated.append(GatedRepresentation(outputs, gates))
 
+    def by_task(self, representations: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the slices of a tensor [B, tasks, units] by task name."""
+        parts = tf.unstack(representations, num=len(self.task_names), axis=1)
+        return dict(zip(self.task_names, parts, strict=True))
+
     def with_expert_dropout(self, rate: float) -> MultiTaskLayer:
-        """Return a copy of this trunk, not built, that leaves experts out at a rate.
+        """Return an unbuilt copy of this trunk that drops experts at a rate.
 
         Raises:
             ValueError: if the trunk has no argument `expert_dropout`.
@@ -168,11 +176,11 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
         return type(self).from_config({**config, "expert_dropout": rate})
 
     def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
-        """Return columns of this trunk's own; see `tfmtl.types.HasColumnSources`."""
+        """Return new columns, one per output column; see `tfmtl.types.HasColumnSources`."""
         return own
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the kernels; the model-optimization toolkit asks by this name."""
+        """Return the kernels, in the protocol of the model-optimization toolkit."""
         return [v for v in self.trainable_weights if "kernel" in v.name]
 
     @classmethod

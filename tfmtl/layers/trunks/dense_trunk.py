@@ -1,4 +1,4 @@
-"""What trunks have in common that are made of levels of dense layers."""
+"""The base of trunks that consist of levels of dense layers."""
 
 from __future__ import annotations
 
@@ -6,83 +6,94 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
-from tfmtl._checks import require, require_fraction, require_positive_int
-from tfmtl._keras import keras, seed_of, spawn, tf
+from typing_extensions import Unpack
+
+from tfmtl._keras import keras, seed_of, tf
+from tfmtl.layers.dense_stack import DenseStack, StackArguments
 from tfmtl.layers.experts.experts import Experts
 from tfmtl.layers.trunks.base import MultiTaskLayer
 
 
-class DenseTrunk(MultiTaskLayer, abc.ABC):
-    """Levels of dense layers, each level one `Experts`.
+class DenseTrunk(MultiTaskLayer, DenseStack, abc.ABC):
+    """Base of trunks made of levels of dense layers, each level one `Experts`.
+
+    Derive from it if a trunk consists of several named parts: each part gets its own initial values and dropout draws.
 
     Args:
         task_names: names of the tasks.
         units: widths of the levels.
-        activation: activation of the dense layers.
-        dropout: rate after each level, in [0, 1).
-        kernel_initializer: initializer of a kernel; every dense layer gets a draw of its own.
-        kernel_regularizer: regulariser of the kernels.
-        seed: seed of the initial values and of dropout.
+        **kwargs: `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `DenseStack`.
     """
 
     def __init__(
-        self,
-        task_names: Sequence[str] | None = None,
-        units: Sequence[int] = (64, 32),
-        activation: Any = "relu",
-        dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        **kwargs: Any,
+        self, task_names: Sequence[str] | None = None, units: Sequence[int] = (64, 32), **kwargs: Unpack[StackArguments]
     ) -> None:
-        super().__init__(task_names, **kwargs)
-        require(len(units) > 0, "`units` must name at least one width.", units=units)
-        for width in units:
-            require_positive_int(units=width)
-        require_fraction(dropout=dropout)
-        self.units = tuple(units)
-        self.activation = keras.activations.get(activation)
-        self.dropout = dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
+        super().__init__(task_names, units=units, **kwargs)
 
-    def make_experts(self, name: str, num_experts: int, units: Sequence[int], **options: Any) -> Experts:
-        """Return experts like this trunk's, with initial values and draws that no other part of it has.
+    def make_experts(self, name: str, num_experts: int, units: Sequence[int] | None = None, **options: Any) -> Experts:
+        """Return experts with this trunk's arguments.
 
         Args:
-            name: name of the part, distinct in the trunk.
-            num_experts, units: see `Experts`.
-            **options: arguments of `Experts` other than this trunk's.
+            name: name of the part, distinct in the trunk; it decides initial values and dropout draws.
+            num_experts: number of experts.
+            units: widths of their layers, or None for the trunk's.
+            **options: arguments of `Experts` that replace the trunk's.
         """
         own = {"activation": self.activation, "dropout": self.dropout, "kernel_regularizer": self.kernel_regularizer}
-        return Experts(
-            num_experts, units, kernel_initializer=self.initializer_of(name), seed=seed_of(name, self.seed), name=name,
-            dtype=self.dtype_policy, **{**own, **options},
-        )  # fmt: skip
+        widths = self.units if units is None else units
+        return Experts(num_experts, widths, **{**own, **self.part_arguments(name), **options})
+
+    def part_arguments(self, name: str) -> dict[str, Any]:
+        """Return the arguments that give a part its name, precision, initial values and draws."""
+        return {
+            "kernel_initializer": self.initializer_of(name),
+            "seed": seed_of(name, self.seed),
+            "name": name,
+            "dtype": self.dtype_policy,
+        }
 
     def initializer_of(self, name: str) -> Any:
         """Return the kernel initializer of the part called `name`."""
-        return spawn(self.kernel_initializer, seed_of(name, 0), self.seed)
+        return self.initializer(seed_of(name, 0))
 
     def build_part(self, part: keras.layers.Layer, shape: Any) -> None:
-        """Build a part, its variables named after it: two variables of one name cannot be saved as HDF5."""
+        """Build a part and name its variables after it: two variables of one name cannot be saved as HDF5."""
         with tf.name_scope(part.name):
             part.build(shape)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": list(self.units),
-            "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
-        }
+    def make_levels(self, width: int, input_shape: Any) -> list[Experts]:
+        """Return one built level per entry of `units`, each of `width` dense layers side by side.
+
+        The first level reads the input; each layer of the other levels reads its own vector.
+        """
+        levels, shape = [], input_shape
+        for i, units in enumerate(self.units):
+            level = self.make_experts(f"level_{i}", width, [units])
+            self.build_part(level, shape)
+            levels.append(level)
+            shape = [None, width, units]
+        return levels
+
+    def read_last_level(self, hidden: tf.Tensor, read: tf.Tensor, weights: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the outputs by task and mark them as gated sums of the last level.
+
+        Args:
+            hidden: outputs of the last level [B, width, units].
+            read: the tasks' sums [B, tasks, units].
+            weights: of the sums [tasks, width], the same for all rows.
+        """
+        self.mark_shared(hidden)
+        outputs = self.by_task(read)
+        every_row = tf.ones([tf.shape(read)[0], 1, 1], read.dtype)
+        self.mark_gated(outputs, every_row * weights)
+        return outputs
 
 
 def width_of(shape: Any) -> int:
     """Return the last dimension of a shape."""
     return int(shape[-1])
+
+
+def trainable(*layers: keras.layers.Layer) -> list[tf.Variable]:
+    """Return the trainable variables of several layers."""
+    return [variable for layer in layers for variable in layer.trainable_weights]

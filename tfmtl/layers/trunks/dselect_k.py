@@ -1,11 +1,14 @@
-"""A mixture of shared experts of which each task settles on few (DSelect-k)."""
+"""DSelect-k: a mixture of shared experts in which each task settles on few of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._keras import register, seed_of
+from tfmtl.layers.dense_stack import StackArguments, search_dropout, search_units
 from tfmtl.layers.experts.dselect_k_gate import DSelectKGate, require_selectors
 from tfmtl.layers.experts.gating import Gate
 from tfmtl.layers.trunks.mixture_of_experts import MixtureOfExperts
@@ -13,19 +16,22 @@ from tfmtl.layers.trunks.mixture_of_experts import MixtureOfExperts
 
 @register
 class DSelectK(MixtureOfExperts):
-    """Shared experts, of which each task learns to read at most k.
+    """DSelect-k: shared experts, of which each task learns to read at most k.
+
+    Use it with many experts, when each task should read few of them and the choice should be visible.
 
     y_k = sum_e w_ke f_e(x), experts f_e of dense layers `units`, weights w from a `DSelectKGate`.
 
     Args:
         task_names: names of the tasks.
         num_experts: number of experts.
-        num_selectors: most experts that a task reads once its gate has settled.
+        units: widths of each expert's dense layers.
+        num_selectors: k, the largest number of experts that a task reads once its gate has settled.
         gamma: width of the gates' smooth step.
-        static: whether a task's choice is one for all rows instead of one for each.
+        static: whether a task has one choice for all rows instead of one choice per row.
         entropy_weight: weight of the penalty on the entropy of every task's selectors.
-        **kwargs: `units`, `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer` and `seed` of the
-            experts, see `MMoE`; the gates start near 0 whatever the initializer.
+        **kwargs: `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer` and `seed` of the experts: see
+            `MMoE`. The initial values of the gates are near 0 for every initializer.
 
     Call arguments:
         inputs: [B, d].
@@ -41,9 +47,9 @@ class DSelectK(MixtureOfExperts):
 
     Reference:
         Hazimeh et al., "DSelect-k: Differentiable Selection in the Mixture of Experts with Applications to Multi-Task
-        Learning", NeurIPS 2021, https://arxiv.org/abs/2106.03760; for where the gates differ see `DSelectKGate`. They
-        have no temperature, whose part `gamma` plays, and drop no experts in training: a selector that has settled has
-        no other expert to read.
+        Learning", NeurIPS 2021, https://arxiv.org/abs/2106.03760; `DSelectKGate` lists the differences from it. The
+        gates have no temperature, since `gamma` has the same effect, and never drop experts in training: a selector
+        that has settled has no other expert to read.
 
     Cost: that of `MMoE`; experts without weight are computed, too.
     """
@@ -53,12 +59,14 @@ class DSelectK(MixtureOfExperts):
         task_names: Sequence[str] | None = None,
         num_experts: int = 4,
         num_selectors: int = 2,
+        *,
+        units: Sequence[int] = (32,),
         gamma: float = 1.0,
         static: bool = False,
         entropy_weight: float = 1e-3,
-        **kwargs: Any,
+        **kwargs: Unpack[StackArguments],
     ) -> None:
-        super().__init__(task_names, num_experts, **kwargs)
+        super().__init__(task_names, num_experts, units, **kwargs)
         require_selectors(num_experts, num_selectors, gamma, entropy_weight)
         self.num_selectors = num_selectors
         self.gamma = gamma
@@ -66,7 +74,7 @@ class DSelectK(MixtureOfExperts):
         self.entropy_weight = entropy_weight
 
     def make_gate(self, kernel_initializer: Any) -> Gate:
-        """Return the gate, whose initial values are small whatever the experts' initializer."""
+        """Return a gate with initial values near 0, independent of the experts' initializer."""
         return DSelectKGate(
             len(self.task_names), self.num_experts, num_selectors=self.num_selectors, gamma=self.gamma,
             static=self.static, entropy_weight=self.entropy_weight, seed=seed_of("gate", self.seed),
@@ -80,8 +88,8 @@ class DSelectK(MixtureOfExperts):
             "num_experts": hp.Choice("dselectk_num_experts", [4, 8, 16], default=4),
             "num_selectors": hp.Int("dselectk_num_selectors", 1, 4, default=2),
             "entropy_weight": hp.Float("dselectk_entropy_weight", 1e-5, 1e-1, sampling="log", default=1e-3),
-            "units": (hp.Choice("dselectk_units", [16, 32, 64], default=32),),
-            "dropout": hp.Float("dselectk_dropout", 0.0, 0.4, step=0.1, default=0.0),
+            "units": search_units(hp, "dselectk", 32),
+            "dropout": search_dropout(hp, "dselectk"),
         }
 
     def get_config(self) -> dict[str, Any]:

@@ -1,31 +1,35 @@
-"""Mixtures of shared experts: one gate a task (MMoE), or one for all (OMoE)."""
+"""MMoE and OMoE: mixtures of shared experts, with one gate per task or one gate for all tasks."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tfmtl._keras import register, tf
+from tfmtl.layers.dense_stack import search_dropout, search_units
 from tfmtl.layers.trunks.mixture_of_experts import SoftmaxMixture
 
 
 @register
 class MMoE(SoftmaxMixture):
-    """Shared experts, mixed for each task by a gate of its own.
+    """MMoE (multi-gate mixture of experts): shared experts, mixed for each task by the task's gate.
+
+    Use it as the first choice when tasks are only partly related: a gate lets each task prefer other experts.
 
     y_k = sum_i softmax(W_k x / temperature)_i f_i(x), experts f_i of dense layers `units`, gate kernels W_k
     [d, num_experts].
 
     Args:
         task_names: names of the tasks.
-        num_experts: number of experts.
+        num_experts: number of experts; take more than tasks if the tasks differ much.
         units: widths of each expert's dense layers.
         activation: activation of the experts.
         dropout: rate on the experts' outputs, in [0, 1).
-        kernel_initializer: initializer of an expert's kernel; every expert gets a draw of its own.
-        kernel_regularizer: regulariser of the experts' kernels.
+        kernel_initializer: initializer of the kernels; each expert has its own draw.
+        kernel_regularizer: regularizer of the experts' kernels.
         seed: seed of the initial values and of dropout.
-        gate_temperature: divides the gates' logits.
-        expert_dropout: rate at which a row's expert is left out in training, in [0, 1).
+        gate_temperature: divisor of the gates' logits; above 1 the gates mix more evenly.
+        expert_dropout: rate at which an expert is dropped from a row in training, in [0, 1); set it if the gates
+            settle on one expert.
 
     Call arguments:
         inputs: [B, d].
@@ -42,12 +46,12 @@ class MMoE(SoftmaxMixture):
         Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
         https://doi.org/10.1145/3219819.3220007, equations 6 to 8. The gates have no bias, as there.
 
-    Cost: one matrix product an input and layer for all experts.
+    Cost: one matrix product per layer and input for all experts.
     """
 
     @property
     def num_gates(self) -> int:  # type: ignore[override]
-        """One gate a task."""
+        """One gate per task."""
         return len(self.task_names)
 
     @classmethod
@@ -56,14 +60,16 @@ class MMoE(SoftmaxMixture):
         name = cls.__name__.lower()
         return {
             "num_experts": hp.Choice(f"{name}_num_experts", [2, 4, 8], default=4),
-            "units": (hp.Choice(f"{name}_units", [16, 32, 64], default=32),),
-            "dropout": hp.Float(f"{name}_dropout", 0.0, 0.4, step=0.1, default=0.0),
+            "units": search_units(hp, name, 32),
+            "dropout": search_dropout(hp, name),
         }
 
 
 @register
 class OMoE(MMoE):
-    """Shared experts, mixed by one gate for all tasks.
+    """OMoE (one-gate mixture of experts): shared experts, mixed by one gate for all tasks.
+
+    Use it as the baseline of `MMoE`: the difference is the gain of separate gates.
 
     y_k = sum_i softmax(W x / temperature)_i f_i(x), the same for every task.
 
@@ -99,5 +105,5 @@ class OMoE(MMoE):
 
     @property
     def shared_variables(self) -> list[tf.Variable]:
-        """All of the layer's variables."""
+        """All variables of the layer."""
         return list(self.trainable_weights)

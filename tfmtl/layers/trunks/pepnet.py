@@ -1,12 +1,15 @@
-"""PEPNet: a tower a task, its inputs and hidden layers scaled by gates that know the domain and the user."""
+"""PEPNet: one tower per task, with gates by the domain and by the user on its input and hidden layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import register, seed_of, tf
+from tfmtl._keras import register, tf
+from tfmtl.layers.dense_stack import StackArguments, search_dropout, search_units
 from tfmtl.layers.experts.gate_nu import GateNU
 from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.trunks.base import FeatureEncodings
@@ -17,23 +20,26 @@ _INPUTS = ("pair", "domain", "personal")
 
 @register
 class PEPNet(DenseTrunk):
-    """Towers of dense layers, one a task, gated by the domain (EPNet) and by user and item (PPNet).
+    """PEPNet: one tower of dense layers per task, gated by the domain (EPNet) and by user and item (PPNet, as in LHUC).
+
+    Use it when one model serves several domains or pages, and users differ strongly in their behaviour.
 
     h_0 = x * gate([domain, stop(x)]) for all tasks; h_k,l = act(W_k,l (h_k,l-1 * gate_k,l([personal, stop(h_0)]))
     + b_k,l) for task k and level l, elementwise products, gates of `GateNU`: 2 sigmoid of two dense layers, around 1 at
-    the start. `stop` passes no gradient on.
+    the start. `stop` blocks the gradient.
 
-    In a network both priors are encodings of features, by the tables that all share (`connect`).
+    In a network, `connect` encodes the features of both priors with the shared tables.
 
     Args:
-        task_names, units, activation, dropout, kernel_initializer, kernel_regularizer, seed: see `DenseTrunk`; `units`
-            are the widths of a tower, the regulariser is that of towers and gates.
-        domain: names of the features that say in which domain, scenario or context a row arose.
-        personal: names of the features that say who and what: the ids of user and item.
+        task_names: names of the tasks.
+        domain: names of the features of a row's domain, scenario or context, such as the page.
+        personal: names of the features that identify user and item, such as their ids.
+        units: widths of each tower.
         gate_units: width of the gates' hidden layers.
+        **kwargs: `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `SharedBottom`.
 
     Call arguments:
-        inputs: {"pair": [B, d], "domain": [B, p], "personal": [B, q]}, or one tensor [B, d] in place of all.
+        inputs: {"pair": [B, d], "domain": [B, p], "personal": [B, q]}, or one tensor [B, d] for all.
 
     Returns:
         {task: [B, units[-1]]}.
@@ -48,11 +54,11 @@ class PEPNet(DenseTrunk):
 
     Reference:
         Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with Personalized Prior
-        Information", KDD 2023, https://arxiv.org/abs/2302.01115. A gate for each level's input, the first one's
-        included, and none for the last level's output, which the task's head reads.
+        Information", KDD 2023, https://arxiv.org/abs/2302.01115. Each level's input has a gate, also
+        the first one's; the last level's output, the input of the task's head, has none.
 
-    Cost: one matrix product an input and level for all towers and two for their gates; a gate of the first level has
-    gate_units (q + 2 d) weights a task.
+    Cost: one matrix product per level and input for all towers and two for their gates; a gate of the first level has
+    gate_units (q + 2 d) weights per task.
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class PEPNet(DenseTrunk):
         personal: Sequence[str],
         units: Sequence[int] = (64, 32),
         gate_units: int = 32,
-        **kwargs: Any,
+        **kwargs: Unpack[StackArguments],
     ) -> None:
         super().__init__(task_names, units, **kwargs)
         for argument, names in (("domain", domain), ("personal", personal)):
@@ -86,8 +92,8 @@ class PEPNet(DenseTrunk):
         tasks = len(self.task_names)
         self._towers = [self.make_experts(f"tower_{i}", tasks, [units]) for i, units in enumerate(self.units)]
         self._domain_gate = PriorGate(
-            self.gate_units, self.initializer_of("domain_gate"), self.kernel_regularizer, self.seed,
-            name="domain_gate", dtype=self.dtype_policy,
+            self.gate_units, kernel_regularizer=self.kernel_regularizer,
+            **{**self.part_arguments("domain_gate"), "seed": self.seed},
         )  # fmt: skip
         self.build_part(self._domain_gate, ([None, width], [None, domain]))
         depths = (width, *self.units[:-1])
@@ -98,8 +104,8 @@ class PEPNet(DenseTrunk):
 
     def _make_gate(self, name: str, units: int) -> GateNU:
         return GateNU(
-            len(self.task_names), units, self.gate_units, self.initializer_of(name), self.kernel_regularizer,
-            seed_of(name, self.seed), name=name, dtype=self.dtype_policy,
+            len(self.task_names), units, self.gate_units, kernel_regularizer=self.kernel_regularizer,
+            **self.part_arguments(name),
         )  # fmt: skip
 
     def _by_name(self, inputs: Any) -> Mapping[str, Any]:
@@ -107,30 +113,28 @@ class PEPNet(DenseTrunk):
         return inputs if isinstance(inputs, Mapping) else dict.fromkeys(_INPUTS, inputs)
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
-        """Return the towers' outputs."""
         pair, domain, personal = (self._by_name(inputs)[name] for name in _INPUTS)
         gated = self.mark_shared(self._domain_gate((pair, domain)))
-        # A copy, since the gate of the domain may read the same tensor: the copy is all that the towers' gates read.
+        # A copy: the domain's gate may read the same tensor, and the towers' gates must read a marked one only.
         prior = self.mark_shared(tf.identity(personal))
         context = tf.concat([prior, tf.stop_gradient(gated)], 1)
         hidden = gated[:, tf.newaxis]
         for gate, tower in zip(self._gates, self._towers, strict=True):
             hidden = tower(hidden * gate(context), training=training)
-        return dict(zip(self.task_names, tf.unstack(hidden, axis=1), strict=True))
+        return self.by_task(hidden)
 
     @property
     def shared_variables(self) -> list[tf.Variable]:
-        """The variables of the domain's gate; towers and their gates serve one task."""
+        """The variables of the domain's gate; each tower and its gates belong to one task."""
         return list(self._domain_gate.trainable_weights)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
         """Search widths, depth and dropout."""
-        width = hp.Choice("pepnet_units", [32, 64, 128], default=64)
         return {
-            "units": (width,) * hp.Int("pepnet_depth", 1, 3, default=2),
+            "units": search_units(hp, "pepnet", 64, depth=2),
             "gate_units": hp.Choice("pepnet_gate_units", [8, 16, 32], default=16),
-            "dropout": hp.Float("pepnet_dropout", 0.0, 0.4, step=0.1, default=0.0),
+            "dropout": search_dropout(hp, "pepnet"),
         }
 
     def get_config(self) -> dict[str, Any]:

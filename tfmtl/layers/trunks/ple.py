@@ -1,29 +1,34 @@
-"""Experts of one task beside experts of all: one level (CGC), or several (PLE)."""
+"""CGC and PLE: experts of single tasks beside shared experts, at one level or at several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import register, tf
 from tfmtl.layers.experts.experts import Experts
 from tfmtl.layers.experts.gating import SoftmaxGate
-from tfmtl.layers.trunks.gated_experts import GatedExperts, trainable, weighted_sums
+from tfmtl.layers.trunks.dense_trunk import trainable
+from tfmtl.layers.trunks.gated_experts import GatedArguments, GatedExperts, weighted_sums
 
 
 @register
 class CGC(GatedExperts):
-    """Customized gate control: each task mixes experts of its own with experts that all tasks share.
+    """CGC (customized gate control): each task mixes its own experts with experts that all tasks share.
+
+    Use it when tasks conflict: a task's own experts learn from that task only. It is one level of `PLE`.
 
     y_k = sum_e softmax(W_k x / temperature)_e f_e(x) over task k's own and the shared experts e.
 
     Args:
         task_names: names of the tasks.
-        num_task_experts: number of each task's own experts.
-        num_shared_experts: number of shared experts.
+        num_task_experts: number of each task's own experts; more if the tasks have little in common.
+        num_shared_experts: number of shared experts; more if the tasks are similar.
         **kwargs: `units`, `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`,
-            `gate_temperature`, `expert_dropout`: see `GatedExperts`.
+            `gate_temperature`, `expert_dropout`: see `MMoE`.
 
     Call arguments:
         inputs: [B, d].
@@ -41,7 +46,7 @@ class CGC(GatedExperts):
         Recommendations", RecSys 2020, https://doi.org/10.1145/3383313.3412236. The gates have no bias; temperature and
         dropout of the gates are additions.
 
-    Cost: two matrix products an input and layer, for all own and for all shared experts.
+    Cost: two matrix products per layer and input, one for all tasks' own experts and one for the shared experts.
     """
 
     num_levels: int = 1
@@ -52,7 +57,7 @@ class CGC(GatedExperts):
         task_names: Sequence[str] | None = None,
         num_task_experts: int = 2,
         num_shared_experts: int = 2,
-        **kwargs: Any,
+        **kwargs: Unpack[GatedArguments],
     ) -> None:
         super().__init__(task_names, **kwargs)
         require_positive_int(num_task_experts=num_task_experts, num_shared_experts=num_shared_experts)
@@ -69,7 +74,7 @@ class CGC(GatedExperts):
             self._add_level(level)
 
     def _add_level(self, level: int) -> None:
-        """Add a level, and above the first the gate that mixes the experts below for the shared experts."""
+        """Add a level and, above the first one, the gate that mixes the preceding level for the shared experts."""
         tasks, own = len(self.task_names), self.num_task_experts
         readable = [
             [task == owner for owner in range(tasks) for _ in range(own)] + [True] * self.num_shared_experts
@@ -81,8 +86,8 @@ class CGC(GatedExperts):
         self._shared.append(self.make_experts(f"shared_experts_{level}", self.num_shared_experts))
         self._task_gates.append(self.make_gate(f"task_gates_{level}", tasks, len(readable[0]), readable))
 
-    def mix(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the tasks' representations, and the weights of tasks, and then of the shared reader, by level."""
+    def combine(self, inputs: tf.Tensor, training: bool | None = None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the tasks' representations, and by level the gates' weights of the tasks and of the shared reader."""
         tasks = shared = inputs
         weights = {}
         for level in range(self.num_levels):
@@ -97,7 +102,9 @@ class CGC(GatedExperts):
         return tasks, weights
 
     def _level(self, level: int, tasks: tf.Tensor, shared: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Return the outputs of a level's experts, own ones by task and then shared ones, marked if that is the cut."""
+        """Return the outputs of a level's experts, own experts by task before shared ones; mark them if balancers
+        compare the tasks there.
+        """
         own = self._own[level](tasks, training=training)
         common = self._shared[level](shared, training=training)
         if self.num_levels == 1:
@@ -106,19 +113,19 @@ class CGC(GatedExperts):
         return self.mark_shared(experts) if level == self.num_levels - 2 else experts
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
-        """Mix the experts' outputs for each task."""
-        mixed, gates = self.mix(inputs, training)
-        outputs = self.by_task(mixed)
+        combined, gates = self.combine(inputs, training)
+        outputs = self.by_task(combined)
         if self.num_levels == 1:
             self.mark_gated(outputs, gates["level_0"][..., -self.num_shared_experts :])
         return outputs
 
     @property
     def shared_variables(self) -> list[tf.Variable]:
-        """Shared experts and gates; own experts and gates of the levels from which a shared gate above still reads.
+        """Shared experts and gates, and the own experts and gates that reach another task through a shared gate.
 
-        A task's experts are read by the level's shared gate, but for the last level's. Its gate feeds only experts of
-        its own one level up, so that two levels' gates are private.
+        The shared gate of each level reads all of its experts; the last level has none, so that its own experts are
+        private. A task's gate feeds only the task's experts at the next level, so that the gates of the last two
+        levels are private.
         """
         return trainable(*self._shared, *self._shared_gates, *self._own[:-1], *self._task_gates[:-2])
 
@@ -139,7 +146,9 @@ class CGC(GatedExperts):
 
 @register
 class PLE(CGC):
-    """Progressive layered extraction: levels of `CGC`.
+    """PLE (progressive layered extraction): several levels of `CGC`.
+
+    Use it when tasks conflict and there is enough data for deep experts; it is the field's usual step after `MMoE`.
 
     At each level, task k's own experts read its representation x_k and the shared experts read a shared one, x_s; then
     x_k <- sum_e softmax(W_k x_k / temperature)_e f_e over own and shared experts e, and x_s <- the same over all
@@ -166,8 +175,8 @@ class PLE(CGC):
     Reference:
         Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
         Recommendations", RecSys 2020, https://doi.org/10.1145/3383313.3412236. Every level's experts have the same
-        `units`. A gradient balancer with several levels compares the tasks at the outputs of all experts one level
-        below the last, the last place through which everything below serves every task.
+        `units`. With several levels, a gradient balancer compares the tasks at the outputs of all experts of the level
+        before the last: it is the last tensor through which all preceding layers serve every task.
 
     Cost: that of `CGC` times the number of levels.
     """
@@ -178,7 +187,7 @@ class PLE(CGC):
         num_task_experts: int = 2,
         num_shared_experts: int = 2,
         num_levels: int = 2,
-        **kwargs: Any,
+        **kwargs: Unpack[GatedArguments],
     ) -> None:
         super().__init__(task_names, num_task_experts, num_shared_experts, **kwargs)
         require_positive_int(num_levels=num_levels)

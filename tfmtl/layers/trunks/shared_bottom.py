@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tfmtl._checks import require, require_fraction, require_positive_int
-from tfmtl._keras import keras, register, spawn, tf
+from typing_extensions import Unpack
+
+from tfmtl._keras import register, tf
+from tfmtl.layers.dense_stack import DenseStack, StackArguments, search_dropout, search_units
 from tfmtl.layers.noise.randomness import Dropout
 from tfmtl.layers.trunks.base import MultiTaskLayer
 
 
 @register
-class SharedBottom(MultiTaskLayer):
-    """Hard parameter sharing: every task sees the same representation.
+class SharedBottom(MultiTaskLayer, DenseStack):
+    """Shared bottom (hard parameter sharing): one stack of dense layers, and every task reads its output.
+
+    Use it as the baseline, and when tasks are closely related or the latency budget is small.
 
     y_k = h_k(f(x)) with one f for all tasks; the heads h_k belong to the tasks.
 
     Args:
         task_names: names of the tasks.
         units: widths of f's dense layers.
-        activation: activation after each of them.
-        dropout: rate after each of them, in [0, 1).
-        kernel_initializer: initializer of the kernels.
-        kernel_regularizer: regulariser of the kernels.
+        activation: activation after each dense layer.
+        dropout: rate after each dense layer, in [0, 1).
+        kernel_initializer: initializer of the kernels; each kernel has its own draw.
+        kernel_regularizer: regularizer of the kernels.
         seed: seed of the initial values and of dropout.
 
     Call arguments:
@@ -39,45 +43,17 @@ class SharedBottom(MultiTaskLayer):
     Reference:
         Caruana, "Multitask Learning", Machine Learning 28 (1997), https://doi.org/10.1023/A:1007379606734
 
-    Cost: one dense stack, whatever the number of tasks.
+    Cost: one dense stack for any number of tasks.
     """
 
     def __init__(
-        self,
-        task_names: Sequence[str] | None = None,
-        units: Sequence[int] = (64,),
-        activation: Any = "relu",
-        dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
-        kernel_regularizer: Any = None,
-        seed: int = 0,
-        **kwargs: Any,
+        self, task_names: Sequence[str] | None = None, units: Sequence[int] = (64,), **kwargs: Unpack[StackArguments]
     ) -> None:
-        super().__init__(task_names, **kwargs)
-        require(len(units) > 0, "`units` must name at least one width.", units=units)
-        for width in units:
-            require_positive_int(units=width)
-        require_fraction(dropout=dropout)
-        self.units = tuple(units)
-        self.activation = keras.activations.get(activation)
-        self.dropout = dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
-        self._dense = [
-            keras.layers.Dense(
-                width,
-                activation=self.activation,
-                kernel_initializer=spawn(self.kernel_initializer, i, seed),
-                kernel_regularizer=self.kernel_regularizer,
-                name=f"dense_{i}",
-            )
-            for i, width in enumerate(self.units)
-        ]
-        self._dropout = Dropout(dropout, seed)
+        super().__init__(task_names, units=units, **kwargs)
+        self._dense = self.dense_layers("dense")
+        self._dropout = Dropout(self.dropout, self.seed, dtype=self.dtype_policy)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
-        """Return the shared representation under each task's name."""
         hidden = inputs
         for dense in self._dense:
             hidden = self._dropout(dense(hidden), training=training)
@@ -88,26 +64,13 @@ class SharedBottom(MultiTaskLayer):
 
     @property
     def shared_variables(self) -> list[tf.Variable]:
-        """All of the layer's variables."""
+        """All variables of the layer."""
         return list(self.trainable_weights)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
         """Search width, depth and dropout."""
-        width = hp.Choice("shared_bottom_units", [32, 64, 128], default=64)
-        depth = hp.Int("shared_bottom_depth", 1, 3, default=1)
         return {
-            "units": (width,) * depth,
-            "dropout": hp.Float("shared_bottom_dropout", 0.0, 0.4, step=0.1, default=0.0),
-        }
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "units": list(self.units),
-            "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
+            "units": search_units(hp, "shared_bottom", 64, depth=1),
+            "dropout": search_dropout(hp, "shared_bottom"),
         }

@@ -1,12 +1,15 @@
-"""STEM: embedding tables and experts of each task beside those that all share."""
+"""STEM: embedding tables and experts of each task beside shared ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from typing_extensions import Unpack
+
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import register, tf
+from tfmtl.layers.dense_stack import StackArguments, search_dropout, search_units
 from tfmtl.layers.experts.gating import SoftmaxGate
 from tfmtl.layers.trunks.base import FeatureEncodings
 from tfmtl.layers.trunks.dense_trunk import DenseTrunk, width_of
@@ -16,29 +19,29 @@ _SHARED = "shared"
 
 @register
 class STEM(DenseTrunk):
-    """Each task has embedding tables and experts of its own, reads those of all, and trains its own and the shared.
+    """STEM (shared and task-specific embeddings): each task reads all tables and trains its own and the shared ones.
+
+    Use it when tasks disagree about which users or items are similar, so that shared embeddings hurt one of them.
 
     y_k = sum_e g_k,e f_e(x_s) + sum_e g_k,e f_k,e(x_k) + sum_{j != k} sum_e g_k,e stop(f_j,e(x_j)),
     g_k = softmax(G_k [x_s, x_k]) over all experts, for encodings x_s from the shared tables and x_k from those of task
-    k; `stop` passes no gradient on, so that a task's tables learn from that task alone.
+    k; `stop` blocks the gradient, so that a task's tables learn from that task only.
 
-    In a network the tables of a task are made by the network itself (`connect`): x_s is the encoded pair, x_k the
-    encoding of the same features by tables of task k.
+    `connect` creates the tables of the tasks in the network: x_s is the encoded pair, x_k the encoding of the same
+    features by the tables of task k.
 
     Args:
-        task_names, units, activation, dropout, kernel_initializer, kernel_regularizer, seed: see `DenseTrunk`; `units`
-            are the widths of each expert's dense layers. No task may be called "shared".
+        task_names: names of the tasks; none may be called "shared".
+        units: widths of each expert's dense layers.
         num_shared_experts: number of experts that read the shared tables.
         num_task_experts: number of experts of each task.
+        **kwargs: `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`: see `SharedBottom`.
 
     Call arguments:
-        inputs: {"shared": [B, d], task: [B, n] for each task}, or one tensor [B, d] in place of all.
+        inputs: {"shared": [B, d], task: [B, n] for each task}, or one tensor [B, d] for all.
 
     Returns:
         {task: [B, units[-1]]}.
-
-    Raises:
-        ValueError: if an argument is out of range.
 
     Example:
         >>> trunk = STEM(["click", "buy"], units=[4])
@@ -48,12 +51,12 @@ class STEM(DenseTrunk):
 
     Reference:
         Su et al., "STEM: Unleashing the Power of Embeddings for Multi-task Recommendation", AAAI 2024,
-        https://arxiv.org/abs/2308.13537. One level of experts; a gate is one linear layer and reads both encodings side
-        by side, where the authors' program has hidden layers over their sum. What the pair holds besides features, the
-        product of the towers, only the shared experts and the gates read.
+        https://arxiv.org/abs/2308.13537. One level of experts; a gate is one linear layer on the concatenation of
+        both encodings, where the authors' program has hidden layers on their sum. Columns of the pair other than
+        features, such as the product of the towers, are inputs of the shared experts and the gates only.
 
-    Cost: one more set of embedding tables a task, in memory and optimiser; one matrix product an input and layer for
-    the shared experts, and one for those of all tasks.
+    Cost: one more set of embedding tables per task, in memory and in the optimizer; one matrix product per layer and
+    input for the shared experts, and one for the experts of all tasks.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class STEM(DenseTrunk):
         units: Sequence[int] = (32,),
         num_shared_experts: int = 1,
         num_task_experts: int = 1,
-        **kwargs: Any,
+        **kwargs: Unpack[StackArguments],
     ) -> None:
         super().__init__(task_names, units, **kwargs)
         require_positive_int(num_shared_experts=num_shared_experts, num_task_experts=num_task_experts)
@@ -105,13 +108,12 @@ class STEM(DenseTrunk):
         return self._gate(tf.stack(read, axis=1))
 
     def gate_weights(self, inputs: Any) -> dict[str, tf.Tensor]:
-        """Return as "experts" what each task reads [B, tasks, experts]: of the shared experts, then task by task."""
+        """Return as "experts" the gates' weights [B, tasks, experts]: shared experts first, then task by task."""
         if not self.built:
             self(inputs)
         return {"experts": self._gates(self._by_reader(inputs))}
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
-        """Mix the experts' outputs for each task."""
         inputs = self._by_reader(inputs)
         tasks, count = len(self.task_names), self.num_task_experts
         shared = self.mark_shared(self._shared(inputs[_SHARED], training=training))
@@ -125,22 +127,22 @@ class STEM(DenseTrunk):
             + tf.matmul(of_tasks * (1 - is_own), tf.stop_gradient(own))
         )
         outputs = dict(zip(self.task_names, tf.unstack(mixed, axis=1), strict=True))
-        self.mark_gated(outputs, of_shared)  # what a task reads besides belongs to it, or passes no gradient
+        self.mark_gated(outputs, of_shared)  # the other summands belong to the task or are stopped
         return outputs
 
     @property
     def shared_variables(self) -> list[tf.Variable]:
-        """The shared experts' variables; a gate and an expert of a task learn from that task alone."""
+        """The shared experts' variables; the gates and experts of a task learn from that task only."""
         return list(self._shared.trainable_weights)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
         """Search the numbers of experts, their width and dropout."""
         return {
-            "units": (hp.Choice("stem_units", [16, 32, 64], default=32),),
+            "units": search_units(hp, "stem", 32),
             "num_shared_experts": hp.Int("stem_num_shared_experts", 1, 4, default=1),
             "num_task_experts": hp.Int("stem_num_task_experts", 1, 4, default=1),
-            "dropout": hp.Float("stem_dropout", 0.0, 0.4, step=0.1, default=0.0),
+            "dropout": search_dropout(hp, "stem"),
         }
 
     def get_config(self) -> dict[str, Any]:
