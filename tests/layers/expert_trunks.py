@@ -1,4 +1,4 @@
-"""What the tests of trunks of experts share: random weights, plain numpy experts, who reaches what."""
+"""Helpers of the tests of expert trunks: random weights, experts in plain numpy, tasks per variable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Values = dict[str, np.ndarray]
 
 
 def randomize(layer: keras.layers.Layer, inputs: np.ndarray = INPUTS) -> Values:
-    """Give every trainable weight, biases too, a value of its own, and return them by name within the layer."""
+    """Set every trainable weight, also biases, to distinct values, and return them by name within the layer."""
     layer(inputs)
     rng = np.random.default_rng(4)
     for variable in layer.trainable_weights:
@@ -62,7 +62,7 @@ def gate(values: Values, name: str, index: int, x: np.ndarray, readable: Any, co
 
 
 def reach(layer: MultiTaskLayer) -> dict[str, np.ndarray]:
-    """Return for each element of each trainable variable the number of tasks whose loss reaches it."""
+    """Return for each element of each trainable variable the number of tasks with a gradient for it."""
     counts = {v.name: np.zeros(v.shape, int) for v in layer.trainable_weights}
     for task in layer.task_names:
         with tf.GradientTape() as tape:

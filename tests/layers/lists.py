@@ -1,4 +1,4 @@
-"""Padded lists, and what every layer that reads them must do."""
+"""Padded lists, and checks of layers that read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Read = Callable[[tf.Tensor], tf.Tensor]
 
 
 def randomize(layer: keras.layers.Layer, inputs: Any) -> None:
-    """Give every weight, biases too, a value of its own."""
+    """Set every weight, also biases, to distinct values."""
     layer(inputs)
     rng = np.random.default_rng(4)
     layer.set_weights([rng.normal(size=w.shape) if w.dtype == np.float32 else w for w in layer.get_weights()])

@@ -1,4 +1,4 @@
-"""What tests of trunks look at: weights by name, which tasks reach what, what is marked."""
+"""Helpers of the tests of trunks: weights by name, tasks per variable, marks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TRUNKS: dict[str, tuple[Make, Any]] = {
 
 
 def randomize(layer: Any, inputs: Any) -> dict[str, np.ndarray]:
-    """Give every weight, biases too, a value of its own, and return them by their names within the layer."""
+    """Set every weight, also biases, to distinct values, and return them by their names within the layer."""
     layer(inputs)
     rng = np.random.default_rng(4)
     for variable in layer.trainable_weights:
@@ -48,7 +48,7 @@ def name_in(layer: Any, variable: tf.Variable) -> str:
 
 
 def dense(inputs: np.ndarray, values: dict[str, np.ndarray], name: str, expert: int = 0, level: int = 0) -> np.ndarray:
-    """Return what an expert's dense layer computes, before its activation."""
+    """Return the output of an expert's dense layer before its activation."""
     kernel, bias = values[f"{name}/expert_kernel_{level}"], values[f"{name}/expert_bias_{level}"][expert]
     return inputs @ matrices(kernel, len(bias))[expert] + bias
 
@@ -69,12 +69,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def losses_of(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Return a loss a task, other for each, so that no two gradients are alike."""
+    """Return one loss per task, each with another gradient."""
     return {task: tf.reduce_sum((output - i) ** 2) for i, (task, output) in enumerate(outputs.items())}
 
 
 def forward(layer: Any, inputs: Any, watched: Any = ()) -> tuple[tf.GradientTape, dict[str, tf.Tensor], Marks]:
-    """Make a training pass, and return its tape, the tasks' losses and the marks."""
+    """Run a training pass, and return its tape, the tasks' losses and the marks."""
     with marking() as marks, tf.GradientTape(persistent=True) as tape:
         tape.watch(watched)
         losses = losses_of(layer(inputs, training=True))
@@ -82,7 +82,7 @@ def forward(layer: Any, inputs: Any, watched: Any = ()) -> tuple[tf.GradientTape
 
 
 def number_of_tasks(layer: Any, inputs: Any) -> dict[str, int]:
-    """Return for each variable how many tasks' losses reach one and the same element of it, at most."""
+    """Return for each variable the largest number of tasks with a gradient for the same element of it."""
     tape, losses, _ = forward(layer, inputs)
     found = {}
     for variable in layer.trainable_weights:

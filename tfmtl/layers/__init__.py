@@ -1,4 +1,4 @@
-"""Keras layers: architectures (what tasks share), feature encoders, attention, fusion and interactions."""
+"""Keras layers: trunks (the layers that tasks share), experts, embeddings, poolings, fusions and interactions."""
 
 from __future__ import annotations
 

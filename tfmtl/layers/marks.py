@@ -24,7 +24,7 @@ class GatedRepresentation:
 
     Attributes:
         outputs: h_k [B, units] by task name, each read by that task only.
-        gates: [B, tasks, experts] in the order of `outputs`, or None if every task reads the representation as it is.
+        gates: [B, tasks, experts] in the order of `outputs`, or None if every task reads the representation unweighted.
     """
 
     outputs: Mapping[str, tf.Tensor]
@@ -55,7 +55,7 @@ class Marks:
     outputs: dict[str, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
 
 
-_active = threading.local()  # each replica of a distribution strategy runs in a thread of its own
+_active = threading.local()  # each replica of a distribution strategy runs in its own thread
 
 
 def active_marks() -> Marks | None:

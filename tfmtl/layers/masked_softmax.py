@@ -1,4 +1,4 @@
-"""Softmax over the real entries of padded lists."""
+"""Masked softmax: a softmax over the real entries of padded lists."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tfmtl._keras import tf
 def masked_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Return softmax over the last axis where `mask` holds, exactly 0 elsewhere; all 0 where it holds nowhere.
 
-    It computes in float32, so that in half precision no real entry is taken for padding.
+    It computes in float32: in half precision the logit of a real entry could equal that of padding.
 
     Args:
-        logits: [..., n]; what they are outside the mask does not matter, be it NaN.
-        mask: bool, of a shape that broadcasts to that of the logits.
+        logits: [..., n]; values outside the mask have no effect, not even NaN.
+        mask: bool, with a shape that broadcasts to that of the logits.
 
     Example:
         >>> masked_softmax(tf.constant([[3.0, 3.0, 9.0]]), tf.constant([[True, True, False]])).numpy().tolist()

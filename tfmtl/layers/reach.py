@@ -1,4 +1,4 @@
-"""Which of several outputs each variable has a part in."""
+"""Reach: the outputs that depend on each variable."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def readers_of(
 ) -> list[set[str]]:
     """Return for each variable the names of the outputs that have a gradient with respect to it.
 
-    A variable that holds parts of several tasks, such as the kernel of all gates, is read by each of them; so is one
-    whose gradient is always 0, but not one behind `tf.stop_gradient`.
+    Use it to find the variables that several tasks share. A variable that holds parts of several tasks, such as the
+    kernel of all gates, counts for each of them. A gradient that is always 0 counts; one behind `tf.stop_gradient` does
+    not.
 
     Args:
-        call: function from the inputs to outputs, tensors or structures of them, by name.
-        inputs: structure of tensors, real or symbolic, of which shapes and types count.
-        variables: of what `call` runs.
+        call: function from the inputs to outputs by name, each a tensor or a structure of tensors.
+        inputs: structure of tensors, real or symbolic; only their shapes and types are used.
+        variables: variables that `call` reads.
 
     Example:
         >>> left, right = tf.Variable(1.0), tf.Variable(1.0)
@@ -28,11 +29,13 @@ def readers_of(
         >>> [sorted(names) for names in found]
         [['a', 'b'], ['b']]
 
-    Cost: one forward and one backward pass an output is traced; nothing is computed.
+    Cost: one forward pass and one backward pass per output are traced; nothing is computed.
     """
     found: list[set[str]] = [set() for _ in variables]
     strategy = tf.distribute.get_strategy()
-    ones = [strategy.experimental_local_results(variable)[0] for variable in variables]  # of mirrored ones the first
+    ones = [
+        strategy.experimental_local_results(variable)[0] for variable in variables
+    ]  # the first copy of a mirrored one
 
     def trace(values: Any) -> None:
         with tf.GradientTape(persistent=True) as tape:
@@ -43,6 +46,6 @@ def readers_of(
                     names.add(name)
 
     specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), inputs)
-    with marking():  # what a pass for inspection marks is nobody's
+    with marking():  # discards the marks of this pass
         tf.function(trace, autograph=False).get_concrete_function(specs)
     return found

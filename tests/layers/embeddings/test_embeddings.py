@@ -1,4 +1,4 @@
-"""Embeddings of fewer parameters: their formulas in numpy, and how near they come to a table."""
+"""Compressed embeddings: their formulas in numpy, and their approximation of a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAKES: dict[str, Callable[[], CompressedEmbedding]] = {
 
 
 def reference(layer: CompressedEmbedding, index: int) -> np.ndarray:
-    """One row, by the formula in the docstring."""
+    """Return one row by the formula in the docstring."""
     weights = [weight.numpy() for weight in layer.weights]
     if isinstance(layer, LowRankEmbedding):
         return weights[0][index] @ weights[1]
@@ -38,7 +38,9 @@ def test_rows_are_what_the_formula_says_in_any_shape(name: str) -> None:
     layer = MAKES[name]()
     rows = layer(tf.constant(EVERY)).numpy()
     np.testing.assert_allclose(rows, [reference(layer, i) for i in EVERY], rtol=1e-5, atol=1e-7)
-    different = len(np.unique(rows.round(6), axis=0))  # two of 53 may meet in both of 2 x 11 buckets, but few do
+    different = len(
+        np.unique(rows.round(6), axis=0)
+    )  # two of 53 indices may share both of their buckets, 2 x 11, but few do
     assert different > 40 if name == "hashed" else different == V
     for shape, dtype in (([V, 1], tf.int64), ([1, V], tf.int32)):
         np.testing.assert_allclose(layer(tf.reshape(tf.cast(EVERY, dtype), shape)).numpy().reshape(V, D), rows)
@@ -55,7 +57,7 @@ def test_fitted_weights_are_a_minimum(name: str) -> None:
     fitted = error(layer)
     assert fitted < np.sum(TABLE**2)
     rng = np.random.default_rng(0)
-    slack = {"hashed": 1e-3, "quotient": 1e-6}.get(name, 1e-9)  # whose sweeps end before the minimum
+    slack = {"hashed": 1e-3, "quotient": 1e-6}.get(name, 1e-9)  # its sweeps end before the minimum
     for weight in layer.weights:
         for _ in range(5):
             value, step = weight.numpy(), 1e-2 * rng.normal(size=weight.shape)
@@ -70,7 +72,7 @@ def test_tables_that_fit_are_kept() -> None:
     exact = TABLE[:, :2] @ _RNG.normal(size=(2, D))
     low.fit_to(exact)
     np.testing.assert_allclose(low(tf.constant(EVERY)), exact, atol=1e-5)
-    wide = LowRankEmbedding(V, D, rank=9)  # wider than the table: nothing is lost, nothing gained
+    wide = LowRankEmbedding(V, D, rank=9)  # wider than the table: the approximation is exact
     wide.fit_to(TABLE)
     np.testing.assert_allclose(wide(tf.constant(EVERY)), TABLE, atol=1e-5)
     products = QuotientRemainderEmbedding(56, D, divisor=7)

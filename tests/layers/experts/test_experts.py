@@ -1,4 +1,4 @@
-"""The batched experts against plain numpy."""
+"""Experts against plain numpy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_experts_are_dense_networks_side_by_side(inputs: np.ndarray, normalize: 
 
 
 def test_normalized_experts_do_not_see_the_scale_and_survive_half_precision() -> None:
-    """A value of 1000 has a square that half precision cannot hold."""
+    """The square of 1000 is too large for half precision."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         layer = Experts(2, units=[8], activation="linear", normalize=True)

@@ -67,8 +67,8 @@ def test_expert_dropout_drops_at_its_rate_and_scales_the_others_alike() -> None:
     layer.trainable_weights[0].assign(0.3 * layer.trainable_weights[0])
     found = layer(MANY, training=True).numpy()
     dropped = found == 0
-    assert (dropped == dropped[:, :1]).all()  # an expert is left out for all readers of a row
-    assert abs(dropped.mean() - (rate - rate**4)) < 0.02  # rows that would lose all four keep them
+    assert (dropped == dropped[:, :1]).all()  # an expert is dropped for all readers of a row
+    assert abs(dropped.mean() - (rate - rate**4)) < 0.02  # rows that would lose all four experts keep them
     kept = softmax(np.where(dropped, -np.inf, 0.3 * logits))
     np.testing.assert_allclose(found, kept, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found.sum(2), 1.0, rtol=1e-5)
@@ -82,13 +82,13 @@ def test_a_row_that_would_lose_all_a_reader_may_read_keeps_it() -> None:
     assert (found[:, ~np.array(READABLE)] == 0).all()
     np.testing.assert_allclose(found[:, 1, 1], 1.0)  # this reader has one expert only
     whole = (np.abs(found - plain).max(2) < 1e-6)[:, [0, 2]].mean(0)
-    expected = [0.1**2 + 0.9**2, 0.1**4 + 0.9**4]  # nothing dropped, or everything
+    expected = [0.1**2 + 0.9**2, 0.1**4 + 0.9**4]  # no expert dropped, or all
     np.testing.assert_allclose(whole, expected, atol=0.05)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_extreme_logits_under_dropout_keep_values_and_gradients_finite(policy: str) -> None:
-    """What is left may weigh 1e-30 of what was dropped: its softmax is taken anew, not divided."""
+    """The remaining experts may weigh 1e-30 of the dropped ones: their softmax is recomputed, not divided."""
     layer = SoftmaxGate(1, 3, expert_dropout=0.5, dtype=keras.mixed_precision.Policy(policy))
     inputs = tf.ones([500, 1])
     layer(inputs)
@@ -117,7 +117,7 @@ def test_omoe_has_one_gate_for_all_tasks() -> None:
 
 
 def test_experts_and_gates_drop_by_draws_of_their_own() -> None:
-    """Equal seeds would drop an expert for a row where the first units of the batch are dropped."""
+    """With equal seeds, an expert would be dropped from the rows in which the first units are dropped."""
     layer = MMoE(TASKS, num_experts=4, units=[3], activation="linear", dropout=0.5, expert_dropout=0.5)
     layer(MANY)
     units = layer._experts(MANY, training=True).numpy().ravel()[:8000] == 0

@@ -65,7 +65,7 @@ def test_feature_dropout_drops_all_of_a_feature_and_keeps_the_mean(shape: list[i
     gone = of_features[..., 0] == 0
     assert gone.mean() == pytest.approx(0.2, abs=0.025)
     np.testing.assert_allclose(of_features[~gone], 1 / 0.8, rtol=1e-6)
-    if features > 1:  # features go by themselves: two of three with a probability of 3 * 0.2^2 * 0.8
+    if features > 1:  # features are dropped independently: two of three with a probability of 3 * 0.2^2 * 0.8
         assert (gone.sum(1) == 2).mean() == pytest.approx(0.096, abs=0.02)
 
 

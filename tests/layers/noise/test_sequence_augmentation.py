@@ -35,14 +35,14 @@ def augmented(size: int, seed: int = 0, **arguments: Any) -> Iterator[tuple[list
     ("crop", "size", "kept"),
     [
         (0.4, 10, 6),  # 10 - floor(4)
-        (0.7, 10, 3),  # 0.7 is no float; 7 of 10 all the same
+        (0.7, 10, 3),  # 0.7 has no exact float; 7 of 10 nevertheless
         (0.5, 7, 4),  # 7 - floor(3.5)
         (0.9, 1, 1),
         (0.99, 10, 1),
         (0.5, 0, 0),
     ],
 )
-def test_crop_keeps_a_stretch_from_every_place_on(crop: float, size: int, kept: int) -> None:
+def test_crop_keeps_a_stretch_from_every_position_on(crop: float, size: int, kept: int) -> None:
     firsts = set()
     for found, original in augmented(size, crop=crop):
         assert len(found) == kept
@@ -54,7 +54,7 @@ def test_crop_keeps_a_stretch_from_every_place_on(crop: float, size: int, kept: 
 @pytest.mark.parametrize(
     ("mask", "size", "hidden"), [(0.3, 10, 3), (0.5, 7, 3), (0.5, 1, 0), (0.9, 10, 9), (0.5, 0, 0)]
 )
-def test_mask_hides_as_many_ids_as_asked_for_at_every_place(mask: float, size: int, hidden: int) -> None:
+def test_mask_hides_the_given_share_of_ids_at_every_position(mask: float, size: int, hidden: int) -> None:
     places = set()
     for found, original in augmented(size, mask=mask, unknown=3):
         assert len(found) == size
@@ -77,7 +77,7 @@ def test_reorder_shuffles_one_stretch(reorder: float, size: int, part: int) -> N
             ends |= {moved[0], moved[-1]}
         orders.add(tuple(found))
     assert (ends == {0, size - 1} or ends >= {0, size - 1}) if part > 1 else not ends
-    if part == 2:  # nine places to swap at, and none
+    if part == 2:  # nine pairs of neighbours to swap, and none
         assert len(orders) == size
 
 

@@ -53,6 +53,6 @@ def test_a_width_is_checked() -> None:
         AttentionPooling(0)
 
 
-def test_a_masked_softmax_takes_a_large_negative_logit_for_an_entry() -> None:
+def test_a_masked_softmax_counts_a_large_negative_logit_as_an_entry() -> None:
     logits = tf.constant([[-6e4, -6e4, 3.0]], tf.float16)  # close to the smallest number of half precision
     np.testing.assert_array_equal(masked_softmax(logits, tf.constant([[True, True, False]])), [[0.5, 0.5, 0]])

@@ -1,4 +1,4 @@
-"""Values of the trunks against plain numpy, and what holds for every trunk."""
+"""Values of the trunks against plain numpy, and properties of every trunk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 def randomize(layer: MultiTaskLayer) -> None:
-    """Give every weight, biases too, a value of its own."""
+    """Set every weight, also biases, to distinct values."""
     layer.build(INPUTS.shape)
     layer(INPUTS)
     rng = np.random.default_rng(4)
@@ -87,7 +87,7 @@ def test_an_expert_is_initialized_like_a_matrix_of_its_own() -> None:
     layer = MMoE(TASKS, num_experts=50, units=[40], kernel_initializer="glorot_uniform")
     layer(np.zeros([1, 20], np.float32))
     kernel = layer.trainable_weights[0].numpy()
-    limit = np.sqrt(6 / (20 + 40))  # Glorot's bound for 20 x 40, whatever the number of experts
+    limit = np.sqrt(6 / (20 + 40))  # Glorot's bound for 20 x 40, for any number of experts
     assert 0.99 * limit < np.abs(kernel).max() <= limit
 
 

@@ -1,4 +1,4 @@
-"""What holds for every trunk of levels of dense layers."""
+"""Properties of every trunk of levels of dense layers."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_regularizer_is_that_of_the_prunable_weights(case: tuple[Make, Any]) -> 
     assert float(tf.add_n(layer.losses)) == pytest.approx(0.5 * sum(np.sum(v.numpy() ** 2) for v in kernels), rel=1e-4)
 
 
-def test_one_tensor_may_stand_for_all_inputs(case: tuple[Make, Any]) -> None:
+def test_one_tensor_may_serve_as_all_inputs(case: tuple[Make, Any]) -> None:
     make, inputs = case
     layer = make(**SMALL)
     tensor = np.random.default_rng(5).normal(size=(ROWS, 5)).astype(np.float32)

@@ -24,7 +24,7 @@ def numpy_step(t: np.ndarray, gamma: float) -> np.ndarray:
 
 
 def numpy_selectors(z: np.ndarray, experts: list[int], total: int, gamma: float) -> np.ndarray:
-    """Return [..., total] for bits z [..., bits], lowest bit first; code c stands for experts[c mod len(experts)]."""
+    """Return [..., total] for bits z [..., bits], lowest bit first; code c belongs to experts[c mod len(experts)]."""
     step = numpy_step(z, gamma)
     weights = np.zeros([*z.shape[:-1], total])
     for code, bits in enumerate(itertools.product([0, 1], repeat=z.shape[-1])):
@@ -113,7 +113,7 @@ def test_at_the_start_bits_are_undecided_and_selectors_differ(static: bool, gamm
 
 
 def test_the_penalty_falls_to_zero_without_bad_gradients() -> None:
-    """A bit that is decided has probability 0, whose logarithm is infinite."""
+    """A decided bit has a probability of 0, with an infinite logarithm."""
     layer = DSelectKGate(2, 4, num_selectors=1, static=True, entropy_weight=1.0)
     layer(INPUTS)
     layer.trainable_weights[0].assign([[0.5, -3.0], [0.2, 7.0]])

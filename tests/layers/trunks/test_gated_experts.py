@@ -1,4 +1,4 @@
-"""What holds for every trunk whose experts are mixed by gates of several levels or kinds."""
+"""Properties of every trunk that mixes experts with gates of several levels or kinds."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_gates_sum_to_one_and_readers_lead_with_the_tasks(make: Make) -> None:
 
 
 def test_a_gated_representation_gives_the_inner_products_at_the_marked_tensor(make: Make) -> None:
-    """Against the gradients themselves; a trunk without gated sums marks a tensor that all tasks reach."""
+    """Compared with the gradients themselves; a trunk without gated sums marks a tensor that serves all tasks."""
     layer = make(units=[4, 3], activation="tanh")
     randomize(layer)
     with marking() as marks, tf.GradientTape(persistent=True) as tape:

@@ -35,7 +35,7 @@ def mixed(weights: np.ndarray, experts: list[np.ndarray]) -> np.ndarray:
 
 
 def test_it_is_its_definition() -> None:
-    """Two experts a set; sets of the first level: pair, all, alone; of the second: pair, all, a, b, c, alone."""
+    """Two experts per set; sets of the first level: pair, all, alone; of the second: pair, all, a, b, c, alone."""
     layer = HoME(TASKS, groups=GROUPS, num_experts=2, rank=2, units=[5, 4])
     values = randomize(layer)
     meta = [read(values, "meta", e, INPUTS) for e in range(6)]
@@ -61,7 +61,7 @@ def test_it_is_its_definition() -> None:
 
 
 def test_the_order_of_the_groups_does_not_matter() -> None:
-    """A saved configuration may come back with its keys in another order."""
+    """A saved configuration may be read with its keys in another order."""
     one, other = (HoME(TASKS, groups=dict(order), units=[4]) for order in (GROUPS.items(), reversed(GROUPS.items())))
     first, second = one(INPUTS), other(INPUTS)
     for task in TASKS:
@@ -69,7 +69,7 @@ def test_the_order_of_the_groups_does_not_matter() -> None:
 
 
 def test_a_feature_gate_starts_near_one() -> None:
-    """So that an expert first reads its input about as it is."""
+    """An expert then reads its input nearly unchanged before training."""
     layer = HoME(TASKS, groups=GROUPS, units=[4])
     layer(INPUTS)
     assert all((value == 0).all() for name, value in values_of(layer).items() if "bias" in name)

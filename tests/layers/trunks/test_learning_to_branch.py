@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"units": [4, 3], "num_nodes": 2, "activation": "tanh"}
 
 
 def outputs(values: dict[str, np.ndarray], choices: list[np.ndarray]) -> np.ndarray:
-    """Return what tasks read [tasks, B, units], given what the children of each level read of their parents."""
+    """Return the tasks' sums [tasks, B, units], given the children's weights of their parents at each level."""
     read = [PAIR] * 2
     for level, choice in enumerate(choices):
         nodes = [np.tanh(dense(read[c], values, f"level_{level}", c)) for c in range(2)]
@@ -27,7 +27,7 @@ def test_serving_takes_the_most_likely_parents() -> None:
     layer = LearningToBranch(TASKS, **SMALL)
     values = randomize(layer, PAIR)
     chosen = [values[f"logits_{level}"].argmax(1) for level in (0, 1)]
-    assert {tuple(parents) for parents in chosen} != {(0, 0), (0, 0, 0)}  # else the test would see no choice
+    assert {tuple(parents) for parents in chosen} != {(0, 0), (0, 0, 0)}  # otherwise the test would see no choice
     found = layer(PAIR, training=False)
     for k, task in enumerate(TASKS):
         expected = outputs(values, [np.eye(2)[parents] for parents in chosen])[k]
@@ -51,7 +51,7 @@ def test_training_mixes_parents_by_gumbel_softmax() -> None:
             np.testing.assert_allclose(found[task], outputs(values, choices)[k], rtol=1e-3, atol=1e-5)
 
 
-def test_draws_choose_parents_as_often_as_the_logits_say() -> None:
+def test_draws_choose_parents_with_the_softmax_of_the_logits() -> None:
     """Gumbel-max: the largest of theta + gumbel is parent p with probability softmax(theta)_p."""
     layer = LearningToBranch(["a"], units=[1], num_nodes=3, initial_temperature=1e-3, final_temperature=1e-3)
     layer(PAIR)
@@ -113,7 +113,7 @@ def test_inference_counts_no_step() -> None:
 
 
 def test_half_precision_keeps_the_logits() -> None:
-    """float16 would not tell 1 from 1.0001."""
+    """In float16, 1 and 1.0001 are equal."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         layer = LearningToBranch(["a"], units=[2], num_nodes=2)

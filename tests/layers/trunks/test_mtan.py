@@ -39,7 +39,7 @@ def test_dropout_leaves_the_attention_alone() -> None:
     found = np.stack(list(layer(PAIR, training=True).values()))
     dropped = found == 0
     assert 0.3 < dropped.mean() < 0.7
-    assert (dropped == dropped[0]).all()  # one draw for all tasks: of the shared features
+    assert (dropped == dropped[0]).all()  # one draw for all tasks, on the shared features
 
 
 def test_attention_units_are_checked() -> None:

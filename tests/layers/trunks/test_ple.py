@@ -15,7 +15,7 @@ Rows = list[np.ndarray]
 
 
 def level(values: Values, number: int, tasks: Rows, shared: np.ndarray, own: int, common: int) -> tuple[Rows, Rows]:
-    """Return each task's mixture and the outputs of all experts, own ones by task first."""
+    """Return each task's mixture and the outputs of all experts, own ones by task before shared ones."""
     count = len(TASKS) * own + common
     of_tasks = [
         [expert(values, f"own_experts_{number}", own * k + i, tasks[k]) for i in range(own)] for k in range(len(TASKS))

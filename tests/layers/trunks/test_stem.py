@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"units": [4, 3], "activation": "tanh", "num_shared_expe
 
 
 def experts(values: dict[str, np.ndarray], group: str, inputs: np.ndarray, places: range) -> list[np.ndarray]:
-    """Return what some experts of a group compute."""
+    """Return the outputs of some experts of a group."""
     return [
         np.tanh(dense(np.tanh(dense(inputs, values, group, e)), values, group, e, level=1)) for e in places
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A trunk without task names gets those of the tasks that it serves."""
+"""A trunk without task names takes those of the tasks that it serves."""
 
 from __future__ import annotations
 

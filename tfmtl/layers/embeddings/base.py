@@ -1,4 +1,4 @@
-"""Embeddings of fewer parameters than one row an index."""
+"""The base of compressed embeddings, which have fewer parameters than one row per index."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from tfmtl._keras import keras, spawn, tf
 
 
 class CompressedEmbedding(keras.layers.Layer, abc.ABC):
-    """Embeds indices with less than a table of one row each; takes the place of `keras.layers.Embedding`.
+    """Base of compressed embeddings: embeds indices with fewer parameters than a table of one row per index.
 
-    Subclasses say in `build` which weights they have, by `add_table`, in `call` how rows come of them, and in `fit_to`
-    which values come near to a given table.
+    Use one instead of `keras.layers.Embedding` for a vocabulary that makes the table too large. Subclasses create the
+    weights in `build` with `add_table`, compute embeddings from them in `call`, and approximate a given table in
+    `fit_to`.
 
     Args:
         input_dim: number of indices V.
         output_dim: width d.
-        embeddings_initializer: initializer of every weight; each gets a draw of its own.
+        embeddings_initializer: initializer of every weight; each weight has its own draw.
         seed: seed of the initial values.
 
     Call arguments:
@@ -43,7 +44,7 @@ class CompressedEmbedding(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def fit_to(self, table: np.ndarray) -> None:
-        """Set the weights to what comes nearest to a table [V, d] in the sense of least squares, or close to it."""
+        """Set the weights to the least-squares approximation of a table [V, d], or close to it."""
 
     def add_table(self, name: str, rows: int, columns: int) -> tf.Variable:
         """Return a new weight [rows, columns]."""
@@ -53,7 +54,7 @@ class CompressedEmbedding(keras.layers.Layer, abc.ABC):
         return table
 
     def rows_of(self, table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-        """Look rows up; of the variable, not of its value in half precision, whose gradient would be dense."""
+        """Look rows up in the variable itself: the gradient of its half-precision value would be dense."""
         return tf.cast(tf.nn.embedding_lookup(table, rows), self.compute_dtype)
 
     def checked(self, table: np.ndarray) -> np.ndarray:
@@ -65,7 +66,7 @@ class CompressedEmbedding(keras.layers.Layer, abc.ABC):
         return np.asarray(table, np.float64)
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the tables; the model-optimization toolkit asks by this name."""
+        """Return the tables, in the protocol of the model-optimization toolkit."""
         return list(self._tables)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Indices that share the rows of a small table."""
+"""Hashed embeddings: indices share the rows of a small table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ _SWEEPS = 10
 
 @register
 class HashedEmbedding(CompressedEmbedding):
-    """Embeds an index as the sum of the rows that some hash functions give it.
+    """Hash embedding: embeds an index as the sum of the rows that several hash functions assign to it.
 
-    y = sum_j E_j[h_j(i)], h_j(i) = ((a_j i + b_j) mod (2^31 - 1)) mod buckets, E_j [buckets, d]: what two indices share
-    under one function they hardly share under all. buckets n d parameters, whatever V is.
+    Use it for a vocabulary that is very large or grows: the number of parameters does not depend on it.
+
+    y = sum_j E_j[h_j(i)], h_j(i) = ((a_j i + b_j) mod (2^31 - 1)) mod buckets, E_j [buckets, d]. Two indices may share
+    a row under one hash function, but hardly ever under all. It has buckets n d parameters.
 
     Args:
         input_dim, output_dim, embeddings_initializer, seed: see `CompressedEmbedding`; `seed` also sets a_j and b_j.
-        buckets: rows of each table.
-        num_hashes: number n of functions; 1 makes indices of one bucket alike.
+        buckets: rows of each table; more buckets mean fewer collisions.
+        num_hashes: number n of hash functions; with 1, all indices of a bucket have the same embedding.
 
     Call arguments and result: see `CompressedEmbedding`.
 
@@ -35,9 +37,9 @@ class HashedEmbedding(CompressedEmbedding):
     Reference:
         Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009,
         https://arxiv.org/abs/0902.2206; several functions as in Svenstrup, Hansen, Winther, "Hash Embeddings for
-        Efficient Word Representations", NeurIPS 2017, https://arxiv.org/abs/1709.03933, without their weights an index.
+        Efficient Word Representations", NeurIPS 2017, https://arxiv.org/abs/1709.03933, without its weights per index.
 
-    Cost: n look-ups an index.
+    Cost: n look-ups per index.
     """
 
     def __init__(
@@ -57,7 +59,6 @@ class HashedEmbedding(CompressedEmbedding):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Add the rows."""
         indices = tf.cast(inputs, tf.int64)[..., tf.newaxis]
         hashed = (indices * self._factors + self._offsets) % _PRIME % self.buckets
         return tf.reduce_sum(self.rows_of(self.embeddings, hashed + self._first()), axis=-2)
@@ -66,7 +67,7 @@ class HashedEmbedding(CompressedEmbedding):
         return np.arange(self.num_hashes, dtype=np.int64) * self.buckets
 
     def fit_to(self, table: np.ndarray) -> None:
-        """Set the weights by a few sweeps, each giving every row the mean of what the other functions leave over."""
+        """Set the weights by a few sweeps; each sets every row to the mean of its indices' remaining residuals."""
         values = self.checked(table)
         indices = np.arange(self.input_dim, dtype=np.int64)[:, np.newaxis]
         rows = (indices * self._factors + self._offsets) % _PRIME % self.buckets + self._first()

@@ -1,4 +1,4 @@
-"""One table for many small vocabularies."""
+"""Joined embeddings: one table for many small vocabularies."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from tfmtl._keras import keras, register, seed_of, spawn, tf
 
 @register
 class JoinedEmbedding(keras.layers.Layer):
-    """Embeds several categories with one look-up.
+    """Joined embedding: embeds several categorical features with one look-up.
 
-    y = [E_1[i_1], ..., E_n[i_n]], the tables E_j [sizes_j, units] being rows of one variable. What costs per table --
-    the look-up, its gradient, the optimiser's update -- is paid once instead of n times.
+    Use it for many small vocabularies: the look-up, its gradient and the optimizer's update have a fixed cost per
+    table, which is paid once instead of n times.
+
+    y = [E_1[i_1], ..., E_n[i_n]]; the tables E_j [sizes_j, units] are consecutive rows of one variable.
 
     Args:
         sizes: number of indices by feature, in the order of the inputs.
         units: width of every embedding.
-        embeddings_initializer: initializer of a table; every feature gets a draw of its own.
-        seed: seed of the initial values; together with a feature's name it decides that feature's table.
+        embeddings_initializer: initializer of a table; every feature has its own draw.
+        seed: seed of the initial values; seed and name of a feature decide its table.
 
     Call arguments:
         inputs: integer indices [B, n], each in [0, sizes_j).
@@ -32,7 +34,7 @@ class JoinedEmbedding(keras.layers.Layer):
         >>> JoinedEmbedding({"colour": 3, "shape": 5}, 4)(tf.constant([[2, 4], [0, 1]])).shape
         TensorShape([2, 8])
 
-    Cost: one gather of n rows an example.
+    Cost: one gather of n rows per row of the batch.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class JoinedEmbedding(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Create the table [sum of sizes, units], called `embeddings` like that of Keras' `Embedding`."""
         count = len(self.sizes)
-        require(input_shape[-1] == count, f"Layer {self.name!r} takes {count} indices a row.", shape=tuple(input_shape))
+        require(
+            input_shape[-1] == count, f"Layer {self.name!r} takes {count} indices per row.", shape=tuple(input_shape)
+        )
         shape = [sum(self.sizes.values()), self.units]
         self.embeddings = self.add_weight(
             "embeddings", shape, initializer=self._initial_values, experimental_autocast=False
@@ -69,15 +73,14 @@ class JoinedEmbedding(keras.layers.Layer):
         return tf.concat(tables, axis=0)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Look the indices up."""
         sizes = list(self.sizes.values())
         first = tf.constant([sum(sizes[:i]) for i in range(len(sizes))], tf.int32)
-        # of the variable, not of its value in half precision, whose gradient would be dense
+        # Look up in the variable itself: the gradient of its half-precision value would be dense.
         looked_up = tf.nn.embedding_lookup(self.embeddings, tf.cast(inputs, tf.int32) + first)
         return tf.cast(tf.reshape(looked_up, [-1, len(sizes) * self.units]), self.compute_dtype)
 
     def get_prunable_weights(self) -> list[tf.Variable]:
-        """Return the table; the model-optimization toolkit asks by this name."""
+        """Return the table, in the protocol of the model-optimization toolkit."""
         return [self.embeddings]
 
     def get_config(self) -> dict[str, Any]:

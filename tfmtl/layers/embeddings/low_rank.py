@@ -1,4 +1,4 @@
-"""A table as the product of a narrow one and a small matrix."""
+"""Low-rank embeddings: the product of a narrow table and a small matrix."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from tfmtl.layers.embeddings.base import CompressedEmbedding
 
 @register
 class LowRankEmbedding(CompressedEmbedding):
-    """Embeds indices with a table of low rank.
+    """Low-rank embedding (ALBERT's factorized parameterization): embeds indices with a table of low rank.
+
+    Use it when the embeddings are wide; with `fit_to` it compresses a trained table at the smallest squared error.
 
     y = A[i] B, A [V, rank], B [rank, d]: V rank + rank d parameters instead of V d.
 
     Args:
         input_dim, output_dim, embeddings_initializer, seed: see `CompressedEmbedding`.
-        rank: width of the stored table, below d to save anything.
+        rank: width of the stored table; below d, otherwise it saves nothing.
 
     Call arguments and result: see `CompressedEmbedding`.
 
@@ -31,7 +33,7 @@ class LowRankEmbedding(CompressedEmbedding):
         Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations", ICLR 2020,
         https://arxiv.org/abs/1909.11942, section 3.1, factorized embedding parameterization.
 
-    Cost: a look-up of rank numbers and rank d multiplications an index.
+    Cost: a look-up of rank numbers and rank d multiplications per index.
     """
 
     def __init__(self, input_dim: int, output_dim: int, rank: int = 8, **kwargs: Any) -> None:
@@ -46,7 +48,6 @@ class LowRankEmbedding(CompressedEmbedding):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Look up and widen."""
         narrow = self.rows_of(self.embeddings, inputs)
         return tf.tensordot(narrow, tf.cast(self.projection, self.compute_dtype), 1)
 

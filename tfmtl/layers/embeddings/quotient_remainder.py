@@ -1,4 +1,4 @@
-"""A table as the products of the rows of two small ones."""
+"""Quotient-remainder embeddings: products of the rows of two small tables."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _ROUNDS = 30
 
 @register
 class QuotientRemainderEmbedding(CompressedEmbedding):
-    """Embeds an index by what it gives divided by a number, and by what remains.
+    """Quotient-remainder trick (QR embedding): embeds an index by its quotient and remainder after a division.
 
-    y = Q[i div m] * R[i mod m], element by element: (V / m + m) d parameters instead of V d, and no two indices with
-    the same pair of rows. Fewest are needed with m near sqrt(V).
+    Use it for a large vocabulary in which every index must keep a distinct embedding, unlike with hashing.
+
+    y = Q[i div m] * R[i mod m], elementwise: (V / m + m) d parameters instead of V d, and no two indices have the same
+    pair of rows.
 
     Args:
         input_dim, output_dim, embeddings_initializer, seed: see `CompressedEmbedding`.
-        divisor: m.
+        divisor: m; near sqrt(V) the number of parameters is smallest.
 
     Call arguments and result: see `CompressedEmbedding`.
 
@@ -34,7 +36,7 @@ class QuotientRemainderEmbedding(CompressedEmbedding):
         Shi et al., "Compositional Embeddings Using Complementary Partitions for Memory-Efficient Recommendation
         Systems", KDD 2020, https://arxiv.org/abs/1909.02107, section 3 with element-wise products.
 
-    Cost: two look-ups and d multiplications an index.
+    Cost: two look-ups and d multiplications per index.
     """
 
     def __init__(self, input_dim: int, output_dim: int, divisor: int = 64, **kwargs: Any) -> None:
@@ -49,13 +51,12 @@ class QuotientRemainderEmbedding(CompressedEmbedding):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Multiply the two rows."""
         inputs = tf.cast(inputs, tf.int32)
         quotients = self.rows_of(self.quotients, inputs // self.divisor)
         return quotients * self.rows_of(self.remainders, inputs % self.divisor)
 
     def fit_to(self, table: np.ndarray) -> None:
-        """Set the weights to the best products: a column of the table, as a matrix [V / m, m], to its rank 1."""
+        """Set the weights to the best products: the rank-1 approximation of each column as a matrix [V / m, m]."""
         values = self.checked(table)
         rows = -(-self.input_dim // self.divisor)
         padded = np.pad(values, [(0, rows * self.divisor - self.input_dim), (0, 0)])
@@ -64,7 +65,7 @@ class QuotientRemainderEmbedding(CompressedEmbedding):
             left, sizes, right = np.linalg.svd(matrices, full_matrices=False)
             quotients, remainders = left[:, :, 0] * np.sqrt(sizes[:, :1]), right[:, 0] * np.sqrt(sizes[:, :1])
             products = (quotients[:, :, np.newaxis] * remainders[:, np.newaxis]).reshape(self.output_dim, -1).T
-            padded[len(values) :] = products[len(values) :]  # whatever suits: nobody reads beyond the end
+            padded[len(values) :] = products[len(values) :]  # free values: no index is above V
         self.quotients.assign(quotients.T)
         self.remainders.assign(remainders.T)
 

@@ -16,7 +16,7 @@ class MixupPairs(NamedTuple):
 
     Attributes:
         partners: index [B] of the row that each row is mixed with.
-        kept: share [B] that each row keeps of its own values, lambda.
+        kept: share [B] that each row keeps of its values, lambda.
     """
 
     partners: tf.Tensor
@@ -29,7 +29,7 @@ class MixupPairs(NamedTuple):
 
 @register
 class MixupPartners(SeededNoise):
-    """Mixup's random draw: for each row of a training batch its partner and the share of its own values that it keeps.
+    """Mixup's random draw: for each row of a training batch its partner and the share of its values that it keeps.
 
     lambda ~ Beta(alpha, alpha), and the partners are a random permutation. Outside of training each row is its own
     partner. `Mixup` mixes the rows by these pairs, and the training loop mixes the labels by them.
