@@ -18,8 +18,7 @@ from tfmtl.layers.trunks.chained_trunk import ChainedTrunk
 class BayesianRelations(ChainedTrunk, DenseStack):
     """DBMTL's trunk: an MLP per task that reads the task's representation and those of its parent tasks.
 
-    Use it when one task depends on another, such as a purchase on a click, and the dependence is not a strict order of
-    probabilities.
+    Use it when the label of one task depends on that of another, such as a purchase on a click.
 
     z_k = MLP_k([q_k, z_p for the parents p of k]) with q_k of the inner trunk; z_k = q_k for a task without parents.
     With the heads on top, P(y_1 ... y_K | x) = prod_k P(y_k | x, parents of k) for a graph of the labels; the parents'
