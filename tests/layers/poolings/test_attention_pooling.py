@@ -42,7 +42,7 @@ def test_half_precision() -> None:
 
 
 def test_kernel_and_query_start_apart() -> None:
-    layer = AttentionPooling(6, keras.initializers.GlorotUniform(seed=2))
+    layer = AttentionPooling(6, kernel_initializer=keras.initializers.GlorotUniform(seed=2))
     layer((EMBEDDINGS[..., :1], INDICES))
     kernel, _, query = (v.numpy() for v in layer.trainable_weights)
     assert np.abs(kernel.ravel() - query.ravel()).max() > 0.1
