@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tfmtl._keras import keras, tf
-from tfmtl.layers import MMoE, SharedBottom
+from tfmtl.layers import STEM, MMoE, PEPNet, SharedBottom
 from tfmtl.layers.kernels import Kernels, SeededKernels
 
 
@@ -47,7 +48,10 @@ def test_the_config_holds_the_arguments() -> None:
     assert "kernel_regularizer" not in SeededKernels().get_config()
 
 
-@pytest.mark.parametrize("kind", [SharedBottom, MMoE])
+PEP = functools.partial(PEPNet, domain=["page"], personal=["user"])
+
+
+@pytest.mark.parametrize("kind", [SharedBottom, MMoE, PEP, functools.partial(STEM, num_task_experts=2)])
 def test_parts_of_a_trunk_have_its_precision(kind: Any) -> None:
     trunk = kind(["a"], units=[3], dtype="mixed_float16")
     assert trunk(tf.ones([2, 4]))["a"].dtype == tf.float16

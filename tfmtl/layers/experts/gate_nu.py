@@ -59,7 +59,7 @@ class GateNU(Kernels):
         self._hidden, self._factors = (
             Experts(
                 num_gates, [width], activation=activation, kernel_initializer=self.initializer(i * num_gates),
-                kernel_regularizer=self.kernel_regularizer, name=name,
+                kernel_regularizer=self.kernel_regularizer, name=name, dtype=self.dtype_policy,
             )
             for i, (name, width, activation) in enumerate([("hidden", gate_units, "relu"), ("out", units, "sigmoid")])
         )  # fmt: skip

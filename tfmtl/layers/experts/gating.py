@@ -114,7 +114,7 @@ class SoftmaxGate(Gate, SeededKernels):
         require_fraction(expert_dropout=expert_dropout)
         self.temperature = float(temperature)
         self.expert_dropout = expert_dropout
-        self._dropout = Dropout(expert_dropout, self.seed)
+        self._dropout = Dropout(expert_dropout, self.seed, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         """Create the kernel [d, G * E]."""

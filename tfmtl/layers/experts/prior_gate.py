@@ -51,14 +51,9 @@ class PriorGate(Kernels):
     def build(self, input_shape: Any) -> None:
         width, prior = (int(shape[-1]) for shape in input_shape)
         self._gate = GateNU(
-            1,
-            width,
-            self.gate_units,
-            kernel_initializer=self.kernel_initializer,
-            kernel_regularizer=self.kernel_regularizer,
-            seed=self.seed,
-            name="gate",
-        )
+            1, width, self.gate_units, kernel_initializer=self.kernel_initializer,
+            kernel_regularizer=self.kernel_regularizer, seed=self.seed, name="gate", dtype=self.dtype_policy,
+        )  # fmt: skip
         with tf.name_scope("gate"):
             self._gate.build([None, prior + width])
         super().build(input_shape)
