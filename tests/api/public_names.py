@@ -63,8 +63,22 @@ def _defaults_of(value: Any) -> list[tuple[str, Any]]:
     exception = inspect.isclass(value) and issubclass(value, BaseException)
     if exception or not (inspect.isclass(value) or inspect.isfunction(value)):
         return []
+    found: dict[str, Any] = {}
+    for parameter in _parameters(value):
+        found.setdefault(parameter.name, parameter.default)
+    return [(name, each) for name, each in found.items() if each is not inspect.Parameter.empty and each is not None]
+
+
+def _parameters(value: Any) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a callable, and those of base classes that `**kwargs` of a constructor passes on to."""
     parameters = inspect.signature(value).parameters.values()
-    return [(p.name, p.default) for p in parameters if p.default is not p.empty and p.default is not None]
+    yield from parameters
+    for base in value.__mro__[1:] if inspect.isclass(value) else ():
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters) or not base.__module__.startswith("tfmtl"):
+            return
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())
+            yield from parameters
 
 
 def _shown(default: Any) -> str:
