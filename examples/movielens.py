@@ -66,8 +66,7 @@ def train_joint(train: pd.DataFrame, seed: int, epochs: int) -> models.MultiTask
         tower_units=(64,),
         seed=seed,
     )
-    candidates = models.Candidates.from_frame(train, preprocessor)
-    model = models.MultiTaskModel(network, heads, preprocessor, candidates=candidates, seed=seed)
+    model = models.MultiTaskModel(network, heads, preprocessor, seed=seed)
     steps = epochs * -(-len(train) // BATCH_SIZE)
     model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)))
     model.fit(train, batch_size=BATCH_SIZE, epochs=epochs, verbose=2)

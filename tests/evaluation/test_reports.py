@@ -185,8 +185,9 @@ def test_trivial_baseline_golden_values() -> None:
 
 
 def test_a_model_without_a_corpus_is_refused() -> None:
-    bare = MultiTaskModel(model().network, **{**model().arguments(), "candidates": None})
-    with pytest.raises(ValueError, match="'bought' needs the corpus: pass `candidates` to the model"):
+    unfitted = Preprocessor(model().schema, model().preprocessor.statistics)
+    bare = MultiTaskModel(model().network, **{**model().arguments(), "candidates": None, "preprocessor": unfitted})
+    with pytest.raises(ValueError, match=r"The retrieval tasks \['bought'\] need the corpus: pass `candidates`"):
         evaluation.evaluate(bare, TEST)
     with pytest.raises(ValueError, match="Did you mean 'liked'"):
         evaluation.evaluate(model(), TEST, tasks=["likd"])

@@ -166,7 +166,7 @@ def test_a_loss_by_position_is_refused_too(model: MultiTaskModel) -> None:
             [Retrieval("seen", num_uniform_negatives=3)],
             {},
             ValueError,
-            "The tasks ['seen'] learn from candidates of the corpus and need `candidates`.",
+            "The retrieval tasks ['seen'] need the corpus: pass `candidates`, or a preprocessor from `Preproc",
         ),
         (["rating"], {}, TypeError, "`tasks[...]` must be Task. Received: tasks[...]='rating'."),
         (

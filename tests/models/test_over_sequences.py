@@ -167,6 +167,7 @@ def test_a_teacher_is_asked_about_rows() -> None:
 
 def test_the_corpus_must_be_there() -> None:
     model = model_of()
-    arguments = {**model.arguments(), "candidates": None}
-    with pytest.raises(ValueError, match=r"The tasks \['seen'\] learn from candidates of the corpus"):
+    unfitted = Preprocessor(model.schema, model.preprocessor.statistics)
+    arguments = {**model.arguments(), "candidates": None, "preprocessor": unfitted}
+    with pytest.raises(ValueError, match=r"The retrieval tasks \['seen'\] need the corpus"):
         MultiTaskModel(model.network, **arguments)

@@ -11,8 +11,8 @@ from tfmtl._keras import tf
 from tfmtl.adaptation.grown_rows import grow_network, grow_optimizer
 from tfmtl.adaptation.vocabulary import extend_statistics
 from tfmtl.data import Preprocessor, encode
+from tfmtl.data.distinct_candidates import distinct_candidates
 from tfmtl.models import Candidates, MultiTaskModel
-from tfmtl.models.candidates import distinct_candidates
 
 
 def extend_vocabularies(

@@ -12,6 +12,7 @@ import pandas as pd
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.data import text
+from tfmtl.data.distinct_candidates import DistinctCandidates
 from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.joint_lookup import JointLookup, small_together
 from tfmtl.data.numbered_keys import NumberedKeys
@@ -37,6 +38,11 @@ class Preprocessor(keras.layers.Layer):
         schema: roles and kinds of the columns.
         statistics: of the training split; `Preprocessor.fit(schema, table)` computes them.
 
+    Attributes:
+        schema, statistics: the arguments.
+        fitted_candidates: the distinct candidates of the training table after `Preprocessor.fit`, else None; it is not
+            a part of the configuration.
+
     Call arguments:
         features: raw tensors by feature name, any subset of the schema: strings or int64 [B] or [B, length],
             float32 [B] or [B, size].
@@ -59,6 +65,7 @@ class Preprocessor(keras.layers.Layer):
         super().__init__(**{"trainable": False, "dtype": "float32", **kwargs})
         self.schema = schema
         self.statistics = statistics
+        self.fitted_candidates: DistinctCandidates | None = None
         self._tables = {
             name: _table(feature, statistics.vocabularies[name]) for name, feature in schema.vocabularies.items()
         }
@@ -67,14 +74,21 @@ class Preprocessor(keras.layers.Layer):
 
     @classmethod
     def fit(cls, schema: Schema, source: pd.DataFrame | RawTable, **kwargs: Any) -> Preprocessor:
-        """Build the preprocessor of a training split; see `fit_statistics`.
+        """Build the preprocessor of a training split in one pass; see `fit_statistics`.
+
+        The preprocessor then holds the distinct candidates of the table too, which become the corpus of a
+        `MultiTaskModel` with a retrieval task and without `candidates`.
 
         Args:
             schema: roles and kinds of the columns.
             source: the training table, or a source that yields it in pieces, such as `tfmtl.data.open_files(...)`.
             kwargs: further arguments of the layer, such as `name`.
         """
-        return cls(schema, fit_statistics(schema, source), **kwargs)
+        has_history = any(isinstance(feature, IdSequence) for feature in schema.candidate)
+        candidates = DistinctCandidates(schema) if schema.candidate and not has_history else None
+        preprocessor = cls(schema, fit_statistics(schema, source, candidates), **kwargs)
+        preprocessor.fitted_candidates = candidates
+        return preprocessor
 
     def compiled(self, features: Features) -> dict[str, tf.Tensor]:
         """Encode the features that are given in one traced call.

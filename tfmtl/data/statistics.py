@@ -14,6 +14,7 @@ from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl.data import text
 from tfmtl.data.columns import check_columns, to_columns, to_labels
+from tfmtl.data.distinct_candidates import DistinctCandidates
 from tfmtl.data.features import MISSING_INTEGER, Feature, IdSequence, MultiValued, Numeric, Text, Vector
 from tfmtl.data.raw_table import RawTable, raw_table
 from tfmtl.data.schema import Schema
@@ -107,13 +108,16 @@ class Statistics:
         )
 
 
-def fit_statistics(schema: Schema, source: pd.DataFrame | RawTable) -> Statistics:
+def fit_statistics(
+    schema: Schema, source: pd.DataFrame | RawTable, candidates: DistinctCandidates | None = None
+) -> Statistics:
     """Learn vocabularies, moments and label statistics from the training split.
 
     Args:
         schema: roles and kinds of the columns.
         source: the training table, or a source that yields it in pieces; the columns of
             histories, the `IdSequence` features, are not read and may be absent.
+        candidates: collects the distinct candidates in the same pass; none of them may have a history.
 
     Raises:
         ValueError: naming the column or task: absent columns, wrong types, infinity, an empty table, a task without a
@@ -133,15 +137,19 @@ def fit_statistics(schema: Schema, source: pd.DataFrame | RawTable) -> Statistic
     tokens = {name: collections.Counter[Any]() for name in schema.vocabularies}
     sums = {f.name: _Sums() for f in schema.features.values() if isinstance(f, Numeric | Vector)}
     labels = {task: _LabelSums() for task in schema.tasks}
+    collected = () if candidates is None else schema.candidate
+    wanted = [f for f in schema.features.values() if f.name in tokens or f.name in sums or f in collected]
     rows = 0
     for piece in pieces:
         rows += len(piece)
         check_columns(piece, read)
-        columns = to_columns(piece, [f for f in schema.features.values() if f.name in tokens or f.name in sums])
+        columns = to_columns(piece, wanted)
         for name, counter in tokens.items():
             _count(counter, schema.features[name], columns[name])
         for name, total in sums.items():
             total.add(transform(schema.features[name], columns[name]))
+        if candidates is not None:
+            candidates.add(columns)
         values, weights = to_labels(piece, schema)
         for task, total_label in labels.items():
             total_label.add(values[task], weights[task])

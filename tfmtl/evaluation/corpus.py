@@ -15,6 +15,7 @@ from tfmtl.data.columns import to_columns
 from tfmtl.evaluation.baselines import popularity, popularity_scorer
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress, rank_by_scores, rank_positives
 from tfmtl.models import Candidates, MultiTaskModel
+from tfmtl.models.inputs import require_candidates
 from tfmtl.types import Features
 
 Ints = npt.NDArray[np.int64]
@@ -82,7 +83,7 @@ def locate(model: MultiTaskModel, task: str, frame: Any, batch: Batch, seen: See
     Raises:
         ValueError: if the model has no candidates or the table has no positive of the task.
     """
-    candidates = _candidates_of(model, task)
+    candidates = require_candidates(model)
     schema = model.schema
     rows = positives(batch, task)
     require(len(rows) > 0, f"The table has no positive of the retrieval task {task!r}; nothing can be evaluated.")
@@ -114,7 +115,7 @@ class Seen:
             return cls(np.zeros(0, object), np.zeros(0, np.int64))
         columns = to_columns(frame, [schema.features[schema.query_id], schema.features[schema.candidate_id]])
         encoded = model.preprocessor({schema.candidate_id: columns[schema.candidate_id]})[schema.candidate_id].numpy()
-        return cls(columns[schema.query_id], positions(_candidates_of(model, task), schema.candidate_id, encoded))
+        return cls(columns[schema.query_id], positions(require_candidates(model), schema.candidate_id, encoded))
 
     def spread(self, query_users: npt.NDArray[Any]) -> tuple[Ints, Ints]:
         """Give every query the items of its user: (query positions, candidate positions)."""
@@ -160,12 +161,6 @@ def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.fl
                 found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)
             found[task][piece] = values.numpy()
     return found
-
-
-def _candidates_of(model: MultiTaskModel, task: str) -> Candidates:
-    if model.candidates is None:
-        raise ValueError(f"Evaluating the retrieval task {task!r} needs the corpus: pass `candidates` to the model.")
-    return model.candidates
 
 
 def _codes(values: npt.NDArray[Any]) -> Ints:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data import Preprocessor, Schema, encode
-from tfmtl.data.columns import to_columns
+from tfmtl.data import Preprocessor, encode
+from tfmtl.data.distinct_candidates import distinct_candidates
 
 
 class Candidates:
@@ -55,25 +54,11 @@ class Candidates:
         ids, columns = distinct_candidates(frame, preprocessor.schema)
         return cls(ids, encode(preprocessor, columns))
 
-
-def distinct_candidates(frame: Any, schema: Schema) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return ids [C] and raw candidate columns [C, ...] of a table; see `Candidates.from_frame`."""
-    require(bool(schema.candidate), "The schema has no candidate features, so there is no corpus.")
-    columns = to_columns(frame, schema.candidate)
-    ids = columns[schema.candidate_id]
-    absent = ids == ("" if ids.dtype == object else -1)
-    require(not absent.any(), f"Candidate id column {schema.candidate_id!r} has {int(absent.sum())} missing values.")
-    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    for name, column in columns.items():
-        same = column == column[first][inverse]
-        if column.dtype.kind == "f":
-            same |= np.isnan(column) & np.isnan(column[first][inverse])
-        bad = ~same.reshape(len(ids), -1).all(axis=1)
-        require(
-            not bad.any(),
-            f"Candidate {ids[bad.argmax()]!r} occurs with different values of column {name!r}; "
-            "give each candidate id one row, or make the column a context feature.",
-        )
-    first = np.sort(first)
-    kept = {name: column[first] for name, column in columns.items()}
-    return ids[first], kept
+    @classmethod
+    def fitted(cls, preprocessor: Preprocessor) -> Candidates | None:
+        """Return the distinct candidates of the table that a preprocessor was fitted to; None if it holds none."""
+        collected = preprocessor.fitted_candidates
+        if not collected:
+            return None
+        columns = collected.columns()
+        return cls(columns[preprocessor.schema.candidate_id], encode(preprocessor, columns))

@@ -14,7 +14,7 @@ from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.graph import adopt, state_of
-from tfmtl.models.inputs import check_tasks
+from tfmtl.models.inputs import check_tasks, require_candidates
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
@@ -51,7 +51,8 @@ class MultiTaskModel(TableModel):
         tasks: the tasks; the network has a head for each.
         preprocessor: encodes raw features; exported with the model.
         balancer: combines the losses or gradients of the tasks; the plain sum of the losses by default.
-        candidates: the corpus, from `Candidates.from_frame`; needed by uniform negatives, evaluation and serving.
+        candidates: the corpus of the retrieval tasks, from `Candidates.from_frame`; by default the distinct candidates
+            of the table that `Preprocessor.fit` read. Uniform negatives, evaluation and serving need it.
         seed: seed of shuffling and of negatives.
 
     Logs of `fit`, means over the epoch: `loss`, `regularization_loss`, `<task>_loss`, `<task>_weight`, and
@@ -74,12 +75,14 @@ class MultiTaskModel(TableModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_tasks(tasks, network, preprocessor, candidates)
+        check_tasks(tasks, network, preprocessor)
         self.network = network
         self.tasks = list(tasks)
         self.preprocessor = preprocessor
         self.balancer = FixedWeights() if balancer is None else balancer
-        self.candidates = candidates
+        self._candidates = candidates
+        if any(task.num_extra_negatives or task.needs_corpus for task in tasks):
+            require_candidates(self)
         self.seed = seed
         self.step_observer: Callable[[TrainingStep], object] | None = None  # called with every step while it is traced
         self._prepare()
@@ -132,6 +135,18 @@ class MultiTaskModel(TableModel):
     def schema(self) -> Schema:
         """The schema of the model's data."""
         return self.preprocessor.schema
+
+    @property
+    def candidates(self) -> Candidates | None:
+        """The corpus; None without a retrieval task, or if neither the argument nor the preprocessor holds one."""
+        if self._candidates is None and any(isinstance(output, Mapping) for output in self.network.output.values()):
+            with tf.init_scope():  # read while a step is traced, the corpus must still be values
+                self._candidates = Candidates.fitted(self.preprocessor)
+        return self._candidates
+
+    @candidates.setter
+    def candidates(self, candidates: Candidates | None) -> None:
+        self._candidates = candidates
 
     def tower(self, side: str) -> keras.Model:
         """Return the part of the network from one side's encoded features to its embeddings.
@@ -193,12 +208,13 @@ class MultiTaskModel(TableModel):
         return labels, weights, LossInputs(data.features, ids, negatives, training, data.labels)
 
     def _negatives(self, task: Task, training: bool) -> tuple[tf.Tensor, tf.Tensor] | None:
-        if self.candidates is None or not (task.needs_corpus or (training and task.num_extra_negatives)):
+        if not (task.needs_corpus or (training and task.num_extra_negatives)):
             return None
-        features = self.candidates.features
+        corpus = require_candidates(self)
+        features = corpus.features
         if not task.needs_corpus:
             seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
-            features = self.candidates.sample(task.num_extra_negatives, seed)
+            features = corpus.sample(task.num_extra_negatives, seed)
         embeddings = self._candidate_tower(features, training=training)[task.name]
         mark_outputs(task.name, embeddings)
         return embeddings, features[self.schema.candidate_id]

@@ -17,7 +17,7 @@ from tfmtl import data
 from tfmtl._checks import require
 from tfmtl._former import current
 from tfmtl._keras import tf
-from tfmtl.models.candidates import distinct_candidates
+from tfmtl.data.distinct_candidates import distinct_candidates
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus
