@@ -14,7 +14,7 @@ from tfmtl.models import MultiTaskModel
 
 @functools.cache
 def members() -> list[MultiTaskModel]:
-    """Three models that differ in seed, trunk, widths, balancer and the arguments of the retrieval task."""
+    """Return three models with different seeds, trunks, widths, balancers and arguments of the retrieval task."""
     ple = PLE(small.ON_PAIRS, num_shared_experts=1, num_task_experts=1, units=[3], num_levels=1)
     models = [
         small.model(seed=1),

@@ -1,4 +1,4 @@
-"""Ensembles of tasks that come after each other."""
+"""Ensembles of tasks with events that follow each other."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def combined() -> MultiTaskModel:
 
 
 def predictions(model: MultiTaskModel) -> dict[str, Any]:
-    """What `predict` gives, without the cost of tracing it."""
+    """Return the result of `predict`, without the cost of tracing."""
     outputs = model.network(_encoded(model))
     return {task.name: task.predict(outputs[task.name]).numpy() for task in model.tasks}
 
@@ -165,7 +165,7 @@ def _other_scale() -> MultiTaskModel:
     [
         (_few_tasks, r"tasks of models\[1\] .* differ from those of models\[0\]"),
         (_other_encoding, r"models\[1\] encodes features otherwise"),
-        (_other_scale, r"The tasks \['rating'\] of models\[1\] read outputs otherwise"),
+        (_other_scale, r"The tasks \['rating'\] of models\[1\] have other arguments"),
     ],
 )
 def test_members_that_do_not_fit_are_named(other: Any, words: str) -> None:
@@ -176,11 +176,11 @@ def test_members_that_do_not_fit_are_named(other: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([1.0], "`weights` of task 'seen' must be 2, one a member"),
+        ([1.0], "`weights` of task 'seen' must be 2 numbers, one for each member"),
         ([1.0, -1.0], "must be 0 or more"),
         ([0.0, 0.0], "one above 0"),
         ([float("nan"), 1.0], "must be 0 or more"),
-        ({"liked": [1, 1]}, r"names none for the tasks \['seen', 'rating', 'mood'\]"),
+        ({"liked": [1, 1]}, r"has none for the tasks \['seen', 'rating', 'mood'\]"),
         ({"": [1, 1], "like": [1, 1]}, "Did you mean 'liked'"),
     ],
 )

@@ -15,7 +15,7 @@ RATE = 0.02
 
 
 class Rates(keras.callbacks.Callback):
-    """Notes the learning rate of each step, and the network's weights after each epoch."""
+    """Records the learning rate of each step, and the weights of the network after each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def test_steps_of_one_call_share_the_mean_of_their_rates() -> None:
     ("params", "optimizer", "words"),
     [
         ({"epochs": 5, "steps": 2}, None, "`epochs` must be a multiple of the 2 cycles. Received: epochs=5"),
-        ({"epochs": 4, "steps": None}, None, "needs to know the steps of an epoch"),
+        ({"epochs": 4, "steps": None}, None, "needs the number of steps per epoch"),
         (
             {"epochs": 4, "steps": 2},
             keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 10)),

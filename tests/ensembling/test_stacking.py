@@ -28,7 +28,7 @@ from tfmtl.tasks import (
 
 @dataclasses.dataclass
 class Recipe:
-    """Fits statistics to the training table and draws weights; remembers what it was given and what it made."""
+    """Fits statistics to the training table and draws random weights; records its tables and its models."""
 
     seed: int
     tables: list[pd.DataFrame] = dataclasses.field(default_factory=list)
@@ -51,7 +51,7 @@ class Recipe:
 
 @functools.cache
 def folds() -> list[Split]:
-    """A user and an item occur in the last fold's test side alone."""
+    """Return two folds; the user "only" occurs in a single test side."""
     table = small.table().assign(user=lambda t: t["user"].where(t.index != 7, "only"))
     return list(random_kfold(table, folds=2, seed=0))
 
@@ -73,7 +73,7 @@ def outputs(model: MultiTaskModel, frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def out_of_fold(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Members' outputs [N, M, n], labels and weights of the rows that have one, recomputed."""
+    """Recompute the members' outputs [N, M, n], the labels and the weights of the rows with a label."""
     _, recipes = stacked()
     parts = []
     for i, (_, test) in enumerate(folds()):
@@ -168,7 +168,7 @@ def test_tasks_whose_outputs_are_no_plain_number_take_weights(task: Task) -> Non
     assert task.stacker(1.0) is None
 
 
-def test_what_cannot_be_stacked_is_named() -> None:
+def test_errors_name_their_cause() -> None:
     with pytest.raises(ValueError, match="`recipes` must hold at least one"):
         stack([], table(), folds())
     with pytest.raises(ValueError, match="`strength` must be above 0"):

@@ -41,7 +41,7 @@ def test_the_gradient_is_that_of_the_loss_which_is_convex(task: str) -> None:
     assert (np.diff(values, 2) > -1e-6).all()
 
 
-@pytest.mark.parametrize("task", TASKS[1:])  # retrieval is judged among a block's candidates, which differ
+@pytest.mark.parametrize("task", TASKS[1:])  # the retrieval loss depends on the candidates of a block
 def test_blocks_weigh_by_their_labels(task: str) -> None:
     whole, parts = objectives()[task], objectives(batch_size=7)[task]
     for one, other in zip(whole(GRID[3]), parts(GRID[3]), strict=True):

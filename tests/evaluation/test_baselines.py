@@ -21,7 +21,7 @@ def test_popularity_counts() -> None:
 def test_popularity_ranks_alike_for_every_query_but_for_seen_items() -> None:
     scorer = popularity_scorer(popularity([3, 1, 3], 5))
     found = rank_by_scores(scorer, 5, [0, 8, 8, 9], [3, 1, 0, 1], seen=([9], [3]))
-    # The order is 3, 1, then 0, 2 and 4 tied on the places 2, 3 and 4; query 9 has seen 3.
+    # The order is 3, 1, then 0, 2 and 4 tied at the ranks 2, 3 and 4; for query 9 candidate 3 is seen.
     np.testing.assert_array_equal(found, [0, 1, 3, 0])
 
 

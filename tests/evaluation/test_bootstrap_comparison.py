@@ -1,4 +1,4 @@
-"""Slices and comparisons: parts add up, intervals cover, pairs are paired, gains have their sign."""
+"""Slices and comparisons: sums over parts, coverage of intervals, paired differences, signs of gains."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_slice_of_another_length_is_refused(slices: dict[str, list[str]]) -> N
 def test_makers_of_slices() -> None:
     train = ["a"] * 20 + ["b"] * 5 + ["c"]
     assert list(activity(["a", "b", "c", "d"], train)) == ["20+", "5-19", "1-4", "0"]
-    # Of 26 rows a has 77 %: the head, since no other is needed for one half; b begins at 77 %, c at 96 %.
+    # Of 26 rows a has 77 %, at least one half: it alone is the head. b begins at 77 %, c at 96 %.
     assert list(popularity_tiers(["a", "b", "c", "d"], train)) == ["head", "middle", "tail", "tail"]
     assert quantiles(np.arange(8.0)).codes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     with pytest.raises(ValueError, match="ascend"):
@@ -57,7 +57,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_users_are_drawn_whole() -> None:
-    # One user holds all rows but one: her rows come together, so that the mean is 0, 9/11 or 1 and nothing between.
+    # One user has all rows except one. Her rows are drawn together, so that the mean is 0, 9/11 or 1.
     labels, users = np.array([1.0] * 9 + [0.0]), ["u"] * 9 + ["v"]
     drawn: list[float] = []
 
@@ -101,7 +101,7 @@ def test_bad_comparisons_are_named(models: dict, options: dict, sentence: str) -
 
 
 def test_delta_m_has_the_sign_of_what_is_better() -> None:
-    # AUC 0.8 to 0.88 is +10 %, RMSE 1.0 to 1.1 is -10 %: 0; each alone has its sign.
+    # AUC 0.8 to 0.88 is +10 %, RMSE 1.0 to 1.1 is -10 %: Delta_m 0; each metric alone has its sign.
     values, single = {"auc": 0.88, "rmse": 1.1}, {"auc": 0.8, "rmse": 1.0}
     assert delta_m(values, single, {"auc": "max", "rmse": "min"}) == pytest.approx(0)
     assert delta_m(values, single, {"auc": "max"}) == pytest.approx(0.1)

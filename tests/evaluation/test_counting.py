@@ -1,4 +1,4 @@
-"""Counting scores above a value: both ways against a plain loop, and the choice between them."""
+"""Counts of scores above a value: both methods against a plain loop, and the choice between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_equals_the_plain_loop(count, length: int, targets: int) -> None:  # noq
 
 @pytest.mark.parametrize(("targets", "sorts"), [(8, False), (9, True)])
 def test_rows_are_sorted_where_they_have_more_targets_than_log2_of_their_length(targets: int, sorts: bool) -> None:
-    scores = np.tile(np.arange(16.0)[::-1], (2, 1))  # log2(16) = 4 targets a row, 8 in all
+    scores = np.tile(np.arange(16.0)[::-1], (2, 1))  # the limit is log2(16) = 4 targets per row, 8 in total
     count_above(scores, np.zeros(targets, int), np.ones(targets))
     assert (scores[0, 0] == 0) == sorts
 

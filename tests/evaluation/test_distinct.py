@@ -1,4 +1,4 @@
-"""Distinct rows against numpy's, on repeated, zero and hostile rows, and when all rows share their 64 bits."""
+"""Distinct rows against `numpy.unique`: repeated, zero and extreme rows, and equal hashes of all rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(table: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", tables())
 def test_groups_are_those_of_the_rows(name: str, dtype: type[np.floating]) -> None:
-    with np.errstate(over="ignore"):  # the huge ones become infinities of float32, equal to each other
+    with np.errstate(over="ignore"):  # huge numbers overflow to infinity in float32
         check(tables()[name].astype(dtype))
 
 
@@ -65,7 +65,7 @@ def test_pieces_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("width", [1, 4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_of_many_small_integers_differ(width: int, dtype: type[np.floating]) -> None:
-    # 65,536 rows of numbers whose low bits are all 0: 64 good bits share a value with probability 1e-10.
+    # 65,536 rows of numbers with low bits 0: good hashes of 64 bits collide with probability 1e-10.
     digits = (np.arange(2**16)[:, None] // 16 ** np.arange(4) % 16) if width == 4 else np.arange(2**16)[:, None]
     assert len(np.unique(distinct._hashes(digits.astype(dtype)))) == 2**16
 
@@ -73,7 +73,7 @@ def test_bits_of_many_small_integers_differ(width: int, dtype: type[np.floating]
 def test_ranking_holds_no_second_table_of_candidates() -> None:
     rng = np.random.default_rng(0)
     candidates = rng.normal(size=(20_000, 256)).astype(np.float32)  # 20 MB
-    distinct_rows(candidates[:10])  # numpy allocates once
+    distinct_rows(candidates[:10])  # the first call allocates caches
     monitored = candidates[:5], candidates, np.arange(5), np.arange(5)
     tracemalloc.start()
     rank_positives(*monitored, block_bytes=2**20)

@@ -1,4 +1,4 @@
-"""Lists of one's own and the catalogue: scikit-learn, plain loops, ties, and lists that say nothing."""
+"""Metrics of lists and of the catalogue: scikit-learn, plain loops, ties, and lists without relevant rows."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_lists_that_are_all_alike_and_all_the_same() -> None:
     ("lists", "popularity", "sentence"),
     [
         ([0, 1], None, "shape"), ([[5]], None, "rows of the corpus"), ([[-1]], None, "at least one candidate"),
-        ([[0]], [1.0], "one entry a candidate"), ([[0]], [0.0, 0.0], "not all 0"),
+        ([[0]], [1.0], "one entry per candidate"), ([[0]], [0.0, 0.0], "not all 0"),
     ],
 )  # fmt: skip
 def test_bad_catalogs_are_named(lists: list, popularity: list | None, sentence: str) -> None:

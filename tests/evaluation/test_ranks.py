@@ -1,4 +1,4 @@
-"""Ranks against a plain loop over lists, on ties, repeated rows, exclusions and block boundaries."""
+"""Ranks against a plain loop: ties, repeated rows, exclusions and block boundaries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 def reference(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray, seen: Pairs | None = None) -> list[float]:
-    """Write out each positive's list and count in it."""
+    """Return the ranks by counting in the list of each positive."""
     positives = set(zip(rows.tolist(), columns.tolist(), strict=True))
     removed = set() if seen is None else set(zip(seen[0].tolist(), seen[1].tolist(), strict=True)) - positives
     result = []
@@ -28,7 +28,7 @@ def reference(scores: np.ndarray, rows: np.ndarray, columns: np.ndarray, seen: P
 
 
 def tied_embeddings(rng: np.random.Generator, rows: int) -> np.ndarray:
-    """Small whole numbers: products are exact, and many of them equal."""
+    """Return embeddings of small integers: their products are exact, with many ties."""
     return rng.integers(-2, 3, (rows, 3)).astype(np.float32)
 
 
@@ -57,12 +57,12 @@ def test_equals_the_plain_loop(
 
 
 def test_golden_values() -> None:
-    # Scores of the only query: 3, 2, 2, 1. Nobody is above 3; 3 is above each 2, and the other 2 counts one half;
-    # all three are above 1.
+    # The query has the scores 3, 2, 2, 1. No score is above 3; for each 2 one score is above and one is tied, which
+    # counts as one half; three scores are above 1.
     candidates = np.array([[3.0], [2.0], [2.0], [1.0]])
     found = rank_positives([[1.0]], candidates, [0, 0, 0, 0], [0, 1, 2, 3])
     np.testing.assert_array_equal(found, [0, 1.5, 1.5, 3])
-    # Without the seen candidate 0 each moves up by one; candidate 1, seen but a positive, stays in the list.
+    # Without the seen candidate 0 each rank falls by 1; candidate 1 is seen but a positive, and is kept.
     found = rank_positives([[1.0]], candidates, [0, 0], [1, 3], seen=([0, 0], [0, 1]))
     np.testing.assert_array_equal(found, [0.5, 2])
 
@@ -86,7 +86,7 @@ def test_identical_candidates_tie_although_products_are_rounded(num_queries: int
 def test_candidates_that_differ_in_the_sign_of_zero_tie() -> None:
     rng = np.random.default_rng(0)
     candidates = np.repeat(rng.normal(size=(1, 200)).astype(np.float32), 31, axis=0)
-    candidates[:, :9] = np.where(rng.random((31, 9)) < 0.5, 0.0, -0.0)  # in bytes nearly all rows differ
+    candidates[:, :9] = np.where(rng.random((31, 9)) < 0.5, 0.0, -0.0)  # nearly all rows differ in their bytes
     found = rank_positives(rng.normal(size=(31, 200)).astype(np.float32), candidates, np.arange(31), np.arange(31))
     np.testing.assert_array_equal(found, 15)
 
@@ -122,7 +122,7 @@ def test_scorer_may_keep_its_result_and_use_any_query_number() -> None:
         return table if len(rows) == 2 else table[:1]
 
     found = rank_by_scores(scores, 3, [70, 3, 70], [1, 0, 0], seen=([3], [1]))
-    # Query 3 has the scores 5, 9, 1 without the seen 9; query 70 three equal ones.
+    # Query 3 has the scores 5, 9, 1, of which 9 is seen; query 70 has three equal scores.
     np.testing.assert_array_equal(found, [1, 0, 1])
     np.testing.assert_array_equal(table, [[5, 9, 1], [4, 4, 4]])
     assert asked == [3, 70]

@@ -1,4 +1,4 @@
-"""Reports of a whole model against plain loops over its scores, scikit-learn and values worked out by hand."""
+"""Reports of a model against plain loops over its scores, scikit-learn and values by hand."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ TEST = pd.DataFrame(
     ],
     columns=TRAIN.columns,
 )
-# Both have seen their own positive, which stays in their own list; pooled, the better one would leave the other's list.
+# Both have seen their own positive, which is kept in their list. If the two users were confused, the positive of one
+# would be removed from the list of the other.
 SEEN = pd.concat(
     [TRAIN, pd.DataFrame({"user": ["xia", "xia", "xia", "yul", "yul"], "item": list("adebe"), "bought": 1.0})],
     ignore_index=True,
@@ -91,7 +92,7 @@ def model() -> MultiTaskModel:
 
 
 def scores(frame: pd.DataFrame) -> np.ndarray:
-    """Scores [rows, candidates] of the retrieval task, from the encoded rows one by one."""
+    """Return scores [rows, candidates] of the retrieval task, pair by pair."""
     batch = to_batch(frame, model().preprocessor, labels=False)
     queries = model().tower("query")({name: batch.features[name] for name in ("user", "hour")})["bought"]
     items = model().tower("candidate")(model().candidates.features)["bought"]
@@ -99,7 +100,7 @@ def scores(frame: pd.DataFrame) -> np.ndarray:
 
 
 def reference(frame: pd.DataFrame, seen: pd.DataFrame | None, ks: Sequence[int]) -> dict[str, float]:
-    """Write out the list of every positive row from raw ids, and measure the ranks."""
+    """Return the metrics from the list of each positive row, by raw ids."""
     ids = model().candidates.ids.tolist()
     known = set() if seen is None else set(zip(seen["user"], seen["item"], strict=True))
     rows = frame[frame["bought"] > 0]
@@ -165,21 +166,21 @@ def test_rows_without_a_label_count_for_no_task() -> None:
 def test_trivial_baseline_golden_values() -> None:
     found = evaluation.trivial_baseline(model(), TRAIN, TEST, seen=SEEN, ks=(1, 3))
     # Positives of TRAIN by item: a 2, b 1, d 1, e 1, c 0. Lists by popularity, the rows' own positives kept:
-    # ann at 1 (seen a, b): d = e > c, ranks of d and e 1/2, listed as 0 and 1; ann at 2: d = e > c, rank of d 1/2;
+    # ann at 1 (seen a, b): d = e > c, ranks of d and e 1/2, spread to 0 and 1; ann at 2: d = e > c, rank of d 1/2;
     # bob (seen a, d): b = e > c, rank of c 2; xia (seen a, d, e): a > b > c, rank of a 0;
     # yul (seen b, e): a > b = d > c, rank of b 3/2, and "zzz" is outside the corpus.
     assert found["bought", "recall@1"] == pytest.approx(np.mean([1 / 2, 1, 0, 1, 0]))
     assert found["bought", "recall@3"] == pytest.approx(np.mean([1, 1, 1, 1, 1 / 2]))
     assert found["bought", "mrr"] == pytest.approx(np.mean([1, 1 / 1.5, 1 / 3, 1, 1 / 2.5]))
     assert found["bought", "top_k_accuracy@1"] == pytest.approx(5 / 8)  # ann's four rows and xia's
-    # Half of the six training labels are 1: the log loss of a constant 1/2, an AUC without any order.
+    # Half of the six training labels are 1: the log loss of the constant 1/2, and the AUC 1/2 of a constant.
     assert found["liked", "log_loss"] == pytest.approx(np.log(2))
     assert found["liked", "auc"] == pytest.approx(0.5)
-    # The mean of 5, 3, 1, 4, 2 with weights 1, 2, 1, 1, 1 is 3 (the label 2 of weight 0 counts nowhere). In TEST the
+    # The mean of 5, 3, 1, 4, 2 with weights 1, 2, 1, 1, 1 is 3 (the label 2 of weight 0 does not count). In TEST the
     # errors are 1, -1, 2, 0, -1, 1, -2 with weights 1, 3, 1, 2, 1, 1, 1: sums 10 (weights), 14 (squares), 10 (sizes).
     assert found["stars", "rmse"] == pytest.approx(np.sqrt(14 / 10))
     assert found["stars", "mae"] == pytest.approx(1.0)
-    # Three of six are "glad": a tie, which the first class wins; 3 of the 8 in TEST are "sad".
+    # Three of six are "glad": a tie, so that the first class is predicted; 3 of the 8 in TEST are "sad".
     assert found["mood", "accuracy"] == pytest.approx(3 / 8)
     assert found["mood", "log_loss"] == pytest.approx(np.log(2))
 
@@ -209,7 +210,7 @@ def test_reports_side_by_side() -> None:
 
 def test_retained_margin_golden_values() -> None:
     # a rises from 0.5 to 0.9 and the model has 0.8: 3/4. b falls from 2 to 1 and the model has 0.9: 11/10. c is worse
-    # than the baseline: -1. The teacher of d gained nothing.
+    # than the baseline: -1. The teacher of d equals the baseline.
     found = evaluation.retained_margin(
         series(a=0.8, b=0.9, c=0.4, d=3.0),
         series(a=0.9, b=1.0, c=0.6, d=2.0),
@@ -227,7 +228,7 @@ def history() -> Any:
 
 def test_the_callback_logs_what_evaluate_measures(history: dict[str, list[float]]) -> None:
     assert len(history["val_bought_recall_1"]) == 3
-    # Epoch 1 has no earlier value to repeat, epoch 2 measures, epoch 3 repeats.
+    # Epoch 1 measures because there is no value to repeat, epoch 2 measures, epoch 3 repeats.
     assert history["val_bought_recall_3"][2] == history["val_bought_recall_3"][1]
     callback = evaluation.RetrievalEvaluation(TEST, SEEN, ks=(1, 3))
     again = model().fit(TRAIN, batch_size=7, epochs=1, callbacks=[callback], verbose=0).history

@@ -12,7 +12,7 @@ from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 
 
 def reference(ranks: list[float], groups: list[int], k: int) -> dict[str, float]:
-    """Apply the textbook definitions one group at a time."""
+    """Return the metrics by their definitions, group by group."""
     names = ("recall", "ndcg", "map", "hit_rate", "mrr")
     values: dict[str, list[float]] = {name: [] for name in names}
     for group in sorted(set(groups)):
@@ -29,7 +29,7 @@ def reference(ranks: list[float], groups: list[int], k: int) -> dict[str, float]
 
 
 def random_lists(seed: int, lists: int = 12, candidates: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Relevance [lists, candidates] with scores without ties, and the ranks of the relevant ones."""
+    """Return relevance [lists, candidates], scores without ties, and the ranks of the relevant candidates."""
     rng = np.random.default_rng(seed)
     relevant = rng.random((lists, candidates)) < rng.random((lists, 1))
     relevant[:, 0] = True

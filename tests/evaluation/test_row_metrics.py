@@ -20,7 +20,7 @@ NAN = float("nan")
 
 
 def case(seed: int, binary: bool) -> Case:
-    """Return labels with holes, predictions with ties and weights with zeros."""
+    """Return labels with NaN, predictions with ties and weights with zeros."""
     rng = np.random.default_rng(seed)
     rows = int(rng.integers(4, 60))
     labels = rng.integers(0, 2, rows).astype(float) if binary else rng.normal(3, 2, rows)
@@ -43,7 +43,7 @@ def best_f1(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) ->
 
 
 def error_of_calibration(labels: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> float:
-    """Return sum_b W_b / W |mean p - mean y| by the definition, bin by bin."""
+    """Return sum_b W_b / W |mean p - mean y|, bin by bin."""
     total = 0.0
     for low in np.arange(10) / 10:
         inside = (predictions >= low) & ((predictions < low + 0.1) | (low == 0.9))
@@ -177,7 +177,7 @@ def test_tasks_bring_them_into_the_evaluation() -> None:
     labels = table["liked"].astype(float).to_numpy()
     expected = evaluation.grouped_auc(labels, served["liked"], table["user"])
     assert report["liked_gauc"] == pytest.approx(expected, abs=1e-6)
-    assert report["liked_exact_auc"] == pytest.approx(report["liked_auc"], abs=0.05)  # Keras' has 200 thresholds
+    assert report["liked_exact_auc"] == pytest.approx(report["liked_auc"], abs=0.05)  # Keras: 200 thresholds
     expected = evaluation.regression_metrics(table["rating"], served["rating"], table["trust"])["r2"]
     assert report["rating_r2"] == pytest.approx(expected, abs=1e-5)
 

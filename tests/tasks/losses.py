@@ -1,4 +1,4 @@
-"""Calls of a task's loss with plain lists."""
+"""Compute losses of tasks from plain lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events after events: probabilities in order, computed without loss of digits."""
+"""Events that follow other events: the order of their probabilities, and their precision."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_the_joint_logit_is_that_of_the_product() -> None:
         (1e4, 1e4, 1e4 - np.log(2)),  # 1 - p = 2 exp(-1e4)
         (1e4, -1e4, -1e4),
         (-1e4, -1e4, -2e4),
-        (1e4, 0.3, 0.3),  # a sure event in front leaves the other's logit
-        (20.0, 20.0, 20 - np.log(2)),  # 1 - p = 4e-9, which 1 - 0.99... would lose in float32
+        (1e4, 0.3, 0.3),  # a certain preceding event: the logit of the other
+        (20.0, 20.0, 20 - np.log(2)),  # 1 - p = 4e-9 is below the precision of 1 - 0.99... in float32
     ],
 )
 def test_extreme_logits_keep_their_digits_and_gradients(first: float, second: float, expected: float) -> None:
@@ -62,7 +62,7 @@ def test_weights_given_a_parent_are_those_of_its_rows() -> None:
 
 
 def test_the_order_penalty_is_its_definition() -> None:
-    """Weights 1, 3 and 0; sigma is 1/2, 3/4 and 1/2 against 1/4, 4/5 and 1/8 in front: only the first is above."""
+    """Weights 1, 3, 0; sigma 1/2, 3/4, 1/2, of the preceding event 1/4, 4/5, 1/8: only row 1 is penalized."""
     outputs = [[0.0, -np.log(3)], [np.log(3), np.log(4)], [0.0, -np.log(7)]]
     labels, weights = [1, 0, NAN], [1.0, 3.0, 0.0]
     plain, _, _ = loss_of(BinaryClassification("buy"), labels, [row[:1] for row in outputs], weights)
@@ -70,7 +70,7 @@ def test_the_order_penalty_is_its_definition() -> None:
     found, total, gradient = loss_of(task, labels, outputs, weights)
     assert found - plain == pytest.approx(8 * (1 * (1 / 2 - 1 / 4)) / 4, rel=1e-5)
     assert total == 4
-    # Of the first row: the penalty's slope is 8 * 1/4 * sigma (1 - sigma), down in front.
+    # First row: the gradient of the penalty is 8 * 1/4 * sigma (1 - sigma), negative for the preceding event.
     assert gradient[0, 1] == pytest.approx(-8 / 4 * (1 / 4) * (3 / 4), rel=1e-5)
     assert gradient[0, 0] == pytest.approx((1 / 2 - 1) / 4 + 8 / 4 * (1 / 4), rel=1e-5)
     np.testing.assert_array_equal(gradient[1:, 1], 0)
@@ -78,7 +78,7 @@ def test_the_order_penalty_is_its_definition() -> None:
 
 
 def connected(tasks: list[Task]) -> HeadInputs:
-    """Connect tasks one by one and return what the next one would read."""
+    """Connect tasks one by one and return the inputs of the next head."""
     query, pair = keras.Input([3], name="query"), {t.name: keras.Input([2], name=t.name) for t in tasks}
     encodings = HeadInputs(query, query, pair)
     for task in tasks:

@@ -22,7 +22,7 @@ def test_only_rows_with_the_event_teach_the_value() -> None:
     assert loss == pytest.approx((1 + 3 * 4) / 4)
     assert weight == 4
     np.testing.assert_allclose(gradient[:, 0], [2 * -1 / 4, 0, 3 * 2 * 2 / 4, 0, 0])
-    np.testing.assert_array_equal(gradient[:, 1], 0)  # the loss leaves the event's task alone
+    np.testing.assert_array_equal(gradient[:, 1], 0)  # the loss does not reach the task of the event
 
 
 def test_without_an_event_loss_weight_and_gradient_are_zero() -> None:
@@ -42,7 +42,7 @@ def test_served_is_the_expectation_over_all_rows(transform: str) -> None:
 
 
 def test_metrics_are_of_all_rows_and_of_those_with_the_event() -> None:
-    """Values 4, 4, 8 at 1/2 are served as 2, 2, 4 against 5, 0, missing; of the first alone 4 against 5."""
+    """Values 4, 4, 8 with P(event) = 1/2: served 2, 2, 4 against 5, 0, missing; given the event, 4 against 5."""
     task = ChainedRegression("spend", "buy")
     outputs = tf.constant([[4.0, 0.0], [4.0, 0.0], [8.0, 0.0]])
     task.update_metrics(tf.constant([5.0, 0.0, NAN]), outputs, tf.constant([1.0, 1.0, 0.0]), bought([1, 0, 1]))

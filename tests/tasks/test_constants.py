@@ -1,4 +1,4 @@
-"""Constant predictions: values by hand, and that no other constant has less loss."""
+"""Constant predictions: values by hand, and nearby constants have a larger loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEIGHTS = np.array([2.0, 1.0, 1.0, 0.5, 3.0, 0.0])
 
 
 def test_constants_by_hand() -> None:
-    # 2 x 1 + 1 x 4 + 3 x 2, over the weight of the observed, 6
+    # 2 x 1 + 1 x 4 + 3 x 2, over the weight of the observed labels, 6
     assert weighted_mean([1, 4, NAN, NAN, 2, 7], WEIGHTS) == pytest.approx(12 / 6)
     assert prior_probability([1, 0, NAN, NAN, 0, 1], WEIGHTS) == pytest.approx(2 / 6)
     np.testing.assert_allclose(class_frequencies([2, 0, NAN, NAN, 2, 1], 4, WEIGHTS), [1 / 6, 0, 5 / 6, 0])

@@ -1,4 +1,4 @@
-"""Conversion in the space of all exposures: values, gradients, and what is right on average."""
+"""ESMM, ESCM2-IPS and ESCM2-DR: values, gradients and expectations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows(kind: Any, count: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def expected_loss(kind: Any, outputs: np.ndarray, labels: Any, click: Any, weights: Any, factor: float) -> float:
-    """The methods as the papers write them, in 64 bits."""
+    """The losses of the papers in NumPy, float64."""
     conversion, propensity = sigmoid(outputs[:, 0]), sigmoid(outputs[:, 1])
     losses = cross_entropy(labels, conversion * propensity)
     error, odds = cross_entropy(labels, conversion), click / np.maximum(propensity, 0.3)
@@ -74,7 +74,7 @@ def test_the_loss_is_its_definition(kind: Any) -> None:
         (EntireSpaceConversion, [[0, 0]] * 3, (2 * LOG_2 + 2 * np.log(4 / 3)) / 3),
         # + (2 log 2 + 2 log 2 + 0) / 3
         (InversePropensityConversion, [[0, 0]] * 3, (2 * LOG_2 + 2 * np.log(4 / 3)) / 3 + 4 * LOG_2 / 3),
-        # Imputed: softplus(0) = log 2 = e: + log 2 in every row, and nothing else.
+        # Imputed: softplus(0) = log 2 = e: + log 2 in every row, and no other term.
         (DoublyRobustConversion, [[0, 0, 0]] * 3, (2 * LOG_2 + 2 * np.log(4 / 3)) / 3 + LOG_2),
     ],
 )
@@ -83,7 +83,7 @@ def test_golden_loss(kind: Any, outputs: Any, expected: float) -> None:
 
 
 def test_the_true_probabilities_have_no_gradient_in_the_entire_space() -> None:
-    """Every row once as a conversion with weight p and once as none with weight 1 - p: the expected gradient is 0."""
+    """Each row occurs with label 1 and weight p and with label 0 and weight 1 - p: the expected gradient is 0."""
     outputs = np.random.default_rng(0).normal(size=(10, 2))
     p = sigmoid(outputs[:, 0]) * sigmoid(outputs[:, 1])
     weights = np.concatenate([p, 1 - p])
@@ -95,14 +95,14 @@ def test_the_true_probabilities_have_no_gradient_in_the_entire_space() -> None:
 
 
 def outcomes(propensity: float, rate: float) -> list[tuple[float, float, float]]:
-    """Return click, label and probability of what can happen to a row."""
+    """Return click, label and probability of each outcome of a row."""
     return [(1, 1, propensity * rate), (1, 0, propensity * (1 - rate)), (0, 0, 1 - propensity)]
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize("imputed", [-1.0, 2.0])
 def test_with_the_right_propensity_the_conditional_loss_is_unbiased(kind: Any, imputed: float) -> None:
-    """Its expectation is the error's, as if every row had been clicked, whatever is imputed."""
+    """For any imputation the expectation is the mean error over all rows, clicked or not."""
     propensity, rate, logit = 0.4, 0.3, 0.8
     outputs = [[logit, np.log(propensity / (1 - propensity)), imputed]]
     total = 0.0
@@ -202,12 +202,12 @@ def test_what_is_served_is_in_the_asked_space(kind: Any) -> None:
     weight, labels = tf.constant([1.0, 2.0, 3.0]), {"click": tf.constant([1.0, 0.0, NAN])}
     assert kind("buy", "click").served_weight(weight, labels).numpy().tolist() == [1, 2, 3]
     assert conditional.served_weight(weight, labels).numpy().tolist() == [1, 0, 0]
-    # A next event comes after this one in the entire space, whatever is served.
+    # The logit for the next event is unconditional, for any `serve`.
     np.testing.assert_allclose(tf.sigmoid(conditional.event_logit(outputs)), [[3 / 20]], rtol=1e-6)
 
 
 def test_metrics_are_of_both_spaces(kind: Any) -> None:
-    """Clicked rows are ordered right by the conditional; that the unclicked one has the highest is none of its."""
+    """The conditional orders the clicked rows correctly; the unclicked row, with the highest, does not count."""
     task = kind("buy", "click")
     a, front = [2.0, -1.0, 9.0], [0.0, 0.0, -20.0]
     outputs = tf.constant([[x, y, 0.0][: WIDTHS[kind]] for x, y in zip(a, front, strict=True)])

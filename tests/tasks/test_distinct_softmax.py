@@ -24,7 +24,7 @@ def losses_of(query: np.ndarray, candidate: np.ndarray, ids: np.ndarray, share: 
 
 
 def reference(query: np.ndarray, candidate: np.ndarray, ids: np.ndarray, share: np.ndarray, hits: bool) -> np.ndarray:
-    """Return the softmax over all rows, row by row."""
+    """Return the loss by the softmax over all rows."""
     losses = []
     for row, scores in enumerate(query @ candidate.T - np.log(share)):
         kept = [j == row or hits or ids[j] != ids[row] for j in range(len(ids))]
@@ -40,8 +40,8 @@ def test_equal_rows_give_the_softmax_over_all_rows(shape: tuple[int, int, int], 
 
 
 def test_unequal_rows_of_an_id_are_their_mean() -> None:
-    # Item 1 is embedded as 1 and 3, so as 2; item 2 as 0. Scores of query 1 are 2 and 0, of both its rows l =
-    # log(e^2 + e^0) - 2, the other row of item 1 being a hit; of the third row it is log(2 e^2 + e^0) - 0.
+    # Item 1 has the embeddings 1 and 3, of mean 2; item 2 has 0. The scores are 2 and 0. Rows 1 and 2 have the loss
+    # log(e^2 + e^0) - 2, because the other row of item 1 is an accidental hit; row 3 has log(2 e^2 + e^0) - 0.
     query, candidate = np.ones((3, 1)), np.array([[1.0], [3.0], [0.0]])
     found = losses_of(query, candidate, np.array([1, 1, 2]), np.ones(3), hits=False)
     rare = np.log(2 * np.exp(2) + 1)

@@ -61,14 +61,14 @@ def inputs(ids: list[int] = IDS, corpus: np.ndarray = CORPUS, training: bool = T
 @pytest.mark.parametrize("training", [True, False])
 def test_loss_is_the_mean_over_the_corpus(training: bool) -> None:
     found, weight, gradient = loss_of(task_of(), [1] * 4, OUTPUTS, WEIGHTS, inputs(training=training))
-    expected = np.average(losses(QUERY, CORPUS, [2, 1, 2, 4]), weights=WEIGHTS)  # places of 2, 3, 2, 9 in the corpus
+    expected = np.average(losses(QUERY, CORPUS, [2, 1, 2, 4]), weights=WEIGHTS)  # positions of 2, 3, 2, 9 in the corpus
     assert (found, weight) == (pytest.approx(expected, rel=1e-5), 4.5)
-    assert not gradient["candidate"].any()  # the rows' own candidates are those of the corpus
+    assert not gradient["candidate"].any()  # the loss reads the candidates of the corpus
 
 
 def test_rows_that_are_no_positives_or_outside_the_corpus_do_not_count() -> None:
     labels, weights = [1, NAN, 0, 1], [1.0, 0.0, 1.0, 2.0]
-    found, weight, gradient = loss_of(task_of(), labels, OUTPUTS, weights, inputs([2, 3, 2, 7]))  # 7 is no candidate
+    found, weight, gradient = loss_of(task_of(), labels, OUTPUTS, weights, inputs([2, 3, 2, 7]))  # no candidate 7
     assert (found, weight) == (pytest.approx(losses(QUERY[:1], CORPUS, [2])[0], rel=1e-5), 1)
     assert not gradient["query"][1:].any()
     nothing, weight, gradient = loss_of(task_of(), [0] * 4, OUTPUTS, WEIGHTS, inputs())

@@ -33,7 +33,7 @@ def test_binary_golden_values() -> None:
     # Pairs (positive, negative): 0.8 beats both, 0.4 ties with 0.4 and beats 0.1: 3.5 of 4.
     assert found["auc"] == pytest.approx(3.5 / 4)
     assert found["log_loss"] == pytest.approx(-math.log(0.8 * 0.6 * 0.4 * 0.9) / 4)
-    # Thresholds 0.8: recall 1/2 at precision 1; 0.4: recall 1/2 more at precision 2/3.
+    # Thresholds 0.8: recall 1/2 at precision 1; 0.4: a further recall of 1/2 at precision 2/3.
     assert found["average_precision"] == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
     assert found["calibration"] == pytest.approx(1.7 / 2)
 
@@ -46,7 +46,7 @@ def test_regression_golden_values() -> None:
 
 def test_multiclass_golden_values() -> None:
     found = multiclass_metrics([0, 1, 1], [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.1, 0.8, 0.1]])
-    # The second row is taken for class 0. Class 0 against the rest: 0.6 above 0.5 and 0.1; class 1: 0.4 and 0.8
+    # The predicted class of the second row is 0. Class 0 against the rest: 0.6 above 0.5 and 0.1; class 1: 0.4 and 0.8
     # above 0.3; class 2 does not occur.
     assert found == pytest.approx({"accuracy": 2 / 3, "log_loss": -math.log(0.6 * 0.4 * 0.8) / 3, "macro_auc": 1.0})
 

@@ -1,4 +1,4 @@
-"""The rows of other replicas, with what the replicas exchange written down instead of exchanged."""
+"""Rows of other replicas; the tests replace the communication by fixed values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_rows_that_other_replicas_offer_follow_the_own(
     number: int, chosen: list[bool], behind: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered, rows = [[True, False], [True, True], [False, True]], [[10, 11], [20, 21], [30, 31]]
-    owners = [[0, -1], [1, 1], [-1, 2]]  # as each replica sends them
+    owners = [[0, -1], [1, 1], [-1, 2]]  # by sending replica
 
     def gather(own: tf.Tensor) -> tf.Tensor:
         sent: Any = owners if int(tf.reduce_max(own)) < 10 else rows

@@ -31,7 +31,7 @@ POOLS = [MeanValue, MeanProbability, MeanDistribution, MeanConversion, MeanExpec
 
 
 def outputs(columns: int, scale: float = 2.0, seed: int = 0) -> np.ndarray:
-    """Three members' outputs for seven rows."""
+    """Return outputs of three members for seven rows."""
     return np.random.default_rng(seed).normal(0, scale, (3, 7, columns)).astype(np.float32)
 
 
@@ -106,7 +106,7 @@ def test_extreme_logits_stay_finite_with_their_gradients(pool: type, size: float
 
 
 def test_small_probabilities_keep_their_digits() -> None:
-    # (e^-100 + e^-110) / 2: nothing that a probability in float32 could hold
+    # (e^-100 + e^-110) / 2 is below the smallest float32
     found = pooled(MeanProbability, np.array([[[-100.0]], [[-110.0]]]), [0.5, 0.5])
     np.testing.assert_allclose(found, [[-100 + np.log1p(np.exp(-10.0)) - np.log(2)]], rtol=1e-6)
 

@@ -40,7 +40,7 @@ def reference(
     accidental: bool = True,
     hard: int | None = None,
 ) -> float:
-    """Return the definition's loss: softmax over the positive and what may stand beside it."""
+    """Return the loss by its definition: a softmax over the positive and the negatives that are kept."""
     losses = []
     for row, scores in enumerate(logits):
         others = [s for j, s in enumerate(scores) if j != row and not (accidental and ids[j] == ids[row])]
@@ -50,7 +50,7 @@ def reference(
 
 
 def test_two_equal_scores() -> None:
-    # Two candidates with scores 0: -log 1/2 whatever the weights.
+    # Two candidates with scores 0: -log 1/2 with any weights.
     outputs = {"query": [[0.0], [0.0]], "candidate": [[1.0], [2.0]]}
     loss, weight, _ = loss_of(task_of(), [1, 1], outputs, [1.0, 3.0], inputs([2, 3]))
     assert (loss, weight) == (pytest.approx(np.log(2)), 4)
@@ -95,7 +95,7 @@ def test_correction_reduces_the_logit_of_a_popular_candidate() -> None:
 
 
 def test_correction_with_uniform_negatives_is_the_mixed_probability() -> None:
-    # B = 4 in-batch, N = 2 uniform of C = 10: q = (4 n / 10 + 2 / 10) / 6; item 7 was never seen and counts as 1 / C.
+    # B = 4 in-batch, N = 2 uniform of C = 10: q = (4 n / 10 + 2 / 10) / 6; item 7 has no counts and gets 1 / C.
     counts = {2: 5.0, 3: 3.0, 5: 2.0}
     share = {2: 0.5, 3: 0.3, 5: 0.2, 7: 0.1}
     ids = [*IDS, *EXTRA_IDS]
@@ -108,7 +108,7 @@ def test_correction_with_uniform_negatives_is_the_mixed_probability() -> None:
 def test_counts_are_positives_of_training_steps() -> None:
     task = task_of()
     loss_of(task, [1] * 4, OUTPUTS, WEIGHTS, inputs())
-    assert task._counts.numpy().sum() == 0  # an evaluation changes nothing
+    assert task._counts.numpy().sum() == 0  # an evaluation does not count
     loss_of(task, [1, 1, 0, NAN], OUTPUTS, [1.0, 1.0, 1.0, 0.0], inputs(training=True, extra=True))
     loss_of(task, [1, 1, 1, 1], OUTPUTS, WEIGHTS, inputs(training=True))
     assert task._counts.numpy().tolist() == [0, 0, 3, 2, 0, 1, 0, 0, 0, 0]
@@ -140,7 +140,7 @@ def test_without_a_positive_loss_weight_and_gradient_are_zero(hard: int | None, 
     outputs = {side: tf.constant(rows, tf.float32) for side, rows in OUTPUTS.items()}
     labels, weights = tf.constant([NAN, NAN, 0, 0]), tf.constant([0.0, 0.0, 1.0, 1.0])
     rest = inputs(extra=extra, training=training)
-    traced = tf.function(lambda *rows: task.compute_loss(*rows, rest))  # Keras warns if it knows the shape of a score
+    traced = tf.function(lambda *rows: task.compute_loss(*rows, rest))  # Keras warns if the shape of a score is static
     with tf.GradientTape() as tape:
         tape.watch(outputs)
         loss, weight = traced(labels, outputs, weights)
@@ -184,7 +184,7 @@ def test_candidate_bias_is_added_to_the_score_of_the_towers() -> None:
     task = Retrieval("t", units=[5, 2], candidate_bias=True)
     network = network_of(task)
     found = network([tf.constant(QUERY), tf.constant(CANDIDATE)])
-    assert found["query"].shape == found["candidate"].shape == [4, 3]  # two units and the bias's dimension
+    assert found["query"].shape == found["candidate"].shape == [4, 3]  # two units and the coordinate of the bias
     np.testing.assert_array_equal(found["query"][:, -1], 1)
     layer = network.get_layer("t_candidate_bias_output")
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ from tfmtl.tasks.pools import MeanValue
 
 
 class Absolute(Task):
-    """A task on the base alone: the absolute error of one output."""
+    """A direct subclass of `Task`: the absolute error of one output."""
 
     def __init__(self, name: str, units: tuple[int, ...] = (), slope: float = 1.0) -> None:
         super().__init__(name)
@@ -31,7 +31,7 @@ class Absolute(Task):
 
 def test_a_report_compares_numbers_and_leaves_out_several_numbers_per_row() -> None:
     labels, weights = np.array([1.0, 3.0]), np.array([1.0, 3.0])
-    # errors 0 and 1, the second weighs 3 of 4
+    # errors 0 and 1 with weights 1 and 3
     for predictions in (np.array([1.0, 2.0]), np.array([[1.0], [2.0]])):
         assert Absolute("t").report(labels, predictions, weights)["mae"] == pytest.approx(0.75)
     assert Absolute("t").report(labels, np.ones((2, 2)), weights) == {}

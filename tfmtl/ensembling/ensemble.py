@@ -1,4 +1,4 @@
-"""Several models as one model, around one functional network."""
+"""An ensemble of models as one model around one functional network."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ Combine: TypeAlias = Callable[[Sequence[Any]], Any]
 
 
 def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> MultiTaskModel:
-    """Combine trained models of the same tasks into one, task by task.
+    """Combine trained models of the same tasks into one model, the weighted average of their predictions.
 
-    Numbers are averaged on the scale of their loss, events and classes as probabilities, retrieval scores as they are,
-    by embeddings beside each other; see `Task.pool`, and the pools for their formulas. The result is a
-    `MultiTaskModel` around one functional network that holds copies of the members side by side: evaluation, export,
-    pruning and distillation take it like any other.
+    Use it for a more accurate model at a multiple of the cost; `distil` can then train one small model on it.
+
+    Each task combines the outputs of its members by its layer `Task.pool`: numbers are averaged on the scale of their
+    loss, events and classes as probabilities, and retrieval scores by concatenated embeddings. The result is a
+    `MultiTaskModel` around one functional network with copies of all members, which evaluation, export, pruning and
+    distillation treat like any other model.
 
     Args:
-        models: at least one; trunks, heads, towers and balancers may differ, preprocessor and tasks may not. They may
-            be ensembles.
-        weights: of the members [M], zero or more, for all tasks or by task ("" for the others), such as `fit_weights`
-            returns; divided by their sum. Equal by default. Tasks that come after each other keep their order surely
-            only with the same weights. A member without weight in any task is left out of the network.
+        models: the members, at least one. Trunks, heads, towers and balancers may differ; preprocessor and tasks must
+            be equal. A member may itself be an ensemble.
+        weights: weight of each member [M], 0 or more, for all tasks or by task ("" for the other tasks), such as the
+            result of `fit_weights`; equal by default. They are divided by their sum. The probabilities of events that
+            follow each other are certain to stay in order only if their tasks have equal weights. Members with weight 0
+            in all tasks are left out of the network.
 
     Returns:
-        A compiled model with the first member's corpus and the state of its tasks; its balancer is the plain sum. `fit`
-        trains all members jointly.
+        A compiled model with the candidates of the first member and the state of its tasks. Its balancer is the plain
+        sum; `fit` trains all members jointly.
 
     Raises:
-        ValueError: if the members differ in tasks or encoding, or weights are negative, all zero or not one a member.
+        ValueError: if the members differ in tasks or encoding, or the weights are negative, all 0, or not one for each
+            member.
 
     Example:
         >>> import pandas as pd
@@ -56,7 +60,7 @@ def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> Multi
         >>> bool(np.allclose(both, 0.75 * apart[0] + 0.25 * apart[1], atol=1e-6))
         True
 
-    Cost: that of all members that have weight, in memory and in every forward pass.
+    Cost: the sum over the members with a weight above 0, in memory and in every forward pass.
     """
     require_alike(models)
     shares = shares_by_task(weights, models)
@@ -64,7 +68,7 @@ def ensemble(models: Sequence[MultiTaskModel], weights: Weights = None) -> Multi
 
 
 def pooled(task: Task, shares: np.ndarray) -> Combine:
-    """Return what connects members' outputs of a task through its pool, without those of share 0."""
+    """Return the function that adds the pool of a task to a network, for the members with a share above 0."""
     kept = np.flatnonzero(shares).tolist()
 
     def combine(outputs: Sequence[Any]) -> Any:
@@ -74,7 +78,7 @@ def pooled(task: Task, shares: np.ndarray) -> Combine:
 
 
 def connected(models: Sequence[MultiTaskModel], combine: Mapping[str, Combine]) -> MultiTaskModel:
-    """Return the model whose network is copies of the members' and, by task, what combines their outputs."""
+    """Return a model around copies of the members' networks; `combine` joins their outputs by task."""
     first = models[0]
     inputs = {
         name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
@@ -91,7 +95,7 @@ def connected(models: Sequence[MultiTaskModel], combine: Mapping[str, Combine]) 
 
 
 def require_alike(models: Sequence[MultiTaskModel]) -> None:
-    """Raise unless the models have the same tasks, up to what is inside of the network, and encode features alike."""
+    """Raise unless the models have equal tasks, except for the widths of hidden layers, and encode features alike."""
     require(len(models) > 0, "`models` must hold at least one model.", models=models)
     for i, model in enumerate(models):
         require_type(model, MultiTaskModel, f"models[{i}]")
@@ -106,23 +110,23 @@ def require_alike(models: Sequence[MultiTaskModel]) -> None:
         differing = [name for name in served if other[name] != served[name]]
         require(
             not differing,
-            f"The tasks {differing} of models[{i}] read outputs otherwise than those of models[0]; give their "
-            "constructors the same arguments but for `units`.",
+            f"The tasks {differing} of models[{i}] have other arguments than those of models[0]; only `units` may "
+            "differ.",
         )
         require(
             first.preprocessor.encodes_like(model.preprocessor),
-            f"models[{i}] encodes features otherwise than models[0]; build all members with one preprocessor.",
+            f"models[{i}] encodes features differently from models[0]; build all members with one preprocessor.",
         )
 
 
 def shares_by_task(weights: Weights, models: Sequence[MultiTaskModel]) -> dict[str, np.ndarray]:
-    """Return each task's shares [M], which sum to 1."""
+    """Return the shares [M] of each task, with sum 1."""
     names = [task.name for task in models[0].tasks]
     if not isinstance(weights, Mapping):
         weights = dict.fromkeys(names, [1.0] * len(models) if weights is None else weights)
     require_known([key for key in weights if key], names, "task", "`weights`")
     missing = [] if "" in weights else [name for name in names if name not in weights]
-    require(not missing, f'`weights` names none for the tasks {missing}; add them, or "" for all others.')
+    require(not missing, f'`weights` has none for the tasks {missing}; add them, or "" for all others.')
     return {name: _shares(weights[name if name in weights else ""], len(models), name) for name in names}
 
 
@@ -130,21 +134,21 @@ def _shares(weights: Sequence[float], members: int, task: str) -> np.ndarray:
     values = np.asarray(weights, dtype=np.float64)
     require(
         values.shape == (members,),
-        f"`weights` of task {task!r} must be {members}, one a member.",
+        f"`weights` of task {task!r} must be {members} numbers, one for each member.",
         weights=weights,
     )
     valid = bool(np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0)
-    require(valid, f"`weights` of task {task!r} must be 0 or more, and one above 0.", weights=weights)
+    require(valid, f"`weights` of task {task!r} must be 0 or more, at least one above 0.", weights=weights)
     return values / values.sum()
 
 
 def _served(task: Task) -> tuple[type, dict[str, Any]]:
-    """Return the class and the arguments that must agree between the members."""
+    """Return the class and the arguments that must be equal for all members."""
     return type(task), task.output_arguments()
 
 
 def _copy(network: keras.Model, inputs: Mapping[str, Any], prefix: str) -> keras.Model:
-    """Return a copy with the same weights on other inputs, its layers named apart from those of other members."""
+    """Return a copy of a network with the same weights on the given inputs, its layers named with a prefix."""
     name_of = {id(tensor): name for name, tensor in network.input.items()}
     copy = keras.models.clone_model(
         network,

@@ -1,4 +1,4 @@
-"""What members say about labelled rows, and how good a combination of it is."""
+"""The outputs of ensemble members for labelled rows, and the loss of a combination of these outputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tfmtl.tasks import LossInputs, Task
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """The rows of a batch as one task sees them.
+    """The arguments of one task's loss for a batch, with the outputs of all members.
 
     Attributes:
-        task: the task of the model in front, with its state.
-        labels, weights, inputs: as `Task.compute_loss` takes them.
-        outputs: of the task, by member.
+        task: the task of the first member, with its state.
+        labels, weights, inputs: as in `Task.compute_loss`.
+        outputs: the task's output of each member.
     """
 
     task: Task
@@ -33,14 +33,14 @@ class Block:
 
 
 def blocks(models: Sequence[MultiTaskModel], table: Any, batch_size: int) -> dict[str, list[Block]]:
-    """Return the blocks of a table by task.
+    """Run all members on a table and return the blocks by task.
 
     Args:
-        models: members, alike.
-        table: with features and labels.
-        batch_size: rows a block; retrieval is judged among a block's candidates, as in training.
+        models: members with equal tasks and encoding.
+        table: table with features and labels.
+        batch_size: rows per block; a retrieval loss compares the candidates of one block, as in training.
 
-    Cost: one forward pass a member; the outputs stay in memory, 4 bytes a number.
+    Cost: one forward pass per member; the outputs stay in memory, 4 bytes per number.
     """
     first = models[0]
     found: dict[str, list[Block]] = {task.name: [] for task in first.tasks}
@@ -54,10 +54,10 @@ def blocks(models: Sequence[MultiTaskModel], table: Any, batch_size: int) -> dic
 
 
 class Objective:
-    """The mean loss over blocks of a task, as a function of the members' shares.
+    """The mean loss of a task over blocks, as a function of the members' shares.
 
     Args:
-        found: blocks of one task, at least one.
+        found: the blocks of one task, at least one.
     """
 
     def __init__(self, found: Iterable[Block]) -> None:
@@ -74,7 +74,7 @@ class Objective:
 
     def __call__(self, shares: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the loss and its gradient [M] at shares [M] of at least 0."""
-        point = tf.Variable(np.maximum(shares, 1e-7), dtype=tf.float32)  # the logarithm of 0 has no gradient
+        point = tf.Variable(np.maximum(shares, 1e-7), dtype=tf.float32)  # the gradient of log 0 is infinite
         loss, gradient = 0.0, np.zeros(self.members)
         for share, measured in zip(self._rows, self._measured, strict=True):
             if share:

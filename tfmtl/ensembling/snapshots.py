@@ -1,4 +1,4 @@
-"""Several models for the training of one, and models that differ in their seed."""
+"""Members of an ensemble: snapshots of one training, and models that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from tfmtl.models import MultiTaskModel
 
 
 class Snapshots(keras.callbacks.Callback):
-    """Trains in cycles of a falling learning rate and keeps the model at the end of each.
+    """Snapshot ensembles: a callback that trains in cycles of the learning rate and keeps the model after each cycle.
 
-    rate(t) = rate_0 / 2 (1 + cos(pi (t mod c) / c)) at step t, from the optimiser's own rate_0 down to 0 in a cycle of
-    c steps, then up again at once: every restart leaves the minimum for another one, and the models disagree about as
-    much as if they had been trained apart. `ensemble(snapshots.models())` combines them.
+    Use it for an ensemble at the training cost of one model; `ensemble(snapshots.models())` combines the models.
 
-    Where several steps are one call, as `MultiTaskModel.compile` has it by default, they share the mean of their rates;
-    `compile(steps_per_execution=1)` gives each its own.
+    rate(t) = rate_0 / 2 (1 + cos(pi (t mod c) / c)) at step t: the rate falls from rate_0, the rate of the optimizer,
+    to 0 in a cycle of c steps and then restarts. After a restart the training leaves one minimum and reaches another,
+    so that the models differ nearly as much as if they were trained independently.
+
+    If a call executes several steps, as is the default of `MultiTaskModel.compile`, these steps have the mean of their
+    rates; with `compile(steps_per_execution=1)` each step has its exact rate.
 
     Args:
-        cycles: snapshots to take; the `epochs` of `fit` must be a multiple of it.
-        last: snapshots kept, the latest; all by default.
+        cycles: number of cycles; the `epochs` of `fit` must be a multiple of it.
+        last: number of snapshots kept, the latest ones; all by default.
 
     Attributes:
-        weights: of the network, a list of arrays a snapshot.
+        weights: for each snapshot the arrays of the network's weights.
 
     Raises:
-        ValueError: at the start of `fit`, if the epochs are no multiple of the cycles, the steps of an epoch are not
-            known, or the optimiser has a schedule.
+        ValueError: at the start of `fit`, if the epochs are not a multiple of the cycles, the number of steps per epoch
+            is not known, or the optimizer has a learning rate schedule.
 
     Example:
-        Five models in the time of one::
+        Five models in the training time of one::
 
             snapshots = Snapshots(cycles=5)
             model.fit(train, epochs=20, callbacks=[snapshots])
@@ -44,9 +46,10 @@ class Snapshots(keras.callbacks.Callback):
     Reference:
         Huang et al., "Snapshot Ensembles: Train 1, get M for free", ICLR 2017, https://arxiv.org/abs/1704.00109,
         equation 2; the rate is that of Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR
-        2017, https://arxiv.org/abs/1608.03983. As there the optimiser's slots go on across a restart.
+        2017, https://arxiv.org/abs/1608.03983. As in the papers, the state of the optimizer is kept
+        at a restart.
 
-    Cost: a copy of the network's weights a cycle.
+    Cost: a copy of the network's weights per cycle.
     """
 
     def __init__(self, cycles: int, last: int | None = None) -> None:
@@ -59,13 +62,13 @@ class Snapshots(keras.callbacks.Callback):
         self.weights: list[list[np.ndarray]] = []
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Check the plan, and remember the learning rate."""
+        """Check the number of epochs and steps, and store the learning rate."""
         require_type(self.model, MultiTaskModel, "model")
         epochs = self.params["epochs"]
         require(epochs % self.cycles == 0, f"`epochs` must be a multiple of the {self.cycles} cycles.", epochs=epochs)
         require(
             self.params.get("steps") is not None,
-            "`Snapshots` needs to know the steps of an epoch; give `fit` a table or `steps_per_epoch`.",
+            "`Snapshots` needs the number of steps per epoch; pass `fit` a table or `steps_per_epoch`.",
         )
         schedule = getattr(self.model.optimizer, "_learning_rate", None)
         require(
@@ -79,11 +82,11 @@ class Snapshots(keras.callbacks.Callback):
         self._epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Remember the epoch."""
+        """Store the epoch."""
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Set the rate of the steps that follow."""
+        """Set the learning rate of the next steps."""
         steps = self.params["steps"]
         call = min(int(self.model.steps_per_execution.numpy()), max(steps - batch, 1))
         length = self._epochs * steps
@@ -93,28 +96,28 @@ class Snapshots(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Take a snapshot at the end of a cycle."""
+        """Store the weights at the end of a cycle."""
         if (epoch + 1) % self._epochs == 0:
             self.weights.append(self.model.network.get_weights())
             self.weights = self.weights[-(self.last or self.cycles) :]
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Put the optimiser's own rate back."""
+        """Restore the learning rate of the optimizer."""
         self.model.optimizer.learning_rate = self._rate
 
     def models(self) -> list[MultiTaskModel]:
-        """Return the snapshots as models, not compiled, with the final state of balancer and tasks.
+        """Return the snapshots as models, not compiled, with the state of balancer and tasks at the end of training.
 
         Raises:
             RuntimeError: if no cycle has ended.
         """
         if not self.weights:
-            raise RuntimeError("There is no snapshot yet; give the callback to `fit` and let a cycle end.")
+            raise RuntimeError("There is no snapshot yet; pass the callback to `fit` for at least one cycle.")
         return [_copy(self.model, weights) for weights in self.weights]
 
 
 def cosine(step: int, length: int) -> float:
-    """Return the share of the full rate at a step of cycles of `length` steps.
+    """Return the factor of the initial rate at a step, for cycles of `length` steps.
 
     Example:
         >>> [round(cosine(step, 4), 3) for step in range(6)]
@@ -124,17 +127,19 @@ def cosine(step: int, length: int) -> float:
 
 
 def member_seeds(recipe: Callable[[int], MultiTaskModel], count: int, first: int = 0) -> list[MultiTaskModel]:
-    """Return the trained models of a recipe with seeds `first`, `first` + 1, ..., to be combined by `ensemble`.
+    """Deep ensembles: train models that differ only in their seed: `first`, `first` + 1, ....
+
+    Use it for the strongest ensemble of one architecture; `ensemble` combines the models.
 
     Args:
-        recipe: function from a seed to a trained model; it should give the seed to network and model, so that initial
-            values, dropout, order of the rows and negatives differ.
+        recipe: function from a seed to a trained model. It should pass the seed to the network and to the model, so
+            that initial values, dropout, the order of the rows and negatives differ.
         count: number of models.
         first: the first seed.
 
     Reference:
         Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS
-        2017, https://arxiv.org/abs/1612.01474, which finds seeds alone to be enough.
+        2017, https://arxiv.org/abs/1612.01474, in which different seeds suffice.
 
     Cost: `count` trainings.
     """

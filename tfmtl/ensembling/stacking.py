@@ -1,4 +1,4 @@
-"""Stacking: members combined by learners that saw only what members said about rows held out from them."""
+"""Stacking: combine members by linear models that are fitted to their out-of-fold outputs."""
 
 from __future__ import annotations
 
@@ -31,35 +31,40 @@ def stack(
     strength: float = 1.0,
     batch_size: int = 1024,
 ) -> MultiTaskModel:
-    """Train members and, on out-of-fold outputs, what combines them; return them as one model.
+    """Stacking: train members, and combine them by linear models that are fitted to their out-of-fold outputs.
 
-    For each fold every recipe makes a model of the training side and is asked about the test side. A meta-learner a
-    task is fitted to these answers: of events z = sum_m c_m z_m + c by logistic regression on the members' logits, of
-    classes by multinomial logistic regression on their log probabilities, of numbers by least squares with c_m >= 0.
-    Retrieval, events after events and numbers after events take the weights of least loss as in `fit_weights`, since
-    a linear model of their outputs would break their meaning. Members of the result are the recipes' models of the
-    whole table. Nothing is learned from a row by what judges it: not a vocabulary, not a weight of a member.
+    Use it to combine members of different quality without a validation table; `ensemble` with `fit_weights` is cheaper.
+
+    1. For each fold every recipe trains a model on the training rows and predicts the test rows.
+    2. For each task a linear model, `Task.stacker`, is fitted to these predictions: for events z = sum_m c_m z_m + c by
+       logistic regression on the members' logits, for classes multinomial logistic regression on their log
+       probabilities, for numbers least squares with c_m >= 0. Tasks without a stacker, such as retrieval or conditional
+       events, take the weights of least loss as in `fit_weights`.
+    3. Every recipe trains a member of the result on the whole table.
+
+    No row is used both to train a model and to fit the combination of its predictions, neither for vocabularies nor for
+    weights.
 
     Args:
-        recipes: functions from a training table to a trained model; each fits its own statistics to that table.
+        recipes: functions from a training table to a trained model; each must fit its statistics to that table.
         table: the whole training table.
-        folds: splits of it, such as `tfmtl.data.grouped_kfold(table, "user_id", folds=5, seed=0)`; grouped by user if
-            new users are to be judged.
-        strength: C of the logistic regressions, the inverse of their L2 penalty; above 0.
-        batch_size: rows a block of a test side, among whose candidates retrieval is judged.
+        folds: splits of the table, such as `tfmtl.data.grouped_kfold(table, "user_id", folds=5, seed=0)`; group by user
+            if the model will serve new users.
+        strength: inverse L2 penalty of the logistic regressions (C of scikit-learn); above 0.
+        batch_size: rows per block of the test rows; a retrieval loss compares the candidates of one block.
 
     Returns:
-        A model as `ensemble` returns it; the meta-learners are its layers `<task>_meta` and `<task>_pool`.
+        A model as from `ensemble`. The layers `<task>_meta` or `<task>_pool` combine the members.
 
     Raises:
-        ValueError: if models of a fold differ as those of `ensemble` may not, or the folds' test sides lack a task's
-            labels or one of its classes.
+        ValueError: if the models of a fold cannot form an ensemble, or the test rows lack the labels of a task or one
+            of its classes.
 
     Reference:
         Wolpert, "Stacked generalization", Neural Networks 5(2), 1992, https://doi.org/10.1016/S0893-6080(05)80023-1;
-        weights of at least 0 for numbers: Breiman, "Stacked Regressions", 1996, https://doi.org/10.1007/BF00117832.
+        coefficients of at least 0 for numbers: Breiman, "Stacked Regressions", 1996, https://doi.org/10.1007/BF00117832.
 
-    Cost: recipes times (folds + 1) trainings.
+    Cost: (folds + 1) trainings per recipe.
     """
     require(len(recipes) > 0, "`recipes` must hold at least one.", recipes=recipes)
     require(strength > 0, "`strength` must be above 0.", strength=strength)
@@ -76,7 +81,7 @@ def stack(
 
 
 def _combination(task: Task, found: Sequence[Block], strength: float) -> Combine:
-    """Fit what combines members' outputs of a task and return what connects it."""
+    """Fit the combination of the members for a task, and return the function that adds it to a network."""
     stacker = task.stacker(strength)
     if stacker is None:
         return pooled(task, np.asarray(simplex_weights(Objective(found))))

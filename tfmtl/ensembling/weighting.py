@@ -1,4 +1,4 @@
-"""Weights of an ensemble's members, learned from rows that no member was trained on."""
+"""Weights of ensemble members, fitted to rows on which no member was trained."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ from tfmtl.ensembling.ensemble import require_alike
 from tfmtl.ensembling.evidence import Objective, blocks
 from tfmtl.models import MultiTaskModel
 
-_SMALLEST = 1e-3  # a member of less costs as much as any other and changes nothing
-_SAME = 1e-6  # relative difference of two losses that float32 cannot tell apart
+_SMALLEST = 1e-3  # a member with a smaller share hardly changes the result, at the cost of any other
+_SAME = 1e-6  # relative difference of two losses that float32 does not resolve
 
 
 def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size: int = 1024) -> dict[str, list[float]]:
-    """Return the weights by task that make the validation loss least, for `ensemble`.
+    """Return the weights of ensemble members by task that minimize the validation loss.
 
-    min over s of L_k(pool_s(outputs)) with s_m >= 0 and sum_m s_m = 1, L_k being the loss of task k: of numbers,
-    events, classes and retrieval scores it is convex in s, so that what is found is the best there is. Neither a single
-    member nor the plain mean is better on the validation rows.
+    Use them in `ensemble` if the validation table is large; with few rows `select_weights` overfits less.
+
+    They minimize L_k(pool_s(outputs)) over s with s_m >= 0 and sum_m s_m = 1, with L_k the loss of task k. For numbers,
+    events, classes and retrieval scores the problem is convex, so that the result is the global minimum: on the
+    validation rows no single member and no mean of members is better.
 
     Args:
-        models: members, as of `ensemble`.
-        validation: pandas table that no member was trained on; on training rows the most overfitted member wins.
-        batch_size: rows a block, among whose candidates retrieval is judged.
+        models: the members, as in `ensemble`.
+        validation: pandas table on which no member was trained; on training rows the most overfitted member would win.
+        batch_size: rows per block; a retrieval loss compares the candidates of one block.
 
     Returns:
-        Weights [M] by task, which sum to 1; those below 0.001 are 0.
+        Weights [M] by task, with sum 1; weights below 0.001 are set to 0.
 
     Raises:
         ValueError: if the members differ, or no row has a label of a task.
 
     Example:
-        Two of three members that are worth something, and their ensemble::
+        The weights of three members, the third of which is of no use for ratings::
 
             weights = fit_weights(models, valid)  # {"rating": [0.6, 0.4, 0.0], ...}
             model = ensemble(models, weights)
 
     Reference:
-        Minimised by sequential least squares: Kraft, "A software package for sequential quadratic programming", DFVLR
-        1988, as `scipy.optimize.minimize(method="SLSQP")`. For numbers these are the stacked regressions of Breiman,
-        Machine Learning 24, 1996, https://doi.org/10.1007/BF00117832, with weights that sum to 1.
+        Algorithm: Kraft, "A software package for sequential quadratic programming", DFVLR 1988, by
+        `scipy.optimize.minimize(method="SLSQP")`. For numbers the result are the stacked regressions of Breiman,
+        Machine Learning 24, 1996, https://doi.org/10.1007/BF00117832, with weights that also sum to 1.
 
-    Cost: one forward pass a member over the table and some dozens of evaluations of the losses; of
-    retrieval `batch_size` d multiplications a row each, three times with the gradient.
+    Cost: one forward pass per member over the table and some dozens of evaluations of the losses. For retrieval each
+    evaluation takes `batch_size` d multiplications per row, three times as many with the gradient.
     """
     require_alike(models)
     objectives = _objectives(models, validation, batch_size)
@@ -57,27 +59,29 @@ def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size
 def select_weights(
     models: Sequence[MultiTaskModel], validation: Any, *, rounds: int = 20, batch_size: int = 1024
 ) -> dict[str, list[float]]:
-    """Return weights by task from a greedy selection of members, for `ensemble`.
+    """Ensemble selection: return weights of members by task from a greedy selection with repetition.
 
-    Start from nothing; in each round add the member, chosen ones again among them, with which the mean of the chosen
-    has the least validation loss. Weights are the counts at the best round, over their sum. With few validation rows
-    its few steps overfit less than `fit_weights`.
+    Use it in place of `fit_weights` if there are few validation rows: its few steps overfit less.
+
+    The selection starts empty. Each round adds the member, possibly one that is already selected, with which the mean
+    of the selected members has the least validation loss. The weights are the counts after the best round, divided by
+    their sum.
 
     Args:
-        models, validation, batch_size: as of `fit_weights`.
-        rounds: members chosen at most, with repetition.
+        models, validation, batch_size: as in `fit_weights`.
+        rounds: number of rounds.
 
     Returns:
         Weights [M] by task, multiples of 1 / n for an n of at most `rounds`.
 
     Raises:
-        ValueError: as `fit_weights`.
+        ValueError: as in `fit_weights`.
 
     Reference:
         Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004,
         https://doi.org/10.1145/1015330.1015432, section 2.1, without bagging.
 
-    Cost: one forward pass a member over the table and `rounds` evaluations of the loss a member.
+    Cost: one forward pass per member over the table, and `rounds` evaluations of the loss per member.
     """
     require_positive_int(rounds=rounds)
     require_alike(models)
@@ -86,7 +90,7 @@ def select_weights(
 
 
 def simplex_weights(objective: Objective) -> list[float]:
-    """Return the shares of at least 0 that sum to 1 and have the least loss."""
+    """Return the shares with the least loss among those that are at least 0 and sum to 1."""
     members = objective.members
     uniform = np.full(members, 1.0 / members)
     found = minimize(
@@ -104,7 +108,7 @@ def simplex_weights(objective: Objective) -> list[float]:
         tried.insert(1, kept / kept.sum())
     losses = [objective(shares)[0] for shares in tried]
     best = int(np.nanargmin(losses))
-    if losses[best] > losses[0] - _SAME * max(1.0, abs(losses[0])):  # members that do not differ share evenly
+    if losses[best] > losses[0] - _SAME * max(1.0, abs(losses[0])):  # members without a difference get equal shares
         best = 0
     return [float(share) for share in tried[best]]
 

@@ -1,4 +1,4 @@
-"""Evaluation: full-corpus retrieval metrics, task metrics, baselines, reports."""
+"""Evaluation: retrieval metrics on the whole corpus, metrics of labels, baselines and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model has to beat: popularity for retrieval, the best constant for each ranking task."""
+"""The popularity baseline of retrieval; `tfmtl.tasks` has the constant baselines of the other tasks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def popularity(
     """Count how often each candidate occurs among the training interactions.
 
     Args:
-        candidate_index: [n] candidate row of each training interaction; -1 (outside the corpus) is not counted.
+        candidate_index: [n] candidate of each training interaction; -1, outside the corpus, does not count.
         num_candidates: C.
-        weights: [n] what an interaction counts for (quantity, recency), 1 by default.
+        weights: [n] weight of each interaction, such as its quantity or recency; 1 by default.
 
     Returns:
-        [C] float64.
+        Weighted counts [C], float64.
 
     Raises:
-        ValueError: for an index outside the corpus, or weights of another length, negative or NaN.
+        ValueError: if an index is outside the corpus, or weights have another length or are negative or NaN.
 
     Example:
         >>> popularity([0, 2, 2, -1], 3)
@@ -36,12 +36,12 @@ def popularity(
     require(weight.shape == index.shape, "`weights` must have one entry for each interaction.", weights=weight.shape)
     require(bool((weight >= 0).all()), "`weights` must not be negative or NaN.", weights=weight)
     inside = index >= 0
-    # Without any interaction bincount counts in integers.
+    # Without an interaction bincount returns integers.
     return np.asarray(np.bincount(index[inside], weight[inside], minlength=num_candidates), np.float64)
 
 
 def popularity_scorer(scores: npt.ArrayLike) -> Scorer:
-    """Score every query with the same candidate scores [C]: the `scores` argument of `rank_by_scores`.
+    """Return a scorer with the same scores [C] for every query, for the argument `scores` of `rank_by_scores`.
 
     Example:
         >>> popularity_scorer([1.0, 0.0, 2.0])(np.array([4, 9]))

@@ -1,4 +1,4 @@
-"""Full-corpus retrieval metrics while training, for early stopping and tuning."""
+"""Retrieval metrics on the whole corpus during training."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
-    """Adds `val_<task>_<metric>_<k>` of every retrieval task to the epoch's log, measured on the whole corpus.
+    """Adds `val_<task>_<metric>_<k>` of every retrieval task to the log of an epoch, measured on the whole corpus.
 
-    Put it before callbacks that read the log, such as `EarlyStopping`.
+    Use it for early stopping and tuning by retrieval quality. Put it before callbacks that read the log, such as
+    `EarlyStopping`.
 
     Args:
         frame: validation table.
-        seen: table of known interactions to take out of their users' lists, or None.
+        seen: table of known interactions to remove from the lists of their users, or None.
         ks: cut-offs.
-        every: epochs between two measurements; in between the last values are repeated.
+        every: epochs between two measurements; the log of other epochs repeats the last values.
 
-    Cost: two passes of the towers and one matrix product a block of users, far below an epoch's training.
+    Cost: one pass of each tower and one matrix product per block of users, far below the cost of a training epoch.
     """
 
     def __init__(self, frame: Any, seen: Any = None, ks: Sequence[int] = (10, 100), every: int = 1) -> None:
@@ -34,11 +35,11 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         self._last: dict[str, float] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RetrievalEvaluation:
-        """Share the tables: a tuner copies its callbacks for every trial."""
+        """Share the tables with the copy, because a tuner copies its callbacks for every trial."""
         return RetrievalEvaluation(self.frame, self.seen, self.ks, self.every)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Locate the positives once."""
+        """Locate the positives in the corpus."""
         batch = to_batch(self.frame, self.model.preprocessor)
         for task in self.model.tasks:
             if task.retrieves:

@@ -1,4 +1,4 @@
-"""What the lists of a recommender do to the catalogue: coverage, novelty, concentration, bias to popular items."""
+"""Metrics of recommended lists over the catalogue: coverage, novelty, concentration, popularity bias."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from tfmtl._checks import require, require_positive_int
 def catalog_metrics(
     lists: npt.ArrayLike, num_candidates: int, popularity: npt.ArrayLike | None = None
 ) -> dict[str, float]:
-    r"""Measure recommended lists as a whole.
+    r"""Measure recommended lists as a whole: coverage, Gini index, novelty and popularity bias.
 
-    With e_i how often candidate i is in the lists, and p_i its share of the training interactions:
+    Use it beside accuracy metrics, to notice a recommender that shows the same few items to every user.
+
+    With e_i the number of times candidate i is in the lists, and p_i its share of the training interactions:
 
     - `coverage` = #{i: e_i > 0} / C
-    - `gini` = sum_i (2 i - C - 1) e_(i) / (C sum_i e_i), e_(1) <= e_(2) <= ...: 0 if all are shown alike, near 1 if few
-    - `novelty` = mean over the places of the lists of -log2 p_i; of a candidate that was never seen in training, the
-      novelty of one seen once
-    - `popularity_bias` = mean of p_i over the places, divided by that of the training interactions, sum p_i^2: above 1
-      the lists are more popular than what people chose
+    - `gini` = sum_i (2 i - C - 1) e_(i) / (C sum_i e_i) with e_(1) <= e_(2) <= ...: 0 if all candidates are shown
+      equally often, near 1 if few candidates are shown
+    - `novelty` = mean over the positions of the lists of -log2 p_i; a candidate without a training interaction has the
+      novelty of one with a single interaction
+    - `popularity_bias` = mean of p_i over the positions, divided by its mean over the training interactions, sum p_i^2;
+      above 1 the lists are more popular than the training interactions
 
     Args:
-        lists: [queries, k] rows of candidates, -1 for an empty place.
+        lists: [queries, k] candidates, -1 for an empty position.
         num_candidates: C.
         popularity: [C] number of training interactions, for `novelty` and `popularity_bias`; see
             `tfmtl.evaluation.popularity`.
 
     Raises:
-        ValueError: for rows outside the corpus, no filled place, or a popularity of another length, negative or all 0.
+        ValueError: if a candidate is outside the corpus, every position is empty, or the popularity has another length,
+            is negative or all 0.
 
     Example:
         >>> found = catalog_metrics([[0, 1], [0, 2]], 4, [4, 2, 1, 1])
@@ -39,7 +43,7 @@ def catalog_metrics(
     Reference: Castells, Hurley, Vargas, "Novelty and Diversity in Recommender Systems", Recommender Systems Handbook,
     2nd edition 2015; Gini: Adamopoulos and Tuzhilin, "On Unexpectedness in Recommender Systems", ACM TIST 2014;
     popularity bias: Abdollahpouri et al., "The Unfairness of Popularity Bias in Recommendation", 2019,
-    https://arxiv.org/abs/1907.13286 (we divide by what users chose on average).
+    https://arxiv.org/abs/1907.13286 (here relative to the training interactions).
     """
     require_positive_int(num_candidates=num_candidates)
     rows = np.asarray(lists)
@@ -56,7 +60,7 @@ def catalog_metrics(
     if popularity is None:
         return metrics
     count = np.asarray(popularity, np.float64)
-    require(count.shape == (num_candidates,), "`popularity` must have one entry a candidate.", shape=count.shape)
+    require(count.shape == (num_candidates,), "`popularity` must have one entry per candidate.", shape=count.shape)
     require(bool((count >= 0).all()) and count.sum() > 0, "`popularity` must be 0 or more, and not all 0.")
     share = count / count.sum()
     least = 1 / count.sum()

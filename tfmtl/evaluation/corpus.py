@@ -1,4 +1,4 @@
-"""A table's interactions as positions: which distinct query chose which candidate of the corpus."""
+"""The positives of a table as pairs of a distinct query and a position in the corpus."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _USER = ""  # no feature can have this name
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """The positives of one retrieval task in a table, located among distinct queries and the candidates.
+    """The positives of one retrieval task in a table, as indices of distinct queries and candidates.
 
-    A query is a distinct combination of query features: one user in two situations asks two queries, and each has its
-    own list.
+    A query is a distinct combination of a raw user id and encoded query features. One user in two situations has two
+    queries with a list each.
 
     Attributes:
-        queries: encoded query features of the Q distinct queries, by name.
-        query_index: query of each positive [n].
-        candidate_index: candidate of each positive [n], -1 outside the corpus.
-        seen: (query, candidate) positions of pairs to take out of the lists, or None.
+        queries: encoded features of the Q distinct queries, by name.
+        query_index: index of the query of each positive [n].
+        candidate_index: position in the corpus of each positive [n], -1 outside the corpus.
+        seen: (query indices, candidate positions) of the pairs to remove from the lists, or None.
         candidates: the corpus.
     """
 
@@ -52,7 +52,7 @@ class Corpus:
         progress: Progress | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> Any:
-        """Return the rank [n] of each positive by the towers' dot product."""
+        """Return the rank [n] of each positive by the dot product of the towers."""
         return rank_positives(
             embed(query_tower, self.queries)[task],
             embed(candidate_tower, self.candidates.features)[task],
@@ -70,15 +70,15 @@ class Corpus:
 
 
 def locate(model: MultiTaskModel, task: str, frame: Any, batch: Batch, seen: Seen | None = None) -> Corpus:
-    """Locate the positives of a table, and the pairs its users have already seen, for one retrieval task.
+    """Find the indices of the positives of a table, and of known interactions of its users, for one retrieval task.
 
     Args:
-        model: gives the schema and the candidates.
+        model: model with the schema and the candidates.
         task: name of the retrieval task.
         frame: table to evaluate.
         batch: the same table, encoded.
-        seen: known interactions; their pairs are excluded by the user's raw id, so that users outside the vocabulary
-            are not taken for one another.
+        seen: known interactions to exclude. They are matched by the raw id of the user, so that users outside the
+            vocabulary are not confused with each other.
 
     Raises:
         ValueError: if the model has no candidates or the table has no positive of the task.
@@ -107,7 +107,7 @@ class Seen:
 
     @classmethod
     def from_frame(cls, model: MultiTaskModel, task: str, frame: Any) -> Seen:
-        """Read the two id columns of a table and, if it has one, the label of `task`: only positives count."""
+        """Read the two id columns of a table; if the table has the label of `task`, read only its positive rows."""
         schema = model.schema
         if task in schema.tasks and schema.label(task).column in frame:
             frame = frame[frame[schema.label(task).column] > 0]
@@ -118,7 +118,7 @@ class Seen:
         return cls(columns[schema.query_id], positions(require_candidates(model), schema.candidate_id, encoded))
 
     def spread(self, query_users: npt.NDArray[Any]) -> tuple[Ints, Ints]:
-        """Give every query the items of its user: (query positions, candidate positions)."""
+        """Return the pairs (query indices, candidate positions) of every query with the items of its user."""
         codes = _codes(np.concatenate([query_users, self.users]))
         own, others = codes[: len(query_users)], codes[len(query_users) :]
         pairs = np.unique(np.stack([others, self.items])[:, self.items >= 0], axis=1)
@@ -130,7 +130,7 @@ class Seen:
 
 
 def positives(batch: Batch, task: str) -> Ints:
-    """Return the rows whose label of `task` is observed and above 0; every row if the task has no label."""
+    """Return the indices of the rows with a label of `task` above 0; all rows if the task has no label."""
     if task not in batch.labels:
         return np.arange(len(next(iter(batch.features.values()))))
     labels, weights = batch.labels[task].numpy(), batch.weights[task].numpy()
@@ -142,12 +142,12 @@ def positions(candidates: Candidates, name: str, encoded: npt.NDArray[Any]) -> I
     own = candidates.features[name].numpy()
     table = np.full(int(max(own.max(), encoded.max(initial=0))) + 1, -1, np.int64)
     table[own] = np.arange(len(own))
-    table[:2] = -1  # missing and unknown are no candidates
+    table[:2] = -1  # "missing" and "unknown" are not candidates
     return table[encoded]
 
 
 def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.float32]]:
-    """Run a tower over all rows in pieces and return its embeddings by retrieval task."""
+    """Run a tower over all rows in batches and return its embeddings by retrieval task."""
     call = tf.function(tower, reduce_retracing=True)
     rows = len(next(iter(features.values())))
     inputs = {name: features[name] for name in tower.input}
@@ -157,20 +157,20 @@ def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.fl
         for task, values in call(
             {name: tf.convert_to_tensor(column[piece]) for name, column in inputs.items()}
         ).items():
-            if task not in found:  # filled in place: pieces to be joined would take the memory a second time
+            if task not in found:  # filled in place: a concatenation of pieces would need twice the memory
                 found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)
             found[task][piece] = values.numpy()
     return found
 
 
 def _codes(values: npt.NDArray[Any]) -> Ints:
-    """Number the distinct values; a dictionary, because objects do not sort."""
+    """Return a number for each distinct value; by a dictionary, because objects cannot be sorted."""
     numbers: dict[Any, int] = {}
     return np.asarray([numbers.setdefault(value, len(numbers)) for value in values.tolist()], np.int64)
 
 
 def _as_bytes(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Return one opaque key a row, so that equal rows of any mixture of columns are found by one sort."""
+    """Return one opaque key per row, so that one sort finds equal rows of columns of any types."""
     parts = [np.ascontiguousarray(c.reshape(len(c), -1)).view(np.uint8).reshape(len(c), -1) for c in columns.values()]
     matrix = np.ascontiguousarray(np.concatenate(parts, axis=1))
     return matrix.view(np.dtype((np.void, matrix.shape[1]))).reshape(-1)

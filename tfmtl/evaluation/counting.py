@@ -1,4 +1,4 @@
-"""How many scores of a row lie above a value: the inner loop of the ranks, two ways."""
+"""Count the scores of a row above a value, by comparison or by sorting: the inner loop of the ranks."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
-_COMPARED = 2**16  # scores copied at a time to be compared: they stay in the processor's cache
+_COMPARED = 2**16  # scores compared at a time, so that the copies fit the processor's cache
 
 
 def count_above(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple[IntArray, IntArray]:
-    """Count the scores above, and those not below, each target in its row, the cheaper way.
+    """Count, for each target, the scores of its row above it and those not below it, by the cheaper method.
 
     Args:
-        scores: [b, C], may be overwritten.
+        scores: [b, C]; may be overwritten.
         rows: [m] row of each target.
         target: [m].
 
     Returns:
-        (above [m], at least [m]).
+        The number of scores above each target [m], and of those not below it [m].
 
     Example:
         >>> above, at_least = count_above(np.array([[3.0, 1.0, 2.0, 2.0]]), np.array([0]), np.array([2.0]))
         >>> above.item(), at_least.item()
         (1, 3)
 
-    Cost: 2 C comparisons a target, or, where a row has more targets than log2(C), one sort of the row.
+    Cost: 2 C comparisons per target, or one sort per row if rows have more than log2(C) targets on average.
     """
     num_rows, length = scores.shape
     sorting_pays = len(target) > num_rows * np.log2(length)
@@ -38,7 +38,7 @@ def count_above(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple
 
 
 def count_by_comparing(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple[IntArray, IntArray]:
-    """Count [m] scores above, and not below, each target in its row, by comparing with all of them."""
+    """Count as `count_above` does, by comparing each target with all scores of its row."""
     above, at_least = np.empty((2, len(target)), np.int64)
     for first, last in blocks(len(target), max(1, _COMPARED // scores.shape[1])):
         lists, bound = scores[rows[first:last]], target[first:last, None]
@@ -48,7 +48,7 @@ def count_by_comparing(scores: FloatArray, rows: IntArray, target: FloatArray) -
 
 
 def count_by_sorting(scores: FloatArray, rows: IntArray, target: FloatArray) -> tuple[IntArray, IntArray]:
-    """Count as `count_by_comparing` does, by a binary search of all targets at once; `scores` is sorted in place."""
+    """Count as `count_above` does, by a binary search for all targets at once; sorts `scores` in place."""
     scores.sort(axis=1)
     num_candidates = scores.shape[1]
     below = _bisect(scores, rows, target, np.less)
@@ -57,7 +57,7 @@ def count_by_sorting(scores: FloatArray, rows: IntArray, target: FloatArray) -> 
 
 
 def _bisect(ascending: FloatArray, rows: IntArray, target: FloatArray, before: np.ufunc) -> IntArray:
-    """Count [m] leading elements of each target's row for which `before(element, target)` holds."""
+    """Count the leading elements of each target's row [m] for which `before(element, target)` is true."""
     length = ascending.shape[1]
     flat, start = ascending.ravel(), rows * length - 1
     found = np.zeros(len(target), np.int64)
@@ -71,5 +71,5 @@ def _bisect(ascending: FloatArray, rows: IntArray, target: FloatArray, before: n
 
 
 def blocks(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut `range(total)` into (first, last) pieces of `size`, the last one shorter."""
+    """Split `range(total)` into ranges (first, last) of length `size`; the last range may be shorter."""
     return ((first, min(first + size, total)) for first in range(0, total, size))

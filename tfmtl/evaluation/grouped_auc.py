@@ -1,4 +1,4 @@
-"""AUC within groups: how well the rows of one user are ordered."""
+"""GAUC: the AUC within groups, such as the rows of one user."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ _Floats = npt.NDArray[np.float64]
 def grouped_auc(
     labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> float:
-    r"""Average the AUC of each group (user), weighted by its rows: how well the rows of one user are ordered.
+    r"""Return the GAUC: the mean AUC of the groups (users), weighted by their rows.
 
-    GAUC = sum_g w_g AUC_g / sum_g w_g over the groups with both classes, w_g the sum of the weights of the group's
-    rows; NaN if there is none. Unlike the AUC it is blind to differences between users, which no ranking shown to one
-    user can use.
+    Use it for ranking within a user's list. Unlike the AUC it does not depend on differences between users, which do
+    not change the order of one user's list.
+
+    GAUC = sum_g w_g AUC_g / sum_g w_g over the groups with both classes, with w_g the sum of the weights of the group's
+    rows; NaN if no group has both classes.
 
     Args:
         labels: [n] 0, 1 or NaN.
-        scores: [n] any increasing function of the probability.
-        groups: [n] group of each row, any dtype with an order.
+        scores: [n], any increasing function of the probability.
+        groups: [n] group of each row, of any sortable dtype.
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for other labels, a score that is not finite, negative weights or different lengths.
+        ValueError: if a label is none of 0, 1 and NaN, a score is not finite, a weight is negative or lengths differ.
 
     Example:
         >>> grouped_auc([1, 0, 1, 0], [0.2, 0.1, 0.8, 0.9], ["ann", "ann", "bob", "bob"])
@@ -49,7 +51,7 @@ def grouped_auc(
     group, score, label, weight = group[order], rows.predictions[order], rows.labels[order], rows.weights[order]
     positives, negatives = (np.bincount(group, weights=weight * part) for part in (label, 1 - label))
     won = np.bincount(group, weights=weight * label * _negatives_below(group, score, weight * (1 - label)))
-    # What lies below a row in the whole order, less the groups before its own.
+    # `_negatives_below` counts over the whole order; subtract the negatives of the preceding groups.
     won -= positives * (np.cumsum(negatives) - negatives)
     pairs = positives * negatives
     mixed = pairs > 0
@@ -59,7 +61,7 @@ def grouped_auc(
 
 
 def _negatives_below(group: npt.NDArray[np.int64], score: _Floats, weight: _Floats) -> _Floats:
-    """Return the weight [n] of the negatives before each row, rows ordered by (group, score), half of those it ties."""
+    """Return the weight [n] of the negatives below each row in the order (group, score), tied ones counted by half."""
     new = np.append(True, (group[1:] != group[:-1]) | (score[1:] != score[:-1]))[: len(score)]
     start = np.flatnonzero(new)
     tied = np.add.reduceat(weight, start) if len(start) else weight

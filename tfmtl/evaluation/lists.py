@@ -1,4 +1,4 @@
-"""Metrics of lists of one's own: every group's candidates with their scores and grades."""
+"""Ranking metrics of given lists: groups of candidates with scores and grades."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ _Floats = npt.NDArray[np.float64]
 def list_metrics(
     grades: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, ks: Sequence[int] = (10,)
 ) -> dict[str, float]:
-    r"""Average ranking metrics over groups, each ranking its own rows by score.
+    r"""Return ranking metrics of lists, such as NDCG, MAP and MRR, averaged over the lists.
 
-    A row is relevant if its grade is above 0. With a group's rows in the order of their scores, grades g_1, g_2, ...:
+    Use it for lists that are given, such as impressions; for the whole corpus use `evaluate`. Each group is a list,
+    ordered by score. A row is relevant if its grade is above 0. With the grades g_1, g_2, ... of a list in its order:
 
     - `precision@k` = #{relevant in the first k} / k
     - `recall@k` = #{relevant in the first k} / #{relevant}
     - `hit_rate@k` = 1 if one of the first k is relevant else 0
     - `ndcg@k` = sum_{j <= k} g_j / log2(j + 1), divided by that of the best order
-    - `map` = mean over the relevant rows of the share of relevant rows among those down to it
-    - `mrr` = 1 / place of the first relevant row
+    - `map` = mean over the relevant rows of the precision at their positions
+    - `mrr` = 1 / position of the first relevant row
 
-    Groups without a relevant row count nowhere: no order of theirs is better than another. Ties are the mean over
-    orders for `ndcg`; for the others the relevant rows of a tie come last, so that a constant score gains nothing.
+    Groups without a relevant row do not count, because all of their orders are equally good. If scores are tied,
+    `ndcg` is the mean over the orders of the tied rows; the other metrics put the relevant rows of a tie last, so that
+    a constant score has no advantage.
 
     Args:
-        grades: [n] non-negative, NaN where missing: such a row is in no list.
-        scores: [n], higher is better.
-        groups: [n] list of each row, any dtype with an order.
+        grades: [n] non-negative; rows with the grade NaN are left out.
+        scores: [n]; the highest score is first.
+        groups: [n] list of each row, of any sortable dtype.
         ks: cut-offs, integers from 1.
 
     Returns:
         `{metric: value}`; NaN if no group has a relevant row.
 
     Raises:
-        ValueError: for negative grades, scores that are not finite, different lengths, or a cut-off below 1.
+        ValueError: if a grade is negative, a score is not finite, lengths differ or a cut-off is below 1.
 
     Example:
         >>> found = list_metrics([0, 1, 1, 0], [0.9, 0.8, 0.1, 0.2], ["a", "a", "b", "b"], ks=[1, 2])
@@ -70,20 +72,20 @@ def list_metrics(
 
 
 class _Lists:
-    """Rows ordered by group, score, and grade where scores tie."""
+    """The rows in the order of group, score, and grade within ties."""
 
     def __init__(self, group: npt.NDArray[np.int64], grade: _Floats, score: _Floats) -> None:
         self.count = int(group.max(initial=-1)) + 1
         order = np.lexsort((grade, -score, group))
         self.group, self.grade, self.score = group[order], grade[order], score[order]
-        self.place = self._places(self.group)  # from 0
+        self.position = self._positions(self.group)  # from 0
         self.relevant = self.grade > 0
         self.size = self.sum(self.relevant)
         self.counted = self.size > 0
         best = np.lexsort((-grade, group))
         self.best, self.best_group = grade[best], group[best]
 
-    def _places(self, group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _positions(self, group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         sizes = np.bincount(group, minlength=self.count)
         return np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
@@ -94,8 +96,8 @@ class _Lists:
         return float(values[self.counted].mean()) if self.counted.any() else float("nan")
 
     def at(self, k: int) -> dict[str, float]:
-        hits = self.sum(self.relevant & (self.place < k))
-        discount = np.where(self.place < k, 1 / np.log2(self.place + 2), 0)
+        hits = self.sum(self.relevant & (self.position < k))
+        discount = np.where(self.position < k, 1 / np.log2(self.position + 2), 0)
         ideal = np.bincount(self.best_group, weights=self.best * discount, minlength=self.count)
         gain = self.sum(self.grade * self._shared(discount))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -110,16 +112,16 @@ class _Lists:
         found: npt.NDArray[np.float64] = np.cumsum(self.relevant) - np.repeat(
             np.cumsum(self.size) - self.size, np.bincount(self.group)
         )
-        precision = np.where(self.relevant, found / (self.place + 1), 0)
+        precision = np.where(self.relevant, found / (self.position + 1), 0)
         first = self.relevant & (found == 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
                 "map": self.mean(self.sum(precision) / self.size),
-                "mrr": self.mean(self.sum(first / (self.place + 1))),
+                "mrr": self.mean(self.sum(first / (self.position + 1))),
             }
 
     def _shared(self, discount: _Floats) -> _Floats:
-        """Return the mean discount of each row's tie."""
+        """Return the mean discount over the rows that are tied with each row."""
         if not len(discount):
             return discount
         new = np.append(True, (self.group[1:] != self.group[:-1]) | (self.score[1:] != self.score[:-1]))

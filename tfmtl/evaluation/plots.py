@@ -1,4 +1,4 @@
-"""Pictures of a training."""
+"""Plots of training histories and of comparisons of models."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tfmtl._checks import require
 
 
 def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None = None) -> plt.Figure:
-    """Draw one panel a metric: a solid line a model in training, a dashed one in validation.
+    """Plot training histories: one panel per metric, per model a solid line for training and a dashed for validation.
 
     Args:
-        histories: what `fit` returned, or its `history` dict, by model name.
-        metrics: log names without `val_`; by default every `loss` and `<task>_loss`.
+        histories: by name of the model, the return value of `fit` or its `history` dict.
+        metrics: names in the log without `val_`; by default `loss` and every `<task>_loss`.
 
     Returns:
         The figure; save it with `figure.savefig(path)`.
 
     Raises:
-        ValueError: if there is no history or none of the metrics was logged.
+        ValueError: if there is no history, or no history has any of the metrics.
     """
     logs = {name: getattr(history, "history", history) for name, history in histories.items()}
     require(bool(logs), "`histories` must hold at least one history.", histories=histories)
@@ -42,11 +42,11 @@ def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None 
 
 
 def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure:
-    """Draw one panel a metric of a comparison: a dot and its interval a model.
+    """Plot a comparison of models: one panel per metric, with a value and its interval for each model.
 
     Args:
-        compared: from `tfmtl.evaluation.comparison`.
-        metrics: which to draw, all by default.
+        compared: the result of `tfmtl.evaluation.bootstrap_comparison`.
+        metrics: names of the metrics to plot, all by default.
 
     Returns:
         The figure.

@@ -1,4 +1,4 @@
-"""Progress of long rankings."""
+"""A progress bar for long rankings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tfmtl._keras import keras
 
 
 class ProgressBar:
-    """Shows how many queries have been ranked, with Keras' own bar: `progress=ProgressBar()`.
+    """Shows the number of ranked queries in a Keras progress bar: `evaluate(..., progress=ProgressBar())`.
 
     Example:
         >>> bar = ProgressBar()
@@ -18,7 +18,7 @@ class ProgressBar:
         self._bar: keras.utils.Progbar | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` queries are ranked; the next call after the last begins anew."""
+        """Show that `done` of `total` queries are ranked; once all are, the next call starts a new bar."""
         if self._bar is None:
             self._bar = keras.utils.Progbar(total, unit_name="query")
         self._bar.update(done)

@@ -1,7 +1,7 @@
-"""Rank of each positive among all candidates, by counting scores in blocks of matrix products.
+"""The rank of each positive among all candidates, computed from blocks of scores.
 
-A positive's rank is the number of candidates with a better score, so no top-k list, no ids and no index are needed,
-and every cut-off is answered by the same ranks.
+The rank of a positive is the number of candidates with a better score: it needs no top-k list and no index, and it
+determines the metrics at every cut-off.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tfmtl.evaluation.counting import FloatArray, IntArray, blocks, count_above
 from tfmtl.evaluation.distinct import distinct_rows
 
 Scorer: TypeAlias = Callable[[IntArray], FloatArray]
-"""Scores of a block of queries: rows [b] -> scores [b, num_candidates]."""
+"""A function from queries [b] to their scores [b, num_candidates]."""
 Progress: TypeAlias = Callable[[int, int], object]
-"""Called after each block with (queries ranked so far, queries in all)."""
+"""A function that is called after each block with the number of ranked queries and the number of all queries."""
 
 BLOCK_BYTES = 64 * 2**20
-_BYTES_PER_SCORE = 18  # what a scorer returns, the copy of it that is compared or sorted, and masks
+_BYTES_PER_SCORE = 18  # the result of a scorer, the copy of it that is compared or sorted, and masks
 
 
 def rank_positives(
@@ -35,33 +35,33 @@ def rank_positives(
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Rank each positive among all candidates of its query, by the dot product of embeddings.
+    """Return the rank of each positive among all candidates, by the dot product of embeddings.
 
-    `rank = #{better candidates} + #{other candidates with the same score} / 2`, counted from 0: the mean over the
-    orders in which ties could be listed. Without ties `rank < k` is exactly what TFRS's `FactorizedTopK` counts as a
-    hit at `k`; with ties TFRS puts the positive first.
+    `rank = #{better candidates} + #{other candidates with the same score} / 2`, from 0: the mean over all orders of the
+    ties. Without ties `rank < k` is the same as a hit at `k` in `FactorizedTopK` of TFRS, which puts a tied positive
+    first.
 
     Args:
-        query_embeddings: [Q, d], float32 or narrower is multiplied as float32, float64 as float64.
+        query_embeddings: [Q, d], multiplied in float32, or in float64 if they are float64.
         candidate_embeddings: [C, d].
         query_index: [n] row in `query_embeddings` of each positive.
-        candidate_index: [n] row in `candidate_embeddings` of each positive; -1 is a positive outside the corpus,
-            which ranks last (infinity), a miss at every cut-off.
-        seen: (query rows [m], candidate rows [m]) of pairs taken out of their query's list, usually the training
-            interactions. Pairs with a -1 are ignored, and a seen pair that is also one of the positives stays in.
-        block_bytes: bound of the working memory; a block never holds less than one query.
-        progress: called after each block with (queries ranked, queries in all).
+        candidate_index: [n] row in `candidate_embeddings` of each positive; -1 is a positive outside the corpus, with
+            rank infinity, which is a miss at every cut-off.
+        seen: (query rows [m], candidate rows [m]) of pairs to remove from the lists of their queries, usually the
+            training interactions. Pairs with a -1 are ignored, and a seen pair that is also a positive is kept.
+        block_bytes: bound of the working memory; a block holds at least one query.
+        progress: called after each block with the number of ranked queries and the number of all queries.
 
     Returns:
-        [n] float64.
+        Ranks [n], float64.
 
     Raises:
-        ValueError: for embeddings of different dimensions or with a NaN, or an index outside its table.
+        ValueError: if the embeddings have different dimensions or a NaN, or an index is outside its table.
 
-    Cost: one [b, d] x [d, C] product for each block of b queries that have a positive; then C comparisons a positive,
-    or C log C a query where its positives are many. Products of few queries read the candidates slowly: a block of
-    fewer than about 8 queries, 6 bytes a candidate each, is worth a larger `block_bytes`. Beside the block up to 100
-    bytes a candidate, for a moment.
+    Cost: one product [b, d] x [d, C] for each block of b queries with a positive, then C comparisons per positive, or
+    C log C per query with many positives. A product of few queries is limited by reading the candidates: raise
+    `block_bytes` if a block holds fewer than about 8 queries, at 6 bytes per query and candidate. In addition to the
+    block, up to 100 bytes per candidate are needed for a short time.
 
     Example:
         >>> queries, candidates = np.eye(2), np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 1.0]])
@@ -93,24 +93,24 @@ def rank_by_scores(
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Rank each positive among all candidates of its query, by any scoring function.
+    """Return the rank of each positive among all candidates, by any scoring function.
 
-    The general form of `rank_positives`, for scorers that are no dot product: popularity, a ranking head, a blend.
+    Use it instead of `rank_positives` if a score is not a dot product, such as popularity, a ranking head or a blend.
 
     Args:
-        scores: query rows [b] -> scores [b, num_candidates], finite; its result is copied, never changed.
-        num_candidates: C, the number of columns `scores` returns.
-        query_index: [n] query of each positive, any integers from 0 that `scores` understands.
+        scores: function from queries [b] to finite scores [b, num_candidates]; its result is copied before changes.
+        num_candidates: C, the number of columns of the scores.
+        query_index: [n] query of each positive, integers from 0 that `scores` accepts.
         candidate_index: [n] column of each positive, -1 outside the corpus.
         seen: as in `rank_positives`.
         block_bytes: as in `rank_positives`.
         progress: as in `rank_positives`.
 
     Returns:
-        [n] float64.
+        Ranks [n], float64.
 
     Raises:
-        ValueError: for scores of another shape or not finite, or an index outside the corpus.
+        ValueError: if scores have another shape or are not finite, or an index is outside the corpus.
 
     Example:
         >>> popularity = np.array([5.0, 9.0, 1.0])
@@ -126,10 +126,10 @@ def rank_by_scores(
 
 
 class _DotProducts:
-    """Scores of embeddings; the tables are held, the products are made block by block.
+    """The scorer of embeddings: dot products, computed block by block.
 
-    BLAS rounds a product by its position in the block, which would break the tie of equal candidates (items without
-    history often share one embedding): each distinct candidate is multiplied once.
+    Each distinct candidate is multiplied once: the rounding of BLAS depends on the position in the block and would
+    break ties of equal candidates, such as items without history that share one embedding.
     """
 
     def __init__(self, queries: FloatArray, candidates: FloatArray) -> None:
@@ -140,13 +140,13 @@ class _DotProducts:
         self.bytes_per_score = candidates.itemsize * (1 if self._all_distinct else 2) + 2  # products and masks
 
     def __call__(self, rows: IntArray) -> FloatArray:
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow is refused with the block
+        with np.errstate(over="ignore", invalid="ignore"):  # `_checked_block` raises on an overflow
             product: FloatArray = self._queries[rows] @ self._columns
         return product if self._all_distinct else product[:, self._distinct_of]
 
 
 class _Pairs(NamedTuple):
-    """(query, column) pairs ordered by query: which input row, position of its query among `queries`, column."""
+    """Pairs ordered by query: the input row, the position of its query in `queries`, and the candidate column."""
 
     source: IntArray
     position: IntArray
@@ -178,14 +178,14 @@ def _rank(
         chosen, without = positives.between(first, last), removed.between(first, last)
         block = _checked_block(scores(queries[first:last]), last - first, num_candidates)
         ranks[chosen.source] = _rank_in_block(block, chosen, without)
-        del block  # else it would be held while the next one is made
+        del block  # free its memory before the next block is computed
         if progress is not None:
             progress(last, len(queries))
     return ranks
 
 
 def _grouped(rows: IntArray, columns: IntArray, queries: IntArray) -> _Pairs:
-    """Order the pairs by query and drop those whose column is -1 or whose query is not in `queries` (ascending)."""
+    """Order the pairs by query; drop pairs with the column -1 and pairs of queries that `queries` (sorted) lacks."""
     position = np.searchsorted(queries, rows)
     known = columns >= 0
     known &= np.append(queries, -1)[position] == rows
@@ -195,11 +195,11 @@ def _grouped(rows: IntArray, columns: IntArray, queries: IntArray) -> _Pairs:
 
 
 def _rank_in_block(scores: FloatArray, positives: _Pairs, removed: _Pairs) -> npt.NDArray[np.float64]:
-    """Rank the positives of one block; `scores` [b, C] is overwritten."""
+    """Return the ranks of the positives of one block; overwrites `scores` [b, C]."""
     place = (positives.position, positives.column)
     target = scores[place]
     scores[removed.position, removed.column] = -np.inf
-    scores[place] = target  # a positive stays in its list although it was seen
+    scores[place] = target  # a positive is kept in its list even if it was seen
     above, at_least = count_above(scores, positives.position, target)
     return above + (at_least - above - 1) / 2
 
@@ -223,7 +223,7 @@ def _embeddings(queries: npt.ArrayLike, candidates: npt.ArrayLike) -> tuple[Floa
 
 
 def index_array(values: npt.ArrayLike, where: str) -> IntArray:
-    """Return `values` as a one-dimensional array of integers, or raise `ValueError`."""
+    """Return `values` as a one-dimensional integer array; raise `ValueError` if they are not."""
     array = np.asarray(values, np.int64 if np.size(values) == 0 else None)
     valid = array.ndim == 1 and np.issubdtype(array.dtype, np.integer)
     require(valid, f"Expected one-dimensional integer arrays in {where}.", dtype=str(array.dtype), shape=array.shape)
@@ -231,7 +231,7 @@ def index_array(values: npt.ArrayLike, where: str) -> IntArray:
 
 
 def candidate_columns(values: npt.ArrayLike, num_candidates: int, where: str) -> IntArray:
-    """Return `values` as candidate numbers between -1 (none) and `num_candidates - 1`, or raise `ValueError`."""
+    """Return `values` as candidates from -1 (none) to `num_candidates - 1`; raise `ValueError` if they are not."""
     columns = index_array(values, where)
     smallest, largest = int(columns.min(initial=0)), int(columns.max(initial=-1))
     require(

@@ -1,4 +1,4 @@
-"""Retrieval metrics from ranks: recall, NDCG, MAP, hit rate, reciprocal rank, top-k accuracy."""
+"""Retrieval metrics of ranks: recall, precision, hit rate, NDCG, MAP, MRR and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def retrieval_metrics(
     items: npt.ArrayLike | None = None,
     num_candidates: int | None = None,
 ) -> dict[str, float]:
-    r"""Average the full-list retrieval metrics over groups (queries), each with all of its positives.
+    r"""Return retrieval metrics such as recall@k and NDCG@k, averaged over queries (groups).
 
-    With the positives of a group at ranks r_0 <= r_1 <= ... <= r_{P-1}, counted from 0 in the full list of candidates:
+    Use it for the ranks of `rank_positives`; `evaluate` does both for a model. With the P positives of a group at ranks
+    r_0 <= r_1 <= ... <= r_{P-1}, from 0, in the list of all candidates:
 
     - `recall@k` = #{j: r_j < k} / P
     - `precision@k` = #{j: r_j < k} / k
@@ -32,28 +33,27 @@ def retrieval_metrics(
     - `ndcg@k` = sum_{r_j < k} 1 / log2(r_j + 2), divided by sum_{j < min(P, k)} 1 / log2(j + 2)
     - `map@k` = sum_{r_j < k} (j + 1) / (r_j + 1), divided by min(P, k)
     - `mrr` = 1 / (r_0 + 1)
-    - `top_k_accuracy@k` = #{rows: rank < k} / #{rows}, every row a query of its own: TFRS's
-      `factorized_top_k/top_k_categorical_accuracy`
+    - `top_k_accuracy@k` = #{rows: rank < k} / #{rows}, every row counted as a query: the metric
+      `factorized_top_k/top_k_categorical_accuracy` of TFRS
 
-    Positives of one group with the same (tied) rank are listed one after the other around it, so that a perfect list
-    scores 1. A group whose positives all lie outside the corpus (rank infinity) counts as a group of misses.
+    Positives of one group with the same (tied) rank are spread around this rank, one position apart, so that a perfect
+    list scores 1. A group with all positives outside the corpus (rank infinity) counts as a group of misses.
 
     Args:
         ranks: [n] ranks from 0, as `rank_positives` returns them.
-        groups: [n] query of each row, any dtype with an order.
+        groups: [n] query of each row, of any sortable dtype.
         ks: cut-offs, integers from 1.
-        items: [n] candidate of each row. With it, a (group, item) pair that occurs in several rows (of one rank, being
-            one place of one list) is one positive of the group metrics; `top_k_accuracy` still counts rows. Without
-            it, the pairs must be distinct.
-        num_candidates: size of the corpus; with it, a cut-off above it is an error instead of a metric that is
-            trivially 1.
+        items: [n] candidate of each row. Given `items`, a (group, item) pair in several rows, which have equal ranks,
+            is one positive of the group; `top_k_accuracy` still counts rows. Without `items` all pairs must be
+            distinct.
+        num_candidates: size of the corpus; a larger cut-off, with which a metric is trivially 1, is then an error.
 
     Returns:
-        `{metric: value}`; the metrics of one k together, in the order of `ks`.
+        `{metric: value}`; the metrics of each k are adjacent, in the order of `ks`.
 
     Raises:
-        ValueError: for no rows, different lengths, a rank below 0 or NaN, a cut-off that is no positive integer or
-            above `num_candidates`, or ranks that repeated (group, item) pairs have made impossible.
+        ValueError: if there are no rows, lengths differ, a rank is negative or NaN, a cut-off is not a positive integer
+            or above `num_candidates`, or repeated (group, item) pairs lead to impossible ranks.
 
     Example:
         >>> metrics = retrieval_metrics([0.0, 2.0, 5.0], ["ann", "ann", "bob"], ks=(3,))
@@ -62,8 +62,8 @@ def retrieval_metrics(
          'top_k_accuracy@3': 0.667, 'mrr': 0.583}
 
     Reference: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 2002 (binary
-    gains); Krichene and Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020, for why the list is the full
-    corpus and not a sample.
+    gains); Krichene and Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020, on the bias of metrics on a
+    sample of the corpus.
 
     Cost: one sort of the rows.
     """
@@ -83,10 +83,13 @@ def retrieval_values(
     items: npt.ArrayLike | None = None,
     num_candidates: int | None = None,
 ) -> tuple[npt.NDArray[Any], dict[str, _Floats]]:
-    """Return the groups in order, [g], and each one's metrics, [g]: what `retrieval_metrics` averages.
+    """Return the sorted groups [g] and the metrics of each group [g], of which `retrieval_metrics` is the mean.
 
     Args:
-        ranks, groups, ks, items, num_candidates: as in `retrieval_metrics`, whose errors these are, too.
+        ranks, groups, ks, items, num_candidates: as in `retrieval_metrics`.
+
+    Raises:
+        ValueError: as in `retrieval_metrics`.
 
     Example:
         >>> users, values = retrieval_values([0.0, 2.0, 5.0], ["ann", "ann", "bob"], ks=(3,))
@@ -103,9 +106,9 @@ def retrieval_values(
 class _Lists(NamedTuple):
     """The distinct positives, ordered by (group, rank)."""
 
-    group: _Ints  # [p] 0 .. number of groups - 1
+    group: _Ints  # [p] index of the group
     rank: _Floats  # [p]
-    place: _Ints  # [p] 0 for the best positive of its group, 1 for the next
+    place: _Ints  # [p] position among the positives of the group, from 0
     size: _Ints  # [groups] number of positives
 
 
@@ -119,7 +122,7 @@ def _listed(ranks: _Floats, groups: npt.NDArray[Any], items: npt.ArrayLike | Non
 
 
 def _distinct(group: _Ints, ranks: _Floats, items: npt.NDArray[Any]) -> _Ints:
-    """Order the rows by (group, rank) and keep the first row of each (group, item) pair, all of one rank."""
+    """Return rows in the order (group, rank), the first row of each (group, item) pair; its rows have equal ranks."""
     require(
         items.shape == group.shape,
         "`items` must name one candidate for each rank.",
@@ -133,7 +136,7 @@ def _distinct(group: _Ints, ranks: _Floats, items: npt.NDArray[Any]) -> _Ints:
 
 
 def _spread_ties(group: _Ints, ranks: _Floats) -> _Floats:
-    """List equal ranks of a group one apart, around their common mean: [4, 4] -> [3.5, 4.5]."""
+    """Spread equal ranks of a group around their common rank, one apart: [4, 4] -> [3.5, 4.5]."""
     new = np.append(True, (group[1:] != group[:-1]) | (ranks[1:] != ranks[:-1]))
     start = np.flatnonzero(new)
     length = np.diff(np.append(start, len(ranks)))
@@ -144,8 +147,8 @@ def _spread_ties(group: _Ints, ranks: _Floats) -> _Floats:
 def _ideal_checked(lists: _Lists) -> _Lists:
     require(
         not np.any(lists.rank < lists.place - 1e-9),
-        "Some group holds more positives than its ranks have places for, so a (group, item) pair is there more than "
-        "once: pass `items` to `retrieval_metrics` to count it once.",
+        "A group has more positives than its ranks have positions, so that a (group, item) pair must be repeated: pass "
+        "`items` to `retrieval_metrics` to count each pair once.",
     )
     return lists
 

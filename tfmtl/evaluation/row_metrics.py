@@ -1,4 +1,4 @@
-"""Streaming Keras metrics of rows: exact, weighted, blind to missing labels."""
+"""Streaming Keras metrics that are exact, weighted, and leave out rows without a label."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _Floats = npt.NDArray[np.float64]
 
 
 class KeptRows(keras.metrics.Metric, abc.ABC):
-    """A metric that needs all rows at once and keeps them until it is asked.
+    """The base of metrics that need all rows at once: `update_state` stores the rows, `result` computes the value.
 
-    Rows whose label is NaN or whose weight is 0 are left out. Any split of the rows into batches gives the same result.
+    Derive from it for a metric that is not a mean over rows; subclasses implement `of_rows`. Rows with the label NaN or
+    the weight 0 are left out. The result does not depend on the split of the rows into batches.
 
     Args:
-        name: of the metric.
-        group: feature that holds the group of each row, for `groups` of `update_state`, or None.
+        name: name of the metric.
+        group: name of the feature with the group of each row, or None. A task passes its encoded values to
+            `update_state`.
 
-    Cost: 32 bytes a row. A metric of Keras with thresholds needs a fixed memory, but is an approximation.
+    Cost: 32 bytes per row. The metrics of Keras with thresholds need a constant memory, but are approximations.
     """
 
     def __init__(self, name: str, group: str | None = None, **kwargs: Any) -> None:
@@ -36,16 +38,16 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
 
     @abc.abstractmethod
     def of_rows(self, labels: _Floats, predictions: _Floats, weights: _Floats, groups: _Floats) -> float:
-        """Return the value of the kept rows, each [n]; never called without a row."""
+        """Return the value of the stored rows, each argument [n] with n > 0."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, groups: Any = None) -> None:
-        """Keep rows.
+        """Store the rows of a batch.
 
         Args:
             y_true: labels [B] or [B, 1], NaN where missing.
-            y_pred: predictions, as many.
+            y_pred: predictions [B] or [B, 1].
             sample_weight: [B] non-negative, 1 by default.
-            groups: numbers of the rows' groups [B], such as encoded ids.
+            groups: group of each row as a number [B], such as an encoded id.
         """
         labels, predictions = (tf.reshape(tf.cast(x, tf.float64), [-1]) for x in (y_true, y_pred))
         ones = tf.ones_like(labels)
@@ -56,7 +58,7 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
         self._rows.assign(tf.concat([self._rows, kept], axis=0))
 
     def result(self) -> tf.Tensor:
-        """Return the value; NaN where the rows do not define it."""
+        """Return the value; NaN without a row or if the rows do not define it."""
         value = tf.numpy_function(self._value, [self._rows.read_value()], tf.float64)
         return tf.cast(tf.ensure_shape(value, []), self.dtype)
 
@@ -64,7 +66,7 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
         return np.float64(self.of_rows(*rows.T) if len(rows) else np.nan)
 
     def reset_state(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self._rows.assign(tf.zeros([0, 4], tf.float64))
 
     def get_config(self) -> dict[str, Any]:
@@ -73,7 +75,9 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
 
 @register
 class AUC(KeptRows):
-    """Probability that a positive is scored above a negative, ties one half; NaN with one class.
+    """AUC: the probability that a positive has a higher score than a negative, ties counted as one half.
+
+    Use it instead of the binned AUC of Keras to compare models with small differences. NaN with one class.
 
     Example:
         >>> metric = AUC()
@@ -82,8 +86,8 @@ class AUC(KeptRows):
         >>> float(metric.result())
         0.5
 
-    Reference: Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 2006. Keras' `AUC` adds up
-    trapezoids between 200 thresholds; this one is exact.
+    Reference: Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 2006. The `AUC` of Keras
+    sums trapezoids between 200 thresholds; this one is exact.
     """
 
     def __init__(self, name: str = "auc", **kwargs: Any) -> None:
@@ -96,7 +100,9 @@ class AUC(KeptRows):
 
 @register
 class AveragePrecision(KeptRows):
-    """Sum over thresholds of (recall gained) x precision; NaN without a positive.
+    """Average precision (AP): the sum over thresholds of the increase of recall times the precision.
+
+    Use it for rare positives. NaN without a positive.
 
     Example:
         >>> metric = AveragePrecision()
@@ -115,12 +121,14 @@ class AveragePrecision(KeptRows):
 
 @register
 class GroupedAUC(KeptRows):
-    """AUC within groups such as users, weighted by their rows; see `grouped_auc`.
+    """GAUC: the AUC within groups such as users, weighted by their rows; see `grouped_auc`.
+
+    Use it for ranking within the list of one user.
 
     Args:
-        group: feature whose encoded values are the groups, for tasks that call this metric; in calls of your own pass
-            `groups` to `update_state`.
-        name: of the metric.
+        group: name of the feature with the group of each row, for tasks with this metric; in other uses pass `groups`
+            to `update_state`.
+        name: name of the metric.
 
     Example:
         >>> metric = GroupedAUC("user_id")
@@ -141,7 +149,9 @@ class GroupedAUC(KeptRows):
 
 @register
 class F1(KeptRows):
-    """Largest F1 over all thresholds; `threshold()` is the one that gives it. See `best_f1`.
+    """F1 at the best threshold, which `threshold()` returns; see `best_f1`.
+
+    Use it to choose the threshold of a decision on validation rows.
 
     Example:
         >>> metric = F1()
@@ -158,18 +168,20 @@ class F1(KeptRows):
         return best_f1(labels, predictions, weights)[0]
 
     def threshold(self) -> float:
-        """Return the least score that is taken for a positive."""
+        """Return the threshold of the best F1: the least score of a predicted positive."""
         return best_f1(*self._rows.numpy().T[:3])[1]
 
 
 @register
 class CalibrationError(KeptRows):
-    """Mean distance between predicted and observed share of positives in bins of the prediction.
+    """Expected calibration error (ECE): mean distance of predicted and observed shares of positives in bins.
+
+    Use it if probabilities are used as numbers, such as in bids.
 
     Args:
         bins: number of bins.
-        equal_mass: whether bins hold equally many rows, instead of being equally wide.
-        name: of the metric.
+        equal_mass: whether bins hold equally many rows; otherwise bins have equal widths.
+        name: name of the metric.
 
     Example:
         >>> metric = CalibrationError(bins=2)
@@ -199,9 +211,9 @@ class CalibrationError(KeptRows):
 
 @register
 class R2(keras.metrics.Metric):
-    """1 - sum w (f - y)^2 / sum w (y - mean y)^2 over the rows with a label; NaN where the labels do not vary.
+    """R2: 1 - sum w (f - y)^2 / sum w (y - mean y)^2 over the rows with a label; NaN if all labels are equal.
 
-    Keras' `R2Score` knows no missing label, and no weight of a row.
+    Use it instead of `R2Score` of Keras, which supports neither missing labels nor weights of single rows.
 
     Example:
         >>> metric = R2()
@@ -215,7 +227,7 @@ class R2(keras.metrics.Metric):
         self._sums = self.add_weight("sums", [4], initializer="zeros", dtype=tf.float64)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add rows; labels and predictions [B] or [B, 1], NaN labels are missing."""
+        """Add the rows of a batch; labels and predictions [B] or [B, 1]. Rows with the label NaN are left out."""
         labels, predictions = (tf.reshape(tf.cast(x, tf.float64), [-1]) for x in (y_true, y_pred))
         weights = tf.ones_like(labels)
         if sample_weight is not None:
@@ -225,19 +237,19 @@ class R2(keras.metrics.Metric):
         self._sums.assign_add(tf.stack([tf.reduce_sum(w * x) for x in (tf.ones_like(y), y, y * y, (f - y) ** 2)]))
 
     def result(self) -> tf.Tensor:
-        """Return the share of the labels' variance that the predictions explain."""
+        """Return R2."""
         weight, first, second, error = tf.unstack(self._sums)
         spread = second - first**2 / weight
         value = tf.where(spread > 1e-12 * second, 1 - error / spread, np.nan)
         return tf.cast(value, self.dtype)
 
     def reset_state(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self._sums.assign(tf.zeros([4], tf.float64))
 
 
 def _between(scores: _Floats) -> _Floats:
-    """Return scores as they are ordered, in [0, 1]: order metrics take logits, too."""
+    """Map scores outside [0, 1], such as logits, to their ranks in [0, 1], which keeps their order."""
     require(bool(np.isfinite(scores).all()), "Scores of rows that count must be finite.", scores=scores)
     if len(scores) and (scores.min() < 0 or scores.max() > 1):
         distinct, place = np.unique(scores, return_inverse=True)

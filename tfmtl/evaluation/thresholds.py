@@ -1,4 +1,4 @@
-"""What a probability is worth as a decision and as a frequency: the best F1, and the error of calibration."""
+"""Metrics of probabilities: the best F1 over all thresholds, and the expected calibration error (ECE)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tfmtl.tasks.label_metrics import Observed, observed, require_probabilities,
 def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> tuple[float, float]:
     r"""Return the largest F1 over all thresholds, and the threshold.
 
-    F1 = 2 TP / (2 TP + FP + FN), rows with a score of at least the threshold being taken for positives. Of thresholds
-    that are equally good the highest is returned. NaN without a positive.
+    F1 = 2 TP / (2 TP + FP + FN), where the predicted positives are the rows with a score of at least the threshold. Of
+    equally good thresholds the highest is returned. NaN without a positive.
 
     Args:
         labels: [n] 0, 1 or NaN.
-        scores: [n] any increasing function of the probability.
+        scores: [n], any increasing function of the probability.
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for other labels, a score that is not finite, negative weights or different lengths.
+        ValueError: if a label is none of 0, 1 and NaN, a score is not finite, a weight is negative or lengths differ.
 
     Example:
         >>> best_f1([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
         (0.8, 0.7)
 
-    Reference: van Rijsbergen, "Information Retrieval", 1979, chapter 7. A threshold chosen on the rows it is judged on
-    is optimistic: choose it on validation rows.
+    Reference: van Rijsbergen, "Information Retrieval", 1979, chapter 7. The F1 on the rows that determined the
+    threshold is optimistic: choose the threshold on validation rows.
 
     Cost: one sort of the rows.
     """
@@ -37,7 +37,7 @@ def best_f1(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike
         return np.nan, np.nan
     order = np.argsort(-score, kind="stable")
     score, positive, taken = score[order], np.cumsum((weight * label)[order]), np.cumsum(weight[order])
-    last = np.append(score[1:] != score[:-1], True)  # ties are taken together
+    last = np.append(score[1:] != score[:-1], True)  # tied rows are predicted alike
     f1 = 2 * positive[last] / (taken[last] + positive[-1])
     best = int(f1.argmax())
     return float(f1[best]), float(score[last][best])
@@ -51,18 +51,19 @@ def calibration_error(
     bins: int = 10,
     equal_mass: bool = False,
 ) -> float:
-    r"""Return the expected calibration error, sum_b W_b |mean p - mean y| / W over bins b of the probability.
+    r"""Return the expected calibration error (ECE), sum_b W_b |mean p - mean y| / W over bins b of the probability.
 
     Args:
         labels: [n] 0, 1 or NaN.
         probabilities: [n] in [0, 1].
         weights: [n] non-negative, 1 by default.
         bins: number of bins.
-        equal_mass: whether bins hold equally many rows (equal probabilities stay together), instead of being equally
-            wide.
+        equal_mass: whether bins hold equally many rows, except that equal probabilities share a bin; otherwise bins
+            have equal widths.
 
     Raises:
-        ValueError: for other labels, probabilities outside [0, 1], negative weights or different lengths.
+        ValueError: if a label is none of 0, 1 and NaN, a probability is outside [0, 1], a weight is negative or lengths
+            differ.
 
     Example:
         >>> calibration_error([0, 1, 1, 1], [0.25, 0.25, 0.75, 0.75], bins=2)

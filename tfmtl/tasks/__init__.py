@@ -1,4 +1,4 @@
-"""Tasks: what is predicted, its loss over the observed labels, its metrics."""
+"""Tasks: a head in the network, a loss over the observed labels, metrics, and the served value of each prediction."""
 
 from __future__ import annotations
 

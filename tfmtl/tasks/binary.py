@@ -15,21 +15,26 @@ from tfmtl.tasks.task import HeadInputs, LossInputs, mean_over_observed
 
 @register
 class BinaryClassification(BinaryTask):
-    """A label that is 0 or 1: click, purchase, coupon redeemed.
+    """Binary classification by cross-entropy: a label that is 0 or 1, such as a click, a purchase or a redeemed coupon.
 
-    l = -y log sigma(z) - (1 - y) log(1 - sigma(z)) from the logit z; served: sigma(z). With `after`, an event without
-    which this one cannot happen, it adds order_penalty * max(sigma(z) - sigma(z_after), 0), so that what is served
-    comes in the right order. With `label_smoothing` s the training loss has (1 - s) y + s / 2 in place of y, so that
-    the best sigma(z) of a row that is always 1 is 1 - s / 2; losses and metrics of validation have y itself.
+    Use it for an event that may happen in any row; for an event that can only follow another one, such as a purchase
+    after a click, see also `EntireSpaceConversion`.
+
+    l = -y log sigma(z) - (1 - y) log(1 - sigma(z)) from the logit z; the served value is sigma(z).
+
+    - `after` names the task of a preceding event, without which this event cannot happen. The loss then has the
+      further term order_penalty * max(sigma(z) - sigma(z_after), 0), which keeps the served probabilities in order.
+    - `label_smoothing` s replaces y by (1 - s) y + s / 2 in the training loss: the best sigma(z) of a row that is
+      always 1 is then 1 - s / 2. Losses and metrics of validation use y itself.
 
     Args:
         name: name of the task and of its label.
         units: widths of the head's hidden layers.
         scope: `"pair"` or `"query"`.
-        after: name of the task of the event in front, or None. Both labels are those of all rows: a purchase without a
-            click is a 0, not a missing label.
-        order_penalty: weight of the penalty, 0 or more; above 0 exactly with `after`.
-        label_smoothing: s, in [0, 1). What is served is then no longer calibrated: it is drawn towards 1 / 2.
+        after: name of the task of the preceding event, or None. Rows without the preceding event have the label 0, not
+            a missing label.
+        order_penalty: weight of the penalty: above 0 with `after`, 0 without.
+        label_smoothing: s, in [0, 1). Above 0 the served probabilities are not calibrated: they are drawn towards 1/2.
 
     Example:
         >>> task = BinaryClassification("click")
@@ -41,8 +46,9 @@ class BinaryClassification(BinaryTask):
     Reference:
         The penalty is the "behavioral expectation calibrator" of Xi et al., "Modeling the Sequential Dependence among
         Audience Multi-step Conversions with Multi-task Learning in Targeted Display Advertising", KDD 2021,
-        https://arxiv.org/abs/2105.08489. As there its gradient reaches both tasks; we take the mean over the observed
-        rows, where they take a sum. `EntireSpaceConversion` needs none: its probabilities are ordered by construction.
+        https://arxiv.org/abs/2105.08489. As in the paper, its gradient reaches both tasks; the paper sums over the
+        rows, and this class takes the mean over the observed ones. `EntireSpaceConversion` needs no penalty: its
+        probabilities are ordered by construction.
         Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
         2016, https://arxiv.org/abs/1512.00567, section 7.
     """
@@ -71,12 +77,12 @@ class BinaryClassification(BinaryTask):
         self.depends_on = (after,) if after else ()
 
     def connect(self, encodings: HeadInputs) -> Any:
-        """Add hidden layers and the logit [B, 1]; with `after` the output is [B, 2], the logit in front beside it."""
+        """Add hidden layers and the logit [B, 1]; with `after` append the preceding event's logit [B, 2]."""
         logit = super().connect(encodings)
         return beside_parent(logit, encodings, self.name, self.after) if self.after else logit
 
     def event_logit(self, outputs: Any) -> Any:
-        """Return the head's own logit."""
+        """Return the logit of the head."""
         return outputs[:, :1]
 
     def compute_loss(
@@ -88,16 +94,16 @@ class BinaryClassification(BinaryTask):
         loss, total = super().compute_loss(smoothed, outputs, sample_weight, inputs)
         if not self.after:
             return loss, total
-        own, front = tf.unstack(tf.sigmoid(tf.cast(outputs, tf.float32)), axis=1)
-        return loss + self.order_penalty * mean_over_observed(tf.nn.relu(own - front), sample_weight)[0], total
+        own, preceding = tf.unstack(tf.sigmoid(tf.cast(outputs, tf.float32)), axis=1)
+        return loss + self.order_penalty * mean_over_observed(tf.nn.relu(own - preceding), sample_weight)[0], total
 
     def stacker(self, strength: float) -> Stacker | None:
-        """Return logistic regression, or None with `after`, since a linear model would break the order of events."""
+        """Return logistic regression; None with `after`, because a linear model would break the order of the events."""
         return None if self.after else binary_logistic(self.name, strength)
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search the label smoothing, one for all tasks of an `hp` outside of a name scope."""
+        """Search the label smoothing; tasks share one value unless each has its own name scope of `hp`."""
         return {"label_smoothing": hp.Float("label_smoothing", 0.0, 0.2, step=0.05, default=0.0)}
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tasks whose label is an event: it happened, or it did not."""
+"""The base of tasks with binary labels, and the functions by which one event follows another."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, mean_over_obs
 
 
 class BinaryTask(Ranking, abc.ABC):
-    """A label that is 0 or 1, of a probability p = sigma(z).
+    """The base of tasks with a label that is 0 or 1.
 
-    l = -y log p - (1 - y) log(1 - p). Subclasses say by `event_logit` how z comes from the network's output.
+    Derive from it if the probability of the event is not simply the sigmoid of the network's output; otherwise use
+    `BinaryClassification`.
+
+    l = -y log p - (1 - y) log(1 - p) with p = sigma(z). Subclasses compute z from the network's output in
+    `event_logit`.
 
     Args:
         name: name of the task and of its label.
@@ -38,7 +42,7 @@ class BinaryTask(Ranking, abc.ABC):
         }
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Refuse labels other than 0 and 1, and a table that lacks one of them."""
+        """Raise unless the training labels are 0 and 1 and both occur."""
         labels = sorted(statistics.frequencies) or [statistics.minimum, statistics.maximum]
         require(
             labels == [0, 1], f"Binary task {self.name!r} needs training labels 0 and 1, and both.", labels=labels[:5]
@@ -89,7 +93,7 @@ class BinaryTask(Ranking, abc.ABC):
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
     ) -> tf.Tensor:
-        """Return T^2 times the cross-entropy of the softened served probabilities, above the teacher's entropy."""
+        """Return T^2 KL(teacher || student) of the served probabilities, with both logits divided by T."""
         teacher, student = (self.served_logit(x)[:, 0] / temperature for x in (teacher_outputs, outputs))
         soft = tf.sigmoid(teacher)
         cross = tf.nn.sigmoid_cross_entropy_with_logits(labels=soft, logits=student)
@@ -98,14 +102,14 @@ class BinaryTask(Ranking, abc.ABC):
 
 
 def beside_parent(outputs: Any, encodings: HeadInputs, task: str, after: str, constant: bool = False) -> Any:
-    """Return a head's output [B, n] with the logit of the event that the task comes after as one more column.
+    """Append the logit of the preceding event to a head's output [B, n] as one more column.
 
     Args:
         outputs: the head's output.
-        encodings: what the network offers, with that logit.
+        encodings: the inputs of the head, which hold the logit of the preceding event.
         task: name of the task.
-        after: name of the task in front.
-        constant: whether no gradient is to reach that task.
+        after: name of the task of the preceding event.
+        constant: whether to stop the gradient towards that task.
     """
     known_events = list(encodings.logits)
     require(after in known_events, f"Task {task!r} comes after {after!r}, which is no event.", events=known_events)
@@ -115,7 +119,7 @@ def beside_parent(outputs: Any, encodings: HeadInputs, task: str, after: str, co
 
 
 def given_parent(weight: tf.Tensor, labels: Mapping[str, tf.Tensor], after: str) -> tf.Tensor:
-    """Return weights [B] that are 0 where the label of the event in front is missing or 0.
+    """Return weights [B] with 0 where the label of the preceding event is missing or 0.
 
     Example:
         >>> labels = {"click": tf.constant([1.0, 0.0, float("nan")])}
@@ -129,8 +133,8 @@ def given_parent(weight: tf.Tensor, labels: Mapping[str, tf.Tensor], after: str)
 def joint_logit(first: Any, second: Any) -> Any:
     """Return the logit of sigma(a) sigma(b), [B, 1] like a and b.
 
-    -log(e^-a + e^-b + e^(-a-b)), since 1 / (sigma(a) sigma(b)) = (1 + e^-a)(1 + e^-b). Nothing is subtracted from 1:
-    value and gradient are finite for any finite a and b.
+    It is -log(e^-a + e^-b + e^(-a-b)), since 1 / (sigma(a) sigma(b)) = (1 + e^-a)(1 + e^-b). No term is subtracted
+    from 1, so that value and gradient are finite for any finite a and b.
 
     Example:
         >>> round(float(tf.sigmoid(joint_logit(tf.constant([[0.0]]), tf.constant([[0.0]])))[0, 0]), 4)

@@ -1,4 +1,4 @@
-"""A number that there only is after an event: the spend of those who convert."""
+"""Regression of a number that is above 0 only after an event, such as the spend of users who convert."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from tfmtl.tasks.task import HeadInputs, LossInputs
 
 @register
 class ChainedRegression(Regression):
-    """A number that is 0 unless an event happens, served as its expectation over all rows.
+    """Two-part (hurdle) regression: a number that is 0 unless an event happens, served as its expectation.
 
-    Served: P(event) t^-1(z), the expected spend of an exposure; l = (z - t(y))^2 over the rows where the event
-    happened, so that t^-1(z) is the value given the event. P(event) is that of the task in front, in the entire space.
-    The loss does not reach that task.
+    Use it for spend or watch time after a conversion, where most rows are 0.
 
-    Label: 0 where the event did not happen, so that the served value can be judged there; rows without the event never
-    enter the loss. Offset, scale and clip should be those of rows with the event: `from_statistics` with the label's
-    statistics of a table from `tfmtl.data.mask_unreached`.
+    The served value is P(event) t^-1(z), such as the expected spend of an exposure. The loss is l = (z - t(y))^2 over
+    the rows in which the event happened, so that t^-1(z) estimates the value given the event. P(event) is the
+    unconditional probability of the task `after`; the gradient of this loss does not reach that task.
+
+    Label: 0 where the event did not happen. Such rows do not enter the loss; the metrics of the served value use them.
+    Take offset, scale and clip from the rows with the event: call `from_statistics` with the statistics of a table from
+    `tfmtl.data.mask_unreached`.
 
     Args:
         name: name of the task and of its label.
@@ -32,8 +34,8 @@ class ChainedRegression(Regression):
         units, scope, offset, scale, transform, clip: see `Regression`; `clip` bounds the value given the event.
 
     Returns:
-        Of the network: [B, 2], z and the logit of the event. Metrics are `rmse` and `mae` of the served value over all
-        rows, and `conditional_rmse` of the value given the event over the rows with it.
+        Network output: [B, 2], z and the logit of the event. Metrics: `rmse` and `mae` of the served value over all
+        rows, and `conditional_rmse` of the value given the event over the rows with the event.
 
     Example:
         >>> task = ChainedRegression("spend", after="buy", offset=10.0)
@@ -63,32 +65,32 @@ class ChainedRegression(Regression):
         self._conditional_rmse = keras.metrics.RootMeanSquaredError(name=f"{name}_conditional_rmse")
 
     def connect(self, encodings: HeadInputs) -> Any:
-        """Add hidden layers and z, and put the logit of the event beside it [B, 2], as a constant."""
+        """Add hidden layers and z; return z and the logit of the event [B, 2], the latter without gradient."""
         return beside_parent(super().connect(encodings), encodings, self.name, self.after, constant=True)
 
     def compute_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the mean loss over the observed rows with the event and their weight."""
+        """Return the mean loss over the observed rows with the event, and the weight of these rows."""
         return super().compute_loss(
             labels, outputs[:, :1], given_parent(sample_weight, inputs.labels, self.after), inputs
         )
 
     def predict(self, outputs: Any) -> tf.Tensor:
-        """Return expectations [B] over rows with and without the event."""
+        """Return the expectation [B] of the number, whether the event happens or not."""
         return tf.sigmoid(outputs[:, 1]) * super().predict(outputs)
 
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
-        """Update RMSE and MAE of what is served and, if `inputs` brings the other labels, the conditional RMSE."""
+        """Update RMSE and MAE of the served value and, if `inputs` holds the labels, the conditional RMSE."""
         super().update_metrics(labels, outputs, sample_weight, inputs)
         if inputs is not None:
             weight = given_parent(sample_weight, inputs.labels, self.after)
             self._conditional_rmse.update_state(known(labels), super().predict(outputs), sample_weight=weight)
 
     def stacker(self, strength: float) -> Stacker | None:
-        """Return None: a linear model would break the expectation."""
+        """Return None: a linear model would mix the value with the logit of the event."""
         return None
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The best constant predictions: what a model of a task has to beat."""
+"""The best constant prediction of each kind of label: the baseline that a model has to beat."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfmtl.tasks.label_metrics import Observed, observed
 
 
 def weighted_mean(labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
-    """Average the observed labels: the constant with the least squared error.
+    """Return the weighted mean of the observed labels: the constant with the least squared error.
 
     Args:
         labels: [n], NaN where missing.
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: when no label is observed.
+        ValueError: if no label is observed.
 
     Example:
         >>> weighted_mean([1.0, 4.0, float("nan")], [2.0, 1.0, 5.0])
@@ -30,14 +30,14 @@ def weighted_mean(labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -
 
 
 def prior_probability(labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
-    """Share of positives among the observed labels: the constant with the least log loss.
+    """Return the share of positives among the observed labels: the constant with the least log loss.
 
     Args:
         labels: [n] 0, 1 or NaN.
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: when no label is observed or one is neither 0 nor 1.
+        ValueError: if no label is observed or a label is neither 0 nor 1.
 
     Example:
         >>> prior_probability([1, 0, 0, 0, float("nan")])
@@ -51,7 +51,7 @@ def prior_probability(labels: npt.ArrayLike, weights: npt.ArrayLike | None = Non
 def class_frequencies(
     labels: npt.ArrayLike, num_classes: int, weights: npt.ArrayLike | None = None
 ) -> npt.NDArray[np.float64]:
-    """Share of each class among the observed labels: the constant distribution with the least log loss.
+    """Return the share of each class among the observed labels: the constant distribution with the least log loss.
 
     Args:
         labels: [n] class numbers or NaN.
@@ -62,7 +62,7 @@ def class_frequencies(
         [C] float64, sums to 1.
 
     Raises:
-        ValueError: when no label is observed or one is no class number.
+        ValueError: if no label is observed or a label is not a class number.
 
     Example:
         >>> class_frequencies([0, 2, 2, 2], 3)

@@ -1,4 +1,4 @@
-"""Softmax over a whole corpus, in blocks of rows: memory by the block, not by rows times candidates."""
+"""Softmax cross-entropy over a whole corpus, computed in blocks of rows to bound the memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._keras import tf
 
-_BLOCK = 1 << 20  # scores a block: 4 MB, of which the few copies that a softmax needs stay in the processor's cache
+_BLOCK = 1 << 20  # scores per block: 4 MB, so that the few copies that a softmax needs fit the processor's cache
 
 
 @tf.custom_gradient
@@ -22,8 +22,8 @@ def corpus_cross_entropy(
         positive: p [B], rows of `corpus`.
         weight: w [B], float32; no gradient reaches it.
 
-    Cost: 3 B C d multiplications with the gradients, which are made block by block together with the loss; no matrix
-    [B, C] is ever held.
+    Cost: 3 B C d multiplications including the gradients, which are computed block by block together with the loss; the
+    matrix [B, C] is never in memory.
 
     Example:
         >>> loss = corpus_cross_entropy(tf.zeros([1, 2]), tf.eye(4, 2), tf.constant([3]), tf.constant([2.0]))
@@ -32,7 +32,7 @@ def corpus_cross_entropy(
     """
     rows = tf.shape(query)[0]
     block = tf.maximum(_BLOCK // tf.shape(corpus)[0], 1)
-    blocks = tf.maximum(-(-rows // block), 1)  # a list of no block cannot be joined
+    blocks = tf.maximum(-(-rows // block), 1)  # an empty TensorArray cannot be concatenated
     by_query = tf.TensorArray(tf.float32, blocks, infer_shape=False, element_shape=[None, query.shape[1]])
 
     def add(i: tf.Tensor, loss: tf.Tensor, by_query: tf.TensorArray, by_corpus: tf.Tensor) -> tuple[Any, ...]:

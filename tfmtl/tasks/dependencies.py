@@ -1,4 +1,4 @@
-"""Tasks that come after other tasks: in which order their heads are connected."""
+"""The order in which heads are connected when one task reads the logit of another."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfmtl.tasks.task import Task
 
 
 def in_order(tasks: Sequence[Task]) -> list[Task]:
-    """Return the tasks, every one after those it depends on.
+    """Sort the tasks so that each follows the tasks it depends on.
 
     Raises:
-        ValueError: if a task depends on one that is not among them, on itself, or, though it is a task of the query
-            alone, on a task of pairs.
+        ValueError: if a task depends on itself or on a task that is not in `tasks`, or if a task of the query alone
+            depends on a task of pairs.
     """
     by_name = {task.name: task for task in tasks}
     for task in tasks:

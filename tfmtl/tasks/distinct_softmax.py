@@ -13,18 +13,18 @@ def distinct_softmax(
     *,
     remove_accidental_hits: bool = True,
 ) -> tf.Tensor:
-    """Return each query's softmax loss, with one logit for all rows that offer the same candidate.
+    """Return the softmax loss of each query, with one logit for all rows of the same candidate.
 
-    l_i = log( sum_c m_ic exp(s_ic - log q_c) ) - (s_ip - log q_p), p the candidate of row i, m_ic the number of rows
-    that offer c, except m_ip = 1 where accidental hits are removed. Where rows of one id are embedded alike this is the
-    softmax over all rows; where they are not (dropout, features that differ by row) v_c is their mean.
+    l_i = log( sum_c m_ic exp(s_ic - log q_c) ) - (s_ip - log q_p) with p the candidate of row i and m_ic the number of
+    rows with candidate c, except that m_ip = 1 if accidental hits are removed. If the rows of an id have equal
+    embeddings, this is the softmax over all rows; if not (dropout, features that differ by row), v_c is their mean.
 
     Args:
         query: u [B, d].
-        candidate: v [C, d], C >= B: row i < B is the positive of query i, the rest are negatives of all.
+        candidate: v [C, d], C >= B: row i < B is the positive of query i, the other rows are negatives of all queries.
         ids: candidate ids [C].
         probability: q [C], the same for equal ids; None for no correction.
-        remove_accidental_hits: whether other rows with the id of a query's positive are kept from being its negatives.
+        remove_accidental_hits: whether to leave other rows with the id of a query's positive out of its negatives.
 
     Returns:
         [B].
@@ -34,9 +34,9 @@ def distinct_softmax(
         >>> tf.exp(distinct_softmax(one, one, tf.constant([7, 7, 8]))).numpy().round().tolist()
         [2.0, 2.0, 3.0]
 
-    Rounding: a loss is right to about 1e-7 n |s|, n the rows that share its positive and s the scores.
+    Rounding: the error of a loss is about 1e-7 n |s|, for n rows that share the positive and scores s.
 
-    Cost: B U d multiplications for U distinct ids, and some five passes over [B, U].
+    Cost: B U d multiplications for U distinct ids, and about five passes over [B, U].
     """
     distinct, place = tf.unique(ids)
     ones = tf.ones([tf.size(ids), 1])
@@ -49,7 +49,7 @@ def distinct_softmax(
     place = place[:rows]
     query = tf.concat([query, ones[:rows]], axis=1)
     logits = tf.matmul(query, columns, transpose_b=True)
-    own = tf.reduce_sum(query * tf.gather(columns, place), axis=1)  # cheaper than to pick them from the logits
+    own = tf.reduce_sum(query * tf.gather(columns, place), axis=1)  # cheaper than a gather from the logits
     largest = tf.stop_gradient(tf.maximum(tf.reduce_max(logits, axis=1), own))
     total = tf.reduce_sum(tf.exp(logits - largest[:, tf.newaxis]), axis=1)
     positive = tf.gather(count[:, 0], place)
@@ -57,5 +57,5 @@ def distinct_softmax(
     if remove_accidental_hits:
         least /= positive
         total -= (positive - 1) * least
-    total = tf.maximum(total, least)  # rounding of huge scores must not take all of it
+    total = tf.maximum(total, least)  # rounding of huge scores may leave a total below its own term
     return tf.math.log(total) + largest - (own - tf.math.log(positive))

@@ -1,4 +1,4 @@
-"""Conversion after a click, learned from all exposures."""
+"""ESMM: conversion rate after a click, learned from all exposures."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ Serve = Literal["entire", "conditional"]
 
 @register
 class EntireSpaceConversion(BinaryTask):
-    """An event that can only follow another one, learned from every row instead of those where it could happen (ESMM).
+    """ESMM, the entire-space multi-task model: an event that can only follow another one, learned from all rows.
 
-    l = -y log p - (1 - y) log(1 - p) over all rows with p = P(this event) = P(event in front) sigma(a), a the head's
-    logit, so that sigma(a) = P(this event | event in front). The event in front is the label of another task, which
-    may be one of this kind again: exposure -> click -> cart -> purchase. p is computed from logits, without loss of
-    digits at either end. The gradient reaches the heads of all tasks in front; their own losses are theirs.
+    Use it for conversion rates (CVR), which a model of the clicked rows alone estimates with selection bias.
 
-    Label: 0 or 1 in every row, 0 where the event in front did not happen; missing only where it is unknown, such as a
-    conversion that may still come (`tfmtl.data.mask_immature`). A 1 where the preceding event is 0 contradicts the
-    chain and is learned as it stands; `tfmtl.data.mask_unreached` finds such rows.
+    l = -y log p - (1 - y) log(1 - p) over all rows with p = P(event) = P(preceding event) sigma(a). a is the logit of
+    the head, so that sigma(a) = P(event | preceding event). The preceding event is the label of another task, which may
+    itself be an `EntireSpaceConversion`: exposure -> click -> cart -> purchase. p is computed from logits, without loss
+    of precision near 0 and 1. The gradient also reaches the heads of all preceding tasks, in addition to the gradients
+    of their own losses.
+
+    Label: 0 or 1 in every row, 0 where the preceding event did not happen. It is missing only where it is unknown, such
+    as a conversion that may still come (`tfmtl.data.mask_immature`). A label 1 without the preceding event contradicts
+    the chain but enters the loss unchanged; `tfmtl.data.mask_unreached` finds such rows.
 
     Args:
         name: name of the task and of its label.
-        after: name of the task of the event in front; the model must have it.
+        after: name of the task of the preceding event; the model must have this task.
         units: widths of the head's hidden layers.
         scope: `"pair"` or `"query"`.
-        serve: `"entire"` serves p, `"conditional"` sigma(a). Metrics are `auc` and `log_loss` of p over all rows, and
-            `conditional_auc` of sigma(a) over the rows where the event in front happened.
+        serve: `"entire"` serves p, `"conditional"` serves sigma(a).
 
     Returns:
-        Of the network: [B, 2], a and the logit of the event in front.
+        Network output: [B, 2], a and the logit of the preceding event. Metrics: `auc` and `log_loss` of p over all
+        rows, and `conditional_auc` of sigma(a) over the rows where the preceding event happened.
 
     Example:
         >>> task = EntireSpaceConversion("buy", after="click")
@@ -47,8 +50,8 @@ class EntireSpaceConversion(BinaryTask):
 
     Reference:
         Ma et al., "Entire Space Multi-Task Model: An Effective Approach for Estimating Post-Click Conversion Rate",
-        SIGIR 2018, https://arxiv.org/abs/1804.07931. Embeddings are shared there and towers separate; here the trunk
-        decides. Chains may be longer than two.
+        SIGIR 2018, https://arxiv.org/abs/1804.07931. Differences: the paper shares only the embeddings, here the
+        trunk decides which layers are shared; chains may be longer than two events.
 
     Cost: that of `BinaryClassification`.
     """
@@ -70,7 +73,7 @@ class EntireSpaceConversion(BinaryTask):
         self._conditional_auc = keras.metrics.AUC(name=f"{name}_conditional_auc", from_logits=True)
 
     def connect(self, encodings: HeadInputs) -> Any:
-        """Add hidden layers and the logit, and put the logit of the event in front beside it [B, 2]."""
+        """Add hidden layers and the logit a; return a and the logit of the preceding event [B, 2]."""
         return beside_parent(super().connect(encodings), encodings, self.name, self.after)
 
     def event_logit(self, outputs: Any) -> Any:
@@ -78,17 +81,17 @@ class EntireSpaceConversion(BinaryTask):
         return joint_logit(outputs[:, :1], outputs[:, 1:2])
 
     def served_logit(self, outputs: Any) -> tf.Tensor:
-        """Return the logit of p, or a."""
+        """Return the logit of p, or a with `serve="conditional"`."""
         return self.event_logit(outputs) if self.serve == "entire" else outputs[:, :1]
 
     def served_weight(self, sample_weight: tf.Tensor, labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Return the weights of all rows, or of those where the event in front happened."""
+        """Return the weights; with `serve="conditional"` 0 where the preceding event did not happen."""
         return sample_weight if self.serve == "entire" else given_parent(sample_weight, labels, self.after)
 
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
-        """Update AUC and log loss of p and, if `inputs` brings the other labels, the conditional AUC."""
+        """Update AUC and log loss of p and, if `inputs` holds the labels, the conditional AUC."""
         super().update_metrics(labels, outputs, sample_weight, inputs)
         if inputs is not None:
             weight = given_parent(sample_weight, inputs.labels, self.after)

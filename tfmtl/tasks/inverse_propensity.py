@@ -1,4 +1,4 @@
-"""Conversion learned from clicks that stand for the exposures without one."""
+"""ESCM2-IPS: conversion rate with inverse propensity scores."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from tfmtl.tasks.task import LossInputs, mean_over_observed
 
 @register
 class InversePropensityConversion(EntireSpaceConversion):
-    """Entire-space conversion whose conditional probability also has a loss of its own (ESCM2-IPS).
+    """ESCM2-IPS: entire-space conversion with an additional, propensity-weighted loss of the conditional probability.
 
-    l = BCE(y, p) + conditional_weight * mean[o / max(q, min_propensity) * e] with o the label of the event in front,
-    q = P(event in front) and e = BCE(y, sigma(a)). If q is right, the second term is without bias the mean of e over
-    all rows, whether the event in front happened or not; the first term alone leaves sigma(a) biased upwards.
+    Use it if the conditional probability itself is served or matters: ESMM (`EntireSpaceConversion`) leaves it biased
+    upwards.
 
-    No gradient flows through q: the task in front must not lower the loss by predicting more. Rows where its label is
-    missing have no second term.
+    l = BCE(y, p) + conditional_weight * mean[o / max(q, min_propensity) * e] with o the label of the preceding event,
+    q = P(preceding event) and e = BCE(y, sigma(a)). If q is correct, the second term is an unbiased estimate of the
+    mean of e over all rows, with and without the preceding event.
+
+    No gradient flows through q: a larger predicted q must not lower the loss. Rows in which the label of the preceding
+    event is missing have no second term.
 
     Args:
         name, after, units, scope, serve: see `EntireSpaceConversion`.
         conditional_weight: factor of the second term, 0 or more.
-        min_propensity: smallest q that is divided by, in (0, 1]; bounds the variance at the price of bias.
+        min_propensity: least divisor of the second term, in (0, 1]; it bounds the variance and adds bias.
 
     Returns:
-        Of the network: [B, 2], a and the logit of the event in front.
+        Network output: [B, 2], a and the logit of the preceding event.
 
     Example:
         >>> task = InversePropensityConversion("buy", after="click")
@@ -42,7 +45,8 @@ class InversePropensityConversion(EntireSpaceConversion):
 
     Reference:
         Wang et al., "ESCM2: Entire Space Counterfactual Multi-Task Model for Post-Click Conversion Rate Estimation",
-        SIGIR 2022, https://arxiv.org/abs/2204.05125. Their weight of the first term is the balancer's of this task.
+        SIGIR 2022, https://arxiv.org/abs/2204.05125. The balancer's weight of this task
+        takes the role of the paper's weight of the first term.
 
     Cost: that of `BinaryClassification`.
     """
@@ -73,7 +77,7 @@ class InversePropensityConversion(EntireSpaceConversion):
     def compute_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the mean loss over the observed rows and their weight."""
+        """Return the mean loss over the observed rows, and their weight."""
         outputs = tf.cast(outputs, tf.float32)
         entire, total = super().compute_loss(labels, outputs, sample_weight, inputs)
         odds = given_parent(tf.ones_like(labels), inputs.labels, self.after) / self._propensity(outputs)
@@ -83,7 +87,7 @@ class InversePropensityConversion(EntireSpaceConversion):
         return entire + self.conditional_weight * conditional, total
 
     def conditional_losses(self, error: tf.Tensor, odds: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """Return the second term's losses [B].
+        """Return the losses [B] of the second term.
 
         Args:
             error: e [B].

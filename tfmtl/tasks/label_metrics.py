@@ -1,7 +1,7 @@
 """Metrics of served values on observed labels: binary, regression and multi-class.
 
-A NaN label is missing: its row is ignored, and so is a row of weight 0. A metric that the remaining rows do not define,
-such as the AUC of labels of one class, is NaN.
+Rows with the label NaN or the weight 0 do not count. A metric that is undefined for the other rows, such as the AUC of
+labels of one class, is NaN.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _Floats = npt.NDArray[np.float64]
 
 
 class Observed(NamedTuple):
-    """The rows that count: labels [m], predictions [m] or [m, classes], weights [m]."""
+    """The rows that count: labels [m], predictions [m] or [m, classes], and weights [m]."""
 
     labels: _Floats
     predictions: _Floats
@@ -27,7 +27,7 @@ class Observed(NamedTuple):
 def observed(
     labels: npt.ArrayLike, predictions: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
 ) -> Observed:
-    """Keep the rows with a label and a weight above 0.
+    """Return the rows with a label and a weight above 0.
 
     Args:
         labels: [n], NaN where missing.
@@ -35,8 +35,8 @@ def observed(
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for different lengths, a negative or NaN weight, or a NaN or infinite prediction or label in a row
-            that counts.
+        ValueError: if lengths differ, a weight is negative or NaN, or a row that counts has an infinite label, or a
+            prediction that is NaN or infinite.
 
     Example:
         >>> observed([1.0, np.nan, 0.0], [0.9, 0.5, 0.2], [1.0, 1.0, 0.0]).predictions
@@ -65,10 +65,11 @@ def binary_metrics(
 ) -> dict[str, float]:
     r"""Measure the probabilities p of a binary task against its labels y in {0, 1}, with weights w.
 
-    - `auc`: probability that a positive is scored above a negative, ties one half; NaN with one class
-    - `log_loss` = -sum w (y log p + (1 - y) log(1 - p)) / sum w, with p kept 1e-7 away from 0 and 1 as Keras does
-    - `average_precision` = sum over thresholds of (recall gained) x precision; NaN without a positive
-    - `calibration` = sum w p / sum w y, 1 when the expected number of positives is right; NaN without a positive
+    - `auc`: probability that a positive has a higher score than a negative, ties counted as one half; NaN with one
+      class
+    - `log_loss` = -sum w (y log p + (1 - y) log(1 - p)) / sum w, with p clipped to [1e-7, 1 - 1e-7] as in Keras
+    - `average_precision` = sum over thresholds of the increase of recall times the precision; NaN without a positive
+    - `calibration` = sum w p / sum w y, the expected over the observed number of positives; NaN without a positive
 
     Args:
         labels: [n] 0, 1 or NaN.
@@ -76,7 +77,8 @@ def binary_metrics(
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for other labels, probabilities outside [0, 1], negative weights or different lengths.
+        ValueError: if a label is none of 0, 1 and NaN, a probability is outside [0, 1], a weight is negative or lengths
+            differ.
 
     Example:
         >>> metrics = binary_metrics([0, 1, 1, float("nan")], [0.2, 0.8, 0.6, 0.5])
@@ -90,7 +92,7 @@ def binary_metrics(
     require_vector(rows)
     require(bool(np.isin(label, (0, 1)).all()), "Binary labels must be 0, 1 or NaN.", labels=np.unique(label))
     require_probabilities(probability)
-    from sklearn import metrics as sklearn_metrics  # half a second that only a report needs
+    from sklearn import metrics as sklearn_metrics  # imported here: it takes half a second
 
     positives = float(weight @ label)
     precision = (
@@ -113,7 +115,7 @@ def regression_metrics(
 
     - `rmse` = sqrt(sum w (f - y)^2 / sum w)
     - `mae` = sum w |f - y| / sum w
-    - `r2` = 1 - sum w (f - y)^2 / sum w (y - mean y)^2; NaN when the labels do not vary
+    - `r2` = 1 - sum w (f - y)^2 / sum w (y - mean y)^2; NaN if all labels are equal
 
     Args:
         labels: [n], NaN where missing.
@@ -121,7 +123,7 @@ def regression_metrics(
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for negative weights, a prediction that is not finite or different lengths.
+        ValueError: if a weight is negative, a prediction is not finite or lengths differ.
 
     Example:
         >>> regression_metrics([1.0, 3.0, float("nan")], [1.0, 2.0, 9.0])["mae"]
@@ -147,9 +149,9 @@ def multiclass_metrics(
 ) -> dict[str, float]:
     r"""Measure class probabilities p [n, C] against class numbers y in {0, .., C - 1}, with weights w.
 
-    - `accuracy` = sum w [argmax p = y] / sum w; the first of tied classes is the prediction
+    - `accuracy` = sum w [argmax p = y] / sum w; of tied classes the first is the prediction
     - `log_loss` = -sum w log p_y / sum w, with p_y at least 1e-7
-    - `macro_auc`: mean over the classes that occur of the AUC of p_c for "y = c" against the rest; NaN with one class
+    - `macro_auc`: mean over the classes c that occur of the AUC of p_c for "y = c" against the rest; NaN with one class
 
     Args:
         labels: [n] class numbers or NaN.
@@ -157,15 +159,15 @@ def multiclass_metrics(
         weights: [n] non-negative, 1 by default.
 
     Raises:
-        ValueError: for a label that is no class number, rows that are no distribution, negative weights or different
-            lengths.
+        ValueError: if a label is not a class number, a row of probabilities does not sum to 1, a weight is negative or
+            lengths differ.
 
     Example:
         >>> multiclass_metrics([0, 2], [[0.7, 0.2, 0.1], [0.1, 0.5, 0.4]])["accuracy"]
         0.5
 
     Reference: Hand and Till, "A Simple Generalisation of the Area Under the ROC Curve for Multiple Class
-    Classification Problems", Machine Learning 2001 (we average one class against the rest, not pairs of classes).
+    Classification Problems", Machine Learning 2001 (the paper averages pairs of classes).
     """
     label, probability, weight = observed(labels, probabilities, weights)
     require(probability.ndim == 2, "Class probabilities must have the shape [n, classes].", shape=probability.shape)
@@ -191,7 +193,7 @@ def multiclass_metrics(
 def _auc(positive: npt.NDArray[np.bool_], score: _Floats, weight: _Floats) -> float:
     if positive.all() or not positive.any():
         return np.nan
-    from sklearn import metrics as sklearn_metrics  # half a second that only a report needs
+    from sklearn import metrics as sklearn_metrics  # imported here: it takes half a second
 
     return float(sklearn_metrics.roc_auc_score(positive, score, sample_weight=weight))
 
@@ -203,10 +205,10 @@ def _mean_log_loss(probability_of_label: _Floats, weight: _Floats) -> float:
 
 
 def require_vector(rows: Observed) -> None:
-    """Refuse predictions of several columns."""
+    """Raise if predictions have several columns."""
     require(rows.predictions.ndim == 1, "Predictions must have the shape [n].", shape=rows.predictions.shape)
 
 
 def require_probabilities(values: npt.NDArray[Any]) -> None:
-    """Refuse values outside [0, 1]."""
+    """Raise if a value is outside [0, 1]."""
     require(bool(((values >= 0) & (values <= 1)).all()), "Probabilities must lie in [0, 1].", probabilities=values)

@@ -19,18 +19,20 @@ from tfmtl.tasks.task import LabelSummary, LossInputs, mean_over_observed
 
 @register
 class MultiClassClassification(Ranking):
-    """One of several classes: age group, kind of next action.
+    """Multi-class classification by softmax cross-entropy: one of several classes, such as an age group.
 
-    l = -log softmax(z)_y; served: softmax(z). With `label_smoothing` s the training loss is (1 - s) l + s times the
-    mean of -log softmax(z)_k over the K classes, so that the best softmax(z)_y of a row that is always y is
-    1 - s + s / K; losses and metrics of validation have l itself.
+    Use it for labels without an order; for two classes `BinaryClassification` has half the outputs.
+
+    l = -log softmax(z)_y; the served value is softmax(z). With `label_smoothing` s the training loss is (1 - s) l plus
+    s times the mean of -log softmax(z)_k over the K classes: the best softmax(z)_y of a row that is always y is then
+    1 - s + s / K. Losses and metrics of validation use l itself.
 
     Args:
         name: name of the task and of its label, which holds integers from 0 (see `Label.classes` for names).
         num_classes: number of classes, at least 2.
         units: widths of the head's hidden layers.
         scope: `"pair"` or `"query"`.
-        label_smoothing: s, in [0, 1). What is served is then no longer calibrated: it is drawn towards 1 / K.
+        label_smoothing: s, in [0, 1). Above 0 the served probabilities are not calibrated: they are drawn towards 1/K.
 
     Example:
         >>> MultiClassClassification("age", num_classes=4).predict(tf.zeros([1, 4])).numpy().tolist()
@@ -67,7 +69,7 @@ class MultiClassClassification(Ranking):
         }
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Refuse labels that are not classes, and a table with a single class."""
+        """Raise unless the training labels are class numbers and at least two classes occur."""
         labels = sorted(statistics.frequencies) or [statistics.minimum, statistics.maximum]
         require(
             labels[0] >= 0 and labels[-1] < self.num_classes and all(float(label).is_integer() for label in labels),
@@ -79,7 +81,7 @@ class MultiClassClassification(Ranking):
 
     @property
     def output_units(self) -> int:
-        """One logit a class."""
+        """One logit per class."""
         return self.num_classes
 
     def keras_loss(self) -> keras.losses.Loss:
@@ -131,7 +133,7 @@ class MultiClassClassification(Ranking):
 
     @classmethod
     def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search the label smoothing, one for all tasks of an `hp` outside of a name scope."""
+        """Search the label smoothing; tasks share one value unless each has its own name scope of `hp`."""
         return {"label_smoothing": hp.Float("label_smoothing", 0.0, 0.2, step=0.05, default=0.0)}
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows that other replicas of a distribution strategy hold."""
+"""Rows of a batch that are held by other replicas of a distribution strategy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfmtl._replicas import gather_rows, replica, replicas
 
 @dataclasses.dataclass(frozen=True)
 class Others:
-    """Chosen rows of the other replicas' parts of a batch.
+    """A selection of the rows that other replicas hold of the same batch.
 
     Attributes:
         chosen: bool [rows of all replicas], or None if one replica computes the whole batch.
@@ -20,15 +20,15 @@ class Others:
 
     @property
     def count(self) -> tf.Tensor:
-        """Number of these rows."""
+        """Number of selected rows."""
         return tf.constant(0) if self.chosen is None else tf.math.count_nonzero(self.chosen, dtype=tf.int32)
 
     @classmethod
     def of(cls, offered: tf.Tensor) -> Others:
-        """Return the rows that other replicas offer; every replica has to call this.
+        """Select the rows that the other replicas offer; every replica must call this method.
 
         Args:
-            offered: bool [n], which rows of its own part this replica offers to the others; n may differ.
+            offered: bool [n], the rows of this replica that it offers to the others; n may differ between replicas.
         """
         if replicas() == 1:
             return cls(None)
@@ -36,7 +36,7 @@ class Others:
         return cls((owner >= 0) & tf.not_equal(owner, replica()))
 
     def behind(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return this replica's rows [n, ...] and behind them the others', in the order of the replicas.
+        """Return the rows of this replica [n, ...], then the selected rows of the others in the order of the replicas.
 
         Example:
             >>> Others.of(tf.constant([True, False])).behind(tf.constant([3, 4])).numpy().tolist()  # one replica

@@ -1,4 +1,4 @@
-"""Pools: how an ensemble combines its members' outputs of one task into one output of the same meaning."""
+"""Pools: combine the outputs of an ensemble's members for one task into one output with the same meaning."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from tfmtl._keras import keras, register, tf
 
 
 class Pool(keras.layers.Layer, abc.ABC):
-    """Combines M members' outputs of one task by constant shares.
+    """The base of layers that combine the outputs of M ensemble members for one task by constant shares.
+
+    A task names its pool in `Task.pool`. Subclasses implement `pool`.
 
     Args:
-        shares: of the members [M], above 0; those of `ensemble` sum to 1.
+        shares: share of each member [M], above 0; `ensemble` passes shares that sum to 1.
     """
 
     def __init__(self, shares: Sequence[float], **kwargs: Any) -> None:
@@ -26,25 +28,27 @@ class Pool(keras.layers.Layer, abc.ABC):
 
     def call(self, outputs: Sequence[tf.Tensor]) -> tf.Tensor:
         """Return the combined output of the members' outputs, each [B, n]."""
-        several = outputs if isinstance(outputs, list | tuple) else [outputs]  # Keras clones a list of one as its item
+        several = (
+            outputs if isinstance(outputs, list | tuple) else [outputs]
+        )  # Keras clones a list of one tensor as the tensor
         members = [tf.cast(output, tf.float32) for output in several]
         return self.pool(members, tf.constant(self.shares, tf.float32))
 
     @staticmethod
     @abc.abstractmethod
     def pool(outputs: Sequence[tf.Tensor], shares: tf.Tensor) -> tf.Tensor:
-        """Return the combined output; differentiable in the outputs, each [B, n], and in the shares [M], above 0."""
+        """Return the combined output; differentiable in the outputs, each [B, n], and in the shares [M]."""
 
     @classmethod
     def pool_structure(cls, outputs: Sequence[Any], shares: tf.Tensor) -> Any:
-        """Return the combined output of outputs that may be mappings of tensors."""
+        """Return the combined output; if the members' outputs are mappings of tensors, combine them key by key."""
         if not isinstance(outputs[0], Mapping):
             return cls.pool(outputs, shares)
         return {side: cls.pool([output[side] for output in outputs], shares) for side in outputs[0]}
 
     @classmethod
     def connect(cls, outputs: Sequence[Any], shares: Sequence[float], name: str) -> Any:
-        """Add the pool to a network under construction, a layer a tensor: each tower keeps to its own side."""
+        """Add the pool to a network under construction: one layer, or one per key if the outputs are mappings."""
         if not isinstance(outputs[0], Mapping):
             return cls(shares, name=name)(list(outputs))
         return {side: cls(shares, name=f"{name}_{side}")([output[side] for output in outputs]) for side in outputs[0]}
@@ -57,12 +61,12 @@ class Pool(keras.layers.Layer, abc.ABC):
 class MeanValue(Pool):
     """The weighted mean of the outputs, for numbers: y = sum_m s_m z_m.
 
-    The mean is taken where the loss compares, after the label's transform: there the squared error of the mean is the
-    mean of the members' errors less their spread, so that it is never above their mean. With `transform="log1p"` what
-    is served is thus a geometric mean.
+    The mean is taken on the scale of the loss, after the transform of the label. On this scale the squared error of the
+    mean is the mean of the members' errors minus their variance, so that it never exceeds the mean of the errors. With
+    `transform="log1p"` the served value is therefore a geometric mean.
 
     Args:
-        shares: of the members, above 0.
+        shares: share of each member [M], above 0.
 
     Example:
         >>> MeanValue([0.75, 0.25])([tf.constant([[1.0]]), tf.constant([[5.0]])]).numpy().tolist()
@@ -82,12 +86,13 @@ class MeanValue(Pool):
 class MeanProbability(Pool):
     """The logit of the mean probability, for events: z = logit sum_m s_m sigma(z_m), in each column.
 
-    A mean of probabilities rather than of logits: it is the probability of a mixture of the members, so that chained
-    events stay exact, the log loss is convex in the shares, and one overconfident member cannot outvote the others. It
-    is computed without leaving the logarithmic scale: finite, with all digits, for any finite logits.
+    The mean is one of probabilities, not of logits: it is the probability under a mixture of the members. Chained
+    events therefore stay consistent, the log loss is convex in the shares, and one overconfident member cannot outvote
+    the others. All computations are on the logarithmic scale, so that the result is finite and precise for any finite
+    logits.
 
     Args:
-        shares: of the members, above 0, that sum to 1.
+        shares: share of each member [M], above 0, with sum 1.
 
     Example:
         >>> logit = MeanProbability([0.5, 0.5])([tf.constant([[0.0]]), tf.constant([[1.0986123]])])
@@ -110,7 +115,7 @@ class MeanDistribution(Pool):
     """The logarithm of the mean distribution, for classes: z = log sum_m s_m softmax(z_m).
 
     Args:
-        shares: of the members, above 0, that sum to 1.
+        shares: share of each member [M], above 0, with sum 1.
 
     Example:
         >>> pooled = MeanDistribution([0.5, 0.5])([tf.constant([[0.0, 0.0]]), tf.constant([[1.0986123, 0.0]])])
@@ -126,36 +131,37 @@ class MeanDistribution(Pool):
 
 @register
 class MeanConversion(Pool):
-    """The mixture of events after events: columns are the logits of P(event | front) and of P(front), and others.
+    """The mixture of conditional events, such as conversions after a click.
 
-    P(front) = sum_m s_m sigma(b_m), P(event, front) = sum_m s_m sigma(a_m) sigma(b_m), and P(event | front) is their
-    quotient: the mean of sigma(a_m) where members that believe in the event in front count for more. Further columns,
-    which only training reads, are averaged.
+    The columns are the logit a of P(event | preceding event), the logit b of P(preceding event), and further columns
+    that only training reads. P(preceding) = sum_m s_m sigma(b_m) and P(event, preceding) = sum_m s_m sigma(a_m)
+    sigma(b_m). Their quotient is P(event | preceding): a mean of sigma(a_m) with weights s_m sigma(b_m). The further
+    columns are averaged.
 
     Args:
-        shares: of the members, above 0, that sum to 1.
+        shares: share of each member [M], above 0, with sum 1.
     """
 
     @staticmethod
     def pool(outputs: Sequence[tf.Tensor], shares: tf.Tensor) -> tf.Tensor:
-        """Return a, b and the others [B, n]."""
+        """Return a, b and the further columns [B, n]."""
         columns, logs = tf.stack(outputs), _logs(shares)
-        own, front, others = columns[..., :1], columns[..., 1:2], columns[..., 2:]
-        believed = logs + tf.math.log_sigmoid(front)
+        own, preceding, others = columns[..., :1], columns[..., 1:2], columns[..., 2:]
+        weights = logs + tf.math.log_sigmoid(preceding)
         return tf.concat(
-            [_mixture(own, believed), _mixture(front, logs), tf.tensordot(shares, others, axes=1)], axis=-1
+            [_mixture(own, weights), _mixture(preceding, logs), tf.tensordot(shares, others, axes=1)], axis=-1
         )
 
 
 @register
 class MeanExpectation(Pool):
-    """The mixture of numbers after events: columns are the value z and the logit b of the event.
+    """The mixture of numbers after events: the columns are the value z given the event and the logit b of the event.
 
-    P(event) = sum_m s_m sigma(b_m), z = sum_m s_m sigma(b_m) z_m / P(event), so that without transform and clip what is
-    served is the mean of what the members serve.
+    P(event) = sum_m s_m sigma(b_m) and z = sum_m s_m sigma(b_m) z_m / P(event). Without transform and clip, the served
+    value is therefore the weighted mean of the members' served values.
 
     Args:
-        shares: of the members, above 0, that sum to 1.
+        shares: share of each member [M], above 0, with sum 1.
     """
 
     @staticmethod
@@ -163,30 +169,30 @@ class MeanExpectation(Pool):
         """Return z and b [B, 2]."""
         columns, logs = tf.stack(outputs), _logs(shares)
         value, event = columns[..., :1], columns[..., 1:]
-        believed = tf.nn.softmax(logs + tf.math.log_sigmoid(event), axis=0)
-        return tf.concat([tf.reduce_sum(believed * value, axis=0), _mixture(event, logs)], axis=-1)
+        weights = tf.nn.softmax(logs + tf.math.log_sigmoid(event), axis=0)
+        return tf.concat([tf.reduce_sum(weights * value, axis=0), _mixture(event, logs)], axis=-1)
 
 
 @register
 class JoinedEmbeddings(Pool):
-    """The members' embeddings beside each other, times the roots of their shares, for retrieval.
+    """The concatenation of the members' embeddings, scaled by the square roots of their shares, for retrieval.
 
     <concat_m sqrt(s_m) u_m, concat_m sqrt(s_m) v_m> = sum_m s_m <u_m, v_m>: the weighted sum of the members' scores is
-    again a dot product, exactly, and any index serves it.
+    itself a dot product, so that any index over dot products can serve it.
 
     Args:
-        shares: of the members, above 0.
+        shares: share of each member [M], above 0.
 
     Example:
         >>> JoinedEmbeddings([4.0, 9.0])([tf.constant([[1.0]]), tf.constant([[5.0]])]).numpy().tolist()
         [[2.0, 15.0]]
 
-    Cost: an index as wide as the members' together.
+    Cost: the width of the index is the sum of the members' widths.
     """
 
     @staticmethod
     def pool(outputs: Sequence[tf.Tensor], shares: tf.Tensor) -> tf.Tensor:
-        """Return [B, sum of the widths]."""
+        """Return the scaled concatenation [B, sum of the widths]."""
         roots = tf.unstack(tf.sqrt(shares))
         return tf.concat([root * output for root, output in zip(roots, outputs, strict=True)], axis=1)
 
@@ -197,7 +203,7 @@ def _logs(shares: tf.Tensor) -> tf.Tensor:
 
 
 def _mixture(logits: tf.Tensor, log_shares: tf.Tensor) -> tf.Tensor:
-    """Return logit of sum_m s_m sigma(z_m) / sum_m s_m [B, n] of logits [M, B, n]; the normaliser cancels."""
+    """Return the logit of sum_m s_m sigma(z_m) / sum_m s_m [B, n] of logits [M, B, n]; the divisor cancels."""
     happens, fails = (
         tf.reduce_logsumexp(log_shares + tf.math.log_sigmoid(sign * logits), axis=0) for sign in (1.0, -1.0)
     )

@@ -1,4 +1,4 @@
-"""Ranking tasks: one output a pair of query and candidate, or a query alone."""
+"""The base of ranking tasks: one prediction per pair of query and candidate, or per query."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ Scope = Literal["pair", "query"]
 
 
 class Ranking(Task, abc.ABC):
-    """A task whose label belongs to a row: binary, regression or multi-class.
+    """The base of tasks that compare one prediction with one label in each row: binary, regression, multi-class.
 
-    The loss is a `tfrs.tasks.Ranking` around a Keras loss, summed over the observed rows and divided by their weight.
+    Derive from it if a Keras loss and a linear head describe the task: only `output_units` and `keras_loss` are
+    abstract. The loss is a `tfrs.tasks.Ranking`, summed over the observed rows and divided by their weight.
 
     Args:
         name: name of the task and of its label.
         units: widths of the head's hidden layers.
-        scope: `"pair"` reads the trunk's output for query and candidate; `"query"` reads the query tower alone, for
-            labels of the user such as age, and its prediction cannot depend on the candidate.
+        scope: `"pair"` connects the head to the trunk's output for query and candidate; `"query"` connects it to the
+            query tower alone. Choose `"query"` for labels of the user, such as age: the prediction then cannot depend
+            on the candidate.
     """
 
     def __init__(self, name: str, units: Sequence[int] = (), scope: Scope = "pair", **kwargs: Any) -> None:
@@ -39,7 +41,7 @@ class Ranking(Task, abc.ABC):
 
     @property
     def uses_trunk(self) -> bool:  # type: ignore[override]
-        """Whether the head reads the trunk."""
+        """Whether the head reads the output of the trunk."""
         return self.scope == "pair"
 
     @property
@@ -57,7 +59,7 @@ class Ranking(Task, abc.ABC):
         """Return the loss of targets [B, 1] and outputs [B, output_units], summed over the batch."""
 
     def targets(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return the scale on which the loss compares; labels [B] without NaN."""
+        """Transform labels [B] without NaN to the scale of the loss."""
         return labels
 
     def connect(self, encodings: HeadInputs) -> Any:
@@ -76,7 +78,7 @@ class Ranking(Task, abc.ABC):
         return tf.math.divide_no_nan(summed, total), total
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
-        """Return 1 for every row: a teacher has a prediction where the label is missing, too."""
+        """Return 1 for every row: the teacher also has a prediction where the label is missing."""
         return tf.ones_like(sample_weight)
 
     def get_config(self) -> dict[str, Any]:
@@ -84,5 +86,5 @@ class Ranking(Task, abc.ABC):
 
 
 def known(labels: tf.Tensor) -> tf.Tensor:
-    """Return labels with 0 for the missing ones: NaN times a weight of 0 would still be NaN, in the gradient too."""
+    """Replace missing labels by 0, because NaN times a weight of 0 is NaN, in the loss and in its gradient."""
     return tf.where(tf.math.is_nan(labels), 0.0, labels)

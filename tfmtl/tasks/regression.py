@@ -1,4 +1,4 @@
-"""Regression."""
+"""Regression by squared error."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ _LARGEST = 80.0  # e^80 is near the largest float32
 
 @register
 class Regression(Ranking):
-    """A number: rating, spend, watch time.
+    """Regression by squared error: a number, such as a rating, a spend or a watch time.
 
-    l = (z - t(y))^2 with t(y) = (y - offset) / scale, or t(y) = (log(1 + y) - offset) / scale; served: t^-1(z). With
-    offset and scale from the training labels the loss starts near 1, like a cross-entropy, whatever the label's unit.
+    Use it for the mean of a number; `from_statistics` sets offset and scale. For a number that is 0 in most rows see
+    `ChainedRegression`.
+
+    l = (z - t(y))^2 with t(y) = (y - offset) / scale, or t(y) = (log(1 + y) - offset) / scale; the served value is
+    t^-1(z). With offset and scale of the training labels the loss starts near 1 for any unit of the label, about as
+    large as a cross-entropy.
 
     Args:
         name: name of the task and of its label.
         units: widths of the head's hidden layers.
         scope: `"pair"` or `"query"`.
         offset: subtracted from the (transformed) label.
-        scale: divides it; above 0.
-        transform: `"none"`, or `"log1p"` for labels above -1 with a long tail. The served value is then a median rather
-            than a mean.
+        scale: divisor of the (transformed) label minus `offset`; above 0.
+        transform: `"none"`, or `"log1p"` for labels above -1 with a long tail. With `"log1p"` the served value
+            estimates the median, not the mean.
         clip: (lowest, highest) served value, or None.
 
     Example:
@@ -68,11 +72,11 @@ class Regression(Ranking):
 
     @classmethod
     def from_statistics(cls, name: str, statistics: LabelSummaries | LabelSummary, **kwargs: Any) -> Regression:
-        """Build the task with offset and scale of the training labels, served values clipped to their range.
+        """Build the task with offset and scale of the training labels, and clip served values to their range.
 
         Args:
             name: name of the task.
-            statistics: `preprocessor.statistics`, or the label statistics of one task.
+            statistics: `preprocessor.statistics`, or the statistics of the label of this task.
             kwargs: further arguments of the task.
 
         Raises:
@@ -91,7 +95,7 @@ class Regression(Ranking):
         )
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Refuse labels that are all the same, or too small for the logarithm."""
+        """Raise if all training labels are equal, or if one is too small for the logarithm."""
         lowest, highest = statistics.minimum, statistics.maximum
         require(lowest < highest, f"Every training label of regression task {self.name!r} is the same.", label=lowest)
         require(
@@ -115,7 +119,7 @@ class Regression(Ranking):
         return (values - self.offset) / self.scale
 
     def predict(self, outputs: Any) -> tf.Tensor:
-        """Return values [B] in the unit of the label."""
+        """Return the served values [B] in the unit of the label."""
         values = outputs[:, 0] * self.scale + self.offset
         values = tf.math.expm1(tf.minimum(values, _LARGEST)) if self.transform == "log1p" else values
         return values if self.clip is None else tf.clip_by_value(values, *self.clip)
@@ -129,13 +133,13 @@ class Regression(Ranking):
             metric.update_state(labels, values, sample_weight=sample_weight)
 
     def stacker(self, strength: float) -> Stacker | None:
-        """Return least squares with weights of at least 0, on the scale of the loss; `strength` has no meaning here."""
+        """Return least squares with coefficients of at least 0 on the scale of the loss; `strength` is not used."""
         return least_squares(self.targets)
 
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
     ) -> tf.Tensor:
-        """Return the squared difference of the standardised values; a temperature has no meaning here."""
+        """Return the mean squared difference of the outputs; `temperature` is not used."""
         return mean_over_observed(tf.square(outputs[:, 0] - teacher_outputs[:, 0]), sample_weight)[0]
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Retrieval: find the candidates of a query in the whole corpus."""
+"""Retrieval: two towers that find the candidates of a query in the whole corpus."""
 
 from __future__ import annotations
 
@@ -27,47 +27,50 @@ from tfmtl.tasks.task import (
 
 @register
 class Retrieval(Task):
-    """Two towers and a softmax over the batch's candidates.
+    """Two-tower retrieval by sampled softmax: in-batch negatives with logQ correction, or a softmax over the corpus.
 
-    l_i = -log( exp(s_ii - log q_i) / sum_j exp(s_ij - log q_j) ), s_ij = <u_i, v_j>, over the rows whose label is
-    above 0 (all rows if the schema has no label for the task); q_j is the probability that candidate j is among a
-    step's candidates, (B n_j / n + N / C) / (B + N) from streaming counts n_j of B in-batch and N of C uniform
-    negatives. The output is {"query": u [B, d], "candidate": v [B, d]}; a score is their dot product, so that any index
-    over dot products serves it.
+    Use it to find the best candidates of a query among all candidates; tasks on pairs then rank them.
+
+    l_i = -log( exp(s_ii - log q_i) / sum_j exp(s_ij - log q_j) ) with s_ij = <u_i, v_j>, over the rows with a label
+    above 0, or over all rows if the schema has no label for the task. q_j is the probability that candidate j is among
+    the candidates of a step: (B n_j / n + N / C) / (B + N) for B in-batch negatives, N uniform negatives out of C
+    candidates, and streaming counts n_j with sum n. The network output is {"query": u [B, d], "candidate": v [B, d]}.
+    A score is the dot product of u and v, so that any index over dot products can serve it.
 
     Args:
         name: name of the task and of its label.
-        units: widths of dense layers between the shared towers and u, v; the last is d. Empty: the towers' outputs.
-        normalize: whether u and v have length 1 before the temperature divides u.
-        temperature: divides every score; above 0.
-        sampling_correction: whether to subtract log q in the loss, so that scores estimate preference instead of
+        units: widths of dense layers between the shared towers and u, v; the last width is d. Without layers u and v
+            are the outputs of the towers.
+        normalize: whether to scale u and v to length 1, before `temperature` divides u.
+        temperature: divisor of every score; above 0.
+        sampling_correction: whether to subtract log q in the loss. Scores then estimate preference, otherwise
             preference relative to popularity.
-        remove_accidental_hits: whether a candidate equal to a row's positive is kept from being its negative.
-        num_hard_negatives: negatives with the highest scores kept a row, or None for all.
-        num_uniform_negatives: N, extra candidates drawn uniformly from the corpus each training step; the model then
-            needs its `candidates`.
-        full_softmax: whether the softmax is over the whole corpus instead, which the candidate tower embeds in every
-            step, in evaluation too; the model then needs its `candidates`. Nothing is sampled, so
-            `sampling_correction`, `remove_accidental_hits` and `gather_negatives` have no part in the loss. A positive
-            outside the corpus counts as none.
-        candidate_bias: whether v carries a learned popularity bias of its own dimension (u has 1 there).
-        gather_negatives: whether the in-batch negatives of a row are those of the whole batch where replicas of a
-            distribution strategy compute its parts together; if not, those of its own part. Workers of a parameter
-            server never compute a batch together.
-        distinct_candidates: whether rows with the same candidate share one logit in the softmax, weighted by their
-            number and embedded as their mean: the same loss where the candidate features of an id do not change from
-            row to row. If not, and with hard negatives, every row has its own, as in TFRS.
+        remove_accidental_hits: whether to leave candidates with the id of a row's positive out of its negatives.
+        num_hard_negatives: number of negatives per row, those with the highest scores; None for all.
+        num_uniform_negatives: N, candidates drawn uniformly from the corpus in each training step as further negatives;
+            the model then needs its `candidates`.
+        full_softmax: whether to take the softmax over the whole corpus. The candidate tower then embeds the corpus in
+            every step, in evaluation too, and the model needs its `candidates`. `sampling_correction`,
+            `remove_accidental_hits` and `gather_negatives` have no effect, and rows with a positive outside the corpus
+            do not count.
+        candidate_bias: whether to learn a popularity bias: a further coordinate of v, where u is 1.
+        gather_negatives: whether replicas of a distribution strategy that compute one batch together exchange their
+            candidates, so that the negatives of a row come from the whole batch; otherwise they come from the part of
+            its replica. Workers of a parameter server never compute a batch together.
+        distinct_candidates: whether rows with the same candidate share one logit, with the mean of their embeddings and
+            their number as its weight. The loss is the same if the candidate features of an id are equal in all rows.
+            Otherwise, and with hard negatives, every row has its own logit, as in TFRS.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
-        https://doi.org/10.1145/3298689.3346996, equation 3 (we count occurrences where they estimate intervals between
-        them); Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW
-        2020, https://doi.org/10.1145/3366424.3386195. The logits are those of `tfrs.tasks.Retrieval`.
+        https://doi.org/10.1145/3298689.3346996, equation 3 (the paper estimates the intervals between occurrences,
+        this class counts them); Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in
+        Recommendations", WWW 2020, https://doi.org/10.1145/3366424.3386195. Logits are those of `tfrs.tasks.Retrieval`.
 
-    Cost: B (U + N) d multiplications a step, U <= B distinct candidates in the batch. The full softmax takes 3 B C d
-    and a pass of C candidates through their tower, but of memory only a block of rows; it is for corpora of some
-    thousand candidates, or for large batches. Gathering sends every replica's
-    v, and in the backward pass the sum of [B, d], to every other.
+    Cost: B (U + N) d multiplications per step for U <= B distinct candidates in the batch. The full softmax takes
+    3 B C d multiplications and a pass of C candidates through their tower, in the memory of one block of rows; use it
+    for corpora of some thousand candidates, or for large batches. `gather_negatives` sends v, and in the backward pass
+    the sum of the gradients [B, d], from each replica to every other.
     """
 
     uses_trunk: ClassVar[bool] = False
@@ -104,7 +107,7 @@ class Retrieval(Task):
             require_positive_int(num_hard_negatives=num_hard_negatives)
         require(
             not full_softmax or (num_hard_negatives is None and not num_uniform_negatives),
-            f"`full_softmax` of task {name!r} leaves no negatives to choose; drop the other arguments on negatives.",
+            f"`full_softmax` of task {name!r} has no negatives to choose; leave out the other arguments on negatives.",
             num_hard_negatives=num_hard_negatives,
             num_uniform_negatives=num_uniform_negatives,
         )
@@ -126,16 +129,16 @@ class Retrieval(Task):
 
     @property
     def num_extra_negatives(self) -> int:  # type: ignore[override]
-        """The model draws this many candidates for each training step."""
+        """Number of uniform negatives that the model draws for each training step."""
         return self.num_uniform_negatives
 
     @property
     def needs_corpus(self) -> bool:  # type: ignore[override]
-        """The model embeds all candidates for each loss."""
+        """Whether the model embeds all candidates for each loss."""
         return self.full_softmax
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Refuse a table without a positive row."""
+        """Raise if no training row has a label above 0."""
         require(
             statistics.maximum > 0,
             f"Retrieval task {self.name!r} needs rows with a label above 0.",
@@ -148,11 +151,11 @@ class Retrieval(Task):
         self._counts = self.add_weight("counts", [num_candidates], tf.float32, initializer="zeros", trainable=False)
 
     def limit_counts(self, total: float) -> None:
-        """Scale the streaming counts down to a sum of at most `total`, so that what comes now counts for more."""
+        """Scale the streaming counts down to a sum of at most `total`, so that later rows have more weight."""
         self._counts.assign(self._counts * tf.minimum(1.0, tf.math.divide_no_nan(total, tf.reduce_sum(self._counts))))
 
     def connect(self, encodings: HeadInputs) -> dict[str, Any]:
-        """Add the projections of both towers."""
+        """Add the layers of u and v to the towers."""
         require(
             encodings.candidate is not None,
             f"Retrieval task {self.name!r} needs candidate features; the schema has none.",
@@ -214,11 +217,11 @@ class Retrieval(Task):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         require(
             inputs.negatives is not None and inputs.candidate_ids is not None,
-            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives` and the rows' ids.",
+            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives`, and `candidate_ids`.",
         )
         corpus, ids = inputs.negatives  # type: ignore[misc]
-        places = tf.scatter_nd(ids[:, tf.newaxis], tf.range(1, tf.size(ids) + 1), [self._num_candidates]) - 1
-        positive = tf.gather(places, inputs.candidate_ids)
+        positions = tf.scatter_nd(ids[:, tf.newaxis], tf.range(1, tf.size(ids) + 1), [self._num_candidates]) - 1
+        positive = tf.gather(positions, inputs.candidate_ids)
         weight = tf.where((labels > 0) & (positive >= 0), sample_weight, 0.0)
         kept = weight > 0
         query = tf.boolean_mask(tf.cast(outputs["query"], tf.float32), kept)
@@ -230,7 +233,7 @@ class Retrieval(Task):
     def _with_others(
         self, candidate: tf.Tensor, ids: tf.Tensor | None, positive: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
-        """Count the positives; return candidates and ids with those of other replicas, and the number of positives."""
+        """Count the positives; return candidates and ids, also of the other replicas, and the number of positives."""
         others = Others.of(positive)
         every_id = None if ids is None else others.behind(ids)
         if every_id is not None and training and self.sampling_correction:
@@ -248,7 +251,7 @@ class Retrieval(Task):
         )
         share = tf.nn.embedding_lookup(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
         uniform = 1.0 / self._num_candidates
-        share = tf.where(share > 0, share, uniform)  # before its first count a candidate is as likely as any
+        share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
         return tf.maximum((batch * share + extra * uniform) / (batch + extra), 1e-6)
 
     def predict(self, outputs: Any) -> tf.Tensor:
@@ -273,11 +276,11 @@ class Retrieval(Task):
         return tf.matmul(query, others.behind(candidate) if self.gather_negatives else candidate, transpose_b=True)
 
     def output_arguments(self) -> dict[str, Any]:
-        """Return nothing: a score is a dot product with any arguments."""
+        """Return no argument: with any arguments the score is the dot product of the outputs."""
         return {}
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
-        """Return the weights of the positive rows, whose queries and candidates meet in the softmax."""
+        """Return the weights of the positive rows, since only their queries and candidates enter the softmax."""
         return tf.where(labels > 0, sample_weight, 0.0)
 
     def get_config(self) -> dict[str, Any]:
@@ -289,6 +292,6 @@ class Retrieval(Task):
 
 
 def _not_empty(rows: tf.Tensor) -> tf.Tensor:
-    """Return the rows [n, ...], or a single one of zeros if there are none: TFRS cannot take an empty batch."""
+    """Return the rows [n, ...], or one row of zeros if n is 0, because TFRS does not accept an empty batch."""
     missing = tf.cast(tf.equal(tf.shape(rows)[0], 0), tf.int32)
     return tf.pad(rows, [[0, missing]] + [[0, 0]] * (rows.shape.rank - 1))

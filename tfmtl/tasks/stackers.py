@@ -1,4 +1,4 @@
-"""Stackers: how stacking combines its members' outputs of one task by a linear model."""
+"""Stackers: linear models that combine the members' outputs of one task, for `tfmtl.ensembling.stack`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ Linear: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 class Stacker(NamedTuple):
-    """A linear model of the members' outputs, returned by `Task.stacker`.
+    """A linear model of the members' outputs; `Task.stacker` returns one.
 
     Attributes:
-        read: members' outputs -> features [B, f]; also called with symbolic outputs.
-        fit: features [N, f], labels [N], weights [N] -> kernel [f, n] and bias [n] of the task's output.
+        read: returns features [B, f] of the members' outputs, which may be symbolic.
+        fit: returns the kernel [f, n] and the bias [n] that map features to the task's output, given features [N, f],
+            labels [N] and weights [N].
     """
 
     read: Callable[[Sequence[Any]], Any]
@@ -29,7 +30,7 @@ def least_squares(targets: Callable[[Any], Any]) -> Stacker:
     """Return the stacker of numbers: z = sum_m c_m z_m + c with c_m >= 0, by least squares on `targets(labels)`."""
 
     def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
-        from sklearn.linear_model import LinearRegression  # half a second that only stacking needs
+        from sklearn.linear_model import LinearRegression  # imported here: it takes half a second
 
         model = LinearRegression(positive=True).fit(features, targets(tf.constant(labels)).numpy(), weights)
         return model.coef_[:, np.newaxis], np.array([model.intercept_])
@@ -52,7 +53,7 @@ def multinomial_logistic(task: str, classes: int, strength: float) -> Stacker:
 
     def fit(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Linear:
         model = _logistic(task, classes, features, labels, weights, strength)
-        if classes == 2:  # one logit of the second class becomes the difference of two
+        if classes == 2:  # scikit-learn has one logit, the task has two
             return np.hstack([-model.coef_.T, model.coef_.T]) / 2, np.hstack([-model.intercept_, model.intercept_]) / 2
         return model.coef_.T, model.intercept_
 
@@ -66,7 +67,7 @@ def _joined(outputs: Sequence[Any]) -> Any:
 def _logistic(
     task: str, classes: int, features: np.ndarray, labels: np.ndarray, weights: np.ndarray, strength: float
 ) -> Any:
-    from sklearn.linear_model import LogisticRegression  # half a second that only stacking needs
+    from sklearn.linear_model import LogisticRegression  # imported here: it takes half a second
 
     present = np.unique(labels)
     rule = f"The out-of-fold rows of task {task!r} must have all {classes} classes."

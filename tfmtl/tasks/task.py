@@ -1,4 +1,4 @@
-"""The base of every task: a head in the network, a loss over the observed labels, metrics, and what is served."""
+"""The base of every task: a head in the network, a loss over the observed labels, metrics and the served value."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LabelSummary(Protocol):
 
     @property
     def frequencies(self) -> Mapping[float, float]:
-        """Share of each value by value; empty where they are too many."""
+        """Share of each label value; empty if there are too many values."""
 
 
 @runtime_checkable
@@ -63,14 +63,14 @@ class LabelSummaries(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class HeadInputs:
-    """What the network offers a task's head, as symbolic Keras tensors.
+    """The inputs of a task's head, as symbolic Keras tensors of a network under construction.
 
     Attributes:
         query: output of the query tower [B, d].
         candidate: output of the candidate tower [B, d], or None without candidate features.
         pair: output of the trunk by task, [B, units].
         seed: seed of the network's initial values.
-        logits: `Task.event_logit` of the tasks connected before, by task, [B, 1].
+        logits: `Task.event_logit` of the tasks that are already connected, by task, [B, 1].
     """
 
     query: Any
@@ -82,14 +82,14 @@ class HeadInputs:
 
 @dataclasses.dataclass(frozen=True)
 class LossInputs:
-    """What a task's loss may look at besides labels and outputs.
+    """The inputs of a task's loss in addition to labels and outputs.
 
     Attributes:
         features: encoded features of the batch.
-        candidate_ids: encoded ids of the batch's candidates [B], or None without candidates.
-        negatives: extra candidates as (network output "candidate" of this task [n, d], encoded ids [n]), or None; all
-            of the corpus for a task that `needs_corpus`.
-        training: whether this is a training step.
+        candidate_ids: encoded ids of the candidates [B], or None without candidates.
+        negatives: further candidates as a pair (output "candidate" of this task [n, d], encoded ids [n]), or None. For
+            a task that `needs_corpus` they are the whole corpus.
+        training: whether the loss is that of a training step.
         labels: the labels of all tasks [B], NaN where missing.
     """
 
@@ -101,45 +101,48 @@ class LossInputs:
 
 
 class Task(keras.layers.Layer, abc.ABC):
-    """One thing to predict.
+    """The base of all tasks: one label to predict, with its head, loss, metrics and served value.
 
-    A task builds its head out of Keras layers inside the functional network (`connect`), so that cloning, pruning and
-    slicing the network need to know nothing about tasks; the task object itself holds what is not part of the network:
-    the loss, the metrics and their state.
+    Derive from it directly for a new kind of label or loss; `Ranking` needs less code if a Keras loss exists.
+    Subclasses implement `connect` and `compute_loss`, and usually `predict` and `get_config`. Every other method is a
+    hook with a default, through which evaluation, ensembling, compression and serving treat the task.
+
+    `connect` adds the head to the functional network as plain Keras layers, so that cloning, pruning and slicing the
+    network do not depend on tasks. The task object holds the rest: the loss, the metrics and their state.
 
     Args:
         name: name of the task and of its label in the schema.
-        extra_metrics: Keras metrics of served values, in evaluation only, such as those of `tfmtl.evaluation`; the log
-            has them as `<task>_<metric>`.
+        extra_metrics: Keras metrics of served values, computed in evaluation only, such as those of
+            `tfmtl.evaluation`; their names in the log are `<task>_<metric>`.
     """
 
     uses_trunk: ClassVar[bool] = True
-    """Whether the head reads the trunk's output for the pair of query and candidate."""
+    """Whether the head reads the output of the trunk for the pair of query and candidate."""
 
     kendall_factor: ClassVar[float] = 1.0
     """Factor of exp(-s) L in uncertainty weighting: 1 for classification, 1/2 for a Gaussian likelihood."""
 
     needs_label: ClassVar[bool] = True
-    """Whether the schema must have a label for the task; without one every row counts as a positive."""
+    """Whether the schema must have a label for the task. If not, and without a label, every row is a positive."""
 
     depends_on: tuple[str, ...] = ()
-    """Names of the tasks whose logits the head reads; they are connected before."""
+    """Names of the tasks that are connected before this one, because its head reads their logits."""
 
     num_extra_negatives: int = 0
-    """Uniform random candidates that the loss wants in every training step."""
+    """Number of candidates, drawn uniformly from the corpus, that the loss needs in every training step."""
 
     query_only: bool = False
-    """Whether the served value depends on the query alone, so that a list of candidates has one value of it."""
+    """Whether the served value depends on the query alone; serving then returns one value per query."""
 
     retrieves: ClassVar[bool] = False
     """Whether the task ranks the whole corpus: its output is {"query": [B, d], "candidate": [B, d]}, and a score is
     their dot product."""
 
     pool: ClassVar[type[Pool]] = MeanValue
-    """How an ensemble combines its members' outputs of the task; the weighted mean by default."""
+    """The layer by which an ensemble combines its members' outputs of the task; by default their weighted mean."""
 
     needs_corpus: bool = False
-    """Whether the loss wants the whole corpus as its extra negatives, in training and in evaluation."""
+    """Whether the loss needs the whole corpus as negatives, in training and in evaluation."""
 
     def __init__(self, name: str, extra_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
         require(isinstance(name, str) and name.isidentifier(), "A task's `name` must be an identifier.", name=name)
@@ -151,13 +154,13 @@ class Task(keras.layers.Layer, abc.ABC):
         self.extra_metrics = list(extra_metrics)
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Raise `ValueError`, naming the task, if the training labels cannot teach it; called once by the model."""
+        """Raise `ValueError` if the training labels are unsuitable; called once by the model, a no-op by default."""
 
     def limit_counts(self, total: float) -> None:
         """Cap the accumulated counts at `total`; a no-op by default."""
 
     def prepare(self, num_candidates: int) -> None:
-        """Create state that depends on the number of encoded candidate ids; called once by the model."""
+        """Create state that depends on the number of encoded ids of candidates; called once by the model."""
 
     @abc.abstractmethod
     def connect(self, encodings: HeadInputs) -> Any:
@@ -173,26 +176,29 @@ class Task(keras.layers.Layer, abc.ABC):
             labels: [B], NaN where missing.
             outputs: the network's output for the task.
             sample_weight: [B], 0 where the label is missing.
-            inputs: features and extra negatives.
+            inputs: further inputs, such as the features.
 
         Returns:
-            Two scalars: sum_i w_i l_i / W, which is 0 without an observed row, and W = sum_i w_i. Under a distribution
-            strategy W is `total_weight`, so that the mean of the replicas' losses is that of the whole batch.
+            Two scalars: sum_i w_i l_i / W, or 0 without an observed row, and W = sum_i w_i. Compute both with
+            `mean_over_observed`: under a distribution strategy W is the mean of the replicas' weights, so that the mean
+            of the replicas' losses is the loss of the whole batch.
         """
 
     def event_logit(self, outputs: Any) -> Any:
-        """Return the logit [B, 1] of the probability that the label is 1, or None for a label that is no event.
+        """Return the logit [B, 1] of P(label = 1), or None (the default) if the label is not an event.
 
-        Tasks may come after a task with a logit. Called with symbolic outputs, too.
+        If it has a logit, other tasks may name this task as their preceding event. `outputs` may be symbolic.
         """
         return None
 
     def predict(self, outputs: Any) -> tf.Tensor:
-        """Return what is served, in the units of the label; [B] or [B, classes]."""
+        """Return the served value in the unit of the label, [B] or [B, classes]; by default the network's output."""
         return outputs
 
     def served_weight(self, sample_weight: tf.Tensor, labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Return the weights [B] of the rows whose label says whether the served value is right.
+        """Return the weights [B] with which the rows enter the metrics of the served value.
+
+        The default is `sample_weight`; a task that serves a conditional value leaves out rows without the condition.
 
         Args:
             sample_weight: [B], 0 where the task's label is missing.
@@ -200,18 +206,18 @@ class Task(keras.layers.Layer, abc.ABC):
         """
         return sample_weight
 
-    @tf.autograph.experimental.do_not_convert  # autograph cannot convert a body without a statement, and says so
+    @tf.autograph.experimental.do_not_convert  # autograph warns of a body without a statement
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
-        """Update the task's streaming metrics with the observed rows; the arguments are those of `compute_loss`."""
+        """Update the task's streaming metrics with the observed rows; arguments as in `compute_loss`."""
 
     def update_extra_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
     ) -> None:
-        """Update `extra_metrics` with labels, served values and weights; the arguments are those of `compute_loss`.
+        """Update `extra_metrics` with labels, served values and weights; arguments as in `compute_loss`.
 
-        A metric with an attribute `group` that names a feature is given its encoded values as `groups`.
+        A metric with the attribute `group`, the name of a feature, receives the encoded feature as `groups`.
         """
         if not self.extra_metrics:
             return
@@ -223,55 +229,59 @@ class Task(keras.layers.Layer, abc.ABC):
             metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=weight, **groups)
 
     def metric_results(self) -> dict[str, tf.Tensor]:
-        """Return the values of the task's metrics by their names in the log."""
+        """Return the values of the task's metrics by name in the log."""
         own = {metric.name: metric.result() for metric in self.metrics if metric not in self.extra_metrics}
         return own | {f"{self.name}_{metric.name}": metric.result() for metric in self.extra_metrics}
 
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
-        """Return the metrics of served values by name, for `tfmtl.evaluation.evaluate`.
+        """Return the metrics of the served values by name, for `tfmtl.evaluation.evaluate`.
 
-        The default compares numbers by RMSE, MAE and R2; it returns no metric of several numbers per row.
+        The default returns RMSE, MAE and R2 if `predict` returns one number per row, and no metric otherwise.
 
         Args:
-            labels: [n], observed.
+            labels: observed labels [n].
             predictions: [n] or [n, ...], as `predict` returns them.
-            weights: [n], above 0.
+            weights: weights [n], above 0.
         """
         values = predictions if isinstance(predictions, np.ndarray) else np.empty(0)
         return regression_metrics(labels, values.reshape(-1), weights) if values.size == len(labels) else {}
 
     def constant_prediction(self, labels: np.ndarray, weights: np.ndarray, rows: int) -> np.ndarray:
-        """Return the best prediction [rows] or [rows, ...] without features, for `tfmtl.evaluation.trivial_baseline`.
+        """Return the best prediction without features [rows] or [rows, ...], for `tfmtl.evaluation.trivial_baseline`.
 
         The default is the weighted mean of the labels.
 
         Args:
             labels: training labels [n], NaN where missing.
-            weights: [n], 0 where the label is missing.
+            weights: weights [n], 0 where the label is missing.
             rows: number of predictions.
         """
         return np.full(rows, weighted_mean(labels, weights))
 
     def stacker(self, strength: float) -> Stacker | None:
-        """Return the linear model that stacks members of the task; `strength` is its inverse L2 penalty.
+        """Return the linear model with which `tfmtl.ensembling.stack` combines members, or None for a weighted pool.
 
-        The default is None: members are weighted by the shares of least loss instead.
+        The default is None: `pool` combines the members with the shares of least loss.
+
+        Args:
+            strength: inverse of the L2 penalty.
         """
         return None
 
     def output_arguments(self) -> dict[str, Any]:
-        """Return the arguments that decide the meaning of an output, on which members of an ensemble must agree.
+        """Return the constructor arguments that must be equal for all members of an ensemble.
 
-        The default is the configuration without the hidden layers `units`.
+        They are those that decide the meaning of an output: by default the configuration without `units`, the widths of
+        the hidden layers.
         """
         return {name: value for name, value in self.get_config().items() if name != "units"}
 
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
     ) -> tf.Tensor:
-        """Return the mean disagreement with a teacher's outputs over the rows, a scalar; 0 where both agree.
+        """Return the mean distance from a teacher's outputs over the rows, a scalar; 0 if the outputs are equal.
 
-        The default is the mean squared difference of the outputs, at any temperature.
+        The default is the mean squared difference of the outputs, which does not use `temperature`.
         """
         pairs = zip(tf.nest.flatten(outputs), tf.nest.flatten(teacher_outputs), strict=True)
         squares = [
@@ -281,7 +291,7 @@ class Task(keras.layers.Layer, abc.ABC):
         return mean_over_observed(tf.add_n(by_row), sample_weight)[0]
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
-        """Return the weights [B] of the rows on which a teacher is to be imitated; the observed rows by default."""
+        """Return the weights [B] of the rows in `distillation_loss`; by default those of the observed rows."""
         return sample_weight
 
     def get_config(self) -> dict[str, Any]:
@@ -298,7 +308,15 @@ class Task(keras.layers.Layer, abc.ABC):
 
 
 def head(inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int) -> Any:
-    """Connect dense layers `units` and a linear layer of `outputs` units in float32, and return the output tensor."""
+    """Add a head to a network: dense layers of widths `units` and a linear layer in float32; return its output.
+
+    Args:
+        inputs: symbolic tensor [B, d].
+        units: widths of the hidden layers.
+        outputs: width of the linear layer.
+        name: prefix of the names of the layers; unique in the network.
+        seed: seed of the initial values.
+    """
     hidden = inputs
     for i, width in enumerate(units):
         part = f"{name}_hidden_{i}"
@@ -311,9 +329,9 @@ def head(inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int) 
 
 @contextlib.contextmanager
 def float32_policy() -> Iterator[None]:
-    """Let layers made inside compute in float32.
+    """Create layers in float32 inside this context, under any global policy.
 
-    TFRS tasks take no `dtype`, and in half precision they fail or round labels.
+    TFRS tasks have no argument `dtype`, and in half precision they fail or round labels.
     """
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
@@ -324,7 +342,11 @@ def float32_policy() -> Iterator[None]:
 
 
 def mean_over_observed(losses: tf.Tensor, sample_weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return sum(w l) / sum(w), or 0 without weight, and sum(w).
+    """Return the weighted mean sum(w l) / sum(w), or 0 if no row has a weight, and sum(w).
+
+    Args:
+        losses: l [B], finite in every row.
+        sample_weight: w [B], 0 where the label is missing.
 
     Example:
         >>> mean, weight = mean_over_observed(tf.constant([1.0, 9.0]), tf.constant([2.0, 0.0]))
@@ -336,9 +358,10 @@ def mean_over_observed(losses: tf.Tensor, sample_weight: tf.Tensor) -> tuple[tf.
 
 
 def total_weight(sample_weight: tf.Tensor) -> tf.Tensor:
-    """Return sum(w), of which replicas that compute a step together return the mean of theirs.
+    """Return sum(w); replicas that compute one batch together return the mean of their sums.
 
-    What a replica divides by it has the mean over the replicas that the whole batch has, wherever labels are missing.
+    The mean over the replicas of a quotient by this weight is then the quotient of the whole batch, even if some
+    replicas have fewer labels than others.
 
     Example:
         >>> float(total_weight(tf.constant([2.0, 0.0])))

@@ -1,4 +1,4 @@
-"""Models side by side, with what chance alone would make of their metrics."""
+"""Comparisons of models with bootstrap confidence intervals, and the mean relative gain Delta_m."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from tfmtl._checks import require, require_fraction, require_known, require_positive_int
 
 Measure = Callable[[npt.NDArray[np.float64]], Mapping[str, float]]
-"""Weights of the rows [n] to metrics."""
+"""A function from the weights of the rows [n] to metrics by name."""
 
 
 def bootstrap_comparison(
@@ -24,27 +24,28 @@ def bootstrap_comparison(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare models on the same rows, with intervals by a bootstrap over users.
+    """Compare models on the same rows, with confidence intervals by a bootstrap over users.
 
-    Users are drawn with replacement, as many as there are; all rows of a user come as often as the user was drawn. The
-    same draws serve all models, so that differences from the baseline are paired.
+    Use it to decide whether a difference of two models is more than chance. Each draw takes as many users as there are,
+    with replacement; the weight of a row is the number of times its user was drawn. All models use the same draws, so
+    that the differences from the baseline are paired.
 
     Args:
-        models: metrics of a model as a function of the rows' weights, by its name. Where rows have weights of their
-            own, multiply. A metric that is a mean over users is `lambda w: {"ndcg@10": np.average(values, weights=w)}`
-            with a row a user, from `retrieval_values`.
+        models: by name of the model, a function from weights of the rows to metrics. Multiply them with the weights of
+            the rows, if there are any. A mean over users is `lambda w: {"ndcg@10": np.average(values, weights=w)}` with
+            one row per user and the values of `retrieval_values`.
         users: [n] user of each row.
-        baseline: model that the others are compared with; the first by default.
+        baseline: name of the model with which the others are compared; the first by default.
         samples: number of draws.
-        level: share of the draws that an interval holds, in (0, 1).
-        seed: of the draws.
+        level: share of the draws inside an interval, in (0, 1).
+        seed: seed of the draws.
 
     Returns:
-        Index (model, metric); `value`, `low`, `high`, and `difference`, `difference_low`, `difference_high` from the
-        baseline. Draws on which a metric is not defined do not count for it.
+        A table with the index (model, metric) and the columns `value`, `low`, `high`, and `difference`,
+        `difference_low`, `difference_high` from the baseline. Draws for which a metric is NaN do not count.
 
     Raises:
-        ValueError: for no model, an unknown baseline, or no row.
+        ValueError: if there is no model or no row, or the baseline is unknown.
 
     Example:
         >>> y, users = np.array([1.0, 2.0, 4.0, 3.0]), ["a", "a", "b", "c"]
@@ -73,7 +74,7 @@ def bootstrap_comparison(
 def _draws(
     models: Mapping[str, Measure], user: npt.NDArray[np.int64], samples: int, seed: int
 ) -> dict[str, list[Mapping[str, float]]]:
-    """Return each model's metrics by draw."""
+    """Return the metrics of each draw by model."""
     generator, count = np.random.default_rng(seed), int(user.max()) + 1
     drawn: dict[str, list[Mapping[str, float]]] = {name: [] for name in models}
     for _ in range(samples):
@@ -106,7 +107,7 @@ def _interval(draws: npt.NDArray[np.float64], edges: Any) -> tuple[float, float]
 
 
 def as_table(compared: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
-    """Return a comparison to read: a row a model, a column a metric, "value (low to high)".
+    """Format a comparison as a table of strings "value (low to high)", with a row per model and a column per metric.
 
     Example:
         >>> one = bootstrap_comparison({"a": lambda w: {"n": 2.0}}, ["u"], samples=3)
@@ -122,18 +123,18 @@ def as_table(compared: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
 def delta_m(
     values: Mapping[Any, float], single: Mapping[Any, float], better: Mapping[Any, Literal["max", "min"]]
 ) -> float:
-    """Return the mean relative gain of a multi-task model over single-task models.
+    """Return Delta_m, the mean relative gain of a multi-task model over single-task models.
 
-    Delta_m = 1/T sum_t s_t (M_t - S_t) / |S_t|, s_t = 1 where more is better and -1 where less is: 0.02 means two
-    percent better on average.
+    Delta_m = 1/T sum_t s_t (M_t - S_t) / |S_t| with s_t = 1 for metrics to maximize and -1 for metrics to minimize;
+    0.02 means 2 % better on average.
 
     Args:
-        values: metrics M of the multi-task model by name, such as a report's.
-        single: those of the models trained on each task alone.
-        better: the metrics that count and their directions.
+        values: metrics M of the multi-task model by name, such as those of a report.
+        single: metrics S of models of one task each.
+        better: names of the metrics, with the direction of each.
 
     Raises:
-        ValueError: for no metric, one that is absent, another direction, or a single-task value of 0.
+        ValueError: if there is no metric, a metric is missing, a direction is unknown, or a value of `single` is 0.
 
     Example:
         >>> delta_m({"auc": 0.72, "rmse": 0.9}, {"auc": 0.75, "rmse": 1.0}, {"auc": "max", "rmse": "min"})
@@ -149,6 +150,6 @@ def delta_m(
     for name, direction in better.items():
         require(direction in ("max", "min"), f"The direction of {name!r} must be 'max' or 'min'.", direction=direction)
         base = float(single[name])
-        require(base != 0, f"The single-task value of {name!r} is 0, which no gain is relative to.", value=base)
+        require(base != 0, f"The single-task value of {name!r} is 0, so no relative gain is defined.", value=base)
         gains.append((1 if direction == "max" else -1) * (float(values[name]) - base) / abs(base))
     return round(float(np.mean(gains)), 12)

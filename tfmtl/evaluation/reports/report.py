@@ -1,4 +1,4 @@
-"""One pandas report a model: every task's metrics, beside the trivial baselines."""
+"""Reports: the metrics of all tasks of a model, or of its trivial baselines, as one pandas series."""
 
 from __future__ import annotations
 
@@ -33,23 +33,26 @@ def evaluate(
 ) -> pd.Series:
     """Measure every task of a model on a table.
 
+    Use it for the final comparison of models; compare with `trivial_baseline`. A retrieval task is measured on the
+    whole corpus, other tasks by their hook `Task.report`.
+
     Args:
-        model: the model; retrieval is measured against its whole corpus.
+        model: the model, with `candidates` if it has a retrieval task.
         frame: table with features and labels; rows with a missing label do not count for that task.
-        seen: table of known interactions, usually the training split, whose items are taken out of their users' lists;
-            the two id columns are enough. None leaves them in.
+        seen: table of known interactions, usually the training split, to remove from the lists of their users; it needs
+            only the two id columns. With None all candidates remain in the lists.
         ks: cut-offs of the retrieval metrics.
         tasks: names of the tasks to measure, all by default.
-        progress: called with (queries ranked, queries in all), such as a `ProgressBar()`.
-        block_bytes: bound of the memory in which scores of queries with all candidates are held at a time.
+        progress: called with the number of ranked queries and of all queries, such as a `ProgressBar()`.
+        block_bytes: bound of the memory for a block of scores of queries and all candidates.
 
     Returns:
-        Values by (task, metric); a task without an observed label in the table has no rows.
+        Values by (task, metric), without the tasks that have no observed label in the table.
 
     Raises:
-        ValueError: naming the column, task or cut-off at fault.
+        ValueError: if a column is missing, a task is unknown, or a cut-off is invalid.
 
-    Cost: one forward pass; retrieval costs one matrix product a block of distinct queries.
+    Cost: one forward pass; for retrieval one matrix product per block of distinct queries.
     """
     require_known(tasks or (), [task.name for task in model.tasks], "task", "`tasks`")
     chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
@@ -78,11 +81,13 @@ def trivial_baseline(
     seen: pd.DataFrame | None = None,
     ks: Sequence[int] = (10, 100),
 ) -> pd.Series:
-    """Measure what needs no model: popularity for retrieval, the best constant for each ranking task.
+    """Measure predictions without a model: popularity for retrieval, the best constant for every other task.
+
+    Use it as the lower bound that a report of `evaluate` has to exceed. The constant is `Task.constant_prediction`.
 
     Args:
-        model: gives schema, tasks and corpus; its weights are not used.
-        train: table the baselines learn from.
+        model: model with the schema, the tasks and the corpus; its weights are not used.
+        train: training table, which determines popularity and constants.
         frame: table to measure on.
         seen: as in `evaluate`.
         ks: cut-offs of the retrieval metrics.
@@ -104,7 +109,7 @@ def trivial_baseline(
 
 
 def side_by_side(reports: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Put reports side by side: one column a model, rows by (task, metric).
+    """Join reports into one table with a column per model and a row per (task, metric).
 
     Example:
         >>> index = pd.MultiIndex.from_tuples([("rating", "rmse")], names=["task", "metric"])
@@ -119,16 +124,18 @@ def side_by_side(reports: Mapping[str, pd.Series]) -> pd.DataFrame:
 def retained_margin(
     report: pd.Series, reference: pd.Series, baseline: pd.Series, metrics: Mapping[str, str]
 ) -> pd.Series:
-    """Return the share of a reference's margin over a baseline that a model keeps, by task.
+    """Return, by task, the share of a reference's margin over a baseline that a model retains.
 
-    share = (value - baseline) / (reference - baseline), whichever direction is better; NaN where the reference does not
-    differ from the baseline.
+    Use it for compressed models: 1 is the quality of the reference, 0 that of the baseline.
+
+    share = (value - baseline) / (reference - baseline), for metrics to maximize and to minimize; NaN if reference and
+    baseline are equal.
 
     Args:
-        report: the model's report.
-        reference: for example its teacher's.
-        baseline: for example from `trivial_baseline`.
-        metrics: metric to judge each task by, by task.
+        report: report of the model.
+        reference: report of the reference, such as the teacher.
+        baseline: report of the baseline, such as that of `trivial_baseline`.
+        metrics: the metric of each task.
     """
     shares = {}
     for task, metric in metrics.items():
@@ -184,8 +191,8 @@ def _constant(task: Task, batch: Batch, known: Batch) -> Metrics:
 
 
 def _judged(task: Task, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """Return a task's labels [N] and the weights [N] of the rows on which its served values are judged."""
-    ones = tf.ones([len(next(iter(batch.features.values())))])  # a task without a label has a positive in every row
+    """Return the labels [N] of a task and the weights [N] of the rows in the metrics of its served value."""
+    ones = tf.ones([len(next(iter(batch.features.values())))])  # without a label in the schema, every row is a positive
     weights = task.served_weight(batch.weights.get(task.name, ones), batch.labels)
     return batch.labels.get(task.name, ones).numpy(), weights.numpy()
 

@@ -1,4 +1,4 @@
-"""The same metrics for parts of the rows: cold and warm users, popular and rare items, values of a column."""
+"""Metrics of slices: cold and warm users, popular and rare items, values of a column."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from tfmtl._checks import require, require_positive_int
 def by_slice(
     metric: Callable[..., Mapping[str, float]], slices: Mapping[str, Any], *columns: Any, **options: Any
 ) -> pd.DataFrame:
-    """Measure each slice of the rows.
+    """Return a metric for each part of the rows, such as cold and warm users.
+
+    Use it to find groups for which a model is worse than its average suggests.
 
     Args:
         metric: function of the columns such as `binary_metrics` or `retrieval_metrics`.
-        slices: part of each row [n] by name: from `activity`, `popularity_tiers`, `quantiles`, or any column of a
-            table. Rows with a missing value are in no part.
-        *columns: what the metric takes, each with a row a row, [n] or [n, ...], or None.
-        **options: further arguments of the metric.
+        slices: the part of each row [n], by name of the slice: the result of `activity`, `popularity_tiers` or
+            `quantiles`, or any column of a table. Rows with a missing value belong to no part.
+        *columns: positional arguments of the metric: arrays [n] or [n, ...], or None.
+        **options: keyword arguments of the metric.
 
     Returns:
-        A row a part, index (slice, part), with the number of its `rows` and each metric; the first one, (all, ), has
-        all rows. A part on which the metric raises, such as one without an observed label, has NaN.
+        One line per part, with the index (slice, part), the number of `rows` and the metrics. The first line, (all, ),
+        is that of all rows. The metrics of a part are NaN if `metric` raises, such as without an observed label.
 
     Raises:
-        ValueError: for a slice or column of another length.
+        ValueError: if a slice or a column has another length.
 
     Example:
         >>> from tfmtl.evaluation import regression_metrics
@@ -65,12 +67,14 @@ def _measured(metric: Any, arrays: Sequence[Any], chosen: npt.NDArray[np.bool_],
 
 
 def activity(ids: npt.ArrayLike, train_ids: npt.ArrayLike, edges: Sequence[int] = (1, 5, 20)) -> pd.Categorical:
-    """Return for each row how often its user (or item) occurs in training: cold ones are those of the first part.
+    """Return, for each row, the interval of the number of training rows of its user (or item).
+
+    The first part are cold users, with fewer training rows than the first edge.
 
     Args:
         ids: [n] user of each row.
         train_ids: [m] users of the training rows.
-        edges: least counts of the parts after the first, ascending.
+        edges: least count of each part after the first, ascending.
 
     Example:
         >>> list(activity(["a", "b", "c"], ["a", "a", "b"], edges=(1, 2)))
@@ -87,13 +91,15 @@ def activity(ids: npt.ArrayLike, train_ids: npt.ArrayLike, edges: Sequence[int] 
 def popularity_tiers(
     ids: npt.ArrayLike, train_ids: npt.ArrayLike, shares: Sequence[float] = (0.5, 0.8)
 ) -> pd.Categorical:
-    """Return for each row the tier of its item: `head`, the most popular items that together have the first share of
-    the training rows, `middle`, those up to the second, and `tail`, all others and those without a training row.
+    """Return, for each row, the popularity tier of its item: `head`, `middle` or `tail`.
+
+    The head are the most popular items, which together have the first share of the training rows; the middle are the
+    following items up to the second share; the tail are all other items, also those without a training row.
 
     Args:
         ids: [n] item of each row.
         train_ids: [m] items of the training rows.
-        shares: two ascending shares.
+        shares: the two cumulative shares, ascending.
 
     Example:
         >>> list(popularity_tiers(["a", "b", "c", "z"], ["a"] * 5 + ["b"] * 3 + ["c"] * 2))
@@ -108,7 +114,7 @@ def popularity_tiers(
 
 
 def quantiles(values: npt.ArrayLike, parts: int = 4) -> pd.Categorical:
-    """Return for each row the interval of its number, of `parts` intervals with about as many rows.
+    """Return, for each row, its interval of `parts` intervals that hold about equally many rows.
 
     Example:
         >>> quantiles([1.0, 2.0, 3.0, 4.0], parts=2).codes.tolist()
