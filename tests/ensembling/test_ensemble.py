@@ -164,7 +164,7 @@ def _other_scale() -> MultiTaskModel:
     ("other", "words"),
     [
         (_few_tasks, r"tasks of models\[1\] .* differ from those of models\[0\]"),
-        (_other_encoding, r"models\[1\] encodes features otherwise"),
+        (_other_encoding, r"models\[1\] encodes features differently"),
         (_other_scale, r"The tasks \['rating'\] of models\[1\] have other arguments"),
     ],
 )

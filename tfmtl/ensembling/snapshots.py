@@ -129,7 +129,7 @@ def cosine(step: int, length: int) -> float:
 def member_seeds(recipe: Callable[[int], MultiTaskModel], count: int, first: int = 0) -> list[MultiTaskModel]:
     """Deep ensembles: train models that differ only in their seed: `first`, `first` + 1, ....
 
-    Use it for the strongest ensemble of one architecture; `ensemble` combines the models.
+    Use it if you can afford several trainings, otherwise `Snapshots`; `ensemble` combines the models.
 
     Args:
         recipe: function from a seed to a trained model. It should pass the seed to the network and to the model, so
