@@ -100,8 +100,7 @@ def test_the_candidate_tower_learns_from_the_corpus() -> None:
 @pytest.mark.parametrize("arguments", [{"num_uniform_negatives": 3}, {"num_hard_negatives": 2}])
 def test_other_negatives_are_refused(arguments: dict[str, int]) -> None:
     sentence = (
-        "`full_softmax` of task 't' has no negatives to choose; leave out the other arguments on negatives. "
-        "Received: "
+        "`full_softmax` of task 't' has no negatives to choose; leave out the other arguments on negatives. Received: "
     )
     with pytest.raises(ValueError, match=re.escape(sentence)):
         Retrieval("t", full_softmax=True, **arguments)
