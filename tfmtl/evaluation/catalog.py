@@ -32,8 +32,7 @@ def catalog_metrics(
             `tfmtl.evaluation.popularity`.
 
     Raises:
-        ValueError: if a candidate is outside the corpus, every position is empty, or the popularity has another length,
-            is negative or all 0.
+        ValueError: if a candidate is outside the corpus, all positions are empty, or the popularity is invalid.
 
     Example:
         >>> found = catalog_metrics([[0, 1], [0, 2]], 4, [4, 2, 1, 1])
