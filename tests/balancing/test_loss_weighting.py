@@ -16,7 +16,7 @@ from tests.models import small
 from tfmtl import _replicas
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
-from tfmtl.balancing.by_task import masked_softmax, shares
+from tfmtl.balancing.by_task import observed_softmax, shares
 from tfmtl.balancing.dwa import DWA
 from tfmtl.balancing.equal import EqualWeights
 from tfmtl.balancing.famo import FAMO
@@ -212,10 +212,12 @@ def test_replicas_weigh_the_losses_of_the_whole_batch(monkeypatch: pytest.Monkey
 
 def test_masked_softmax_and_shares() -> None:
     observed = tf.constant([True, False, True])
-    np.testing.assert_allclose(masked_softmax(tf.constant([0.0, 9.0, np.log(3)]), observed), [0.25, 0, 0.75], rtol=1e-6)
-    np.testing.assert_allclose(masked_softmax(tf.constant([-1e30, 1e30, 1e30]), observed), [0, 0, 1])
+    np.testing.assert_allclose(
+        observed_softmax(tf.constant([0.0, 9.0, np.log(3)]), observed), [0.25, 0, 0.75], rtol=1e-6
+    )
+    np.testing.assert_allclose(observed_softmax(tf.constant([-1e30, 1e30, 1e30]), observed), [0, 0, 1])
     np.testing.assert_allclose(shares(tf.constant([1.0, 9.0, 3.0]), observed), [0.25, 0, 0.75])
-    for function in (masked_softmax, shares):
+    for function in (observed_softmax, shares):
         assert function(tf.constant([1.0, 2.0, 3.0]), tf.constant([False] * 3)).numpy().tolist() == [0, 0, 0]
 
 

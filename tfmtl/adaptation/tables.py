@@ -16,7 +16,7 @@ _SHARED = ("query", "candidate", "context", "shared")
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class EmbeddingTable:
     """The embedding table of one vocabulary.
 
     Attributes:
@@ -55,7 +55,7 @@ class Table:
         self.layer.embeddings.assign(values)
 
 
-def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[str, str], Table]:
+def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[str, str], EmbeddingTable]:
     """Return the tables of the vocabularies by key."""
     longest_first = sorted(vocabularies, key=len, reverse=True)
     found = (table for layer in network.layers for table in _of(unwrapped(layer), longest_first))
@@ -78,13 +78,13 @@ def split_name(name: str, vocabularies: Iterable[str]) -> tuple[str, str] | None
     return None
 
 
-def _of(layer: keras.layers.Layer, vocabularies: list[str]) -> Iterator[Table]:
+def _of(layer: keras.layers.Layer, vocabularies: list[str]) -> Iterator[EmbeddingTable]:
     if isinstance(layer, JoinedEmbedding):
         first = 0
         for name, size in layer.sizes.items():
-            yield Table(name, group_of(layer), layer, first, size)
+            yield EmbeddingTable(name, group_of(layer), layer, first, size)
             first += size
     elif isinstance(layer, keras.layers.Embedding | CompressedEmbedding):
         named = split_name(layer.name, vocabularies)
         if named is not None:
-            yield Table(named[1], named[0], layer, 0, layer.input_dim)
+            yield EmbeddingTable(named[1], named[0], layer, 0, layer.input_dim)

@@ -13,7 +13,7 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.columns import Columns, axes, task_axes, weights_of
 from tfmtl.adaptation.graph import layer_of
-from tfmtl.adaptation.tables import Table, tables_of
+from tfmtl.adaptation.tables import EmbeddingTable, tables_of
 from tfmtl.data.preprocessor import FIRST, MISSING, UNKNOWN
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, load_model
@@ -156,7 +156,7 @@ class _Transfer:
             self.aligned[name] = (taken, table.size - FIRST)
         self.done |= {id(table.layer) for table in theirs.values()}
 
-    def _rows(self, table: Table, other: Table, new_ids: NewIds) -> tuple[np.ndarray, int] | None:
+    def _rows(self, table: EmbeddingTable, other: EmbeddingTable, new_ids: NewIds) -> tuple[np.ndarray, int] | None:
         """Return the rows of a table and the number of ids taken over from another one, or None if widths differ."""
         values, known = table.read(), other.read()
         if values.shape[1] != known.shape[1]:

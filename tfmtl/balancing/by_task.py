@@ -49,11 +49,11 @@ def numbers_by_task(given: Mapping[str, float] | None, what: str, allowed: Range
     return {task: float(number) for task, number in (given or {}).items()}
 
 
-def masked_softmax(logits: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
+def observed_softmax(logits: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
     """Return the softmax of the observed tasks' logits [K], 0 for the others.
 
     Example:
-        >>> masked_softmax(tf.constant([5.0, 9.0, 5.0]), tf.constant([True, False, True])).numpy().tolist()
+        >>> observed_softmax(tf.constant([5.0, 9.0, 5.0]), tf.constant([True, False, True])).numpy().tolist()
         [0.5, 0.0, 0.5]
     """
     chosen = tf.where(observed, logits, logits.dtype.min)

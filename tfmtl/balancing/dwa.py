@@ -8,7 +8,7 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
-from tfmtl.balancing.by_task import masked_softmax
+from tfmtl.balancing.by_task import observed_softmax
 from tfmtl.balancing.loss_weighting import LossWeighting
 
 _LARGEST_RATIO = 1e6
@@ -98,4 +98,4 @@ def average_weights(latest: tf.Tensor, earlier: tf.Tensor, observed: tf.Tensor, 
     ratios = tf.where(earlier > 0, tf.math.divide_no_nan(latest, earlier), 1.0)
     ratios = tf.clip_by_value(ratios, 0.0, _LARGEST_RATIO)
     tasks = tf.reduce_sum(tf.cast(observed, tf.float32))
-    return tasks * masked_softmax(ratios / temperature, observed)
+    return tasks * observed_softmax(ratios / temperature, observed)

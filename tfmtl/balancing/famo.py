@@ -10,7 +10,7 @@ import numpy as np
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl._replicas import mean_over_replicas
-from tfmtl.balancing.by_task import masked_softmax, numbers_by_task, shares
+from tfmtl.balancing.by_task import numbers_by_task, observed_softmax, shares
 from tfmtl.balancing.loss_weighting import LossWeighting
 
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -88,7 +88,7 @@ class FAMO(LossWeighting):
 
     def weigh(self, losses: tf.Tensor, observed: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scaled sum of log losses and its derivatives."""
-        z = masked_softmax(tf.convert_to_tensor(self.logits), observed)
+        z = observed_softmax(tf.convert_to_tensor(self.logits), observed)
         above = self._above_minimum(losses)
         rates = z / above
         value = tf.math.divide_no_nan(tf.reduce_sum(z * tf.math.log(above)), tf.reduce_sum(rates))
@@ -125,5 +125,5 @@ def logit_gradient(logits: tf.Tensor, fell: tf.Tensor, observed: tf.Tensor) -> t
         fell: d [K], by how much the logarithm of each loss fell.
         observed: bool [K].
     """
-    z = masked_softmax(logits, observed)
+    z = observed_softmax(logits, observed)
     return z * (fell - tf.reduce_sum(z * fell))

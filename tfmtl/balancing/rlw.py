@@ -7,7 +7,7 @@ from typing import Any
 from tfmtl._checks import require
 from tfmtl._keras import register, tf
 from tfmtl.balancing.balancer import next_seed
-from tfmtl.balancing.by_task import masked_softmax, shares
+from tfmtl.balancing.by_task import observed_softmax, shares
 from tfmtl.balancing.loss_weighting import LossWeighting
 
 _DISTRIBUTIONS = ("normal", "dirichlet")
@@ -78,6 +78,6 @@ def random_weights(seed: tf.Tensor, observed: tf.Tensor, distribution: str) -> t
         distribution: as in `RLW`.
     """
     if distribution == "normal":
-        return masked_softmax(tf.random.stateless_normal(observed.shape, seed), observed)
+        return observed_softmax(tf.random.stateless_normal(observed.shape, seed), observed)
     uniform = tf.random.stateless_uniform(observed.shape, seed, minval=1e-7)
     return shares(-tf.math.log(uniform), observed)  # exponentials over their sum are uniform on the simplex
