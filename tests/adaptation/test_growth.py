@@ -15,17 +15,17 @@ from tfmtl.balancing import PCGrad, Uncertainty
 from tfmtl.data import Preprocessor, fit_statistics, to_batch
 from tfmtl.layers import PLE, STEM, QuotientRemainderEmbedding
 from tfmtl.models import Candidates, MultiTaskModel
-from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, RowWiseAdagrad, lazy_adam
+from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, RowWiseAdagrad
 
-OPTIMIZERS: dict[str, Callable[[], Any]] = {
-    "LazyAdam": lambda: LazyAdam(0.02),
-    "LazyAdam of small tables": lambda: LazyAdam(0.02, catch_up=False),
-    "LazyAdamW": lambda: LazyAdamW(0.02, weight_decay=0.01),
-    "ASGD": lambda: ASGD(0.1),
-    "Adam with averages": lambda: keras.optimizers.Adam(0.02, use_ema=True),
-    "Adagrad": lambda: keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.3),
-    "scaled": lambda: keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.02)),
-    "groups": lambda: GroupedOptimizer(RowWiseAdagrad(0.05), LazyAdam(0.01), global_clipnorm=1.0),
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "LazyAdam": lambda **lazy: LazyAdam(0.02, **lazy),
+    "LazyAdam of small tables": lambda **lazy: LazyAdam(0.02, catch_up=False, **lazy),
+    "LazyAdamW": lambda **lazy: LazyAdamW(0.02, weight_decay=0.01, **lazy),
+    "ASGD": lambda **_: ASGD(0.1),
+    "Adam with averages": lambda **_: keras.optimizers.Adam(0.02, use_ema=True),
+    "Adagrad": lambda **_: keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.3),
+    "scaled": lambda **_: keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.02)),
+    "groups": lambda **lazy: GroupedOptimizer(RowWiseAdagrad(0.05), LazyAdam(0.01, **lazy), global_clipnorm=1.0),
 }
 
 
@@ -110,12 +110,11 @@ def test_training_goes_on_as_if_the_rows_had_always_been_there(model: MultiTaskM
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("large", [False, True])
-def test_optimizers_keep_every_slot(name: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimizers_keep_every_slot(name: str, large: bool) -> None:
     """Old rows and dense weights go on bit by bit as without growth."""
-    monkeypatch.setattr(lazy_adam, "_SMALL", 3 if large else 100)
     table, kernel = (tf.Variable(tf.ones([n, 2]), name=f"{what}") for n, what in ((4, "e/embeddings"), (3, "kernel")))
     other = tf.Variable(tf.ones([3, 2]), name="f/embeddings")
-    optimizer = OPTIMIZERS[name]()
+    optimizer = OPTIMIZERS[name](dense_rows=3 if large else 100)
     random = np.random.default_rng(0)
 
     def step(by: Any, variables: list[Any], rows: list[int], values: np.ndarray) -> None:
@@ -213,11 +212,10 @@ def test_every_table_of_a_trunk_grows(trunk: Any) -> None:
     grown.make_step(to_batch(week, grown.preprocessor))
 
 
-def test_a_table_that_becomes_large_had_every_row_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_becomes_large_had_every_row_touched() -> None:
     """LazyAdam counts the steps of rows only in tables above a size; up to it Adam's step moves all rows."""
-    monkeypatch.setattr(lazy_adam, "_SMALL", 4)
     before, after = tf.Variable(tf.ones([4, 1]), name="e/embeddings"), tf.Variable(tf.ones([6, 1]), name="e/embeddings")
-    optimizer = LazyAdam(0.1)
+    optimizer = LazyAdam(0.1, dense_rows=4)
     for row in (0, 1, 1):
         optimizer.apply_gradients(
             [(tf.IndexedSlices(tf.ones([1, 1]), tf.constant([row]), tf.constant([4, 1])), before)]

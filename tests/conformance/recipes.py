@@ -175,8 +175,10 @@ OTHERS: Recipes = {
     "GroupedOptimizer": lambda: GroupedOptimizer(
         RowWiseAdagrad(0.25), LazySGD(0.5), ["Variable"], global_clipnorm=2.0, name="grouped"
     ),
-    "LazyAdam": lambda: LazyAdam(0.25, 0.5, 0.75, 0.125, catch_up=False, clipnorm=2.0, name="lazy"),
-    "LazyAdamW": lambda: LazyAdamW(0.25, 0.5, beta_1=0.5, beta_2=0.75, epsilon=0.125, catch_up=False, name="decayed"),
+    "LazyAdam": lambda: LazyAdam(0.25, 0.5, 0.75, 0.125, catch_up=False, dense_rows=1, clipnorm=2.0, name="lazy"),
+    "LazyAdamW": lambda: LazyAdamW(
+        0.25, 0.5, beta_1=0.5, beta_2=0.75, epsilon=0.125, catch_up=False, dense_rows=1, name="decayed"
+    ),
     "LazySGD": lambda: LazySGD(0.25, 0.5, True, weight_decay=0.5, name="descent"),
     "RowWiseAdagrad": lambda: RowWiseAdagrad(0.25, 0.5, 0.125, global_clipnorm=2.0, name="by_row"),
     "ScaledRates": lambda: ScaledRates(LazySGD(0.5), {"Var*": 0.5}, global_clipnorm=2.0, name="scaled"),

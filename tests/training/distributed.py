@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tests.training.sparse import OPTIMIZERS, START, random_steps, run, table
+from tests.training.sparse import OF_LARGE_TABLES, START, random_steps, run, table
 from tfmtl._keras import tf
-from tfmtl.training import lazy_adam
 
 
 def difference(name: str, strategy: tf.distribute.Strategy) -> float:
     """Return the largest difference after four steps; each replica has half of the rows."""
     with strategy.scope():
-        weights, optimizer = table(), OPTIMIZERS[name]()
+        weights, optimizer = table(), OF_LARGE_TABLES[name]()
         optimizer.build([weights])
 
     @tf.function
@@ -33,7 +32,7 @@ def difference(name: str, strategy: tf.distribute.Strategy) -> float:
 
     for rows, values in random_steps(4):
         step(tf.constant(rows), tf.constant(values, tf.float32))
-    alone, expected = OPTIMIZERS[name](), table()
+    alone, expected = OF_LARGE_TABLES[name](), table()
     found = [largest(strategy.experimental_local_results(weights), run(alone, random_steps(4), expected))]
     if hasattr(optimizer, "swap_averages"):
         optimizer.swap_averages([weights])
@@ -50,7 +49,6 @@ def main() -> None:
     """Print the differences as JSON."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    lazy_adam._SMALL = 0
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one would reuse its collectives
     sys.stdout.write("\n" + json.dumps({name: difference(name, strategy) for name in sys.argv[1:]}) + "\n")
 

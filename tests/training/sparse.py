@@ -6,30 +6,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tfmtl._keras import keras, tf
-from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad, lazy_adam
+from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad
 
 ROWS, WIDTH = 7, 3
 START = np.random.default_rng(2).normal(size=(ROWS, WIDTH)).astype(np.float32)
 Steps = list[tuple[list[int], np.ndarray]]
 
-OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
-    "ASGD": lambda rate=0.1, **kw: ASGD(rate, 1, momentum=0.5, **kw),
-    "GroupedOptimizer": lambda rate=0.1, **kw: GroupedOptimizer(RowWiseAdagrad(rate), LazyAdam(rate), **kw),
-    "LazyAdam": lambda rate=0.1, **kw: LazyAdam(rate, catch_up=False, **kw),
-    "LazyAdam, catch_up": lambda rate=0.1, **kw: LazyAdam(rate, catch_up=True, **kw),
-    "LazyAdamW": lambda rate=0.1, **kw: LazyAdamW(rate, 0.25, **kw),
-    "LazySGD": lambda rate=0.1, **kw: LazySGD(rate, 0.5, nesterov=True, **kw),
-    "RowWiseAdagrad": lambda rate=0.1, **kw: RowWiseAdagrad(rate, **kw),
-}
+
+def optimizers(**lazy: Any) -> dict[str, Callable[..., keras.optimizers.Optimizer]]:
+    """Return how to make every optimiser; `lazy` are further arguments of each LazyAdam."""
+    return {
+        "ASGD": lambda rate=0.1, **kw: ASGD(rate, 1, momentum=0.5, **kw),
+        "GroupedOptimizer": lambda rate=0.1, **kw: GroupedOptimizer(RowWiseAdagrad(rate), LazyAdam(rate, **lazy), **kw),
+        "LazyAdam": lambda rate=0.1, **kw: LazyAdam(rate, catch_up=False, **lazy, **kw),
+        "LazyAdam, catch_up": lambda rate=0.1, **kw: LazyAdam(rate, catch_up=True, **lazy, **kw),
+        "LazyAdamW": lambda rate=0.1, **kw: LazyAdamW(rate, 0.25, **lazy, **kw),
+        "LazySGD": lambda rate=0.1, **kw: LazySGD(rate, 0.5, nesterov=True, **kw),
+        "RowWiseAdagrad": lambda rate=0.1, **kw: RowWiseAdagrad(rate, **kw),
+    }
 
 
-@pytest.fixture
-def large_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every table count as large."""
-    monkeypatch.setattr(lazy_adam, "_SMALL", 0)
+OPTIMIZERS = optimizers()
+OF_LARGE_TABLES = optimizers(dense_rows=0)
+"""The same, with every table updated row by row."""
 
 
 def table(name: str = "user/embeddings") -> tf.Variable:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.training.sparse import (
+    OF_LARGE_TABLES,
     OPTIMIZERS,
     START,
     WIDTH,
     draw,
-    large_tables,
     random_steps,
     run,
     shapes_in,
@@ -23,16 +23,13 @@ from tests.training.sparse import (
 )  # fmt: skip
 from tfmtl._keras import keras, tf
 
-__all__ = ["large_tables"]
-
 EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_untouched_rows_are_bit_identical(name: str) -> None:
     for weight_decay in (None, 0.5):
-        optimizer = OPTIMIZERS[name]()
+        optimizer = OF_LARGE_TABLES[name]()
         optimizer.weight_decay = weight_decay
         found = run(optimizer, draw([3, 1, 3], [3], [1]))
         np.testing.assert_array_equal(found[[0, 2, 4, 5, 6]], START[[0, 2, 4, 5, 6]])
@@ -68,20 +65,18 @@ def test_the_look_into_a_graph_finds_what_keras_makes_of_a_table() -> None:
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_a_schedule_is_followed(name: str) -> None:
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [0.5, 0.0])  # both parts of a group take it
     steps = draw([1, 3], [0])
-    found, start = run(OPTIMIZERS[name](schedule), steps), run(OPTIMIZERS[name](0.5), steps[:1])
+    found, start = run(OF_LARGE_TABLES[name](schedule), steps), run(OF_LARGE_TABLES[name](0.5), steps[:1])
     np.testing.assert_array_equal(found[[0, 2]], start[[0, 2]])
     np.testing.assert_array_equal(found[[1, 3]], start[[1, 3]])
     assert np.abs(start - START).max() > 0.01
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_its_configuration_makes_the_same_steps(name: str) -> None:
-    optimizer = OPTIMIZERS[name](0.3, global_clipnorm=0.5)
+    optimizer = OF_LARGE_TABLES[name](0.3, global_clipnorm=0.5)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert type(again) is type(optimizer)
     assert again is not optimizer
@@ -91,14 +86,13 @@ def test_its_configuration_makes_the_same_steps(name: str) -> None:
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(name: str, tmp_path: pathlib.Path) -> None:
     steps = random_steps(8)
-    optimizer, weights = OPTIMIZERS[name](), table()
+    optimizer, weights = OF_LARGE_TABLES[name](), table()
     run(optimizer, steps[:5], weights)
     path = tf.train.Checkpoint(optimizer=optimizer, weights=weights).save(str(tmp_path / "c"))
     expected = run(optimizer, steps[5:], weights)
-    later, fresh = OPTIMIZERS[name](), tf.Variable(tf.zeros_like(weights), name="user/embeddings")
+    later, fresh = OF_LARGE_TABLES[name](), tf.Variable(tf.zeros_like(weights), name="user/embeddings")
     later.build([fresh])
     tf.train.Checkpoint(optimizer=later, weights=fresh).restore(path).assert_consumed()
     assert int(later.iterations) == 5
@@ -106,23 +100,21 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_stopped(name: str, tmp_p
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_its_variables_are_its_whole_state(name: str) -> None:
     steps = random_steps(8)
-    optimizer, weights = OPTIMIZERS[name](), table()
+    optimizer, weights = OF_LARGE_TABLES[name](), table()
     run(optimizer, steps[:5], weights)
-    later, copy = OPTIMIZERS[name](), tf.Variable(weights, name="user/embeddings")
+    later, copy = OF_LARGE_TABLES[name](), tf.Variable(weights, name="user/embeddings")
     later.build([copy])
     later.set_weights([variable.numpy() for variable in optimizer.variables])
     np.testing.assert_array_equal(run(later, steps[5:], copy), run(optimizer, steps[5:], weights))
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_the_loss_scale_skips_steps_that_are_not_finite(name: str) -> None:
-    scaled = keras.mixed_precision.LossScaleOptimizer(OPTIMIZERS[name](), initial_scale=8.0)
+    scaled = keras.mixed_precision.LossScaleOptimizer(OF_LARGE_TABLES[name](), initial_scale=8.0)
     weights, plain, steps = table(), table(), random_steps(3)
-    optimizer = OPTIMIZERS[name]()
+    optimizer = OF_LARGE_TABLES[name]()
     optimizer.build([plain])
 
     @tf.function
@@ -140,9 +132,8 @@ def test_the_loss_scale_skips_steps_that_are_not_finite(name: str) -> None:
 
 
 @EVERY
-@pytest.mark.usefixtures("large_tables")
 def test_a_traced_step_is_the_eager_one(name: str) -> None:
-    weights, optimizer, steps = table(), OPTIMIZERS[name](), random_steps(4)
+    weights, optimizer, steps = table(), OF_LARGE_TABLES[name](), random_steps(4)
     optimizer.build([weights])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, WIDTH])])
@@ -154,7 +145,7 @@ def test_a_traced_step_is_the_eager_one(name: str) -> None:
 
     for rows, values in steps:
         step(tf.constant(rows), tf.constant(values, tf.float32))
-    np.testing.assert_allclose(weights.numpy(), run(OPTIMIZERS[name](), steps), atol=1e-6)
+    np.testing.assert_allclose(weights.numpy(), run(OF_LARGE_TABLES[name](), steps), atol=1e-6)
 
 
 RUN = """

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
-from tests.training.sparse import ROWS, START, WIDTH, dense, draw, large_tables, random_steps, run, slices, table
+from tests.training.sparse import ROWS, START, WIDTH, dense, draw, random_steps, run, slices, table
 from tfmtl._keras import keras, tf
-from tfmtl.training import LazyAdam, lazy_adam
+from tfmtl.training import LazyAdam
 
-__all__ = ["large_tables"]
-
+row_by_row = functools.partial(LazyAdam, dense_rows=0)
 EVERYTHING = list(range(ROWS))
 
 
@@ -49,20 +50,18 @@ def catching_up(steps: list, rate: float, beta_1: float, beta_2: float) -> np.nd
 
 
 @pytest.mark.parametrize("catch_up", [False, True])
-@pytest.mark.usefixtures("large_tables")
 def test_it_is_adam_while_every_row_is_touched(catch_up: bool) -> None:
     steps = draw(EVERYTHING, EVERYTHING[::-1], EVERYTHING, EVERYTHING)
     expected = run(keras.optimizers.Adam(0.1, 0.8, 0.9), steps)
-    found = run(LazyAdam(0.1, 0.8, 0.9, catch_up=catch_up), steps)
+    found = run(row_by_row(0.1, 0.8, 0.9, catch_up=catch_up), steps)
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
     assert np.abs(expected - START).min() > 0.001
 
 
 @pytest.mark.parametrize("small", [0, 100])
-def test_without_catching_up_it_follows_its_formula(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy_adam, "_SMALL", small)
+def test_without_catching_up_it_follows_its_formula(small: int) -> None:
     steps = random_steps(12)
-    found = run(LazyAdam(0.1, 0.8, 0.9, 0.01, catch_up=False), steps)
+    found = run(LazyAdam(0.1, 0.8, 0.9, 0.01, catch_up=False, dense_rows=small), steps)
     np.testing.assert_allclose(found, without_catching_up(steps, 0.1, 0.8, 0.9, 0.01), rtol=1e-5, atol=1e-5)
 
 
@@ -72,22 +71,20 @@ def test_a_small_table_that_catches_up_takes_the_steps_of_adam() -> None:
     np.testing.assert_allclose(run(LazyAdam(0.1, 0.8, 0.9, catch_up=True), steps), expected, rtol=3e-6, atol=3e-6)
 
 
-@pytest.mark.usefixtures("large_tables")
 def test_missed_steps_are_those_of_adam() -> None:
     steps = random_steps(40)
-    found = run(LazyAdam(0.1, 0.7, 0.99, 0.0, catch_up=True), steps)
+    found = run(row_by_row(0.1, 0.7, 0.99, 0.0, catch_up=True), steps)
     expected = catching_up(steps, 0.1, 0.7, 0.99)
     # Where two touches of a row had gradients of one sign each other error is one of the rate's single representative.
     np.testing.assert_allclose(found - START, expected - START, atol=0.02 * np.abs(expected - START).max())
 
 
-@pytest.mark.usefixtures("large_tables")
 def test_a_row_touched_at_even_intervals_is_found_where_adam_has_it() -> None:
     rng, steps = np.random.default_rng(1), []
     for step in range(1, 101):
         rows = [0, 2] if step % 5 == 0 else [0]
         steps.append((rows, rng.normal(size=(len(rows), WIDTH)) + 0.5))
-    lazy, adam = LazyAdam(0.01, catch_up=True), keras.optimizers.Adam(0.01)
+    lazy, adam = row_by_row(0.01, catch_up=True), keras.optimizers.Adam(0.01)
     tables = [table(), table()]
     for step, (rows, values) in enumerate(steps, 1):
         for optimizer, weights in zip((lazy, adam), tables, strict=True):
@@ -96,34 +93,32 @@ def test_a_row_touched_at_even_intervals_is_found_where_adam_has_it() -> None:
             optimizer.apply_gradients([(slices(rows, values), weights)])
     moved = tables[1].numpy()[2] - START[2]
     np.testing.assert_allclose(tables[0].numpy()[2] - START[2], moved, rtol=0.02)
-    plain = run(LazyAdam(0.01, catch_up=False), steps[:-1])[2] - START[2]
+    plain = run(row_by_row(0.01, catch_up=False), steps[:-1])[2] - START[2]
     assert (np.abs(plain / moved) < 0.7).all()  # the difference that catching up makes
 
 
-@pytest.mark.usefixtures("large_tables")
 def test_golden_row_that_misses_one_step() -> None:
     # Gradients 1 (step 1) and 3 (step 3), b1 = b2 = 1/2. Step 1: m = v = 1/2, rate sqrt(1/2) / (1/2), so that x falls
     # by 1. Step 2, missed: m = v = 1/4. Step 3: m = 1/8 + 3/2, v = 1/8 + 9/2. Ahead, as if step 4 were missed: m / 2,
     # v / 2. One missed step has one representative, so that nothing is rounded but by float32.
     ones = np.ones([1, 3])
     steps = [([2], ones), ([0], ones), ([2], 3 * ones)]
-    found = run(LazyAdam(1.0, 0.5, 0.5, 0.0, catch_up=True), steps)
+    found = run(row_by_row(1.0, 0.5, 0.5, 0.0, catch_up=True), steps)
 
     def rate(t: int) -> float:
         return float(np.sqrt(1 - 0.5**t) / (1 - 0.5**t))
 
     moves = 1 + rate(2) * 0.25 / 0.5 + rate(3) * 1.625 / np.sqrt(4.625) + rate(4) * 0.8125 / np.sqrt(2.3125)
     np.testing.assert_allclose(found[2], START[2] - moves, rtol=1e-5)
-    plain = run(LazyAdam(1.0, 0.5, 0.5, 0.0, catch_up=False), steps)
+    plain = run(row_by_row(1.0, 0.5, 0.5, 0.0, catch_up=False), steps)
     np.testing.assert_allclose(plain[2], START[2] - 1 - rate(3) * 1.75 / np.sqrt(4.75), rtol=1e-5)
 
 
-@pytest.mark.usefixtures("large_tables")
 def test_what_was_paid_ahead_is_taken_back_from_a_row_that_returns_early() -> None:
     # Touched in steps 4 and 5: the three steps paid ahead in step 4 were none, so that step 5 starts where Adam starts.
     ones = np.ones([1, 3])
     steps = [([0], ones)] * 3 + [([2], ones), ([2], 3 * ones)]
-    found = run(LazyAdam(0.1, 0.5, 0.75, 0.0, catch_up=True), steps)
+    found = run(row_by_row(0.1, 0.5, 0.75, 0.0, catch_up=True), steps)
     expected = run(keras.optimizers.Adam(0.1, 0.5, 0.75, 0.0), steps[3:])  # the moments of row 2 are zero until step 4
     assert np.abs(found[2] - expected[2]).max() > 0.001  # the rates differ: steps 4 and 5 against 1 and 2
     np.testing.assert_allclose(found[2], catching_up(steps, 0.1, 0.5, 0.75)[2], rtol=1e-4)
@@ -159,12 +154,11 @@ def test_dense_gradients_take_the_step_of_adam() -> None:
     np.testing.assert_allclose(*weights, atol=1e-6)  # the fused operation takes 1 - beta_2 in float32
 
 
-@pytest.mark.usefixtures("large_tables")
 def test_a_dense_gradient_counts_as_a_touch_of_every_row() -> None:
     whole, sparse = table(), table()
     gradients = draw(EVERYTHING, EVERYTHING)
     for weights in (whole, sparse):
-        optimizer = LazyAdam(0.1, catch_up=True)
+        optimizer = row_by_row(0.1, catch_up=True)
         for step, (rows, values) in enumerate(gradients):
             gradient = slices(rows, values)
             if weights is whole and step == 0:
@@ -175,10 +169,9 @@ def test_a_dense_gradient_counts_as_a_touch_of_every_row() -> None:
 
 @pytest.mark.parametrize("value", [1e-20, 1e15])
 @pytest.mark.parametrize("catch_up", [False, True])
-@pytest.mark.usefixtures("large_tables")
 def test_hostile_gradients_stay_finite(value: float, catch_up: bool) -> None:
     steps = [([1], np.full([1, 3], value)), ([0], np.zeros([1, 3])), ([1], np.zeros([1, 3]))]
-    assert np.isfinite(run(LazyAdam(0.1, catch_up=catch_up), steps)).all()
+    assert np.isfinite(run(row_by_row(0.1, catch_up=catch_up), steps)).all()
 
 
 def test_amsgrad_is_that_of_keras() -> None:
@@ -193,6 +186,21 @@ def test_it_refuses_what_it_does_not_do() -> None:
     with pytest.raises(ValueError, match=r"beta_1\^2 < beta_2.*beta_1=0.9, beta_2=0.5"):
         LazyAdam(beta_2=0.5, catch_up=True)
     assert not LazyAdam(beta_2=0.5, catch_up=False).catch_up
+    with pytest.raises(ValueError, match=r"`dense_rows` must be 0 or more\. Received: dense_rows=-1"):
+        LazyAdam(dense_rows=-1)
+
+
+def test_a_configuration_without_dense_rows_takes_the_default() -> None:
+    config = LazyAdam(dense_rows=3).get_config()
+    assert config.pop("dense_rows") == 3
+    assert LazyAdam.from_config(config).dense_rows == 16_384
+
+
+def test_only_tables_above_dense_rows_count_steps() -> None:
+    tables = [tf.Variable(tf.ones([rows, 1]), name=f"{rows}/embeddings") for rows in (3, 4)]
+    optimizer = LazyAdam(dense_rows=3)
+    optimizer.build(tables)
+    assert list(optimizer.row_steps) == [1]
 
 
 @pytest.mark.parametrize("catch_up", [False, True])

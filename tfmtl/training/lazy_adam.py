@@ -10,7 +10,6 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.training.touched_rows import TouchedRows, by_row
 
-_SMALL = 16_384
 """Tables of up to so many rows are updated as a whole, which is cheaper than a search for repeated rows."""
 
 
@@ -27,21 +26,23 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
     a q (1 - q^c) / (1 - q) is taken, with a at the mean of j under the weights q^j. As a row that was away for k steps
     will be away again, the next k - 1 steps are paid ahead at once, M(t, k - 1), so that the row is read where Adam
     would have it; at the next touch the movement paid ahead is subtracted from the missed one. A row of every batch
-    misses
-    nothing: then this is Adam. A table of up to 16,384 rows takes Adam's own step for all rows, which is cheaper there
-    than to look for repeated rows, and so do dense weights, in TensorFlow's fused operation.
+    misses nothing: then this is Adam. A table of up to `dense_rows` rows takes Adam's own step for all rows, which is
+    cheaper there than to look for repeated rows, and so do dense weights, in TensorFlow's fused operation.
 
     Args:
         learning_rate, beta_1, beta_2, epsilon: as in `tf_keras.optimizers.Adam`.
         catch_up: whether rows catch up on missed steps. Without it rows and moments of a table simply stay as they are
             while they are not touched (k = 1, M = 0): the rule known as lazy Adam, in which a rare row moves a tenth as
             far on a gradient as in Adam.
+        dense_rows: tables with at most that many rows are updated by operations on the whole table; 0 for none. The
+            default suits CPUs. Such a table needs no counters; state saved with one value does not fit another.
         name: of the optimiser.
         **kwargs: `weight_decay`, clipping and more, see `TouchedRows`; `amsgrad` is left to Keras, which updates all
             rows.
 
     Raises:
-        ValueError: if `catch_up` is asked for with beta_1^2 >= beta_2, where M has no bound, or `adaptive_epsilon` is.
+        ValueError: if `catch_up` is given with beta_1^2 >= beta_2, where M has no bound, if `adaptive_epsilon` is true,
+            or if `dense_rows` is negative.
 
     Example:
         >>> table = tf.Variable(tf.ones([20_000, 1]))
@@ -57,7 +58,7 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         and so is the representative of a.
 
     Cost: rows of the batch, in the update a quarter more than without `catch_up`, and 16 bytes per row of a large
-    table; Keras' Adam touches every row. On long-tail ratings (benchmarks/optimisers.py, 5 seeds, best rates) the test
+    table; Keras' Adam touches every row. On long-tail ratings (benchmarks/optimizers.py, 5 seeds, best rates) the test
     RMSE is that of Keras' Adam with it (-0.0008 +- 0.0023) and 0.0127 +- 0.0050 worse without, on MovieLens-100K that
     of Adam either way: therefore the default.
     """
@@ -70,6 +71,7 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
         epsilon: float = 1e-7,
         *,
         catch_up: bool = True,
+        dense_rows: int = 16_384,
         name: str = "LazyAdam",
         **kwargs: Any,
     ) -> None:
@@ -83,14 +85,16 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
             beta_1=beta_1,
             beta_2=beta_2,
         )
+        require(dense_rows >= 0, "`dense_rows` must be 0 or more.", dense_rows=dense_rows)
         self.catch_up = catch_up
+        self.dense_rows = dense_rows
 
     def build(self, var_list: Sequence[Any]) -> None:
         """Create the slots: the moments, and two counters for each row of a large table."""
         fresh = not getattr(self, "_built", False)
         super().build(var_list)
         if fresh and self.catch_up and not self.amsgrad:
-            large = {str(i): v for i, v in enumerate(var_list) if not _is_small(v.shape)}
+            large = {str(i): v for i, v in enumerate(var_list) if not self._is_small(v.shape)}
             self._row_steps = {slot: self.add_row_steps(variable, 2) for slot, variable in large.items()}
 
     @property
@@ -123,7 +127,7 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
 
     def update_rows(self, gradient: tf.IndexedSlices, variable: Any) -> None:
         """Update the touched rows."""
-        if _is_small(variable.shape):
+        if self._is_small(variable.shape):
             self._update_small(gradient, variable)
             return
         slot, dtype = self.slot_of(variable), variable.dtype
@@ -197,20 +201,19 @@ class LazyAdam(TouchedRows, keras.optimizers.Adam):
     def sums_rows(self, gradient: tf.IndexedSlices) -> bool:
         """Return whether the gradient is that of a small table, of which this class makes the step."""
         shape = None if gradient.dense_shape is None else tf.get_static_value(gradient.dense_shape)
-        return shape is not None and not self.amsgrad and _is_small(shape)
+        return shape is not None and not self.amsgrad and self._is_small(shape)
 
     def moved_rows(self, gradient: Any, variable: Any) -> tf.Tensor | None:
         """Return the touched rows, or None where the step is Adam's own."""
-        whole = self.amsgrad or (self.catch_up and _is_small(variable.shape))
+        whole = self.amsgrad or (self.catch_up and self._is_small(variable.shape))
         return None if whole else super().moved_rows(gradient, variable)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "catch_up": self.catch_up}
+        return {**super().get_config(), "catch_up": self.catch_up, "dense_rows": self.dense_rows}
 
-
-def _is_small(shape: Any) -> bool:
-    """Return whether a table is small enough to be passed over as a whole."""
-    return bool(len(shape) == 0 or shape[0] <= _SMALL)
+    def _is_small(self, shape: Any) -> bool:
+        """Return whether a table of a shape is updated as a whole."""
+        return bool(len(shape) == 0 or shape[0] <= self.dense_rows)
 
 
 def _power(base: float, exponents: tf.Tensor, dtype: Any) -> tf.Tensor:

@@ -15,7 +15,8 @@ class LazyAdamW(LazyAdam):
 
     A dense weight decays as in AdamW, x <- x - rate decay x, before its step. A row of a table decays when it is
     touched: with `catch_up` by all steps since it was touched last, x <- (1 - rate decay)^k x, which is AdamW, late;
-    without, once. Rows never touched never decay. A table of up to 16,384 rows that catches up decays as a whole.
+    without, once. Rows never touched never decay. A table of up to `dense_rows` rows that catches up decays
+    as a whole.
 
     Args:
         learning_rate: as in `LazyAdam`.
