@@ -11,6 +11,7 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import tf
+from tfmtl.balancing import TrainingStep
 from tfmtl.data import from_frame, to_batch, to_columns
 from tfmtl.models import MultiTaskModel, Regularization
 from tfmtl.training import LazyAdam
@@ -170,3 +171,21 @@ def test_a_traced_step_has_one_edge_for_each_column_of_the_batch() -> None:
     # would grow with the square of the number of tasks.
     assert max(waits) == len(tf.nest.flatten(batch))
     assert sorted(waits)[-2] <= 1
+
+
+def test_an_observer_is_called_once_in_a_trace_and_kept_traces_are_used_again() -> None:
+    model, calls = small.model(), {"first": 0, "second": 0}
+
+    def observer(name: str) -> Any:
+        def observe(step: TrainingStep) -> None:
+            calls[name] += 1
+            assert len(step.losses) == len(model.tasks)
+
+        return observe
+
+    first, second = observer("first"), observer("second")
+    for observe in (first, None, first, None, second, None):
+        model.observe_steps(observe)
+        model.fit(small.table(), batch_size=10, epochs=2, verbose=0)
+    assert calls == {"first": 1, "second": 1}
+    assert model._traced_train_on.experimental_get_tracing_count() == 1

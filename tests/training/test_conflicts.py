@@ -208,22 +208,20 @@ def test_training_with_and_without_a_monitor_is_the_same_bit_by_bit(watched: Tra
         np.testing.assert_array_equal(one, other, err_msg=variable.name)
 
 
-def test_a_second_training_starts_anew_and_traces_nothing_anew(monitor: ConflictMonitor, watched: Trained) -> None:
+def test_a_second_training_starts_again_and_traces_nothing_again(monitor: ConflictMonitor, watched: Trained) -> None:
     first = monitor.history
     watched.model.optimizer.iterations.assign(0)
     log = fit(watched.model, monitor, epochs=2)
     assert monitor.history is not first
     assert [epoch["cosine"][0, 1] for epoch in monitor.history] == pytest.approx(log[f"cosine/{PAIR}"])
     assert [epoch["count"][0, 0] for epoch in monitor.history] == [2, 1]
-    assert monitor._watched.experimental_get_tracing_count() == 1
+    assert watched.model._observed_train_on.experimental_get_tracing_count() == 1
     assert watched.model._traced_train_on.experimental_get_tracing_count() == 0
 
 
-def test_the_model_gets_its_own_step_back() -> None:
+def test_the_observation_ends_with_the_training() -> None:
     trained, monitor = model(eager=True), ConflictMonitor(1)
-    plain = trained._traced_train_on
     fit(trained, monitor, batch=small.ROWS)
-    assert trained._traced_train_on is plain
     assert trained.step_observer is None
     kept = monitor.history
     assert f"cosine/{PAIR}" not in fit(trained, batch=small.ROWS)
@@ -240,15 +238,14 @@ class Failing(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
-def test_a_training_that_was_interrupted_leaves_room_for_the_next() -> None:
+def test_a_training_that_was_interrupted_does_not_hinder_the_next() -> None:
     trained = model(eager=True)
-    plain, interrupted, monitor = trained._traced_train_on, ConflictMonitor(1), ConflictMonitor(1)
+    interrupted, monitor = ConflictMonitor(1), ConflictMonitor(1)
     with pytest.raises(KeyboardInterrupt):
         fit(trained, interrupted, Failing(), batch=small.ROWS)
     for callback in (interrupted, monitor):
         fit(trained, callback, batch=small.ROWS)
         assert callback.history[0]["count"][0, 1] == 1
-        assert trained._traced_train_on is plain
         assert trained.step_observer is None
 
 

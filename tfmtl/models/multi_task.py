@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tfmtl._keras import keras, register, tf
@@ -84,7 +84,6 @@ class MultiTaskModel(TableModel):
         if any(task.num_extra_negatives or task.needs_corpus for task in tasks):
             require_candidates(self)
         self.seed = seed
-        self.step_observer: Callable[[TrainingStep], object] | None = None  # called with every step while it is traced
         self._prepare()
         self.built = True
 

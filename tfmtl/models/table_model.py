@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
-from tfmtl.balancing import Balancer
+from tfmtl.balancing import Balancer, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Sequences
 from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
@@ -26,6 +26,9 @@ class TableModel(tfrs.models.Model, abc.ABC):
     preprocessor: Preprocessor
     balancer: Balancer
     seed: int
+    step_observer: Callable[[TrainingStep], object] | None = None
+    """The observer that `observe_steps` set."""
+    _last_observer: Callable[[TrainingStep], object] | None = None
     steps_per_execution: Any  # a property of Keras: takes a number and gives a variable
     distribute_reduction_method: str  # a property of Keras
 
@@ -37,7 +40,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
         """Make one step and return the running means."""
         if self.run_eagerly or tf.distribute.has_strategy():
             return self._train_on(data)
-        return self._traced_train_on(data)
+        return self._traced_train_on(data) if self.step_observer is None else self._observed_train_on(data)
 
     def _train_on(self, data: Batch) -> dict[str, tf.Tensor]:
         arrived = tf.group(*tf.nest.flatten(data))  # one control edge per operation of the step, not one per column
@@ -77,11 +80,31 @@ class TableModel(tfrs.models.Model, abc.ABC):
         layer.
         """
         # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
-        self._traced_train_on = tf.function(self._train_on)
+        self._traced_train_on, self._observed_train_on = tf.function(self._train_on), tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
         self.test_function = self.predict_function = None
         # Keras' `fit` reads the state that `compile` stored. `__setattr__` would track the layers that are its keys.
         self.__dict__["_compiled_trainable_state"] = self._get_trainable_state()
+        self._renew_training_loop()
+
+    def observe_steps(self, observer: Callable[[TrainingStep], object] | None) -> None:
+        """Call a function in every training step, or stop calling it, even during `fit`.
+
+        Use it in callbacks that measure gradients while training, such as `tfmtl.training.ConflictMonitor`. A traced
+        step calls the function once, while it is traced, so that its TensorFlow operations become part of the step.
+        The step without observer and that of the last observer keep their traces: an observer that is set again, as the
+        same object, costs no second trace.
+
+        Args:
+            observer: receives the `tfmtl.balancing.TrainingStep` before the balancer reads it; None to stop.
+        """
+        if observer is not None and observer is not self._last_observer:
+            self._last_observer, self._observed_train_on = observer, tf.function(self._train_on)
+        self.step_observer = observer
+        self._renew_training_loop()
+
+    def _renew_training_loop(self) -> None:
+        """Make Keras' loop around the step again, which holds the step that it was made of."""
         if self.train_function is not None:
             self.make_train_function(force=True)
 

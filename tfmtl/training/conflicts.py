@@ -67,8 +67,8 @@ class ConflictMonitor(keras.callbacks.Callback):
         self.at = checked_location(at)
         self.history: list[dict[str, np.ndarray]] = []
         self.task_names: tuple[str, ...] = ()
-        self._plain: Any = None  # the model's traced step, and the one that replaces it while this monitor looks on
-        self._watched: Any = None
+        self._watched: Any = None  # the model of the last training
+        self._observer: Any = None  # an object of its own for each model: the model's trace holds the sums
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConflictMonitor:
         """Return an unused monitor: a tuner copies its callbacks for every trial."""
@@ -79,23 +79,18 @@ class ConflictMonitor(keras.callbacks.Callback):
         model = self.model
         self._check_layers()
         self._release_interrupted()
-        if self._plain is not model._traced_train_on:  # another model, or compiled since the last training
-            self._plain, self._watched = model._traced_train_on, tf.function(model._train_on)
+        if self._watched is not model:
+            self._watched, self._observer = model, self.measure
             self.task_names = tuple(task.name for task in model.tasks)
             with model.distribute_strategy.scope():
                 self._sums = _accumulator(len(self.task_names))
-        model._traced_train_on, model.step_observer = self._watched, self.measure
-        model.make_train_function(force=True)  # `fit` made one around the plain step already
+        model.observe_steps(self._observer)
         self._clear()
         self.history = []
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Give the model its own step back."""
-        model = self.model
-        if model._traced_train_on is self._watched:
-            model._traced_train_on = self._plain
-        model.step_observer = None
-        model.train_function = None  # Keras' loop around the step; `fit` makes another
+        """End the observation."""
+        self.model.observe_steps(None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Log the epoch's means, keep them and reset the sums."""
