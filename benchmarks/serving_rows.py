@@ -1,6 +1,6 @@
 """An export against the model in memory on random rows with missing, unknown and extreme values, every signature.
 
-    PYTHONPATH=tests/serving python benchmarks/serving_rows.py [--rows 10000]
+    python benchmarks/serving_rows.py [--rows 10000]
 
 The model is the one of the tests: every kind of feature and of task, random weights.
 """
@@ -11,10 +11,10 @@ import argparse
 import pathlib
 import tempfile
 
-import hostile
 import numpy as np
 import tensorflow as tf
-from models import MAX_K, build
+from servers import hostile
+from servers.models import MAX_K, build
 
 from tfmtl.serving import export, to_examples
 from tfmtl.serving.recommender import Recommender

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import pathlib
+import sys
+
+# The scripts' folder is no package: its modules find each other as neighbours of the script that is run.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read at TensorFlow's import
 # What tests compile with XLA runs a few times only: compiling it less thoroughly takes a third less time.

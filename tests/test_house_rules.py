@@ -76,14 +76,7 @@ def test_scripts_import_modules_that_exist(path: pathlib.Path) -> None:
     imports = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
     names = {n.module or "" for n in imports if isinstance(n, ast.ImportFrom)}
     names |= {alias.name for n in imports if isinstance(n, ast.Import) for alias in n.names}
-    folders = (
-        ROOT,
-        ROOT / "examples",
-        ROOT / "benchmarks",
-        path.parent,
-        ROOT / "tests/serving",
-        ROOT / "tests/distribution",
-    )
+    folders = (ROOT, ROOT / "examples", ROOT / "benchmarks", path.parent)
 
     def exists(name: str) -> bool:
         part = name.replace(".", "/")

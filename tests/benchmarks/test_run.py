@@ -46,7 +46,7 @@ def test_a_section_holds_question_command_machine_versions_and_output(project: p
     body = results.read(project / "RESULTS.md")["one"].body
     question, command, facts, table, rest = body.split("\n\n")
     assert question == "Is one good?"
-    imports = "PYTHONPATH=.:examples:tests/serving:tests/distribution"
+    imports = "PYTHONPATH=.:examples"
     assert command == f"```sh\n{imports} python benchmarks/good.py --n 9 --data FOLDER/ml_100k\n```"
     assert re.match(TODAY + r", \d+ s; \d+ cores, .* at the start\.\nPython 3.*, tensorflow .*\.$", facts)
     assert (table, rest) == ("| a |\n|---|\n| 1 |", "```text\n--n 9 --data FOLDER/ml_100k\n```")

@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 import numpy as np
+from servers.processes import free_ports
 
-from tests.distribution.processes import free_ports
 from tfmtl._keras import tf
 
 ports = free_ports(4)
@@ -29,8 +29,9 @@ strategy = tf.distribute.ParameterServerStrategy(
     variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(min_shard_bytes=16, max_shards=2),
 )
 
-from tests.distribution.training import BATCH, model, table  # noqa: E402  the servers are the first to use the devices
 from tfmtl.models.local_copy import local_copy  # noqa: E402
+
+from tests.distribution.training import BATCH, model, table  # noqa: E402  the servers are the first to use the devices
 from tfmtl.serving import export  # noqa: E402
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from servers.processes import free_ports
 
-from tests.distribution.processes import answers, free_ports
+from tests.distribution.processes import answers
 from tests.distribution.training import largest_difference, table
 
 ROWS = [20, 13, 17]  # of a file; one worker reads 30 rows in four steps, the other 20 in three and is idle in the last

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+from servers.models import MAX_K, IdType, build
 
-from tests.serving.models import MAX_K, IdType, build
 from tfmtl.serving import export
-
-collect_ignore = ["exporting.py", "robustness.py", "server.py"]  # scripts, which import their neighbours by name
 
 
 @pytest.fixture(scope="session", params=["string", "int64"])

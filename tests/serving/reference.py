@@ -17,7 +17,7 @@ class Reference:
     """Scores every query with every candidate.
 
     Args:
-        model: from `tests.serving.models.build`.
+        model: from `servers.models.build`.
         frame: its table.
         query: raw query features.
     """

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from servers.models import MAX_K, build
 
-from tests.serving.models import MAX_K, build
 from tfmtl.evaluation import retained_margin
 from tfmtl.serving import Budget, BudgetExceeded, ModelCard, compressed_size, export
 from tfmtl.serving.budget import Line, table

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from servers.models import MAX_K, IdType, build
 
-from tests.serving.models import MAX_K, IdType, build
 from tfmtl._keras import tf
 from tfmtl.serving import ModelCard, export, write_server_config
 from tfmtl.serving.card import markdown

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servers.models import build
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.serving.models import build
 from tfmtl._keras import tf
 from tfmtl.data.preprocessor import raw_spec
 from tfmtl.models import MultiTaskModel

@@ -6,9 +6,9 @@ import pathlib
 
 import numpy as np
 import pytest
+from servers import hostile
+from servers.models import MAX_K, IdType, build
 
-from tests.serving import hostile
-from tests.serving.models import MAX_K, IdType, build
 from tfmtl._keras import tf
 from tfmtl.serving import to_examples
 from tfmtl.serving.recommender import Recommender

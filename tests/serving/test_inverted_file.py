@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 import pytest
+from servers.models import MAX_K, build, queries
 
-from tests.serving.models import MAX_K, build, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import CorpusIndex, InvertedFile, export

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 import pytest
+from servers.models import build
 
-from tests.serving.models import build
 from tfmtl._keras import tf
 from tfmtl.serving import recommender as module
 from tfmtl.serving.on_load import ComputedOnLoad

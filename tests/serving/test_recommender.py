@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servers.models import MAX_K, IdType, build, queries, raw
 
-from tests.serving.models import MAX_K, IdType, build, queries, raw
 from tests.serving.reference import FUSED, Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.data import Categorical

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from servers.models import MAX_K, IdType, build, identifier, queries
 
-from tests.serving.models import MAX_K, IdType, build, identifier, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.models import Candidates, MultiTaskModel

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servers import cc_loader
+from servers.models import MAX_K, IdType, build, queries, raw
 
-from tests.serving import cc_loader
-from tests.serving.models import MAX_K, IdType, build, queries, raw
 from tests.serving.reference import FUSED, Reference, check_equal
 from tests.serving.wire import Call, Flat, flatten, write_calls
 
@@ -79,7 +79,7 @@ def test_answers_without_the_packages_that_made_it(
 def test_answers_in_the_loader_of_tensorflow_serving(
     ids: IdType, exported: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with cc_loader.loaded(cc_loader.compiled(tmp_path_factory), exported) as loader:
+    with cc_loader.loaded(cc_loader.compiled(tmp_path_factory.getbasetemp()), exported) as loader:
         for name, inputs, expected in requests(ids):
             answer = loader.ask(name, {n: _typed(value) for n, value in inputs.items()})
             answer = {n: np.char.decode(v.astype(bytes)) if v.dtype == object else v for n, v in answer.items()}

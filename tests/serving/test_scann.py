@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from servers.models import MAX_K, IdType, build, queries
 from tensorflow_recommenders.layers import factorized_top_k
 
-from tests.serving.models import MAX_K, IdType, build, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import CorpusIndex, ScaNN, add_candidates, export, replace_candidates

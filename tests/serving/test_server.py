@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from servers import client, robustness
+from servers.models import MAX_K, build, queries
 
-from tests.serving.models import MAX_K, build, queries
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import export
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # where the scripts import their neighbours
-client = pytest.importorskip("client")
-robustness = pytest.importorskip("robustness")
 pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason="needs tensorflow-serving-api")
 
 MODEL, FRAME = build()

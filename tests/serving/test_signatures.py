@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 import pytest
+from servers.models import build, raw
 
-from tests.serving.models import build, raw
 from tests.serving.reference import check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import Entry, RecommenderExporter, to_examples

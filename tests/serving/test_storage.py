@@ -5,9 +5,9 @@ import pathlib
 
 import numpy as np
 import pytest
+from servers import cc_loader
+from servers.models import MAX_K, build, queries, raw
 
-from tests.serving import cc_loader
-from tests.serving.models import MAX_K, build, queries, raw
 from tfmtl._grid import nearest_codes
 from tfmtl._keras import tf
 from tfmtl.compression import quantize_model
@@ -70,7 +70,7 @@ def test_cpp_loader_widens_variables_before_it_computes_tensors(
     tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     save(tmp_path, CODED)
-    with cc_loader.loaded(cc_loader.compiled(tmp_path_factory), tmp_path) as loader:
+    with cc_loader.loaded(cc_loader.compiled(tmp_path_factory.getbasetemp()), tmp_path) as loader:
         answer = loader.ask("serving_default", {"indices": np.int32([5, 59])})
     np.testing.assert_array_equal(answer["rows"], CODED[[5, 59]])
     np.testing.assert_allclose(answer["sums"], CODED[[5, 59]].sum(axis=1), rtol=1e-5)

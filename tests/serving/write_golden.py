@@ -9,8 +9,8 @@ import json
 import shutil
 
 import numpy as np
+from servers.models import MAX_K, build, queries, raw
 
-from tests.serving.models import MAX_K, build, queries, raw
 from tests.serving.test_golden import ANSWERS, MODEL
 from tests.serving.wire import flatten
 from tfmtl._keras import tf

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+from servers.processes import free_ports
 
-from tests.distribution.processes import answers, free_ports
+from tests.distribution.processes import answers
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
-from tfmtl._keras import tf
 from tfmtl.data import (
     Categorical,
     IdSequence,
@@ -19,8 +19,8 @@ from tfmtl.data import (
     Schema,
     Text,
     Vector,
+    to_columns,
 )
-from tfmtl.data.columns import to_columns
 from tfmtl.layers import MMoE
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Ranking, Regression, Retrieval, Task
@@ -93,7 +93,7 @@ def build(ids: IdType = "string", *, retrieval: bool = True) -> tuple[MultiTaskM
         MultiClassClassification("region", num_classes=3, scope="query"),
     ]
     tasks: list[Task] = [Retrieval("seen", temperature=0.5), *ranking] if retrieval else [*ranking]
-    trunk = MMoE(["rating", "clicked", "mood"], num_experts=2, units=[8])
+    trunk = MMoE(num_experts=2, units=[8])
     network = build_network(preprocessor, tasks, trunk, embedding_dim=4, tower_units=[8])
     rng = np.random.default_rng(11)
     for variable in network.trainable_variables:

@@ -176,7 +176,7 @@ def main(folder: str, poll: str = "0.2") -> None:
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Grpc(model), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print(json.dumps({"rest": http.server_address[1], "grpc": port}), flush=True)  # noqa: T201 - read by the parent
+    print(json.dumps({"rest": http.server_address[1], "grpc": port}), flush=True)
     sys.stdin.read()
     server.stop(None)
 

@@ -13,8 +13,7 @@ import threading
 import time
 from typing import Any
 
-from client import Client, serving
-
+from servers.client import Client, serving
 from tfmtl.serving.versions import versions_in
 
 EXPORTING = pathlib.Path(__file__).with_name("exporting.py")

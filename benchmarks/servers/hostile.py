@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from tfmtl._keras import tf
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import Signature
 

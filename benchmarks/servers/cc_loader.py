@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
@@ -24,23 +23,16 @@ def can_compile() -> bool:
     return shutil.which("g++") is not None
 
 
-def compile_loader(folder: pathlib.Path) -> pathlib.Path:
-    """Compile the program against the installed TensorFlow, which takes about 20 s."""
+def compiled(folder: pathlib.Path) -> pathlib.Path:
+    """Return the program in a folder; it is compiled against the installed TensorFlow once, which takes about 20 s."""
     program, library = folder / "loader", pathlib.Path(tf.sysconfig.get_lib())
+    if program.exists():
+        return program
     command = ["g++", "-std=c++17", "-O1", "-w", *tf.sysconfig.get_compile_flags(), str(SOURCE), "-o", str(program)]
     # Debian's g++ drops libraries without a used symbol, and with them the factory of sessions.
     command += [f"-L{library}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in LIBRARIES), f"-Wl,-rpath,{library}"]
     subprocess.run(command, check=True, timeout=300)
     return program
-
-
-def compiled(factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return the program, which is compiled once per session of tests."""
-    folder = factory.getbasetemp() / "loader"
-    if not folder.exists():
-        folder.mkdir()
-        return compile_loader(folder)
-    return folder / "loader"
 
 
 class Loader:
@@ -50,7 +42,7 @@ class Loader:
         self.process = process
 
     def ask(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return the answer of a signature; raise `RuntimeError` with an error of the model."""
+        """Return the answer of a signature; an error in the model raises `RuntimeError`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         request = attr_value_pb2.NameAttrList(name=signature)
