@@ -33,21 +33,21 @@ Make = Callable[[Sequence[str], int], layers.MultiTaskLayer]
 Predictions = Mapping[str, np.ndarray]
 
 TRUNKS: dict[str, Make] = {
-    "SharedBottom": lambda names, seed: layers.SharedBottom(names, [128], seed=seed),
-    "OMoE": lambda names, seed: layers.OMoE(names, 8, [16], seed=seed),
-    "MMoE": lambda names, seed: layers.MMoE(names, 8, [16], seed=seed),
-    "CrossStitch": lambda names, seed: layers.CrossStitch(names, [64], seed=seed),
-    "CGC": lambda names, seed: layers.CGC(names, num_shared_experts=4, num_task_experts=2, units=[16], seed=seed),
-    "PLE": lambda names, seed: layers.PLE(names, num_shared_experts=4, num_task_experts=2, units=[16], seed=seed),
-    "MTAN": lambda names, seed: layers.MTAN(names, [64, 32], attention_units=16, seed=seed),
-    "DSelectK": lambda names, seed: layers.DSelectK(names, 8, units=[16], seed=seed),
-    "AdaTT": lambda names, seed: layers.AdaTT(names, num_task_experts=4, units=[16], seed=seed),
-    "STEM": lambda names, seed: layers.STEM(names, [16], num_shared_experts=4, num_task_experts=2, seed=seed),
-    "HoME": lambda names, seed: layers.HoME(names, groups={"all": names}, units=[16], seed=seed),
-    "PEPNet": lambda names, seed: layers.PEPNet(
-        names, domain=["class_worker"], personal=["det_occ_code", "det_ind_code"], units=[64], gate_units=16, seed=seed
+    "SharedBottom": lambda _, seed: layers.SharedBottom(units=[128], seed=seed),
+    "OMoE": lambda _, seed: layers.OMoE(num_experts=8, units=[16], seed=seed),
+    "MMoE": lambda _, seed: layers.MMoE(num_experts=8, units=[16], seed=seed),
+    "CrossStitch": lambda _, seed: layers.CrossStitch(units=[64], seed=seed),
+    "CGC": lambda _, seed: layers.CGC(num_shared_experts=4, num_task_experts=2, units=[16], seed=seed),
+    "PLE": lambda _, seed: layers.PLE(num_shared_experts=4, num_task_experts=2, units=[16], seed=seed),
+    "MTAN": lambda _, seed: layers.MTAN(units=[64, 32], attention_units=16, seed=seed),
+    "DSelectK": lambda _, seed: layers.DSelectK(num_experts=8, units=[16], seed=seed),
+    "AdaTT": lambda _, seed: layers.AdaTT(num_task_experts=4, units=[16], seed=seed),
+    "STEM": lambda _, seed: layers.STEM(units=[16], num_shared_experts=4, num_task_experts=2, seed=seed),
+    "HoME": lambda names, seed: layers.HoME(groups={"all": list(names)}, units=[16], seed=seed),
+    "PEPNet": lambda _, seed: layers.PEPNet(
+        domain=["class_worker"], personal=["det_occ_code", "det_ind_code"], units=[64], gate_units=16, seed=seed
     ),
-    "LearningToBranch": lambda names, seed: layers.LearningToBranch(names, [64], num_nodes=2, seed=seed),
+    "LearningToBranch": lambda _, seed: layers.LearningToBranch(units=[64], num_nodes=2, seed=seed),
 }
 """Trunks of about equal size; heads have one hidden layer of 8."""
 

@@ -108,7 +108,7 @@ def run(train: pd.DataFrame, test: pd.DataFrame, variant: Variant, seed: int) ->
     preprocessor = data.Preprocessor.fit(schema, train)
     heads = [tasks.Retrieval("watched"), tasks.BinaryClassification("liked")]
     network = models.build_network(
-        preprocessor, heads, layers.SharedBottom(["liked"], (64, 32), dropout=0.2, seed=seed),
+        preprocessor, heads, layers.SharedBottom(units=(64, 32), dropout=0.2, seed=seed),
         embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16}, tower_units=(64,), seed=seed,
         **variant.arguments,
     )  # fmt: skip

@@ -101,7 +101,7 @@ def census_problem(folder: pathlib.Path, count: int, rows: int, epochs: int) -> 
     preprocessor = data.Preprocessor.fit(census.schema(train, names), train)
 
     def build(balancer: balancing.Balancer, chosen: Sequence[str], seed: int) -> models.MultiTaskModel:
-        trunk = layers.MMoE(chosen, num_experts=8, units=(16,), seed=seed)
+        trunk = layers.MMoE(num_experts=8, units=(16,), seed=seed)
         model = census.model(preprocessor, chosen, trunk, seed, balancer=balancer)
         model.compile(tfmtl.LazyAdam(3e-3))
         return model

@@ -106,7 +106,7 @@ def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
         def model(
             balancer: balancing.Balancer, names: list[str] = names, preprocessor: Any = preprocessor
         ) -> models.MultiTaskModel:
-            trunk = layers.MMoE(names, num_experts=8, units=(16,))
+            trunk = layers.MMoE(num_experts=8, units=(16,))
             return census.model(preprocessor, names, trunk, balancer=balancer)
 
         for at in ("representation", "shared"):

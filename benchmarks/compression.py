@@ -63,13 +63,13 @@ class Grocery:
         self.recipe = grocery_models.Recipe(
             embedding_dim={"": 64, "product_id": 128},
             tower_units=(512, 256) if wide else (256, 128),
-            trunk=layers.MMoE(grocery_models.PAIR_TASKS, **experts),
+            trunk=layers.MMoE(**experts),
         )
         small = grocery_models.student(self.recipe)
         narrow = {
             "embedding_dim": {"": 8, "product_id": 48, "product_type": 8},
             "tower_units": (96, 48),
-            "trunk": layers.MMoE(grocery_models.PAIR_TASKS, num_experts=4, units=(24,)),
+            "trunk": layers.MMoE(num_experts=4, units=(24,)),
         }
         self.small = dataclasses.replace(small, **narrow) if wide else small
 
@@ -114,7 +114,7 @@ class MovieLens:
         """Build and compile a model."""
         rating = tasks.Regression.from_statistics("rating", self.preprocessor.statistics)
         heads = [tasks.Retrieval("watched"), rating]
-        shared = layers.SharedBottom(["rating"], units=trunk, dropout=0.2 if tower > 64 else 0.0, seed=self.seed)
+        shared = layers.SharedBottom(units=trunk, dropout=0.2 if tower > 64 else 0.0, seed=self.seed)
         network = models.build_network(
             self.preprocessor, heads, shared, embedding_dim=widths, tower_units=(tower,), seed=self.seed
         )

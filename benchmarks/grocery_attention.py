@@ -71,7 +71,7 @@ def run(tables: grocery_data.GroceryData, variant: str, seed: int) -> list[float
         tasks.BinaryClassification("coupon"),
     ]
     network = models.build_network(
-        preprocessor, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
+        preprocessor, heads, layers.SharedBottom(units=(128, 64), dropout=0.1, seed=seed),
         embedding_dim={"": 16, "product_id": 64, "household_id": 4}, tower_units=(128, 64), seed=seed,
         regularization=models.Regularization(dropout=0.1), **VARIANTS[variant],
     )  # fmt: skip

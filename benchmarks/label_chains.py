@@ -68,7 +68,7 @@ def run(table: pd.DataFrame, method: str, seed: int) -> tuple[float, float, floa
     shown = [data.mask_unreached(part, GRAPH) if visitors_only else part for part in (train, validation)]
     preprocessor = data.Preprocessor.fit(schema(), shown[0])
     heads = [tasks.BinaryClassification("visit", units=(8,)), make()]
-    trunk: layers.MultiTaskLayer = layers.SharedBottom(NAMES, [32], seed=seed)
+    trunk: layers.MultiTaskLayer = layers.SharedBottom(units=[32], seed=seed)
     if transfers:
         trunk = layers.AITM(trunk, after={"conversion": "visit"}, units=16, seed=seed)
     network = models.build_network(preprocessor, heads, trunk, embedding_dim=4, seed=seed)

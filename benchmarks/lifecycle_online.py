@@ -138,7 +138,7 @@ def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.Mult
         tasks.BinaryClassification("coupon"),
     ]
     network = models.build_network(
-        preprocessor, heads, layers.SharedBottom(["spend", "coupon"], (128, 64), dropout=0.1, seed=seed),
+        preprocessor, heads, layers.SharedBottom(units=(128, 64), dropout=0.1, seed=seed),
         embedding_dim={"": 16, "product_id": 64, "household_id": 4}, tower_units=(128, 64), seed=seed,
         regularization=models.Regularization(dropout=0.1),
     )  # fmt: skip

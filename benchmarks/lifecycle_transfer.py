@@ -50,8 +50,8 @@ QUICK = Size(30_000, 1, 2)
 
 def build(preprocessor: data.Preprocessor, heads: list[Any], seed: int, **options: Any) -> keras.Model:
     """Return a network over the example's features."""
-    on_pairs = [task.name for task in heads if task.uses_trunk]
-    trunk = layers.SharedBottom(on_pairs, (64,), dropout=0.1, seed=seed) if on_pairs else None
+    on_pairs = any(task.uses_trunk for task in heads)
+    trunk = layers.SharedBottom(units=(64,), dropout=0.1, seed=seed) if on_pairs else None
     noise = models.Regularization(dropout=0.1, unknown_rate=options.pop("unknown_rate", 0.01))
     return models.build_network(
         preprocessor, heads, trunk, embedding_dim={"": 16, "product_id": 32, "household_id": 4},

@@ -35,7 +35,7 @@ def main() -> None:
     train, _, test, schema = census.load_group(arguments.census, 1)
     preprocessor = data.Preprocessor.fit(schema, train)
     names = list(schema.tasks)
-    model = census.model(preprocessor, names, layers.MMoE(names, num_experts=8, units=(16,)))
+    model = census.model(preprocessor, names, layers.MMoE(num_experts=8, units=(16,)))
     columns = {n: np.asarray(v) for n, v in data.to_columns(test[:1024], schema.features.values()).items()}
     columns |= {n: np.char.encode(v.astype(str)).astype(object) for n, v in columns.items() if v.dtype.kind in "OUS"}
     sizes = [preprocessor.statistics.size(name) for name in schema.vocabularies]

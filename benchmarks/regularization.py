@@ -95,7 +95,7 @@ class Problem:
             tasks.BinaryClassification("liked", label_smoothing=smoothing),
         ]
         network = models.build_network(
-            self.preprocessor, heads, layers.MMoE(["rating", "liked"], 4, [64, 32], seed=seed),
+            self.preprocessor, heads, layers.MMoE(num_experts=4, units=[64, 32], seed=seed),
             embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16}, tower_units=(64, 32),
             regularization=models.Regularization(**arguments),
             fusion={"candidate": layers.ConcatFusion(attention.VIEWS, units=64)}, seed=seed,

@@ -117,7 +117,7 @@ def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers
         tasks.Regression.from_statistics("rating", preprocessor.statistics),
     ]
     network = models.build_network(
-        preprocessor, heads, layers.SharedBottom(["rating"], (64, 32), seed=seed),
+        preprocessor, heads, layers.SharedBottom(units=(64, 32), seed=seed),
         embedding_dim={"": WIDTH, "user_id": 4}, tower_units=(WIDTH,), poolings={"recent": pooling}, seed=seed,
     )  # fmt: skip
     corpus = models.Candidates.from_frame(movies, preprocessor)

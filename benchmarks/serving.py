@@ -39,7 +39,7 @@ def embeddings(candidates: int) -> tuple[np.ndarray, np.ndarray]:
     preprocessor = data.Preprocessor.fit(schema, tables.train)
     heads = [tasks.Retrieval("purchase", candidate_bias=True), tasks.BinaryClassification("coupon")]
     widths = {"": 16, "product_id": 32, "household_id": 4}
-    network = models.build_network(preprocessor, heads, layers.SharedBottom(["coupon"]), embedding_dim=widths)
+    network = models.build_network(preprocessor, heads, layers.SharedBottom(), embedding_dim=widths)
     corpus = models.Candidates.from_frame(tables.candidates, preprocessor)
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus)
     model.compile(grocery_models.optimizer(3e-3, 3, len(tables.train)))

@@ -82,7 +82,7 @@ def build(preprocessor: data.Preprocessor, units: Sequence[int]) -> models.Multi
         tasks.BinaryClassification("click"),
         tasks.Regression.from_statistics("stars", preprocessor.statistics),
     ]
-    trunk = layers.SharedBottom(["click", "stars"], units=tuple(units))
+    trunk = layers.SharedBottom(units=tuple(units))
     network = models.build_network(preprocessor, heads, trunk, embedding_dim=16)
     model = models.MultiTaskModel(network, heads, preprocessor)
     model.compile(keras.optimizers.legacy.Adagrad(0.05), steps_per_execution=STEPS)

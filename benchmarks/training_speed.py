@@ -69,13 +69,13 @@ def same_model(train: pd.DataFrame, batch_size: int) -> Epochs:
     schema = data.Schema(
         query=[data.Categorical("user_id")], candidate=[data.Categorical("title")], labels=[data.Label("rating")]
     )
-    trunk = layers.SharedBottom(["rating"], units=(256, 128))
+    trunk = layers.SharedBottom(units=(256, 128))
     return _ours(train, schema, trunk, batch_size, embedding_dim=32, tower_units=(32,))
 
 
 def recipe(train: pd.DataFrame) -> Epochs:
     """Return what trains the recipe of the example."""
-    trunk = layers.SharedBottom(["rating"], units=(128, 64), dropout=0.2)
+    trunk = layers.SharedBottom(units=(128, 64), dropout=0.2)
     widths = {"": 8, "user_id": 32, "movie_id": 32, "title": 16}
     return _ours(train, movielens.schema_of(train), trunk, 1024, embedding_dim=widths, tower_units=(64,))
 

@@ -152,8 +152,8 @@ def teacher(hp: Any) -> Recipe:
     profile = hp.Float("weight/profile", 0.03, 0.3, sampling="log", default=0.1)
     trunk = hp.Choice("trunk", ["mmoe", "shared_bottom"])
     choices = {
-        "mmoe": lambda: layers.MMoE(PAIR_TASKS, num_experts=4, units=(64, 64)),
-        "shared_bottom": lambda: layers.SharedBottom(PAIR_TASKS, units=(256, 64)),
+        "mmoe": lambda: layers.MMoE(num_experts=4, units=(64, 64)),
+        "shared_bottom": lambda: layers.SharedBottom(units=(256, 64)),
     }
     return Recipe(
         embedding_dim={"": 64, "product_id": 128},
@@ -170,7 +170,7 @@ def student(of: Recipe) -> Recipe:
     return Recipe(
         embedding_dim={"": 8, "product_id": 64, "product_type": 16},
         tower_units=(192, 64),
-        trunk=layers.MMoE(PAIR_TASKS, num_experts=4, units=(32,)),
+        trunk=layers.MMoE(num_experts=4, units=(32,)),
         learning_rate=5e-3,
         weights=of.weights,
         dropout=0.0,
@@ -179,5 +179,5 @@ def student(of: Recipe) -> Recipe:
 
 def alone(task: str) -> Recipe:
     """Return a model for one task alone."""
-    trunk = layers.SharedBottom([task], units=(128, 64)) if task in PAIR_TASKS else None
+    trunk = layers.SharedBottom(units=(128, 64)) if task in PAIR_TASKS else None
     return Recipe(embedding_dim={"": 32}, tower_units=(128, 64), trunk=trunk)

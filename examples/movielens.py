@@ -61,7 +61,7 @@ def train_joint(train: pd.DataFrame, seed: int, epochs: int) -> models.MultiTask
     network = models.build_network(
         preprocessor,
         heads,
-        layers.SharedBottom(["rating"], units=(128, 64), dropout=0.2, seed=seed),
+        layers.SharedBottom(units=(128, 64), dropout=0.2, seed=seed),
         embedding_dim={"": 8, "user_id": 32, "movie_id": 32, "title": 16},
         tower_units=(64,),
         seed=seed,

@@ -23,7 +23,7 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "saved_models/quick/1/saved_model.pb").exists()
 
     exec(compile(subclass, "subclass", "exec"), names)
-    exec("trunk = CrossedBottom(['stars', 'returned'], units=8)", names)
+    exec("trunk = CrossedBottom(units=8)", names)
     exec("crossed = tfmtl.build_network(preprocessor, tasks, trunk)", names)
     exec("outputs = crossed(data.to_batch(test, preprocessor).features)", names)
     outputs = names["outputs"]
@@ -36,7 +36,7 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     assert type(names["best"]).__name__ == "MultiTaskModel"
 
     exec(compile(chains, "chains", "exec"), names)
-    exec("outputs = trunk(tfmtl._keras.tf.ones([2, 3]))", names)
+    exec("outputs = trunk.for_tasks(graph.order)(tf.ones([2, 3]))", names)
     assert list(names["outputs"]) == ["visit", "conversion", "spend"]  # type: ignore[call-overload]
     assert int(names["visitors"]["conversion"].notna().sum()) == 2  # type: ignore[index]
 

@@ -14,7 +14,7 @@ from tfmtl import data, layers, models, tasks, training
 BATCH_SIZE = 1024
 STEPS = 5
 IDS = 10_000
-Trunk = Callable[[Sequence[str]], layers.MultiTaskLayer]
+Trunk = Callable[[], layers.MultiTaskLayer]
 
 
 def tasks_axis(quick: bool) -> Axis:
@@ -59,7 +59,7 @@ def _measure(family: str, trunk: Trunk, names: Sequence[str]) -> Measure:
     watch = Watch()
     preprocessor = data.Preprocessor.fit(schema, table)
     heads = [tasks.BinaryClassification(name) for name in names]
-    network = models.build_network(preprocessor, heads, trunk(names))
+    network = models.build_network(preprocessor, heads, trunk())
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=None)
     model.compile(training.LazyAdam(1e-3))
     model.optimizer.build(model.trainable_variables)

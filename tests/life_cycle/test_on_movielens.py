@@ -72,7 +72,7 @@ def test_noise_is_off_when_it_is_asked(past: pd.DataFrame, future: pd.DataFrame)
     noise = models.Regularization(
         l2=1e-5, dropout=0.2, embedding_dropout=0.2, feature_dropout=0.2, expert_dropout=0.2, mixup=0.2
     )
-    trunk = layers.MMoE(["rating", "liked"], 2, units=[8])
+    trunk = layers.MMoE(num_experts=2, units=[8])
     noisy = movielens.trained(past, regularization=noise, trunk=trunk)
     first, again = predicted(noisy, future), predicted(noisy, future)
     assert all((first[name] == again[name]).all() for name in first)

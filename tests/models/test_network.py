@@ -183,7 +183,7 @@ def test_the_default_trunk_is_a_shared_bottom() -> None:
         (
             {"trunk": "mmoe"},
             TypeError,
-            "`trunk` must be MultiTaskLayer. Received: trunk='mmoe'. Pass an instance such as MMoE([...]).",
+            "`trunk` must be MultiTaskLayer. Received: trunk='mmoe'. Pass an instance such as MMoE().",
         ),
         ({"tower_units": []}, ValueError, "`tower_units` must name at least one width."),
         ({"tower_units": [3, 0]}, ValueError, "`tower_units` must be a positive integer. Received: tower_units=0."),

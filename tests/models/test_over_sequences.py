@@ -65,7 +65,7 @@ def model_of(
 ) -> MultiTaskModel:
     heads = [Retrieval("seen", full_softmax=True), Regression("rating", offset=3.0)]
     built = build_network(
-        preprocessor(), heads, SharedBottom(["rating"], (4,)), embedding_dim=4, tower_units=(5, 4),
+        preprocessor(), heads, SharedBottom(units=(4,)), embedding_dim=4, tower_units=(5, 4),
         regularization=regularization or Regularization(unknown_rate=0.0), poolings=poolings, **network,
     )  # fmt: skip
     model = MultiTaskModel(built, heads, preprocessor(), balancer, Candidates.from_frame(table(), preprocessor()))

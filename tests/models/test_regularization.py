@@ -240,7 +240,7 @@ SEEN, LIKED = Retrieval("seen"), BinaryClassification("liked")
         ),
         (
             {"regularization": noise("expert_dropout"), "heads": [SEEN], "trunk": None},
-            "`expert_dropout` needs a trunk with experts; pass one such as MMoE([...]).",
+            "`expert_dropout` needs a trunk with experts; pass one such as MMoE().",
         ),
         (
             {"regularization": noise("mixup"), "heads": [SEEN], "trunk": None},

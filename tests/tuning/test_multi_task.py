@@ -46,7 +46,7 @@ def test_a_multi_task_model_is_tuned_on_a_table(tmp_path: Path) -> None:
         network = build_network(
             preprocessor,
             tasks,
-            trunk=tuning.sample_trunk(hp, [SharedBottom, MMoE], task_names=names),
+            trunk=tuning.sample_trunk(hp, [SharedBottom, MMoE]),
             embedding_dim=4,
             tower_units=[8],
             regularization=tuning.sample_regularization(hp),

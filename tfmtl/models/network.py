@@ -88,7 +88,7 @@ def _check_parts(
     require(bool(names) and len(set(names)) == len(names), "`tasks` must have distinct names.", tasks=names)
     on_pairs = [task.name for task in tasks if task.uses_trunk]
     if trunk is not None:
-        require_type(trunk, MultiTaskLayer, "trunk", "Pass an instance such as MMoE([...]).")
+        require_type(trunk, MultiTaskLayer, "trunk", "Pass an instance such as MMoE().")
         require(
             not trunk.task_names or sorted(trunk.task_names) == sorted(on_pairs),
             f"The trunk's tasks {sorted(trunk.task_names)} differ from the tasks on pairs {sorted(on_pairs)}.",

@@ -75,6 +75,6 @@ class Regularization:
         """Return a trunk as it is, or with `expert_dropout` a copy that has it."""
         if not self.expert_dropout:
             return trunk
-        require(trunk is not None, "`expert_dropout` needs a trunk with experts; pass one such as MMoE([...]).")
+        require(trunk is not None, "`expert_dropout` needs a trunk with experts; pass one such as MMoE().")
         assert trunk is not None
         return trunk.with_expert_dropout(self.expert_dropout)

@@ -170,21 +170,17 @@ def sample_trunk(hp: keras_tuner.HyperParameters, trunks: Sequence[type[Searchab
     Args:
         hp: hyperparameters of the trial.
         trunks: classes to choose from, the first is the default.
-        **fixed: arguments for every class; they win over drawn ones.
+        **fixed: arguments for every class, such as `seed`; they win over drawn ones. `task_names` are not needed:
+            `build_network` gives a trunk the names of its tasks.
 
     Raises:
         ValueError: if there is no class or two have one name.
 
     Example:
-        >>> class Wide:
-        ...     def __init__(self, units):
-        ...         self.units = units
-        ...     @classmethod
-        ...     def search_space(cls, hp):
-        ...         return {"units": hp.Int("units", 8, 64)}
+        >>> from tfmtl.layers import MMoE, SharedBottom
         >>> hp = keras_tuner.HyperParameters()
-        >>> sample_trunk(hp, [Wide]).units, hp.values
-        (8, {'trunk': 'Wide', 'Wide/units': 8})
+        >>> sample_trunk(hp, [SharedBottom, MMoE]).units, hp.values["trunk"]
+        ((64,), 'SharedBottom')
     """
     by_name = _by_name(trunks, "trunks")
     chosen = hp.Choice("trunk", list(by_name))
