@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from tfmtl.data.joint_lookup import JointLookup, small_together
 
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, Numeric, Preprocessor, Schema
+from tfmtl.data.lookup_tables import JointLookup, small_together
 
 _RNG = np.random.default_rng(0)
 _NAMES = ["colour", "mood", "size", "weight"]

@@ -29,9 +29,8 @@ strategy = tf.distribute.ParameterServerStrategy(
     variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(min_shard_bytes=16, max_shards=2),
 )
 
-from tfmtl.models.local_copy import local_copy  # noqa: E402
-
 from tests.distribution.training import BATCH, model, table  # noqa: E402  the servers are the first to use the devices
+from tfmtl.models.strategies import local_copy  # noqa: E402
 from tfmtl.serving import export  # noqa: E402
 
 

@@ -14,11 +14,10 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.data import text
 from tfmtl.data.distinct_candidates import DistinctCandidates
 from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
-from tfmtl.data.joint_lookup import JointLookup, small_together
-from tfmtl.data.numbered_keys import NumberedKeys
-from tfmtl.data.numbers import standardize, standardize_vector
+from tfmtl.data.lookup_tables import JointLookup, NumberedKeys, small_together
 from tfmtl.data.raw_table import RawTable
 from tfmtl.data.schema import Schema
+from tfmtl.data.standardization import standardize, standardize_vector
 from tfmtl.data.statistics import Statistics, fit_statistics
 from tfmtl.types import Features
 

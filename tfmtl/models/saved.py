@@ -13,8 +13,8 @@ import numpy as np
 from tfmtl._checks import require_type
 from tfmtl._former import current
 from tfmtl.models.as_arrays import from_arrays, to_arrays
-from tfmtl.models.local_copy import local_copy
 from tfmtl.models.multi_task import MultiTaskModel
+from tfmtl.models.strategies import local_copy
 
 _MODEL, _ARRAYS = "model.json", "arrays.npz"
 

@@ -1,13 +1,47 @@
-"""A copy of a model outside of the distribution strategy that trained it."""
+"""Models under a distribution strategy: the data that its workers share, and a copy of the model outside of it."""
 
 from __future__ import annotations
 
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING, Any
 
+from tfmtl._checks import require
 from tfmtl._keras import keras, tf
-from tfmtl.models.inputs import serves_parameters
-from tfmtl.models.multi_task import MultiTaskModel
+from tfmtl.data.sharded import Shared
+
+if TYPE_CHECKING:
+    from tfmtl.models.multi_task import MultiTaskModel
+
+
+def shared_batches(data: Shared, strategy: tf.distribute.Strategy, clock: tf.Variable | None) -> tuple[Any, int]:
+    """Return an endless data set in which each worker of a strategy reads its own part, and the steps of an epoch.
+
+    Args:
+        data: files from `tfmtl.data.distribute`, or a table.
+        strategy: TensorFlow's default strategy is one worker.
+        clock: see `ShardedFiles.pipeline`.
+
+    Raises:
+        ValueError: if `data` are files and the strategy is a parameter server strategy: its workers run no Python.
+    """
+    if serves_parameters(strategy):
+        cure = "give `fit` a table, which is sent to them, or a `DatasetCreator` of batches of `Batch`"
+        require(not data.read_by_python, f"Files are read by Python, which workers of servers do not run; {cure}.")
+        return keras.utils.experimental.DatasetCreator(data.pipeline), data.steps()
+    workers = []
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        workers.append(context.num_input_pipelines)
+        return data.pipeline(context, clock=clock)
+
+    dataset = strategy.distribute_datasets_from_function(of_worker)
+    return dataset, data.steps(workers[0])
+
+
+def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
+    """Return whether variables are on parameter servers and workers compute steps independently."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
 def local_copy(model: MultiTaskModel) -> MultiTaskModel:

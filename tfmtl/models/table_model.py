@@ -15,7 +15,7 @@ from tfmtl.balancing import Balancer, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Sequences
 from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
-from tfmtl.models.inputs import serves_parameters, shared_batches
+from tfmtl.models.strategies import serves_parameters, shared_batches
 
 _STEPS_PER_EXECUTION = 32  # one Python call per step takes a quarter of the time of small batches
 

@@ -15,7 +15,7 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.local_copy import local_copy
+from tfmtl.models.strategies import local_copy
 from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.on_load import ComputedOnLoad

@@ -12,7 +12,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data import Schema, Statistics
 from tfmtl.data.columns import to_columns
-from tfmtl.data.numbered_keys import NumberedKeys
+from tfmtl.data.lookup_tables import NumberedKeys
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.verification import probe_features
 
