@@ -1,4 +1,4 @@
-"""What the tests of models share."""
+"""Fixtures of the tests of models."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tfmtl.models import MultiTaskModel
 
 @pytest.fixture(scope="session")
 def worker() -> MultiTaskModel:
-    """A compiled model that is traced once; tests may train it, so none may rely on its weights."""
+    """A compiled model, traced once; tests may train it, so that no test may rely on its weights."""
     return small.model()

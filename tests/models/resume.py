@@ -1,4 +1,4 @@
-"""A training that can be killed with -9 in its third epoch and started again; as a script, the one that dies."""
+"""A training that can be killed with -9 in its third epoch and resumed; as a script, it is the one that dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPOCHS, BATCH = 4, 10
 
 
 class Kill(keras.callbacks.Callback):
-    """Ends the process as a lost machine would, two and a half epochs after the start."""
+    """Kills the process two and a half epochs after the start, as the loss of a machine would."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if int(self.model.optimizer.iterations) >= 2.5 * small.ROWS / BATCH:
@@ -25,7 +25,7 @@ class Kill(keras.callbacks.Callback):
 
 
 def train(*callbacks: keras.callbacks.Callback) -> tuple[MultiTaskModel, dict[str, list[float]]]:
-    """Train a model with everything that has a state: noise, negatives, streaming counts, a learned balancer."""
+    """Train a model in which every kind of state occurs: noise, negatives, streaming counts, a learned balancer."""
     disturbed = Regularization(
         dropout=0.2, unknown_rate=0.1, embedding_dropout=0.1, feature_dropout=0.1, expert_dropout=0.2, mixup=0.4,
         sequence=SequenceAugmentation(crop=0.5, mask=0.5, reorder=0.5),

@@ -33,7 +33,7 @@ NO_NOISE = Regularization(unknown_rate=0.0)
 
 @functools.cache
 def table() -> pd.DataFrame:
-    """Labels that users and items decide; a fifth of "seen" and a third of "liked" and "mood" are missing."""
+    """Labels that depend on user and item; a fifth of "seen" and a third of "liked" and "mood" are missing."""
     rng = np.random.default_rng(0)
     row, user, item = np.arange(ROWS), rng.integers(0, USERS, ROWS), rng.integers(0, ITEMS, ROWS)
     score = rng.normal(size=USERS)[user] + rng.normal(size=ITEMS)[item]
@@ -90,7 +90,7 @@ def network(heads: list[Task] | None = None, seed: int = 0, **arguments: Any) ->
 def model(
     optimizer: Any = None, *, kind: type[MultiTaskModel] = MultiTaskModel, eager: bool = False, **arguments: Any
 ) -> MultiTaskModel:
-    """Return a compiled model; `arguments` are the network's, but for `balancer`, `negatives` and `heads`."""
+    """Return a compiled model; `arguments` are those of the network, except `balancer`, `negatives` and `heads`."""
     balancer, negatives = arguments.pop("balancer", None), arguments.pop("negatives", 0)
     heads = arguments.pop("heads", None) or tasks(num_uniform_negatives=negatives)
     built = kind(

@@ -1,4 +1,4 @@
-"""Models whose tasks come after each other: trained, balanced, measured, saved and served."""
+"""Models of tasks that depend on each other: trained, balanced, measured, saved and served."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CONVERSIONS = [EntireSpaceConversion, InversePropensityConversion, DoublyRobustC
 
 @functools.cache
 def table() -> pd.DataFrame:
-    """Every event can only follow the one before it; some purchases are not known yet."""
+    """Each event follows only the preceding one; some purchases are not observed yet."""
     rng = np.random.default_rng(1)
     frame = small.table()[list(SCHEMA.features)]
     click = rng.random(small.ROWS) < 0.7
@@ -62,7 +62,7 @@ def batch() -> Batch:
 
 
 def heads(kind: Any = EntireSpaceConversion, **options: Any) -> list[Task]:
-    """In an order other than that in which they have to be connected."""
+    """The tasks in another order than the one in which they must be connected."""
     return [
         ChainedRegression("spend", "buy", scale=2.0), kind("buy", "cart", **options),
         kind("cart", "click", **options), BinaryClassification("click"),
@@ -95,21 +95,21 @@ def test_outputs_keep_the_order_of_the_tasks_and_probabilities_that_of_the_chain
 
 
 @pytest.mark.parametrize("kind", CONVERSIONS)
-def test_losses_read_the_labels_in_front(kind: Any) -> None:
-    """The unclicked rows of the loss given a click are none, and a chain without clicks has no conditional loss."""
+def test_losses_read_the_labels_of_their_parents(kind: Any) -> None:
+    """A conditional loss counts only the rows in which the parent's label is 1."""
     built = model(heads(kind))
     found = {name: float(loss) for name, (loss, _) in built.compute_losses(batch(), training=False).items()}
     nothing = {**batch().labels, "cart": tf.zeros_like(batch().labels["cart"])}
     without = built.compute_losses(batch()._replace(labels=nothing), training=False)
     if kind is not EntireSpaceConversion:
         assert abs(float(without["buy"][0]) - found["buy"]) > 0.01
-    assert float(without["spend"][0]) == pytest.approx(found["spend"])  # it comes after `buy`
+    assert float(without["spend"][0]) == pytest.approx(found["spend"])  # it reads the labels of `buy`, not of `cart`
     assert float(without["click"][0]) == pytest.approx(found["click"])
     assert all(np.isfinite(value) for value in found.values())
 
 
 class Given(GramianBalancer):
-    """Weights known beforehand; remembers what it saw."""
+    """A balancer with given weights that stores the losses of its last call."""
 
     def __init__(self, weights: Sequence[float], at: Any = "representation") -> None:
         super().__init__(at)
@@ -125,7 +125,7 @@ class Given(GramianBalancer):
 
 
 class Plain(FixedWeights):
-    """Remembers the gradients of the weighted sum."""
+    """Stores the gradients of the weighted sum."""
 
     def gradients(self, step: TrainingStep) -> list[Any]:
         self.returned = super().gradients(step)
@@ -144,14 +144,14 @@ def aitm(names: list[str]) -> AITM:
 
 
 def over_tables(names: list[str]) -> AITM:
-    """Around a trunk with embedding tables of each task's own."""
+    """A trunk around one with separate embedding tables for each task."""
     return AITM(STEM(names, units=[4]), {"cart": "click"}, units=4)
 
 
 @pytest.mark.parametrize(
     ("make", "chained"), [(mmoe, True), (mmoe, False), (aitm, True), (aitm, False), (over_tables, False)]
 )
-def test_shared_variables_are_what_two_losses_reach(make: Any, chained: bool) -> None:
+def test_two_losses_reach_every_shared_variable(make: Any, chained: bool) -> None:
     tasks = heads() if chained else [BinaryClassification(name) for name in LABELS[:3]]
     trunk = make([task.name for task in tasks])
     built = model(tasks, trunk)
@@ -170,7 +170,7 @@ def test_shared_variables_are_what_two_losses_reach(make: Any, chained: bool) ->
         expected = {name for name in expected if "gate" not in name}
     assert found == expected
     heads_shared = {name.split("_output")[0] for name in found if "_output/" in name}
-    assert heads_shared == ({"click", "cart"} if chained else set())  # not `buy`: `spend` takes it as it is
+    assert heads_shared == ({"click", "cart"} if chained else set())  # not `buy`: `spend` stops its gradient
 
 
 @pytest.mark.parametrize("at", ["representation", "shared"])
@@ -189,7 +189,7 @@ def test_shared_variables_get_the_weighted_sum_and_others_their_own(at: Any, tru
 
 @pytest.mark.parametrize("trunk", [mmoe, SharedBottom, aitm])
 def test_the_gramian_is_that_of_the_shared_representation(trunk: Any) -> None:
-    """The cheap way through each task's output would count what flows through another task's head twice."""
+    """Gradients at each task's output alone would count the part through another task's head twice."""
     given = Given(list(WEIGHTS.values()))
     model(heads(), trunk(list(WEIGHTS)), given).make_step(batch())
     assert given.step.gated is None
@@ -245,7 +245,7 @@ def test_a_clone_of_the_network_gives_the_same() -> None:
     assert len(again.shared_variables) == len(built.shared_variables)
 
 
-def test_reports_judge_what_is_served_in_its_space() -> None:
+def test_reports_judge_served_values_over_all_rows() -> None:
     entire, conditional = (model(heads(serve=serve)) for serve in ("entire", "conditional"))
     labels, clicked = table()["cart"], table()["click"] == 1
     for built, rows in ((entire, labels.notna()), (conditional, clicked)):
@@ -290,7 +290,7 @@ def test_a_bad_chain_is_named(tasks: list[Task], sentence: str) -> None:
         model(tasks)
 
 
-def test_a_model_needs_the_tasks_in_front() -> None:
+def test_a_model_needs_the_parents_of_its_tasks() -> None:
     tasks = heads()
     network = model(tasks).network
     sentence = "Task 'cart' comes after 'click', which is not among ['spend', 'buy', 'cart']."

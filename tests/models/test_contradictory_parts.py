@@ -1,4 +1,4 @@
-"""Poolings, fusion and interactions that contradict the schema: one sentence each."""
+"""Each contradiction between poolings, fusion, interactions and the schema raises one sentence."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ TABLE = small.table()
 
 
 def raw(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return features, labels and weights as a client's data set holds them."""
+    """Return features, labels and weights in the form of a client's data set."""
     columns: dict[str, Any] = dict(to_columns(frame, small.SCHEMA.features.values()))
     for name in ("seen", "rating", "trust", "liked"):
         columns[name] = frame[name].to_numpy(np.float32)
@@ -101,7 +101,7 @@ def test_missing_labels_of_one_task_leave_the_metrics_of_others_alone(worker: Mu
 
 def test_the_log_of_an_epoch_is_the_mean_over_its_rows(worker: MultiTaskModel) -> None:
     rate = float(worker.optimizer.learning_rate)
-    worker.optimizer.learning_rate.assign(0.0)  # nothing moves, so that the means can be computed afterwards
+    worker.optimizer.learning_rate.assign(0.0)  # no weight changes, so that the means can be computed afterwards
     before = int(worker.optimizer.iterations)
     history = worker.fit(TABLE, batch_size=16, epochs=2, validation_data=TABLE, verbose=0).history
     worker.optimizer.learning_rate.assign(rate)
@@ -117,7 +117,7 @@ def test_the_log_of_an_epoch_is_the_mean_over_its_rows(worker: MultiTaskModel) -
 
 
 def test_a_table_may_change_its_length_between_calls(worker: MultiTaskModel) -> None:
-    # Keras has one number of steps per call for all functions of a model; these calls once lost their outputs.
+    # Keras has one number of steps per call for all functions of a model, with which these calls once lost outputs.
     before = int(worker.optimizer.iterations)
     steps = 0
     for rows, size in ((50, 1), (3, 3), (50, 10), (40, 7)):
@@ -167,7 +167,7 @@ def test_a_traced_step_has_one_edge_for_each_column_of_the_batch() -> None:
     graph = model._traced_train_on.get_concrete_function(batch).graph
     columns = {tensor.op.name for tensor in graph.inputs}
     waits = [sum(edge.name in columns for edge in operation.control_inputs) for operation in graph.get_operations()]
-    # One operation waits for all columns, and the rest for it: if each of them waited for each column, the graph
+    # One operation waits for all columns and the rest for this operation. If each waited for every column, the graph
     # would grow with the square of the number of tasks.
     assert max(waits) == len(tf.nest.flatten(batch))
     assert sorted(waits)[-2] <= 1

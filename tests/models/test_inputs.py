@@ -42,7 +42,7 @@ def check_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 def test_small_files_are_trained_on_as_their_table(files: FileSource) -> None:
-    """They are encoded once and shuffled as the table is."""
+    """Files are encoded once and shuffled like a table."""
     weights, history = trained(files, validation_data=files)
     expected, of_table = trained(TABLE, validation_data=TABLE)
     check_equal(weights, expected)
@@ -62,7 +62,7 @@ def test_a_cached_table_is_trained_on(stored: EncodedTable) -> None:
     assert np.isfinite(history["val_loss"]).all()
 
 
-def test_evaluate_and_predict_give_what_the_table_gives(
+def test_evaluate_and_predict_return_the_values_of_the_table(
     worker: MultiTaskModel, files: FileSource, stored: EncodedTable, tmp_path: pathlib.Path
 ) -> None:
     write_tfrecords(TABLE, small.SCHEMA, tmp_path / "a.tfrecord")

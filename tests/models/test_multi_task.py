@@ -1,4 +1,4 @@
-"""What a model is made of, and one step of it; nothing here is traced."""
+"""The parts of a model and one step of it; nothing here is traced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def batch() -> Batch:
 
 @pytest.fixture(scope="module")
 def model() -> MultiTaskModel:
-    """A model that no test changes."""
+    """A model that tests must not change."""
     return small.model(eager=True)
 
 
@@ -80,7 +80,7 @@ def test_a_step_follows_the_gradient_of_the_objective(batch: Batch) -> None:
 
 
 def test_a_step_follows_the_gradient_of_the_penalties(batch: Batch) -> None:
-    # d/dk 1/4 k^2 = k / 2 is added to the gradient of the tower kernels, and of nothing else.
+    # d/dk 1/4 k^2 = k / 2 is added to the gradient of the tower kernels alone.
     kinds = [small.NO_NOISE, Regularization(l2=0.25, unknown_rate=0.0)]
     plain, penalized = (small.model(keras.optimizers.SGD(0.1), eager=True, regularization=kind) for kind in kinds)
     before = {v.name: v.numpy() for v in penalized.network.trainable_variables}
@@ -96,11 +96,11 @@ def test_a_step_follows_the_gradient_of_the_penalties(batch: Batch) -> None:
 
 def test_uncertainty_is_trained_with_the_model(batch: Batch) -> None:
     balancer = Uncertainty()
-    heads = small.tasks(sampling_correction=False)  # its counts, and with them the loss, change in training
+    heads = small.tasks(sampling_correction=False)  # its counts change in training, and the loss with them
     model = small.model(keras.optimizers.SGD(0.1), eager=True, balancer=balancer, heads=heads)
     losses = [float(loss) for loss, _ in model.compute_losses(batch, training=False).values()]
     model.train_step(batch)
-    factors = [1, 0.5, 1, 1]  # the Gaussian likelihood of the regression has 1/2
+    factors = [1, 0.5, 1, 1]  # the Gaussian likelihood of the regression has the factor 1/2
     expected = [-0.1 * (0.5 - factor * loss) for factor, loss in zip(factors, losses, strict=True)]
     np.testing.assert_allclose(balancer.log_variances, expected, rtol=1e-4)
 
@@ -184,7 +184,7 @@ def test_contradictions_are_named(heads: Any, arguments: Any, error: type[Except
 
 
 def test_a_ranking_task_needs_a_label() -> None:
-    heads = [Regression("ratng"), Retrieval("bought")]  # a retrieval task without one takes every row as a positive
+    heads = [Regression("ratng"), Retrieval("bought")]  # without a label, retrieval takes every row as a positive
     sentence = "The schema has no label for the tasks ['ratng']; it has labels for ['seen', 'rating', 'liked', 'mood']."
     with pytest.raises(ValueError, match=re.escape(sentence)):
         MultiTaskModel(small.network(heads, trunk=None), heads, small.preprocessor())

@@ -28,7 +28,7 @@ def network() -> keras.Model:
 
 
 def flat(outputs: Any) -> dict[str, np.ndarray]:
-    """Return outputs by path, retrieval's as seen/query and seen/candidate."""
+    """Return the outputs by path; those of retrieval are seen/query and seen/candidate."""
     found = {}
     for name, value in outputs.items():
         found.update(
@@ -73,7 +73,7 @@ def test_no_two_parts_start_alike(network: keras.Model) -> None:
 
 
 def changed_outputs(network: keras.Model, features: Encoded, *names: str) -> set[str]:
-    """Return the outputs that change when the features do."""
+    """Return the names of the outputs that change with the given features."""
     perturbed = {**features, **{name: tf.roll(features[name], 1, axis=0) for name in names}}
     before, after = flat(network(features)), flat(network(perturbed))
     return {name for name in before if np.abs(before[name] - after[name]).max() > 0}
@@ -83,7 +83,7 @@ def changed_outputs(network: keras.Model, features: Encoded, *names: str) -> set
     ("names", "expected"),
     [
         (("item", "price"), {"seen/candidate", "rating", "liked"}),  # neither the query tower nor a task of the user
-        (("position",), {"rating", "liked"}),  # context is for ranking only
+        (("position",), {"rating", "liked"}),  # only ranking reads the context
         (("user", "age", "recent"), {"seen/query", "rating", "liked", "mood"}),
     ],
 )
@@ -132,7 +132,7 @@ def test_regularization_penalizes_kernels_and_looked_up_rows(features: Encoded) 
     penalized(one)
     kernels = [layer.kernel.numpy() for layer in penalized.layers if "_tower_" in layer.name]
     expected = sum(0.1 * np.abs(k).sum() + 0.2 * (k**2).sum() for k in kernels)
-    for feature in ("user", "item", "recent"):  # the sum over a looked-up batch, divided by its rows
+    for feature in ("user", "item", "recent"):  # the sum over looked-up embeddings by the rows of the batch
         table = penalized.get_layer(f"{'item' if feature == 'recent' else feature}_embedding").embeddings
         expected += 0.3 * (tf.gather(table, one[feature]).numpy() ** 2).sum() / 5
     assert len(kernels) == 4

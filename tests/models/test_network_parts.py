@@ -1,4 +1,4 @@
-"""Poolings, fusion and interactions in a network: what reads what, training, saving, serving."""
+"""Poolings, fusion and interactions in a network: their inputs, training, saving, serving."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SCHEMA = Schema(
 
 
 class Gate(Interaction):
-    """Scales the pair by features of the context."""
+    """Scales the pair by context features."""
 
     def build(self, input_shape: Any) -> None:
         self._dense = keras.layers.Dense(input_shape[0][-1], "sigmoid", kernel_initializer="ones")
@@ -58,7 +58,7 @@ class Gate(Interaction):
 
 @functools.cache
 def table() -> pd.DataFrame:
-    """The small table with genres and images of items; item 0 has neither, item 1 no image."""
+    """The small table with genres and images of items; item 0 lacks both, item 1 lacks its image."""
     frame = small.table().copy()
     item = frame["item"].str[1:].astype(int)
     frame["genres"] = [[f"g{k % 3}", f"g{k % 4}", f"g{k}"][: k % 4] if k else [] for k in item]
@@ -139,7 +139,7 @@ def test_interactions_follow_one_another(full: keras.Model) -> None:
     def width(name: str) -> int:
         return int(full.get_layer(name).output.shape[-1])
 
-    joined = width("pair") + 3  # the history as the candidate sees it
+    joined = width("pair") + 3  # the history pooled by attention of the candidate
     assert width("interest_pair") == joined
     assert width("cross") == 2 * joined
     assert width("products_pair") == width("gate") == 2 * joined + 3
@@ -156,7 +156,7 @@ def test_target_attention_reads_candidate_and_history_from_one_table(
     np.testing.assert_array_equal(indices, features["recent"])
 
 
-def test_a_fusion_hears_what_is_missing(full: keras.Model, features: dict[str, tf.Tensor]) -> None:
+def test_a_fusion_receives_the_missing_modalities(full: keras.Model, features: dict[str, tf.Tensor]) -> None:
     vectors, presence = keras.Model(full.input, full.get_layer("candidate_fusion").input)(features)
     assert {name: int(vector.shape[1]) for name, vector in vectors.items()} == {"image": 5, "tags": 3, "rest": 5}
     item = table()["item"].str[1:].astype(int).to_numpy()
@@ -166,7 +166,7 @@ def test_a_fusion_hears_what_is_missing(full: keras.Model, features: dict[str, t
     assert full.get_layer("candidate_mark").input.shape[1] == 5
 
 
-def test_marks_cover_what_tasks_share(full: keras.Model, features: dict[str, tf.Tensor]) -> None:
+def test_marks_cover_the_shared_encodings(full: keras.Model, features: dict[str, tf.Tensor]) -> None:
     with marking() as marks:
         full(features)
     assert len(marks.encodings) == 5  # query, candidate, context, interest, products
@@ -214,7 +214,7 @@ def test_a_saved_network_gives_the_same(
 
 def test_it_is_served(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:
     assert "recent_pooling" in [layer.name for layer in trained.tower("query").layers]
-    path = export(trained, tmp_path)  # which asks all signatures before and after
+    path = export(trained, tmp_path)  # `export` compares the answers of all signatures before and after
     assert (path / "saved_model.pb").exists()
 
 

@@ -1,4 +1,4 @@
-"""Training on sequences is training on their events as single rows, at the cost of one pass a sequence."""
+"""Training on sequences equals training on their events as single rows, at the cost of one pass per sequence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ POOLINGS = {
 
 @functools.cache
 def table() -> pd.DataFrame:
-    """Users of 6, 5, 4 and 3 events: each fits in one sequence, so that no history is cut."""
+    """Users with 6, 5, 4 and 3 events: each fits in one sequence, so that no history is cut."""
     rng = np.random.default_rng(0)
     user = rng.permutation(np.repeat(np.arange(USERS), [6, 5, 4, 3]))
     item = rng.integers(0, ITEMS, len(user))
@@ -96,7 +96,7 @@ def test_losses_and_gradients_are_those_of_the_events_as_rows(name: str) -> None
     tables = [v.name for v in model.network.trainable_variables if "embedding" in v.name]
     assert tables
     for variable, left, right in zip(model.network.trainable_variables, found, expected, strict=True):
-        if not (variable.name.startswith("item_embedding")):  # the penalty counts padding, of which there is less
+        if not (variable.name.startswith("item_embedding")):  # the penalty includes padding, and sequences have less
             np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-6, err_msg=variable.name)
 
 
@@ -153,7 +153,7 @@ def test_a_model_of_sequences_is_served_row_by_row(tmp_path: Any) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_reads_histories_otherwise_is_named(arguments: dict[str, Any], sentence: str) -> None:
+def test_an_error_names_layers_that_read_histories_otherwise(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         model_of(**arguments).fit(sequences(), verbose=0)
 

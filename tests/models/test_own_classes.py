@@ -1,4 +1,4 @@
-"""A task, a trunk, a balancer and a model of one's own, each as short as the README promises."""
+"""A user-defined task, trunk, balancer and model, each as short as the README promises."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tfmtl.tasks.task import head, mean_over_observed
 
 
 class Median(Task):
-    """A regression by absolute error."""
+    """A regression with the absolute error."""
 
     def connect(self, encodings: HeadInputs) -> Any:
         return head(encodings.pair[self.name], (), 1, self.name, encodings.seed)
@@ -37,7 +37,7 @@ class Median(Task):
 
 
 class Separate(MultiTaskLayer):
-    """Nothing shared: a dense layer for each task."""
+    """A dense layer for each task, which share nothing."""
 
     def __init__(self, task_names: Sequence[str], units: int = 4, **kwargs: Any) -> None:
         super().__init__(task_names, **kwargs)
@@ -70,7 +70,7 @@ class LossScale(Balancer):
 
 
 class Clipped(MultiTaskModel):
-    """No task's loss counts more than a limit."""
+    """Limits the loss of every task."""
 
     limit = 1.0
 
@@ -93,7 +93,7 @@ def trained() -> tuple[MultiTaskModel, dict[str, list[float]]]:
 
 def test_they_train_together(trained: tuple[MultiTaskModel, dict[str, list[float]]]) -> None:
     model, log = trained
-    assert log["rating_loss"] == [1.0] * 4  # clipped, so that it is not learned
+    assert log["rating_loss"] == [1.0] * 4  # at the limit, so that no gradient changes it
     assert log["liked_loss"][-1] < log["liked_loss"][0] < 0.8
     assert log["liked_weight"][-1] == pytest.approx(float(1 / model.balancer.means[1]), rel=0.05)
     assert log["liked_weight"][-1] > log["liked_weight"][0] > 1

@@ -1,4 +1,4 @@
-"""Noise and augmentation of a whole network: off at serving, with any trunk, and labels mixed like the rows."""
+"""Noise and augmentation of a network: off at serving, usable with any trunk, and labels mixed like the rows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_off_is_the_default() -> None:
 
 
 def layer_inputs(network: keras.Model, name: str, features: Any) -> tuple[np.ndarray, ...]:
-    """Return inputs and output of a layer in one training pass."""
+    """Return the inputs and the output of a layer in one training pass."""
     layer = network.get_layer(name)
     tensors = keras.Model(network.inputs, [*tf.nest.flatten(layer.input), layer.output])(features, training=True)
     return tuple(tensor.numpy() for tensor in tensors)
@@ -116,7 +116,7 @@ def test_joined_tables_lose_features_one_by_one() -> None:
     np.testing.assert_allclose(after[kept.reshape(200, 6)], 2 * before[kept.reshape(200, 6)], rtol=1e-6)
 
 
-def test_rates_take_the_place_of_those_of_trunk_and_fusion() -> None:
+def test_rates_replace_those_of_trunk_and_fusion() -> None:
     given = MMoE(small.ON_PAIRS, 2, units=[4], name="mine")
     network = small.network(trunk=given, fusion=FUSION, regularization=noise(expert_dropout=0.3, modality_dropout=0.2))
     assert network.get_layer("mine").expert_dropout == 0.3
@@ -154,7 +154,7 @@ def test_a_trunk_cannot_read_lists_of_mixed_rows(read: str) -> None:
 
 
 class Recorded(MultiTaskModel):
-    """Keeps the outputs of its last pass, and overrides `losses_of` without a word on mixup."""
+    """Stores the outputs of its last pass; its override of `losses_of` does not handle mixup."""
 
     recorded: dict[str, Any]
 
@@ -196,7 +196,7 @@ def test_labels_are_mixed_like_the_rows_wherever_there_are_any(batch: Batch) -> 
 
 
 def test_a_validation_after_a_training_pass_has_the_labels_as_they_are(batch: Batch) -> None:
-    heads = small.tasks(sampling_correction=False)  # its counts, and with them the loss, change in training
+    heads = small.tasks(sampling_correction=False)  # its counts change in training, and the loss with them
     model = small.model(regularization=noise("mixup"), heads=heads)
     expected = model.compute_losses(batch, training=False)
     model.compute_losses(batch, training=True)
@@ -224,7 +224,7 @@ def test_a_model_with_all_of_it_is_served(tmp_path: pathlib.Path, batch: Batch) 
     clone.network.set_weights(model.network.get_weights())
     for name, value in model.predict_step(batch).items():
         np.testing.assert_array_equal(clone.predict_step(batch)[name], value)
-    assert export(model, tmp_path, max_k=3).is_dir()  # which compares the exported model with this one
+    assert export(model, tmp_path, max_k=3).is_dir()  # `export` compares the exported model with this one
 
 
 SEEN, LIKED = Retrieval("seen"), BinaryClassification("liked")
@@ -244,7 +244,7 @@ SEEN, LIKED = Retrieval("seen"), BinaryClassification("liked")
         ),
         (
             {"regularization": noise("mixup"), "heads": [SEEN], "trunk": None},
-            "`mixup` mixes what the trunk reads, but none of the tasks ['seen'] reads it.",
+            "`mixup` mixes the inputs of the trunk, which none of the tasks ['seen'] reads.",
         ),
         (
             {
@@ -252,7 +252,7 @@ SEEN, LIKED = Retrieval("seen"), BinaryClassification("liked")
                 "heads": [BinaryClassification("mood", scope="query", after="liked", order_penalty=0.1), LIKED],
                 "trunk": SharedBottom(["liked"]),
             },
-            "Under `mixup` task 'mood' and the tasks in front of it must have one scope, unlike ['liked'].",
+            "Under `mixup` task 'mood' and the tasks it depends on must have one scope, unlike ['liked'].",
         ),
     ],
 )

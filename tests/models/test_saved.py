@@ -1,4 +1,4 @@
-"""A model in a folder is the model: its answers, its state, and every step that it makes from there on."""
+"""A saved model equals the original in its answers, its state and all further training steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfmtl.models import MultiTaskModel, load_model, save_model
 
 @keras.saving.register_keras_serializable("tests.models.test_saved")
 class Known(MultiTaskModel):
-    """A subclass that Keras finds by name."""
+    """A subclass that is registered with Keras."""
 
 
 def weights_of(model: MultiTaskModel) -> list[np.ndarray]:
@@ -57,7 +57,7 @@ def test_it_trains_on_as_if_it_had_not_been_saved(tmp_path: pathlib.Path, optimi
     assert any((part != old).any() for part, old in zip(weights_of(model), before, strict=True))
 
 
-def test_what_is_not_compiled_is_loaded_so(tmp_path: pathlib.Path) -> None:
+def test_a_model_that_is_not_compiled_is_loaded_so(tmp_path: pathlib.Path) -> None:
     model = small.model().with_network(small.network())
     loaded = load_model(save_model(model, tmp_path / "model"))
     assert getattr(loaded, "optimizer", None) is None
@@ -83,7 +83,7 @@ print("ANSWER" + json.dumps({{n: v.tolist() for n, v in model.predict(rows, verb
         np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6)
 
 
-def test_what_exists_is_not_overwritten_and_nothing_half_written_stays(tmp_path: pathlib.Path) -> None:
+def test_no_folder_is_overwritten_and_none_stays_half_written(tmp_path: pathlib.Path) -> None:
     folder = save_model(small.model(), tmp_path / "model")
     with pytest.raises(FileExistsError, match="save the model to a new folder"):
         save_model(small.model(), folder)
@@ -102,12 +102,12 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_nothing_could_load_is_not_saved(tmp_path: pathlib.Path) -> None:
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: pathlib.Path) -> None:
     class Unknown(MultiTaskModel):
-        """Not registered."""
+        """A subclass that is not registered."""
 
     class More(MultiTaskModel):
-        """Takes something that is not saved."""
+        """A subclass with an argument that cannot be saved."""
 
         def arguments(self) -> dict[str, Any]:
             return {**super().arguments(), "teacher": None}

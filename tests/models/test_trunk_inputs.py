@@ -44,7 +44,7 @@ def batch() -> Batch:
 
 
 def reached(model: MultiTaskModel, batch: Batch) -> dict[str, set[str]]:
-    """Return by task the names of the variables that its loss reaches."""
+    """Return the names of the variables that the loss of each task reaches."""
     with tf.GradientTape(persistent=True) as tape:
         losses = model.compute_losses(batch, training=True)
     variables = model.network.trainable_variables
@@ -64,7 +64,7 @@ def test_shared_variables_of_the_network_are_those_that_losses_share(trunk: Any,
     found = {v.name for v in model.shared_variables}
     every = {v.name for v in model.network.trainable_variables}
     expected = {name for name in every if sum(name in of_task for of_task in names.values()) > 1}
-    parts = {"task_experts", "gates", "tower_0/expert", "tower_gate"}  # stacked, a slice a task
+    parts = {"task_experts", "gates", "tower_0/expert", "tower_gate"}  # stacked, one slice per task
     assert found == {name for name in expected if not any(part in name for part in parts)}
 
 

@@ -1,4 +1,4 @@
-"""A model as plain values and arrays: network, weights, tasks, optimiser, balancer, vocabularies and corpus."""
+"""A model as plain values and arrays: network, weights, tasks, optimizer, balancer, vocabularies and corpus."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
-    """Return a model as values that JSON takes and arrays by name; if it is compiled, with its optimiser.
+    """Return a model as JSON values and arrays by name, with its optimizer if it is compiled.
 
     Raises:
-        ValueError: if the model has further arguments than `MultiTaskModel`, which cannot be saved, or its class is not
-            registered with Keras.
+        ValueError: if the model has arguments beyond those of `MultiTaskModel`, which cannot be saved, or if its class
+            is not registered with Keras.
     """
     config = {
         "class": _class_of(model),
@@ -55,7 +55,7 @@ def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     corpus = None
     if config["ids"] is not None:
         ids = np.asarray(config["ids"])
-        columns = [key for key in arrays if key.startswith("corpus/")]  # an array in a file is read on access
+        columns = [key for key in arrays if key.startswith("corpus/")]  # a file reads an array on each access
         features = {key.split("/", 1)[1]: tf.constant(arrays[key]) for key in columns}
         corpus = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
     kind = keras.saving.get_registered_object(config["class"])

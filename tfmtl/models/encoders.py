@@ -1,4 +1,4 @@
-"""Features to vectors: the inputs and embedding tables of a network under construction."""
+"""Features as vectors: the inputs and embedding tables of a network under construction."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tfmtl.models.regularization import Regularization
 _INITIALIZER = keras.initializers.RandomUniform(-0.05, 0.05)
 
 _SMALL = 10_000
-"""Vocabularies with fewer indices share one table: a look-up and an update cost by the table, hardly by the row."""
+"""Vocabularies with fewer indices share one table: look-ups cost by the number of tables more than by that of rows."""
 
 
 class FeatureEncoder:
-    """Holds what the parts of one network share while it is connected: inputs and embedding tables.
+    """The inputs and embedding tables that all parts of one network share while it is connected.
 
     Args:
         preprocessor, embedding_dim, regularization, seed, poolings, fusion: as in `build_network`.
 
     Attributes:
-        inputs: symbolic inputs by feature.
+        inputs: symbolic input of each feature by name.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class FeatureEncoder:
         return EncodingMark(name=f"{role}_mark")(fused)
 
     def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:
-        """Return the encodings of features joined, [B, d]; see `tfmtl.layers.FeatureEncodings`."""
+        """Return the joined encodings of features [B, d]; see `tfmtl.layers.FeatureEncodings`."""
         known = self.schema.features
         require_known(names, known, "feature", "the schema")
         key = tables, *names
@@ -87,7 +87,7 @@ class FeatureEncoder:
         return self._embed(name, str(vocabulary), "")
 
     def embed_target(self, history: str) -> Any:
-        """Return the embedding of the candidate whose ids a list holds; see `tfmtl.layers.FeatureEncodings`."""
+        """Return the embedding of the candidate for a list of candidate ids; see `tfmtl.layers.FeatureEncodings`."""
         require_known([history], self.schema.features, "feature", "the schema")
         ids = {feature.name for feature in self.schema.candidate if not feature.encoded_shape}
         feature = self.schema.features[history]
@@ -132,7 +132,7 @@ class FeatureEncoder:
         )  # fmt: skip
         indices = self._disturbed(tf.stack([self.inputs[n] for n in names], axis=1), name)
         joined = self._dropped(layer(indices), name, len(names))
-        for i, feature in enumerate(names):  # symbolic slices, part of the network only where something reads them
+        for i, feature in enumerate(names):  # symbolic slices; only those that a layer reads become part of the network
             self._embedded[_joined_name(tables, feature)] = joined[:, i * width : (i + 1) * width], indices[:, i]
         return joined
 
@@ -181,7 +181,7 @@ class FeatureEncoder:
         return RandomUnknown(rate, seed_of(name, self.seed), UNKNOWN, name=f"{name}_unknown")(indices)
 
     def _dropped(self, embedded: Any, name: str, features: int = 1) -> Any:
-        """Return embeddings, in training without some of their coordinates and without some features."""
+        """Return embeddings, from which training drops some coordinates and some features."""
         coordinates, whole = self.regularization.embedding_dropout, self.regularization.feature_dropout
         if coordinates:
             own = f"{name}_embedding_dropout"
@@ -233,7 +233,7 @@ def check_fusion(fusion: Mapping[str, Any], schema: Schema) -> None:
 
 
 def check_noise(regularization: Regularization, schema: Schema, fusion: Mapping[str, Any]) -> None:
-    """Raise if noise is asked for that nothing of the network can have."""
+    """Raise if the regularization has noise for parts that the network lacks."""
     rate = regularization.modality_dropout
     require(not rate or bool(fusion), "`modality_dropout` needs a `fusion`; give a role one, or set it 0.")
     histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]
@@ -244,8 +244,9 @@ def check_noise(regularization: Regularization, schema: Schema, fusion: Mapping[
 
 
 def _copy(layer: keras.layers.Layer, name: str, **changed: Any) -> Any:
-    """Return a layer with the same arguments under a name of its own, which also decides its seed: one instance may
-    serve several features, and several networks, without tying them. `changed` are other arguments.
+    """Return a copy of a layer with another name, a seed derived from the name, and the arguments `changed`.
+
+    Copies let one instance serve several features and networks without sharing weights between them.
     """
     config = {**layer.get_config(), "name": name, **changed}
     if "seed" in config:

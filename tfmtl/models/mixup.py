@@ -1,4 +1,4 @@
-"""Mixup of a network: the encodings that its trunk reads, and the losses on the labels of both rows of each pair."""
+"""Mixup in a network: the mixed encodings that its trunk reads, and the losses on the labels of both rows of a pair."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MIXUP_PAIRS = "mixup/pairs"
 
 
 class MixupFeatures:
-    """The features of a network under construction, mixed in pairs: the `FeatureEncodings` that a trunk reads.
+    """`FeatureEncodings` that mix the rows of a network under construction in pairs.
 
-    All encodings are mixed with the same partners; see `Regularization.mixup`.
+    A row has the same partner in all encodings; see `Regularization.mixup`.
 
     Args:
         features: the features of the network.
@@ -33,13 +33,13 @@ class MixupFeatures:
         self._mixed: dict[str, Any] = {}
 
     def mixup(self, encoding: Any, name: str) -> Any:
-        """Return an encoding [B, d] mixed; the same name gives the same tensor."""
+        """Return the mixed form of an encoding [B, d]; calls with the same name return the same tensor."""
         if name not in self._mixed:
             self._mixed[name] = Mixup(name=f"{name}_mixup")((encoding, *self._pairs))
         return self._mixed[name]
 
     def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:
-        """Return the mixed and joined encodings of features [B, d]; see `tfmtl.layers.FeatureEncodings`."""
+        """Return the joined encodings of features [B, d], mixed; see `tfmtl.layers.FeatureEncodings`."""
         parts = (tables or "shared", *names)
         return self.mixup(self._features.encode(names, tables), "_".join(parts))
 
@@ -53,7 +53,7 @@ class MixupFeatures:
 
 
 def with_mixup_pairs(network: keras.Model) -> keras.Model:
-    """Return the network with the `MixupPairs` of its rows as one more output; a network without mixup as it is."""
+    """Return the network with the `MixupPairs` of its rows as one more output, or unchanged if it has no mixup."""
     draws = [layer for layer in network.layers if isinstance(layer, MixupPartners)]
     if not draws:
         return network

@@ -1,4 +1,4 @@
-"""Schema, trunk and tasks to one functional Keras network over encoded features."""
+"""The functional Keras network of a schema, a trunk and tasks, over encoded features."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def build_network(
     interactions: Sequence[Interaction] = (),
     seed: int = 0,
 ) -> keras.Model:
-    """Build the functional network: encoders, two towers, the trunk over their pair, a head a task.
+    """Build the functional network: encoders, two towers, a trunk over the pair of them, and one head per task.
 
     Args:
         preprocessor: holds the features by role and the sizes of the vocabularies, from `Preprocessor.fit`.
-        tasks: what to predict; each adds its head.
-        trunk: architecture shared by the tasks on pairs; `SharedBottom` by default. A trunk without task names gets the
-            names of these tasks. Its input is the concatenation of
-            the query, candidate and context encodings and, with candidates, the product of the two towers' outputs.
+        tasks: the tasks to predict; each adds its head.
+        trunk: architecture shared by the tasks on pairs of query and candidate; `SharedBottom` by default. A trunk
+            without task names takes the names of these tasks. It reads the concatenation of the query, candidate and
+            context encodings and, if there are candidates, the product of the two towers' outputs.
         embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others).
         tower_units: widths of the dense layers of both towers.
         regularization: penalties, noise and augmentation; see `Regularization`.
-        poolings: by list feature, what makes one vector of its embeddings; `MaskedMean` by default. Copied.
-        fusion: by role, what makes one encoding of its features; their concatenation by default. Copied.
-        interactions: parts between the pair's encoding and the trunk, one after the other.
+        poolings: by list feature, the layer that pools its embeddings to one vector; `MaskedMean` by default. Copied.
+        fusion: by role, the layer that fuses its features to one encoding; by default they are concatenated. Copied.
+        interactions: layers between the encoded pair and the trunk, in this order.
         seed: seed of the initial values and of dropout.
 
     Returns:
-        A functional `keras.Model` from one encoded input a feature to {task name: output}.
+        A functional `keras.Model` from one encoded input per feature to {task name: output}.
 
     Raises:
-        ValueError: if parts contradict each other or the schema, tasks come after each other or after none of the
-            others, or a width is not positive.
+        ValueError: if parts contradict each other or the schema, a task depends on itself or on an absent task, or a
+            width is not positive.
 
     Example:
         >>> import pandas as pd
@@ -104,7 +104,7 @@ def _check_parts(
 
 
 def _towers(features: FeatureEncoder, units: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the encodings by role and the towers' outputs by side, of what the schema has."""
+    """Return the encodings by role and the towers' outputs by side, for the roles that the schema has."""
     encoded = {role: features.encode_role(role) for role in ("query", "candidate", "context")}
     encoded = {role: encoding for role, encoding in encoded.items() if encoding is not None}
     return encoded, {
@@ -128,7 +128,7 @@ def _pair(
 
 
 def _connect_trunk(trunk: MultiTaskLayer | None, pair: Any, features: FeatureEncoder) -> dict[str, Any]:
-    """Return the trunk's outputs by task, its inputs being mixed in training if mixup is asked for."""
+    """Return the trunk's outputs by task; with mixup, training mixes its inputs."""
     if trunk is None:
         return {}
     alpha = features.regularization.mixup
@@ -139,21 +139,21 @@ def _connect_trunk(trunk: MultiTaskLayer | None, pair: Any, features: FeatureEnc
 
 
 def _check_mixup(regularization: Regularization, tasks: Sequence[Task]) -> None:
-    """Raise unless mixup mixes all that the loss of a task of the trunk reads."""
+    """Raise unless mixup mixes all inputs of every loss of the trunk's tasks."""
     if not regularization.mixup:
         return
     mixed = {task.name: task.uses_trunk for task in tasks}
-    require(any(mixed.values()), f"`mixup` mixes what the trunk reads, but none of the tasks {list(mixed)} reads it.")
+    require(any(mixed.values()), f"`mixup` mixes the inputs of the trunk, which none of the tasks {list(mixed)} reads.")
     for task in tasks:
         across = [name for name in task.depends_on if mixed.get(name, task.uses_trunk) != task.uses_trunk]
         require(
             not across,
-            f"Under `mixup` task {task.name!r} and the tasks in front of it must have one scope, unlike {across}.",
+            f"Under `mixup` task {task.name!r} and the tasks it depends on must have one scope, unlike {across}.",
         )
 
 
 def _connect(tasks: Sequence[Task], encodings: HeadInputs) -> dict[str, Any]:
-    """Connect the heads, each after those whose logits it reads, and return their outputs in the order of `tasks`."""
+    """Connect the heads, parents first, and return their outputs in the order of `tasks`."""
     read = {name for task in tasks for name in task.depends_on}
     outputs: dict[str, Any] = {}
     logits: dict[str, Any] = {}
@@ -168,14 +168,14 @@ def _connect(tasks: Sequence[Task], encodings: HeadInputs) -> dict[str, Any]:
 def shared_variables(network: keras.Model, chained: bool = False) -> list[tf.Variable]:
     """Return the trainable variables that more than one task's loss reaches, in the network's order.
 
-    Of a trunk these are its `shared_variables`; of everything else, the variables in front of two or more outputs, but
-    not those from which a trunk passes a task no gradient.
+    In a trunk these are its `shared_variables`. Elsewhere they are the variables on which two or more outputs depend,
+    except where a trunk stops the gradients of the other tasks.
 
     Args:
         network: from `build_network`.
-        chained: whether outputs depend on other tasks' heads, so that what the trunk calls one task's own may be two
-            tasks'. The network is then traced to see; a variable that a trunk only keeps from a task by a factor of 0,
-            such as another task's embedding table, then counts.
+        chained: whether outputs depend on other tasks' heads, so that two tasks may reach the variables that the trunk
+            gives to one. The readers of each variable are then found by tracing the network. The trace cannot see
+            a factor of 0, so that a variable which a trunk hides from a task by such a factor counts as read by it.
     """
     if chained:
         tasks_of = readers_of(network, network.input, network.trainable_variables)
@@ -191,7 +191,7 @@ def shared_variables(network: keras.Model, chained: bool = False) -> list[tf.Var
 
 
 def _reached(network: keras.Model, task: str, trunks: Sequence[tuple[MultiTaskLayer, Any]]) -> set[int]:
-    """Return the ids of the variables in front of a task's output, but for those that only stopped gradients reach."""
+    """Return the ids of the variables that a task's gradient reaches."""
     reached = _variables_before(network.output[task], network)
     for trunk, inputs in trunks:
         passing = trunk.reached_inputs(task, inputs) if task in trunk.task_names else inputs

@@ -1,15 +1,22 @@
-"""Nested optimisers, and their variables without weight decay, which no optimiser's config holds."""
+"""Optimizers inside optimizers, and Keras' private state of them: slots, and variables without weight decay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfmtl._keras import keras
 
 
+class _Undecayed(NamedTuple):
+    """Variables of one optimizer without weight decay, with the keys of a saved model."""
+
+    places: list[int]
+    names: list[str]
+
+
 def parts_of(optimizer: Any) -> list[Any]:
-    """Return an optimiser and those inside it."""
+    """Return an optimizer and those inside it."""
     inside = [getattr(optimizer, name, None) for name in ("inner_optimizer", "embeddings", "dense")]
     found = [part for part in inside if isinstance(part, keras.optimizers.Optimizer)]
     return [optimizer, *(deeper for part in found for deeper in parts_of(part))]
@@ -40,21 +47,25 @@ def name_in_slots(variable: Any) -> str:
 
 
 def exceptions_of(optimizer: Any, variables: Sequence[Any]) -> list[dict[str, Any] | None]:
-    """Return the variables without weight decay of nested optimisers, by position or part of the name.
+    """Return the variables without weight decay, for each optimizer that `parts_of` returns.
 
-    Save them beside the optimiser's config, which does not hold them.
+    Save them beside the optimizer's config, which does not hold them.
+
+    Returns:
+        For each optimizer, the positions of its variables as `places` and parts of names as `names`, or None.
     """
     found: list[dict[str, Any] | None] = []
     for part in parts_of(optimizer):
         keys = getattr(part, "_exclude_from_weight_decay", None)
         names = getattr(part, "_exclude_from_weight_decay_names", None)
         positions = [i for i, v in enumerate(variables) if part._var_key(v) in (keys or ())] if keys else []
-        found.append(None if keys is None and names is None else {"places": positions, "names": list(names or [])})
+        found.append(None if keys is None and names is None else _Undecayed(positions, list(names or []))._asdict())
     return found
 
 
 def set_exceptions(optimizer: Any, variables: Sequence[Any], exceptions: Sequence[Mapping[str, Any] | None]) -> None:
-    """Exclude variables from the weight decay of an optimiser that is not built yet."""
+    """Exclude variables from the weight decay of an optimizer that is not built yet; see `exceptions_of`."""
     for part, given in zip(parts_of(optimizer), exceptions, strict=True):
         if given is not None:
-            part.exclude_from_weight_decay([variables[i] for i in given["places"]], given["names"])
+            undecayed = _Undecayed(**given)
+            part.exclude_from_weight_decay([variables[i] for i in undecayed.places], undecayed.names)

@@ -1,4 +1,4 @@
-"""The network of single rows as one over sequences, with the same layers."""
+"""A network over sequences with the layers of a network over single rows."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tfmtl.layers.poolings.prefixes import AtPositions
 
 
 def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
-    """Return a network that gives for each event of sequences what `network` gives for it as a row of its own.
+    """Return a network that computes the output of every event of a sequence in one pass.
 
-    Every layer that makes a vector of a history is asked for all beginnings of a row's list at once; everything behind
-    it sees one row an event. All layers are those of `network`.
+    An event has the same output as a row with the history before it. The poolings of histories compute the vectors of
+    all prefixes of a sequence at once; all later layers see one row per event. All layers are those of `network`.
 
     Args:
         network: from `build_network`.
         schema: names the histories.
 
     Returns:
-        A functional model of the inputs of `tfmtl.data.sequences.events_of`: histories [R, length], places and all
-        other features [n, ...], to `network`'s outputs [n, ...].
+        A functional model from the inputs of `tfmtl.data.sequences.events_of`, histories [R, length], positions [n] and
+        all other features [n, ...], to the outputs of `network` [n, ...].
 
     Raises:
-        ValueError: if a layer needs a history in another form than all its beginnings.
+        ValueError: if a layer other than a pooling with `prefixes` reads a history.
     """
     histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]
     readers = [layer for layer in network.layers if hasattr(layer, "prefixes")]
@@ -34,7 +34,7 @@ def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
     try:
         before = keras.Model(lists, [layer.input for layer in readers], name="histories")
         behind = keras.Model([rest, [layer.output for layer in readers]], network.output, name="events")
-    except ValueError as error:  # Keras found no way from these inputs
+    except ValueError as error:  # Keras found no path from these inputs
         raise ValueError(f"Sequences cannot train this network: part of it {cure}.") from error
     require(bool(readers), f"Sequences cannot train this network: all of it {cure}.")
     lists = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in lists.items()}

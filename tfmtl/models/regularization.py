@@ -1,4 +1,4 @@
-"""Penalties, noise and augmentation, chosen in one place."""
+"""The penalties, noise and augmentation of a network."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from tfmtl.layers import MultiTaskLayer, SequenceAugmentation
 
 @dataclasses.dataclass(frozen=True)
 class Regularization:
-    """How a network is regularised; everything but the penalties acts in training only and is off at serving.
+    """The penalties, noise and augmentation of a network: L1, L2, dropout, mixup and more.
 
-    Some parts have arguments of their own: trunks `dropout` and `kernel_regularizer`, gates a temperature, poolings
-    with attention `dropout`, and tasks with classes `label_smoothing`, which is part of their loss, not of the network.
+    Give it to `build_network`. Everything except the penalties acts in training only. Some parts have arguments of this
+    kind themselves: trunks `dropout` and `kernel_regularizer`, gates `gate_temperature`, poolings with attention
+    `dropout`, and tasks with classes `label_smoothing`, which changes their loss.
 
     Attributes:
         l1, l2: penalties on the towers' kernels.
-        embedding_l2: penalty on the looked-up rows of embeddings, mean over the batch; never on the whole table.
+        embedding_l2: penalty on the embeddings that a batch looks up, as their mean over the batch.
         dropout: rate after each layer of the towers, in [0, 1).
         unknown_rate: share of categories replaced by "unknown" in training, so that its embedding is trained.
-        embedding_dropout: rate on the coordinates of embeddings, of every entry of a list by itself, in [0, 1).
-        feature_dropout: rate at which a feature is left out of a row, its embedding or its numbers being 0, in [0, 1);
-            see `tfmtl.layers.FeatureDropout`.
-        modality_dropout: rate at which a modality counts as missing in a row, in [0, 1); takes the place of the
-            fusions' own and needs a fusion.
-        expert_dropout: rate at which an expert is left out of a row, the gates' weights of the others being scaled to
-            sum 1, in [0, 1); takes the place of the trunk's own and needs a trunk with that argument.
+        embedding_dropout: rate on the coordinates of embeddings, independently for each entry of a list, in [0, 1).
+        feature_dropout: rate at which the embedding or the numbers of a feature are set to 0 in a row, in [0, 1); see
+            `tfmtl.layers.FeatureDropout`.
+        modality_dropout: rate at which a modality counts as missing in a row, in [0, 1); replaces the argument of the
+            fusions and needs a fusion.
+        expert_dropout: rate at which an expert is left out for a row, in [0, 1), while the weights of the others are
+            scaled to sum 1; replaces the argument of the trunk and needs a trunk with it.
         mixup: alpha of the Beta distribution by which rows are mixed in pairs, 0 for none; see below.
-        sequence: how the indices of histories (`IdSequence`) are changed, by a copy a history; or None.
+        sequence: augmentation of the indices of histories (`IdSequence`), copied for each history; or None.
 
-    Mixup: h_i = lambda_i h_i + (1 - lambda_i) h_p(i) for all that the trunk reads, so that ids are mixed as encodings;
-    a task of the trunk has the loss of h_i on its row's label with weight lambda_i w_i, and on the partner's label with
-    weight (1 - lambda_i) w_p(i). A missing label of either has no weight. Tasks that do not read the trunk, retrieval
+    Mixup: h_i <- lambda_i h_i + (1 - lambda_i) h_p(i) for every input h of the trunk, so that ids are mixed as
+    encodings. A task of the trunk has the loss of h_i on its row's label with weight lambda_i w_i, and on its partner's
+    label with weight (1 - lambda_i) w_p(i); a missing label has no weight. Tasks that do not read the trunk, retrieval
     and tasks of the query, are not mixed: an in-batch softmax has no label to mix.
 
     Example:
@@ -43,7 +44,7 @@ class Regularization:
 
     Reference:
         Verma et al., "Manifold Mixup", ICML 2019, https://arxiv.org/abs/1806.05236, after Zhang et al., "mixup", ICLR
-        2018, https://arxiv.org/abs/1710.09412; we always mix at the same layer, where they draw one in each step.
+        2018, https://arxiv.org/abs/1710.09412; here the mixed layer is always the same, there it is drawn in each step.
     """
 
     l1: float = 0.0
@@ -68,11 +69,11 @@ class Regularization:
             require_type(self.sequence, SequenceAugmentation, "sequence", cure)
 
     def kernel_regularizer(self) -> Any:
-        """Return the Keras regulariser of the towers' kernels, or None."""
+        """Return the Keras regularizer of the towers' kernels, or None."""
         return keras.regularizers.L1L2(self.l1, self.l2) if self.l1 or self.l2 else None
 
     def regularized(self, trunk: MultiTaskLayer | None) -> MultiTaskLayer | None:
-        """Return a trunk as it is, or with `expert_dropout` a copy that has it."""
+        """Return the trunk, or a copy of it with `expert_dropout` if that is above 0."""
         if not self.expert_dropout:
             return trunk
         require(trunk is not None, "`expert_dropout` needs a trunk with experts; pass one such as MMoE().")

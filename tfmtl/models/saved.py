@@ -1,4 +1,4 @@
-"""A model in a folder: everything that a new process needs to continue training."""
+"""Models saved to a folder, with everything that continued training needs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _MODEL, _ARRAYS = "model.json", "arrays.npz"
 
 
 def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Save a model to a folder: network, weights, tasks, balancer, optimiser, vocabularies and corpus.
+    """Save a model to a folder: network, weights, tasks, balancer, optimizer, vocabularies and corpus.
 
-    Use it to continue training or to warm-start; a model for serving needs signatures, see `tfmtl.serving.export`.
+    Use it to continue training or to start another model from this one. For serving, use `tfmtl.serving.export`.
 
     Args:
-        model: a `MultiTaskModel`, or of a subclass without further arguments that is registered with Keras; `strip`
-            a pruned network and remove a teacher before. The optimiser is saved if the model is compiled and its
-            variables are not on parameter servers.
-        folder: must not exist yet.
+        model: a `MultiTaskModel`, or an instance of a subclass that has no further arguments and is registered with
+            Keras. `strip` a pruned network and remove a teacher first. The optimizer is saved if the model is compiled
+            and its variables are not on parameter servers.
+        folder: a folder that does not exist yet.
 
     Returns:
-        The folder. It is complete when it appears, because it is written under another name and then renamed.
+        The folder. It is written under another name and renamed at the end, so that it is complete when it appears.
 
     Raises:
         TypeError: if the model is of another class.
@@ -56,7 +56,7 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
         >>> int(loaded.optimizer.iterations)
         3
 
-    Cost: one copy of the weights and of the optimiser's state on disk.
+    Cost: one copy of the weights and of the optimizer's state on disk.
     """
     require_type(model, MultiTaskModel, "model")
     folder = pathlib.Path(folder)
@@ -67,7 +67,7 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
     beside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         (beside / _MODEL).write_text(json.dumps(config))
-        np.savez(beside / _ARRAYS, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes a name for `allow_pickle`
+        np.savez(beside / _ARRAYS, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes any name for `allow_pickle`
         beside.rename(folder)
     except BaseException:
         shutil.rmtree(beside)
@@ -80,7 +80,7 @@ def load_model(folder: str | os.PathLike[str]) -> MultiTaskModel:
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
-        ValueError: if it is of a class that is not registered with Keras; import the module that defines it.
+        ValueError: if its class is not registered with Keras; import the module that defines it.
     """
     folder = pathlib.Path(folder)
     if not (folder / _MODEL).is_file():

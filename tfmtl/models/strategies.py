@@ -19,7 +19,7 @@ def shared_batches(data: Shared, strategy: tf.distribute.Strategy, clock: tf.Var
 
     Args:
         data: files from `tfmtl.data.distribute`, or a table.
-        strategy: TensorFlow's default strategy is one worker.
+        strategy: the strategy; TensorFlow's default strategy has one worker.
         clock: see `ShardedFiles.pipeline`.
 
     Raises:
@@ -45,23 +45,23 @@ def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
 
 
 def local_copy(model: MultiTaskModel) -> MultiTaskModel:
-    """Return an uncompiled copy of a model with its variables in this process; the model itself if they are already.
+    """Return a copy of a model, not compiled, with its variables in this process, or the model if they already are.
 
-    Use it to export a model that was trained with parameter servers: variables there may be cut into shards and cannot
-    be saved for serving. The state of the balancer and the tasks is copied, too.
+    Use it to export a model that was trained with parameter servers, where variables may be cut into shards and cannot
+    be saved for serving. The copy includes the state of the balancer and the tasks.
 
     Args:
-        model: trained under any strategy.
+        model: a model trained under any strategy.
 
     Raises:
-        RuntimeError: if called in the strategy's scope, where the variables of the copy would be on the servers, too.
+        RuntimeError: if called in the strategy's scope, where the copy would be made on the servers.
 
     Cost: one checkpoint written and read.
     """
     if not serves_parameters(model.distribute_strategy):
         return model
     if tf.distribute.has_strategy():
-        raise RuntimeError("A local copy of a model is made outside of the strategy's scope; leave the `with` block.")
+        raise RuntimeError("A local copy must be made outside of the strategy's scope; leave the `with` block.")
     copy = type(model)(keras.models.clone_model(model.network), **model.arguments())
     with tempfile.TemporaryDirectory() as folder:
         path = checkpoint(model).write(str(pathlib.Path(folder) / "weights"))
@@ -70,5 +70,5 @@ def local_copy(model: MultiTaskModel) -> MultiTaskModel:
 
 
 def checkpoint(model: MultiTaskModel) -> tf.train.Checkpoint:
-    """Return a checkpoint of the model's state without its optimiser."""
+    """Return a checkpoint of the model's state without its optimizer."""
     return tf.train.Checkpoint(network=model.network, balancer=model.balancer, tasks=model.tasks)

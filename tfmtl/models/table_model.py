@@ -1,4 +1,4 @@
-"""A TFRS model with `fit`, `evaluate` and `predict` over tables and a training step that is traced once."""
+"""A TFRS model with `fit`, `evaluate` and `predict` over tables, and a training step that is traced once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STEPS_PER_EXECUTION = 32  # one Python call per step takes a quarter of the tim
 
 
 class TableModel(tfrs.models.Model, abc.ABC):
-    """The training loop of `MultiTaskModel`: it adapts Keras' loop to tables and is independent of the tasks."""
+    """The training loop of `MultiTaskModel`, independent of the tasks: Keras' loop over tables."""
 
     preprocessor: Preprocessor
     balancer: Balancer
@@ -29,7 +29,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
     step_observer: Callable[[TrainingStep], object] | None = None
     """The observer that `observe_steps` set."""
     _last_observer: Callable[[TrainingStep], object] | None = None
-    steps_per_execution: Any  # a property of Keras: takes a number and gives a variable
+    steps_per_execution: Any  # a property of Keras: set to a number, it returns a variable
     distribute_reduction_method: str  # a property of Keras
 
     @abc.abstractmethod
@@ -43,23 +43,23 @@ class TableModel(tfrs.models.Model, abc.ABC):
         return self._traced_train_on(data) if self.step_observer is None else self._observed_train_on(data)
 
     def _train_on(self, data: Batch) -> dict[str, tf.Tensor]:
-        arrived = tf.group(*tf.nest.flatten(data))  # one control edge per operation of the step, not one per column
-        with tf.control_dependencies([arrived]):  # else counters run on beyond the end of a data set
+        arrived = tf.group(*tf.nest.flatten(data))  # one control edge per operation, not one per column
+        with tf.control_dependencies([arrived]):  # otherwise counters increase beyond the end of a data set
             return self.make_step(self.as_rows(data))
 
     def as_rows(self, data: Any) -> Any:
-        """Return the events of `Sequences`; a `Batch` as it is."""
+        """Return the events of `Sequences` as rows, or a `Batch` unchanged."""
         return events_of(data, self.preprocessor.schema) if isinstance(data, Sequences) else data
 
     def compile(
         self, optimizer: Any = "adam", loss: Any = None, *, steps_per_execution: int | None = None, **kwargs: Any
     ) -> None:
-        """Set the optimiser.
+        """Set the optimizer.
 
         Args:
-            optimizer: a Keras 2 optimiser.
-            loss: must be None, as `metrics` and their weights; losses and metrics belong to the tasks, weights to the
-                balancer.
+            optimizer: a Keras 2 optimizer.
+            loss: must be None, like `metrics` and `loss_weights`: the tasks have losses and metrics, the balancer has
+                weights.
             steps_per_execution: training steps per call of the traced function; by default the steps of an epoch, at
                 most 32, or 1 if their number is unknown.
             **kwargs: as in `keras.Model.compile`.
@@ -68,22 +68,21 @@ class TableModel(tfrs.models.Model, abc.ABC):
         refused = [n for n in ("loss", "metrics", "loss_weights", "weighted_metrics") if given.get(n) is not None]
         require(not refused, f"compile() takes no {refused}: tasks have losses and metrics, the balancer has weights.")
         self._automatic_steps = steps_per_execution is None
-        kwargs["weighted_metrics"] = []  # prevents a warning of Keras: the tasks apply the weights of a batch
-        self.distribute_reduction_method = "first"  # the logs of all replicas are the same; Keras would sum them
+        kwargs["weighted_metrics"] = []  # avoids a warning of Keras: the tasks apply the weights of a batch
+        self.distribute_reduction_method = "first"  # the replicas log the same values, which Keras would sum
         super().compile(optimizer=optimizer, steps_per_execution=steps_per_execution or 1, **kwargs)
         self.retrace()
 
     def retrace(self) -> None:
         """Trace the steps again, even during `fit`.
 
-        Call it after a change of values that a trace holds as constants, such as `candidates` or `trainable` of a
-        layer.
+        Call it after changing values that a trace holds as constants, such as `candidates` or `trainable` of a layer.
         """
-        # Keras traces its training loop around `train_step` up to four times; a function of its own is traced once.
+        # Keras traces its loop around `train_step` up to four times, but a function inside it once.
         self._traced_train_on, self._observed_train_on = tf.function(self._train_on), tf.function(self._train_on)
         self._traced_test_on = tf.function(self.test_step)
         self.test_function = self.predict_function = None
-        # Keras' `fit` reads the state that `compile` stored. `__setattr__` would track the layers that are its keys.
+        # `fit` of Keras reads the state that `compile` stored. `__setattr__` would track the layers that are its keys.
         self.__dict__["_compiled_trainable_state"] = self._get_trainable_state()
         self._renew_training_loop()
 
@@ -110,7 +109,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
     @property
     def compile_options(self) -> dict[str, Any]:
-        """The arguments of `compile` except the optimiser, to compile another model in the same way."""
+        """The arguments of `compile` except the optimizer; use them to compile another model in the same way."""
         steps = None if self._automatic_steps else int(self.steps_per_execution.numpy())
         return {"steps_per_execution": steps, "run_eagerly": self._run_eagerly, "jit_compile": self._jit_compile}
 
@@ -126,13 +125,13 @@ class TableModel(tfrs.models.Model, abc.ABC):
         """Train the model on a table, files or a data set.
 
         Args:
-            x: pandas table, files from `tfmtl.data.open_files`, encoded table from `tfmtl.data.to_batch` or
-                `tfmtl.data.cache`, or `Sequences` from `tfmtl.data.to_sequences`, all shuffled in each epoch; data set
-                of raw batches or of `Batch`; or files from `tfmtl.data.distribute`.
+            x: a pandas table, files from `tfmtl.data.open_files`, an encoded table from `tfmtl.data.to_batch` or
+                `tfmtl.data.cache`, or `Sequences` from `tfmtl.data.to_sequences`, which are shuffled in each epoch; a
+                data set of raw batches or of `Batch`; or files from `tfmtl.data.distribute`.
             batch_size: rows per batch of a table, over all replicas of a distribution strategy.
-            validation_data: as `x`, never shuffled.
-            memory_bytes: files are encoded once and kept in memory if this takes at most `memory_bytes`; larger files
-                are encoded again in each epoch, unless `tfmtl.data.cache` keeps them encoded in a file.
+            validation_data: like `x`, but never shuffled.
+            memory_bytes: limit below which encoded files stay in memory. Larger files are encoded again in each epoch;
+                `tfmtl.data.cache` keeps them encoded in a file.
             **kwargs: as in `keras.Model.fit`.
         """
         require(memory_bytes >= 0, "`memory_bytes` must be 0 or more.", memory_bytes=memory_bytes)
@@ -144,16 +143,16 @@ class TableModel(tfrs.models.Model, abc.ABC):
             validation = self._batches(held_out, batch_size, "validation_steps", kwargs)
         if hasattr(self.optimizer, "build"):
             with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)  # slots created during tracing would cost a second trace
+                self.optimizer.build(self.trainable_variables)  # slots that a trace creates cost a second trace
         callbacks = [_EndEpoch(), *(kwargs.pop("callbacks", None) or [])]
         return super().fit(train, validation_data=validation, callbacks=callbacks, **kwargs)
 
     def training_source(self, source: Source) -> Source:
-        """Return the data that `fit` iterates over; override it to add columns to the training data."""
+        """Return the data over which `fit` iterates; override it to add columns to the training data."""
         return source
 
     def _training_batches(self, source: Source, batch_size: int, options: dict[str, Any]) -> Any:
-        """Return batches shuffled by the seed and the optimiser's step, and set the steps per call."""
+        """Return batches shuffled by the seed and the step of the optimizer, and set the steps per call."""
         clock = self.optimizer.iterations
         shared = source.shared
         if serves_parameters(self.distribute_strategy):
@@ -174,7 +173,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
         return dataset
 
     def evaluate(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> Any:
-        """Return the mean losses and metrics; arguments as in `fit`."""
+        """Return the mean losses and metrics of data; see `fit` for the arguments."""
         kwargs.pop("_use_cached_eval_dataset", None)  # an option of `fit` for its own steps per call
         source = as_source(x)
         if serves_parameters(self.distribute_strategy):
@@ -183,7 +182,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
             return super().evaluate(self._batches(source, batch_size, "steps", kwargs), **kwargs)
 
     def _evaluate_here(self, dataset: tf.data.Dataset, return_dict: bool) -> Any:
-        """Evaluate in this process: workers that compute steps independently would not take every batch once."""
+        """Evaluate in this process, since independent workers would not visit every batch exactly once."""
         self.reset_metrics()
         logs: dict[str, Any] = {}
         for batch in dataset:
@@ -192,23 +191,23 @@ class TableModel(tfrs.models.Model, abc.ABC):
         return values if return_dict else list(values.values())
 
     def predict(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> dict[str, Any]:
-        """Return each task's served values for a table (labels not needed) or a data set."""
+        """Return the served values of each task for a table, which needs no labels, or a data set."""
         with self._single_steps():
             return super().predict(as_source(x).batches(self.preprocessor, batch_size, labels=False), **kwargs)
 
     def _choose_steps(self, batches: int) -> None:
-        """Set the steps per call; a last call beyond the end of a data set of unknown length would lose its logs."""
+        """Set the steps per call: 1 for data of unknown length, where a call beyond the end would lose its logs."""
         if self._automatic_steps:
-            # Replicas name a message by its position in the program, so all its steps must have one shape.
+            # Replicas name a message by its position in the program, so that all steps of a call need one shape.
             alone = self.distribute_strategy.num_replicas_in_sync == 1
             steps = min(_STEPS_PER_EXECUTION, max(batches, 1)) if alone else 1
             if self.steps_per_execution == 1 and steps > 1:
-                self.train_function = None  # Keras traced one that makes a single step
+                self.train_function = None  # Keras traced one for a single step
             self.steps_per_execution = steps
 
     @contextlib.contextmanager
     def _single_steps(self) -> Iterator[None]:
-        """Set the steps per call, which Keras shares with `fit`, to 1, which divides every number of batches."""
+        """Make Keras take one step per call, since the steps per call of `fit` may not divide the number of batches."""
         steps = 1 if self.steps_per_execution is None else int(self.steps_per_execution.numpy())
         self.steps_per_execution = 1
         try:
@@ -218,7 +217,7 @@ class TableModel(tfrs.models.Model, abc.ABC):
 
 
 class _EndEpoch(keras.callbacks.Callback):
-    """Ends the balancer's epoch before any callback saves the model."""
+    """Ends the epoch of the balancer before other callbacks save the model."""
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.model.balancer.end_epoch()
