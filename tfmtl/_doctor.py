@@ -1,7 +1,7 @@
-"""What `python -m tfmtl doctor` reports: versions, the Keras in use, devices, and known-bad combinations with cures.
+"""`python -m tfmtl doctor`: a report of versions, the Keras in use, devices, and known-bad combinations with cures.
 
-Nothing is imported here that may be what is broken: versions come from the packages' metadata, and each import is
-tried only after the versions were written.
+This module imports no package that may be broken: versions come from the metadata of the packages, and each import is
+tried only after the versions are written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _VARIABLES = ("TF_USE_LEGACY_KERAS", "KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "C
 
 @dataclass(frozen=True)
 class Finding:
-    """One known-bad combination and what to do about it."""
+    """One known-bad combination and its cure."""
 
     problem: str
     cure: str
@@ -45,13 +45,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen: the only input of the checks.
+    """The state of an installation: the only input of the checks.
 
     Args:
         versions: version by distribution name; None = not installed.
-        legacy_keras: the environment variable `TF_USE_LEGACY_KERAS` as the process was started.
-        failures: error text by distribution name, of those whose import failed.
-        requirements: tfmtl's own requirements in pip's notation; empty when tfmtl runs uninstalled.
+        legacy_keras: the environment variable `TF_USE_LEGACY_KERAS` at the start of the process.
+        failures: error text by distribution name, for those that failed to import.
+        requirements: the requirements of tfmtl in the notation of pip; empty if tfmtl is not installed.
     """
 
     versions: Mapping[str, str | None]
@@ -61,18 +61,18 @@ class Facts:
 
 
 def find_problems(facts: Facts) -> list[Finding]:
-    """Return every known-bad combination among the facts, the likeliest cause first."""
+    """Return the known-bad combinations among the facts, the most likely cause first."""
     return [finding for check in _CHECKS for finding in check(facts)]
 
 
 def report(out: TextIO) -> int:
     """Write the report and return the exit code: 0, or 1 if there is a known-bad combination."""
     variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up chatter would drown the report
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # messages at start-up would bury the report
     versions = installed_versions()
     _write_table(out, "versions", {name: version or "not installed" for name, version in versions.items()})
     _write_table(out, "environment", variables)
-    out.flush()  # an import that ends the process must not take the versions with it
+    out.flush()  # the versions must be visible even if an import ends the process
     failures = _try_imports(versions)
     if "tfmtl" not in failures:
         _write_table(out, "in use", _in_use())
@@ -83,7 +83,7 @@ def report(out: TextIO) -> int:
 
 
 def installed_versions() -> dict[str, str | None]:
-    """Return the version of Python, tfmtl and each package that matters; None = not installed."""
+    """Return the versions of Python, tfmtl and the packages that it uses; None = not installed."""
     versions: dict[str, str | None] = {"python": platform.python_version(), "tfmtl": sys.modules["tfmtl"].__version__}
     for name in (*_REQUIRED, *_OPTIONAL):
         try:
@@ -94,9 +94,9 @@ def installed_versions() -> dict[str, str | None]:
 
 
 def _try_imports(versions: Mapping[str, str | None]) -> dict[str, str]:
-    """Import the gate, then each installed package; return the error text by name of those that fail."""
+    """Import `tfmtl._keras`, then each installed package, and return the error texts by name."""
     refused = _import_error("tfmtl._keras")
-    if refused:  # TFRS and the toolkit would only repeat it in their own words
+    if refused:  # TFRS and the toolkit would fail for the same reason
         return {"tfmtl": refused}
     modules = {name: module for name, module in {**_REQUIRED, "scann": "scann"}.items() if versions[name]}
     errors = {name: _import_error(module) for name, module in modules.items()}
@@ -106,7 +106,7 @@ def _try_imports(versions: Mapping[str, str | None]) -> dict[str, str]:
 def _import_error(module: str) -> str | None:
     try:
         importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is to be reported
+    except Exception as error:  # noqa: BLE001 - every error is reported
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
@@ -164,7 +164,7 @@ def _check_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def _check_bounds(facts: Facts) -> Iterator[Finding]:
-    """Compare the installed versions with tfmtl's own requirements, extras left out."""
+    """Compare the installed versions with the requirements of tfmtl, except those of extras."""
     if not facts.requirements:
         return
     requirements = importlib.import_module("packaging.requirements")

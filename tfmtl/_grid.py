@@ -1,4 +1,4 @@
-"""Weights as whole multiples of a step: int8 codes, and a step a row or a column."""
+"""Weights as integer multiples of a step: int8 codes with one step per row or per column."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import numpy as np
 from tfmtl._keras import tf
 
 _STEP = tf.bfloat16.as_numpy_dtype
-_HEAVY = 8  # entries that share a step, at least: with fewer the steps would weigh more than they give
+_HEAVY = 8  # least number of entries that share a step: with fewer, the steps take more bytes than they save
 
 
 class Codes(NamedTuple):
-    """What w = codes * steps is stored as.
+    """A weight w = codes * steps in stored form.
 
     Attributes:
-        codes: int8, shaped like the weight.
-        steps: bfloat16, 1 along the axis whose entries share a step.
+        codes: int8, of the weight's shape.
+        steps: bfloat16, of size 1 along the axis in which entries share a step.
     """
 
     codes: np.ndarray
     steps: np.ndarray
 
     def values(self) -> np.ndarray:
-        """Return the weight as float32; the product of 7 and 8 binary digits, so it is exact."""
+        """Return the weight as float32, exactly: the product of a code of 7 binary digits and a step of 8 fits."""
         return self.codes.astype(np.float32) * self.steps.astype(np.float32)
 
 
 def nearest_codes(values: np.ndarray, bits: int) -> Codes:
-    """Return the codes nearest to a float32 weight, with a step a row or a column, whichever comes nearer.
+    """Return the codes nearest to a float32 weight, with one step per row or per column, the better of the two.
 
-    step = max |w| / q, rounded to bfloat16, q = 2^(bits - 1) - 1; code = round(w / step), in [-q, q]. The largest
-    entry's code is q in spite of the rounding, which is what lets `exact_codes` find the steps again.
+    step = max |w| / q, rounded to bfloat16, q = 2^(bits - 1) - 1; code = round(w / step), in [-q, q]. The code of
+    the largest entry is q in spite of the rounding, so that `exact_codes` can recover the steps.
 
     Args:
         values: finite weight of rank 1 or more.
         bits: 2 to 8.
 
     Example:
-        >>> nearest_codes(np.float32([[0.0, 0.5, -1.0]] * 8), 3).codes[0].tolist()  # a step a column comes nearer
+        >>> nearest_codes(np.float32([[0.0, 0.5, -1.0]] * 8), 3).codes[0].tolist()  # one step per column is nearer
         [0, 3, -3]
     """
     found = [_codes(values, axis, 2 ** (bits - 1) - 1) for axis in _axes(values.shape)]
@@ -47,7 +47,7 @@ def nearest_codes(values: np.ndarray, bits: int) -> Codes:
 
 
 def exact_codes(values: np.ndarray) -> Codes | None:
-    """Return the codes that give a weight exactly, or None if there are none."""
+    """Return codes that are exactly equal to a weight, or None if none exist."""
     for axis in _axes(values.shape):
         for bits in range(8, 1, -1):
             codes = _codes(values, axis, 2 ** (bits - 1) - 1)

@@ -1,4 +1,4 @@
-"""`python -m tfmtl inspect` and `bench`: what an exported version says of itself, and how quick it is."""
+"""`python -m tfmtl inspect` and `bench`: the model card of an exported version, and its speed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tfmtl.serving.warm_up import of_size, read_requests, tensor
 
 
 def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
-    """Print a version's card, in Markdown or as JSON."""
+    """Print the card of a version, in Markdown or as JSON, and return the exit code."""
     text = (version_of(path) / MANIFEST).read_text()
     out.write(text if as_json else markdown(json.loads(text)))
     return 0
 
 
 def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int] = (1, 8, 64), repeats: int = 100) -> int:
-    """Print load time, latency percentiles in milliseconds and rows a second of every signature and batch size."""
+    """Print load time, and latency percentiles and rows per second of every signature and batch size."""
     version = version_of(path)
     start = time.perf_counter()
     signatures = tf.saved_model.load(str(version)).signatures
@@ -34,7 +34,7 @@ def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int] = (1, 8, 64), re
         request = {i: tensor(value) for i, value in stored.items()}
         for rows in sizes:
             batch, taken = of_size(request, rows), []
-            for _ in range(repeats + 3):  # the first calls prepare what later ones use
+            for _ in range(repeats + 3):  # the first calls trace and allocate
                 begin = time.perf_counter()
                 signatures[name](**batch)
                 taken.append(1000 * (time.perf_counter() - begin))

@@ -12,7 +12,7 @@ PEER = Environment("peer", ("peer==1.0", "numpy"))
 
 
 class FakePip:
-    """Makes what `venv` makes, and notes what is asked; may fail at a command with this word in it."""
+    """Creates the files that `venv` creates and records the commands; may fail at a command with a given word."""
 
     def __init__(self, fails_at: str | None = None) -> None:
         self.fails_at, self.asked = fails_at, [["none"]][:0]
@@ -40,7 +40,7 @@ def test_is_made_once_with_the_pinned_versions(tmp_path: pathlib.Path) -> None:
     assert len(pip.asked) == 2
 
 
-def test_other_versions_are_made_anew(tmp_path: pathlib.Path) -> None:
+def test_other_versions_are_made_again(tmp_path: pathlib.Path) -> None:
     pip = FakePip()
     environments.ensure(PEER, tmp_path, pip)
     (tmp_path / ".peers" / "peer" / "left over").touch()
@@ -59,7 +59,7 @@ def test_a_half_made_one_is_made_again(lost: str, tmp_path: pathlib.Path) -> Non
 
 
 @pytest.mark.parametrize("step", ["venv", "pip"])
-def test_what_cannot_be_installed_is_said_and_removed(step: str, tmp_path: pathlib.Path) -> None:
+def test_a_failed_installation_is_reported_and_removed(step: str, tmp_path: pathlib.Path) -> None:
     message = r"^the environment of peer cannot be installed: No matching distribution found for peer==1\.0$"
     with pytest.raises(UnavailableError, match=message):
         environments.ensure(PEER, tmp_path, FakePip(step))

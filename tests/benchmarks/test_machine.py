@@ -21,7 +21,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: p
     assert "no no-such-package" in machine.versions(tmp_path)
 
 
-def test_commit_says_whether_files_are_changed(tmp_path: pathlib.Path) -> None:
+def test_commit_shows_whether_files_are_changed(tmp_path: pathlib.Path) -> None:
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false", "-c", "core.hooksPath=none")
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Which changes of a module are mutants, and whether one is noticed."""
+"""The mutants of a module, and whether tests notice one."""
 
 from __future__ import annotations
 

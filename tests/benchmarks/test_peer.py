@@ -54,7 +54,7 @@ def test_a_worker_that_ends_is_an_error(tmp_path: pathlib.Path) -> None:
 
 def test_our_import_path_is_not_the_peers(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "ours")
-    path = tmp_path / "asks.py"
+    path = tmp_path / "replies.py"
     path.write_text("import json, os; input(); print(json.dumps({'path': os.environ.get('PYTHONPATH')}))")
     with Peer("peer", sys.executable, str(path), save) as peer:
         assert peer.ask("path") == {"path": None}

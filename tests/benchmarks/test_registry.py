@@ -13,7 +13,7 @@ import registry
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
 HELPERS = {"census", "environments", "machine", "paired", "peer", "registry", "results"}
-"""Modules that are no programs."""
+"""Modules that are not programs."""
 EVERYWHERE = {name: f"/data/{name}" for name in (*registry.DATA, *registry.ENVIRONMENTS)}
 TYPES = {"int": int, "float": float, "pathlib.Path": pathlib.Path}
 
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def options(tree: ast.AST, loop: ast.For | None = None) -> Iterator[tuple[list[str], ast.Call]]:
-    """Yield the names of options and the call that adds them; a name made in a loop stands for all keys of the loop."""
+    """Yield the names of options and the call that adds them; a name made in a loop means all keys of the loop."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "parser.add_argument":
             name = node.args[0]
@@ -43,7 +43,7 @@ def options(tree: ast.AST, loop: ast.For | None = None) -> Iterator[tuple[list[s
 
 
 def rebuilt(source: str) -> Parser:
-    """Return the parser of a script's source; defaults and choices that are no literals are left out."""
+    """Return the parser of a script's source, without defaults and choices that are not literals."""
     parser = Parser()
     for names, call in options(ast.parse(source)):
         literal: dict[str, Any] = {}
@@ -109,7 +109,7 @@ def test_names_are_unique_and_questions_are_sentences() -> None:
         assert "\n" not in entry.question
 
 
-def test_needs_and_peers_are_what_braces_name() -> None:
+def test_needs_and_peers_are_the_names_in_braces() -> None:
     arguments = ("--a", "{ml_1m}", "b={deepctr}", "--c", "{census_income}/x")
     entry = registry.Entry("name", "A question?", "a.py", arguments, ("--data", "{ml_100k}"), ("{hillstrom}",))
     assert entry.needs() == ("ml_1m", "census_income")
@@ -119,7 +119,7 @@ def test_needs_and_peers_are_what_braces_name() -> None:
     assert entry.command(EVERYWHERE, quick=True)[-3:] == ["--data", "/data/ml_100k", "/data/hillstrom"]
 
 
-def test_places_are_the_folders_that_are_there(tmp_path: pathlib.Path) -> None:
+def test_places_are_the_folders_that_exist(tmp_path: pathlib.Path) -> None:
     (tmp_path / "ml_1m").mkdir()
     (tmp_path / "hillstrom").touch()
     found = registry.places(tmp_path, pathlib.Path("/project"))

@@ -22,7 +22,7 @@ def test_sections_survive_writing_and_reading(tmp_path: pathlib.Path) -> None:
     assert path.read_text() == again
 
 
-def test_document_is_in_the_given_order_and_drops_what_is_not_in_it(tmp_path: pathlib.Path) -> None:
+def test_document_has_the_given_order_and_drops_other_sections(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "RESULTS.md"
     sections = {"b": Section("body b"), "gone": Section("body gone"), "a": Section("body a", "A note.")}
     results.write(path, sections, ["a", "never measured", "b"])

@@ -1,4 +1,4 @@
-"""Scripts of a few lines stand for benchmarks: what lands in the document, what stays, and what is said."""
+"""Benchmarks of a few lines: the sections that the runner writes or keeps, and its messages."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_only_the_chosen_sections_are_replaced_in_the_registrys_order(project: p
     assert found["three"].note == ""
 
 
-def test_what_another_run_writes_meanwhile_stays(project: pathlib.Path) -> None:
+def test_sections_that_another_run_writes_meanwhile_stay(project: pathlib.Path) -> None:
     document = project / "RESULTS.md"
     section = "<!-- entry: one -->\n## one\n\nof another run"
     other = f"import pathlib; pathlib.Path({str(document)!r}).write_text({section!r})"
@@ -86,7 +86,7 @@ def test_what_another_run_writes_meanwhile_stays(project: pathlib.Path) -> None:
     assert found["one"].body == "of another run"
 
 
-def test_a_failure_keeps_the_section_and_says_so_once(project: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_failure_keeps_the_section_with_one_note(project: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
     (project / "benchmarks" / "other.py").write_text(BAD)
     results.write(project / "RESULTS.md", {"three": results.Section("old three")}, ["three"])
     for _ in range(2):
@@ -123,14 +123,14 @@ def test_without_data_a_script_takes_those_of_packages(project: pathlib.Path) ->
     assert results.read(project / "RESULTS.md")["one"].body.endswith("```text\n--n 9\n```")
 
 
-def test_quick_arguments_come_last_and_are_said(project: pathlib.Path) -> None:
+def test_quick_arguments_come_last_and_are_mentioned(project: pathlib.Path) -> None:
     runner(project, quick=True).run(ENTRIES[:1])
     body = results.read(project / "RESULTS.md")["one"].body
     assert "Quick arguments: the figures mean nothing." in body
     assert body.endswith("--n 9 --data FOLDER/ml_100k --n 1\n```")
 
 
-def test_an_interrupt_loses_only_what_was_running(project: pathlib.Path) -> None:
+def test_an_interrupt_loses_only_the_running_benchmark(project: pathlib.Path) -> None:
     calls: list[str] = []
 
     def ensure(environment: Environment, root: pathlib.Path) -> None:

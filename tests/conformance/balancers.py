@@ -1,4 +1,4 @@
-"""One line for every registered balancer, as `recipes.py` has for the other classes."""
+"""One line for every registered balancer, like those of `recipes.py` for the other classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each kind of registered class is used: its outputs, its state, a network that holds it."""
+"""The use of each kind of registered class: its outputs, its state, a network that holds it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _(layer: keras.layers.Layer) -> tuple[keras.Model, Any]:
 
 
 def _network(layer: Any, values: Any) -> tuple[keras.Model, Any]:
-    """Return a model around a layer that takes a structure of tensors, each an input of a name."""
+    """Return a model around a layer that reads a structure of tensors, with a named input for each."""
     named = {f"x_{i}": tf.constant(value) for i, value in enumerate(tf.nest.flatten(values))}
     inputs = {name: keras.Input(value.shape[1:], dtype=value.dtype, name=name) for name, value in named.items()}
     return keras.Model(inputs, layer(tf.nest.pack_sequence_as(values, list(inputs.values())))), named
@@ -138,7 +138,7 @@ def _(layer: PEPNet) -> tuple[keras.Model, Any]:
 
 
 def _of_floats(layer: Any, call: Any = None, **widths: int) -> tuple[keras.Model, Any]:
-    """Return a model of a layer that reads several encodings, by their names and widths."""
+    """Return a model around a layer that reads several encodings, given their names and widths."""
     inputs = {name: keras.Input([width], name=name) for name, width in widths.items()}
     values = {name: tf.constant(np.roll(FLOATS, i, 0)[:, :width]) for i, (name, width) in enumerate(widths.items())}
     return keras.Model(inputs, (call or layer)(inputs)), values
@@ -156,7 +156,7 @@ def _(task: Task) -> tuple[keras.Model, Any]:
 
 @functools.singledispatch
 def outputs_of(instance: Any, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np.ndarray]]:
-    """Use the instance, after setting its weights if they are given, and return its outputs and weights."""
+    """Call the instance, after setting its weights if they are given, and return its outputs and weights."""
     raise NotImplementedError(f"tests/conformance/kinds.py does not know how to run a {type(instance).__name__}.")
 
 

@@ -1,6 +1,6 @@
-"""One line for every class that Keras knows as `tfmtl>...`: how to make it with arguments other than the defaults.
+"""One line for every class registered as `tfmtl>...`: an instance with arguments other than the defaults.
 
-A new task, trunk, layer, balancer or optimiser needs its line here and nothing else; `kinds.py` knows how to run it.
+A new task, trunk, layer, balancer or optimizer needs only its line here; `kinds.py` runs it.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ PARTS: Recipes = {
     ),
     "TargetAttention": lambda: layers.TargetAttention("recent", [4, 3], "tanh", True, **_KERNELS),
 }  # fmt: skip
-"""What becomes part of a network: layers, trunks and tasks."""
+"""Classes that become part of a network: layers, trunks and tasks."""
 
 OTHERS: Recipes = {
     **BALANCERS,
@@ -184,9 +184,9 @@ OTHERS: Recipes = {
     "ScaledRates": lambda: ScaledRates(LazySGD(0.5), {"Var*": 0.5}, global_clipnorm=2.0, name="scaled"),
     "Preprocessor": lambda: Preprocessor(small.SCHEMA, small.statistics()),
 }
-"""What has a config but stands beside the network."""
+"""Classes with a config that are not part of a network."""
 
 MODELS: Recipes = {"DistilledModel": _distilled, "MultiTaskModel": _model}
-"""What is rebuilt around a network."""
+"""Classes that are built around a network."""
 
 RECIPES: Recipes = {**PARTS, **OTHERS, **MODELS}

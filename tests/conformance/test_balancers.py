@@ -1,4 +1,4 @@
-"""Promises of every registered balancer in a model that trains."""
+"""Properties of every registered balancer in a model that trains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conformance.balancers import BALANCERS
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import RLW, GradDrop
 
-DRAWING = (GradDrop, RLW)  # XLA turns a seed into other numbers than TensorFlow's own kernels
+DRAWING = (GradDrop, RLW)  # XLA draws other random numbers from a seed than TensorFlow's kernels
 
 
 @pytest.fixture(params=sorted(BALANCERS))
@@ -101,7 +101,7 @@ def test_its_steps_resume_exactly_and_compile(make: Any, tmp_path: pathlib.Path)
 
 @pytest.mark.parametrize("name", ["DBMTL", "DWA", "FAMO", "PCGrad"])
 def test_fit_resumes_exactly_and_compiles(name: str, tmp_path: pathlib.Path) -> None:
-    """One of every kind in Keras' loop: with Adam, clipping, and several steps a call."""
+    """One of each kind in Keras' loop, with Adam, clipping, and several steps per call."""
     make = BALANCERS[name]
     model = tiny.model(make(), steps_per_execution=2)
     tiny.fit(model, epochs=1)

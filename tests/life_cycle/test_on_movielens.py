@@ -1,4 +1,4 @@
-"""Every stage after the first training, on 8,000 real ratings in the order of their time."""
+"""Every stage after the first training, on 8,000 real ratings ordered by time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def past() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def future(past: pd.DataFrame) -> pd.DataFrame:
-    """Later rows of users and movies that the past knows."""
+    """Later rows of users and movies that occur earlier."""
     later = movielens.halves()[1]
     return later[later["userId"].isin(past["userId"]) & later["movieId"].isin(past["movieId"])]
 
@@ -63,12 +63,12 @@ def test_metrics_of_slices_and_models_are_scikit_learns(
         {"first": auc(answers[0]), "second": auc(answers[1]), "guess": auc(np.zeros(len(liked)))}, users, samples=50
     )
     low, high = table.loc[("guess", "auc"), ["difference_low", "difference_high"]]
-    assert low < high < 0  # both models are better than no model, whoever the users are
+    assert low < high < 0  # both models are better than no model, for any users
     low, high = table.loc[("second", "auc"), ["difference_low", "difference_high"]]
-    assert low < 0 < high  # of two seeds neither is
+    assert low < 0 < high  # of two seeds, neither is better
 
 
-def test_noise_is_off_when_it_is_asked(past: pd.DataFrame, future: pd.DataFrame) -> None:
+def test_noise_is_off_in_predictions(past: pd.DataFrame, future: pd.DataFrame) -> None:
     noise = models.Regularization(
         l2=1e-5, dropout=0.2, embedding_dropout=0.2, feature_dropout=0.2, expert_dropout=0.2, mixup=0.2
     )
@@ -100,7 +100,7 @@ def test_folds_roll_forward_and_nothing_of_the_future_is_learned(past: pd.DataFr
 
 
 def test_a_new_head_on_an_old_trunk_learns_from_few_labels(past: pd.DataFrame, future: pd.DataFrame) -> None:
-    """With 200 labels; the other model has seen what the users watched, and 6,000 ratings."""
+    """With 200 labels; the other model was trained on watched movies and 6,000 ratings."""
     source = movielens.trained(past, epochs=4, names=["watched", "rating"])
     few = past.sample(200, random_state=1)
     found = {}
@@ -131,10 +131,10 @@ def test_reptile_adapts_to_users_it_has_not_seen(past: pd.DataFrame) -> None:
         with learner.adapted_to(support) as adapted:
             after.append(squared_error(adapted, rest))
     assert np.mean(after) < np.mean(before)
-    assert squared_error(base, rest) == before[-1]  # the model itself is as it was
+    assert squared_error(base, rest) == before[-1]  # the model itself is unchanged
 
 
-def test_it_learns_on_with_users_and_movies_as_they_come(tmp_path: pathlib.Path) -> None:
+def test_it_continues_training_with_new_users_and_movies(tmp_path: pathlib.Path) -> None:
     table = movielens.ratings()
     cuts = [int(share * len(table)) for share in (EARLY, LATE, 1.0)]
     base = table.iloc[: cuts[0]]
@@ -146,7 +146,7 @@ def test_it_learns_on_with_users_and_movies_as_they_come(tmp_path: pathlib.Path)
         before = learner.evaluate(rows)
         known = set(learner.model.preprocessor.statistics.vocabularies["userId"])
         done = learner.step(rows, f"part {number}", candidates=table.iloc[:end])
-        assert done.metrics == before  # tested first, then trained
+        assert done.metrics == before  # tested before training
         assert done.grown["userId"] == len(set(rows["userId"]) - known) > 0
         assert learner.evaluate(rows)["rating_rmse"] < before["rating_rmse"]
     resumed = adaptation.OnlineLearner.resume(tmp_path)

@@ -245,7 +245,7 @@ def test_a_clone_of_the_network_gives_the_same() -> None:
     assert len(again.shared_variables) == len(built.shared_variables)
 
 
-def test_reports_judge_served_values_over_all_rows() -> None:
+def test_reports_measure_served_values_on_the_rows_they_predict() -> None:
     entire, conditional = (model(heads(serve=serve)) for serve in ("entire", "conditional"))
     labels, clicked = table()["cart"], table()["click"] == 1
     for built, rows in ((entire, labels.notna()), (conditional, clicked)):
