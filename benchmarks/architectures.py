@@ -1,12 +1,12 @@
-"""Every trunk on census income, next to DeepCTR and torch-rechub: test AUC by task, step and training rates.
+"""Every trunk on census income, beside DeepCTR and torch-rechub: test AUC by task, and training rates.
 
     python benchmarks/architectures.py --census FOLDER [--peers deepctr=PYTHON rechub=PYTHON] [--groups 1 2] [--seeds 5]
-    python benchmarks/architectures.py --census FOLDER --rate [--peers ...]     # training rate, in turns with the peers
+    python benchmarks/architectures.py --census FOLDER --rate [--peers ...]  # training rate, alternating with the peers
 
 Training is the official split, validation and test are halves of the official test split. Early stopping and the
-choice of weights look at the validation half only. A peer runs in an environment of its own, whose Python is given:
-`pip install deepctr==0.9.4 tensorflow tf-keras`, `pip install torch-rechub==0.9.0 torch`. Differences are paired: the
-same seeds and test rows.
+choice of weights use the validation half only. A peer runs in a separate environment with the given Python:
+`pip install deepctr==0.9.4 tensorflow tf-keras`, `pip install torch-rechub==0.9.0 torch`. Differences are paired: they
+are between runs with the same seeds and test rows.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ EPOCHS, BATCH_SIZE = 15, 1024
 
 
 class Census:
-    """A group of the census data, encoded."""
+    """The encoded tables of a group of the census data."""
 
     def __init__(self, folder: pathlib.Path, group: int) -> None:
         train, validation, test, self.schema = census.load_group(folder, group)
@@ -69,7 +69,7 @@ class Census:
         return {name: np.asarray(self.parts[part].labels[name]) for name in self.names}
 
     def model(self, make: Make, seed: int, *, embedding_dim: int = 4, constant: bool = False) -> models.MultiTaskModel:
-        """Return a compiled model; the learning rate falls along a cosine over all epochs, or is the peers' 0.001."""
+        """Return a compiled model; its learning rate falls along a cosine over all epochs, or is the peers' 0.001."""
         heads = [tasks.BinaryClassification(name, units=(8,)) for name in self.names]
         network = models.build_network(
             self.preprocessor, heads, make(self.names, seed), embedding_dim=embedding_dim,
@@ -108,7 +108,7 @@ class BestEpoch(keras.callbacks.Callback):
         self.best, self.best_epoch, self.weights = 0.0, 0, []
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Measure."""
+        """Measure the validation AUC and keep the weights of the best epoch."""
         found = predictions_of(self.model, self.problem.parts["valid"])
         mean = statistics.mean(aucs(self.problem.labels("valid"), found).values())
         if mean > self.best:
@@ -116,7 +116,7 @@ class BestEpoch(keras.callbacks.Callback):
         self.model.stop_training = epoch + 1 - self.best_epoch >= self.patience
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Restore."""
+        """Restore the weights of the best epoch."""
         self.model.set_weights(self.weights)
 
 
@@ -126,7 +126,7 @@ def predictions_of(model: models.MultiTaskModel, part: data.Batch) -> Prediction
 
 
 def trained(problem: Census, make: Make, seed: int, **arguments: Any) -> tuple[Predictions, int, int]:
-    """Train once and return the predictions for the test rows, the best epoch and the number of parameters."""
+    """Train once and return the test predictions, the best epoch and the number of parameters."""
     model, best = problem.model(make, seed, **arguments), BestEpoch(problem)
     model.fit(problem.parts["train"], batch_size=BATCH_SIZE, epochs=EPOCHS, callbacks=[best], verbose=0)
     return predictions_of(model, problem.parts["test"]), best.best_epoch, model.network.count_params()
@@ -135,7 +135,7 @@ def trained(problem: Census, make: Make, seed: int, **arguments: Any) -> tuple[P
 def quality(
     problem: Census, trunks: Sequence[str], seeds: int, peers: Sequence[Peer], **arguments: Any
 ) -> Iterator[str]:
-    """Yield the rows of a table: mean and interval of each task's AUC, and of the mean's difference to MMoE by seed."""
+    """Yield the lines of a table: mean and interval of each task's AUC, and of the mean AUC's difference to MMoE."""
     labels = problem.labels("test")
     yield f"| model | parameters | {' | '.join(problem.names)} | mean against MMoE, paired | best epochs |"
     yield "|---" * (len(problem.names) + 4) + "|"
@@ -165,7 +165,7 @@ def quality(
 
 
 class _EpochTimes(keras.callbacks.Callback):
-    """Measures epochs from the first batch to the last."""
+    """Measures the seconds of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,12 +176,12 @@ class _EpochTimes(keras.callbacks.Callback):
         self._begin = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Stop it."""
+        """Stop the clock."""
         self.seconds.append(time.perf_counter() - self._begin)
 
 
 def rates(problem: Census, peers: Sequence[Peer], rounds: int) -> Iterator[str]:
-    """Yield examples a second of an MMoE of equal size, epochs in turns, and the ratios to ours by round."""
+    """Yield examples per second of MMoEs of equal size, which train epochs in turn, and ratios to ours by round."""
     model, clock = problem.model(TRUNKS["MMoE"], 0), _EpochTimes()
     rows = len(problem.labels("train")[problem.names[0]])
     for peer in peers:
@@ -206,9 +206,9 @@ def main() -> None:
     parser.add_argument("--trunks", nargs="*", default=list(TRUNKS), choices=list(TRUNKS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=[], help="name=PYTHON of deepctr and rechub")
-    parser.add_argument("--embedding-dim", type=int, default=4, help="of our models; the peers' is 4")
+    parser.add_argument("--embedding-dim", type=int, default=4, help="width of our embeddings; the peers have 4")
     parser.add_argument("--constant", action="store_true", help="train ours at the peers' constant learning rate")
-    parser.add_argument("--rate", action="store_true", help="only the training rate")
+    parser.add_argument("--rate", action="store_true", help="measure only the training rate")
     arguments = parser.parse_args()
     for group in arguments.groups:
         problem = Census(arguments.census, group)

@@ -2,10 +2,10 @@
 
     python benchmarks/attention.py --data FOLDER [--seeds 5] [--variants ...]
 
-Each user's last 10 ratings are test rows, all earlier ones train. The history of a row are the last 20 movies that the
-user had rated 4 or more at earlier moments. Two tasks, trained together: `watched` retrieves the rated movie
-among all, `liked` ranks by the probability of 4 stars or more. The title of three movies in ten is missing. Epochs are
-fixed; differences are paired by seed against the variant `mean`, whose history is the mean of its embeddings.
+The last 10 ratings of each user are test rows, all earlier ones train. The history of a row holds the last 20 movies
+that the user rated 4 or more before. Two tasks are trained together: `watched` retrieves the rated movie among all
+movies, `liked` ranks by the probability of 4 stars or more. The titles of three movies in ten are missing. The number
+of epochs is fixed. Differences are paired by seed with the variant `mean`, which takes the mean of the history.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from paired import compare
 from tfmtl import data, evaluation, keras, layers, models, tasks
 
 EPOCHS, BATCH_SIZE, LENGTH, HELD_OUT = 8, 1024, 20, 10
-VIEWS = {"text": ["title"], "tags": ["genres", "period"]}  # the movie's id is the rest
+VIEWS = {"text": ["title"], "tags": ["genres", "period"]}  # the remaining modality is the movie's id
 METRICS = {"watched": "ndcg@10", "liked": "auc"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What differs between the networks; layers are copied by `build_network`."""
+    """The arguments by which networks differ; `build_network` copies their layers."""
 
     history: bool = True
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,7 +59,7 @@ VARIANTS = {
 
 
 def prepare(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return training and test rows with histories; a tenth of each user's time is never split within a moment."""
+    """Return training and test rows with histories; ratings of one moment are all in one of them."""
     table = movielens_data.load(folder).sort_values(["user_id", "timestamp"], kind="stable").reset_index(drop=True)
     table = table.assign(
         liked=(table["rating"] >= 4).astype("float32"),
@@ -74,7 +74,7 @@ def prepare(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def histories(table: pd.DataFrame) -> list[list[str]]:
-    """Return for each row, sorted by user and time, the liked movies of earlier moments, the most recent first."""
+    """Return the liked movies before each row, the most recent first, for rows sorted by user and time."""
     found: list[list[str]] = []
     for _, rows in table.groupby("user_id", sort=False):
         times, movies = rows["timestamp"].to_numpy(), rows["movie_id"].to_numpy()
@@ -86,7 +86,7 @@ def histories(table: pd.DataFrame) -> list[list[str]]:
 
 
 def schema_of(variant: Variant) -> data.Schema:
-    """Return the columns' roles."""
+    """Return the roles of the columns."""
     query: list[data.Feature] = [data.Categorical("user_id"), data.Categorical("occupation")]
     if variant.history:
         query.append(data.IdSequence("recent", of="movie_id", max_length=LENGTH))

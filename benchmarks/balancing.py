@@ -3,9 +3,9 @@
     python benchmarks/balancing.py --census FOLDER --tasks 2 4 8     # census income, MMoE, AUC of each task
     python benchmarks/balancing.py --movielens FOLDER                # MovieLens-100K, retrieval and rating
 
-Delta-m is the mean over the tasks of the relative change to the single-task model of the same seed, in percent, better
-being positive. Fixed weights are tuned by Delta-m on validation rows with the first seed: the plain sum, every task
-alone three times as heavy, and random weights. Nothing else is tuned: every method runs with its defaults.
+Delta-m is the mean over the tasks of the relative change to the single-task model of the same seed, in percent; a
+positive value is better. Fixed weights are tuned by Delta-m on validation rows with the first seed, among the plain
+sum, weights with one task three times as heavy as the others, and random weights. Other methods have their defaults.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BY_VARIABLE = ("GradDrop", "MoCo", "DBMTL", "ExcessMTL")
 
 
 def methods(names: Sequence[str]) -> dict[str, Make]:
-    """Return how to make every balancer with its defaults."""
+    """Return a factory for every balancer, with its defaults."""
     made: dict[str, Make] = {
         name: getattr(balancing, name) for name in LOSS_WEIGHTING + AT_REPRESENTATION + BY_VARIABLE
     }
@@ -55,15 +55,15 @@ def methods(names: Sequence[str]) -> dict[str, Make]:
 
 @dataclasses.dataclass
 class Problem:
-    """Tables and how to learn from them.
+    """A data set, and the training on it.
 
     Attributes:
-        title: for the table.
+        title: heading of the printed table.
         names: the tasks.
         build: (balancer, tasks, seed) -> compiled model.
         train, validation, test: encoded training rows; raw tables.
-        judged_by: metric by task; RMSE counts as better when lower.
-        epochs, batch_size: of training.
+        judged_by: metric by task; a lower RMSE is better, a higher value of every other metric.
+        epochs, batch_size: arguments of `fit`.
     """
 
     title: str
@@ -79,7 +79,7 @@ class Problem:
     def scores(
         self, balancer: balancing.Balancer, seed: int, names: Sequence[str], tables: Sequence[pd.DataFrame]
     ) -> list[Scores]:
-        """Train a model and return its metric of each task on each of the tables."""
+        """Train a model and return the metric of each task for each of the tables."""
         model = self.build(balancer, names, seed)
         model.fit(self.train, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
         reports = [evaluation.evaluate(model, table, tasks=list(names)) for table in tables]
@@ -93,7 +93,7 @@ class Problem:
 
 
 def census_problem(folder: pathlib.Path, count: int, rows: int, epochs: int) -> Problem:
-    """Return the first `count` questions of the census data; the official test rows are halved."""
+    """Return the first `count` questions of the census data; validation and test are halves of the official test."""
     train, test = census.load(folder)
     train, names = train.iloc[:rows], list(census.QUESTIONS)[:count]
     order = np.random.default_rng(0).permutation(len(test))
@@ -112,7 +112,7 @@ def census_problem(folder: pathlib.Path, count: int, rows: int, epochs: int) -> 
 
 
 def movielens_problem(folder: pathlib.Path, epochs: int) -> Problem:
-    """Return next-movie retrieval and rating; a tenth of the shuffled ratings each validates and tests."""
+    """Return retrieval and rating on shuffled ratings: 80 % train, a tenth each validates and tests."""
     table = movielens_data.load(folder)[["user_id", "movie_id", "rating", "genres"]].assign(watched=1.0)
     table = table.iloc[np.random.default_rng(0).permutation(len(table))]
     cuts = [int(0.8 * len(table)), int(0.9 * len(table))]
@@ -154,12 +154,15 @@ def tuned_weights(problem: Problem, single: Scores, trials: int) -> dict[str, fl
     tables = [problem.validation]
     found = [problem.scores(balancing.FixedWeights(weights), 0, names, tables)[0] for weights in candidates]
     best = int(np.argmax([problem.delta(scores, single) for scores in found]))
-    print(f"tuned weights, of {len(candidates)}: { {n: round(w, 2) for n, w in candidates[best].items()} }", flush=True)
+    print(
+        f"tuned weights, of {len(candidates)}: { {n: round(w, 2) for n, w in candidates[best].items()} }",
+        flush=True,
+    )
     return candidates[best]
 
 
 def run(problem: Problem, seeds: int, trials: int, only: Sequence[str]) -> None:
-    """Print one row a method."""
+    """Print one line per method."""
     print(f"\n## {problem.title}, {seeds} seeds\n", flush=True)
     alone: list[tuple[Scores, Scores]] = []
     both = [problem.validation, problem.test]
@@ -179,13 +182,13 @@ def run(problem: Problem, seeds: int, trials: int, only: Sequence[str]) -> None:
 
 
 def show(name: str, deltas: Sequence[float], scores: Sequence[Scores]) -> None:
-    """Print a row: Delta-m with its interval and the mean metric of each task."""
+    """Print a line: Delta-m with its interval, and the mean metric of each task."""
     cells = [f"{np.mean([s[task] for s in scores]):.4f}" for task in scores[0]]
     print(f"| {name} | {interval(deltas, '+.2f')} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Parse the arguments and run the benchmarks that they name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--census", type=pathlib.Path, help="folder with the census-income files")
     parser.add_argument("--movielens", type=pathlib.Path, help="folder with MovieLens-100K")

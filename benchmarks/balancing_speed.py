@@ -1,10 +1,10 @@
-"""Step time of every balancer that looks at gradients, against the plain sum, interleaved in one run.
+"""Step time of every balancer that reads gradients, against the plain sum of losses, interleaved in one run.
 
     python benchmarks/balancing_speed.py --census FOLDER                # MMoE on census income, 2, 4 and 8 tasks
     python benchmarks/balancing_speed.py --joint 100000                 # retrieval and rating, made-up interactions
-    python benchmarks/balancing_speed.py --rows 10000 1000000           # the same: does the vocabulary cost anything?
+    python benchmarks/balancing_speed.py --rows 10000 1000000           # the same by the size of the vocabulary
 
-Ratios are medians over rounds, with the range of the middle half; the second plain sum shows the noise.
+Ratios are medians over rounds, with the range of their middle half. The second plain sum shows the noise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIMITS = {("representation", 2): 1.25, ("representation", 8): 1.6, ("shared", 2)
 
 
 def balancers(names: Sequence[str], at: str) -> dict[str, Callable[[], balancing.Balancer]]:
-    """Return how to make every balancer that looks at gradients, at one place."""
+    """Return a factory for every balancer that reads gradients, at one location."""
     kinds = [
         balancing.MGDA, balancing.PCGrad, balancing.GradVac, balancing.CAGrad, balancing.IMTLG, balancing.NashMTL,
         balancing.FairGrad, balancing.AlignedMTL, balancing.UPGrad, balancing.DualProj, balancing.PELTR,
@@ -53,8 +53,8 @@ class Race:
     """Steps of several models on the same batches, timed in turn.
 
     Attributes:
-        batches: what every step is made on.
-        rounds: how often each model has its turn.
+        batches: the batches of each round.
+        rounds: number of turns of each model.
     """
 
     batches: Sequence[data.Batch]
@@ -62,14 +62,14 @@ class Race:
     steps: dict[str, Callable[[data.Batch], Any]] = dataclasses.field(default_factory=dict)
 
     def enter(self, name: str, model: models.MultiTaskModel) -> None:
-        """Trace a model's step."""
+        """Add a model and trace its step."""
         model.compile(tfmtl.LazyAdam(1e-3))
         model.optimizer.build(model.trainable_variables)
         self.steps[name] = tf.function(model.make_step)
         self.steps[name](self.batches[0])
 
     def run(self) -> dict[str, np.ndarray]:
-        """Return seconds a step [rounds] by name."""
+        """Return the seconds per step [rounds] by name."""
         seconds: dict[str, list[float]] = {name: [] for name in self.steps}
         for _ in range(self.rounds):
             for name, step in self.steps.items():
@@ -89,14 +89,14 @@ def split(whole: data.Batch) -> list[data.Batch]:
 def show(title: str, seconds: dict[str, np.ndarray], limit: float | None) -> None:
     """Print the ratios to the plain sum."""
     base = seconds["plain sum"]
-    print(f"\n{title}: plain sum {1000 * np.median(base):.1f} ms a step" + (f", limit {limit}" if limit else ""))
+    print(f"\n{title}: plain sum {1000 * np.median(base):.1f} ms per step" + (f", limit {limit}" if limit else ""))
     for name, values in seconds.items():
         missed = "  MISSED" if limit and np.median(values / base) > limit else ""
         print(f"  {name:16s} {spread(values / base, half=True)}{missed}", flush=True)
 
 
 def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
-    """Time all balancers on MMoE with 8 experts of 16 and 2, 4 and 8 tasks, in groups, so that they fit in memory."""
+    """Time all balancers on MMoE with 8 experts of 16 units for 2, 4 and 8 tasks, in groups that fit in memory."""
     table = census.load(folder)[0]
     for count in (2, 4, 8):
         names = list(census.QUESTIONS)[:count]
@@ -120,7 +120,7 @@ def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
 
 
 def interactions(rows: int, size: int, seed: int) -> pd.DataFrame:
-    """Make up ratings of `size` users and items; every id occurs in the vocabulary, popular ones more often."""
+    """Return random ratings of `size` users and items, some of which are more popular."""
     rng = np.random.default_rng(seed)
     popular = (size * rng.random((2, rows)) ** 3).astype(np.int64)
     return pd.DataFrame({"user": popular[0], "item": popular[1], "watched": 1.0, "rating": rng.normal(size=rows)})
@@ -159,11 +159,11 @@ def race_joint(size: int, rounds: int, only: Sequence[str]) -> None:
         for name, make in balancers(["watched", "rating"], at).items():
             if not only or name in only:
                 race.enter(name, joint(size, make()))
-        show(f"retrieval and rating, {size:,} rows a table, at {at!r}", race.run(), LIMITS[at, 2])
+        show(f"retrieval and rating, {size:,} rows per table, at {at!r}", race.run(), LIMITS[at, 2])
 
 
 def race_rows(sizes: Sequence[int], rounds: int, only: Sequence[str]) -> None:
-    """Time each balancer with tables of several sizes, of which the batches touch the same rows."""
+    """Time each balancer with tables of several sizes; the batches touch the same rows of each."""
     table = interactions(BATCHES * BATCH_SIZE, min(sizes), seed=0)
     names = ["watched", "rating"]
     makers = {("plain sum", ""): balancing.FixedWeights}
@@ -182,7 +182,7 @@ def race_rows(sizes: Sequence[int], rounds: int, only: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Parse the arguments and run the benchmarks that they name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--census", type=pathlib.Path, help="folder with the census-income files")
     parser.add_argument("--joint", type=int, help="rows of the tables of the joint model of retrieval and rating")

@@ -1,4 +1,4 @@
-"""The census-income data for benchmarks: its columns as features, and up to eight yes-or-no questions as tasks."""
+"""The census-income data for benchmarks: columns as features, and up to eight yes-or-no questions as tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HIDDEN = (
     "country_self", "citizenship", "instance_weight",
 )  # fmt: skip
 _NUMERIC = ("age", "wage_per_hour", "capital_losses", "num_emp")
-_ALSO_NUMERIC = ("capital_gains", "stock_dividends", "weeks_worked")  # unless they answer a question
+_ALSO_NUMERIC = ("capital_gains", "stock_dividends", "weeks_worked")  # except where they answer a question
 
 
 def load(folder: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -45,7 +45,7 @@ def _prepared(path: pathlib.Path) -> pd.DataFrame:
 
 
 def schema(table: pd.DataFrame, questions: Sequence[str]) -> data.Schema:
-    """Return a schema of all columns that give no answer away."""
+    """Return a schema of all columns that do not reveal an answer."""
     texts = [name for name in table if name not in QUESTIONS and name not in _NUMERIC]
     return data.Schema(
         query=[*map(data.Categorical, texts), *(data.Numeric(name, transform="log1p") for name in _NUMERIC)],
@@ -61,8 +61,8 @@ _LONG_TAILED = ("wage_per_hour", "capital_gains", "capital_losses", "stock_divid
 def load_group(folder: pathlib.Path, group: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, data.Schema]:
     """Return training, validation and test tables of a group of the MMoE paper, and their schema.
 
-    Training is the official split, validation and test are halves of the official test split. Only the columns that
-    hold the answers, and the survey's weight, are left out of the features, as in the papers.
+    Training is the official split, validation and test are halves of the official test split. As in the papers, only
+    the columns of the answers and the weight of the survey are no features.
     """
     names = _GROUPS[group]
     hidden = [_ANSWERS[name] for name in names] + ["instance_weight"]

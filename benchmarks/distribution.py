@@ -1,11 +1,10 @@
-"""Two workers on loopback against one process, on the same global batches: the losses, and rows a second as they are.
+"""Two workers on one machine against one process, on the same global batches: losses and rows per second.
 
-    python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3]
-        [--workers 2]
+    python benchmarks/distribution.py [--rows 200000] [--batch 4096] [--epochs 3] [--workers 2]
 
-Retrieval with gathered negatives, a binary task and a regression over random rows, in which labels are missing. Each
-worker is a process of its own with TF_CONFIG, as on several machines; here they share one machine's cores, so that the
-rate says what the messages cost and not what a second machine brings.
+The tasks are retrieval with gathered negatives, a binary task and a regression, over random rows with missing labels.
+Each worker is a process with its own TF_CONFIG, as on several machines. Here they share the cores of one machine, so
+that the rate shows the cost of messages, not the gain of a second machine.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from servers.processes import free_ports, printed
 
 USERS, ITEMS = 20_000, 5_000
 SECONDS = 1800
-"""After which a process hangs."""
+"""The time after which a process counts as hanging."""
 
 
 def main() -> None:
-    """Train in one process, then with workers, and print a table; or be one of them."""
+    """Train in one process and then with workers, and print a table; or act as one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"rows": 200_000, "batch": 4096, "epochs": 3, "workers": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -47,11 +46,11 @@ def main() -> None:
         others = together["losses"][name]
         worst = max(abs(one - other) for one, other in zip(values, others, strict=True))
         print(f"| {name}, last epoch | {values[-1]:.6f} | {others[-1]:.6f} | {worst:.1e} in any epoch |")
-    print(f"| rows a second, best epoch | {alone['rate']:,.0f} | {together['rate']:,.0f} | |")
+    print(f"| rows per second, best epoch | {alone['rate']:,.0f} | {together['rate']:,.0f} | |")
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
-    """Train under the strategy that TF_CONFIG says and return the losses by epoch and the best rate."""
+    """Train under the strategy of TF_CONFIG and return the losses by epoch and the best rate."""
     import tensorflow as tf
 
     from tfmtl import keras  # here, since the parent process needs no TensorFlow
@@ -74,7 +73,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(rows: int) -> Any:
-    """Return interactions that users and items decide, with labels missing here and there."""
+    """Return interactions with labels that depend on user and item; some are missing."""
     import numpy as np
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Environments of the peers: each library's own, made on demand in `.peers/`, with the versions that are compared."""
+"""Environments of the peers: one per library, created on demand in `.peers/`, with pinned versions."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from collections.abc import Callable, Sequence
 
 
 class UnavailableError(Exception):
-    """An environment cannot be made; the text is the reason in one sentence."""
+    """An environment cannot be created; the text gives the reason in one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What pip installs for a peer."""
+    """The packages that pip installs for a peer."""
 
     name: str
     requirements: tuple[str, ...]
 
     @property
     def python(self) -> str:
-        """The interpreter's path from the root of the repository."""
+        """The path of the interpreter below the root of the repository."""
         return f".peers/{self.name}/bin/python"
 
     def stamp(self) -> str:
-        """Return what a finished environment's stamp says: other versions, or another Python, make it anew."""
+        """Return the stamp of a finished environment; other versions or another Python lead to a new environment."""
         return "\n".join([".".join(map(str, sys.version_info[:2])), *self.requirements, ""])
 
 
-# scikit-learn computes the AUCs in `peers/census_worker.py`: any release gives the same.
+# scikit-learn computes the AUCs in `peers/census_worker.py`, the same in any release.
 _PEERS = (
     Environment("deepctr", ("deepctr==0.9.4", "tensorflow==2.21.0", "tf-keras==2.21.0", "scikit-learn>=1.5,<2")),
     Environment(
@@ -49,10 +49,10 @@ ENVIRONMENTS = {environment.name: environment for environment in _PEERS}
 
 
 def call(command: Sequence[str]) -> None:
-    """Run a command and raise the last error that it writes.
+    """Run a command.
 
     Raises:
-        UnavailableError: if it fails or is not there.
+        UnavailableError: with the last error that it writes, if it fails or does not exist.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -63,10 +63,10 @@ def call(command: Sequence[str]) -> None:
 
 
 def ensure(environment: Environment, root: pathlib.Path, run: Callable[[Sequence[str]], None] = call) -> pathlib.Path:
-    """Return the interpreter of an environment, which is made unless its stamp says that it is finished.
+    """Return the interpreter of an environment, and create the environment unless its stamp is up to date.
 
     Raises:
-        UnavailableError: if it cannot be made; what there is of it is removed.
+        UnavailableError: if it cannot be created; an incomplete environment is removed.
     """
     python = root / environment.python
     folder = python.parents[1]
@@ -76,7 +76,7 @@ def ensure(environment: Environment, root: pathlib.Path, run: Callable[[Sequence
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Without pip, since a system's Python may lack what installs it there: ours installs for the other.
+        # Without pip, since the Python of a system may lack `ensurepip`: our pip installs for the other.
         run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
         run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *environment.requirements])
     except UnavailableError as error:

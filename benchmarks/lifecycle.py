@@ -1,4 +1,4 @@
-"""The benchmarks of the learning life cycle: what `run.py` does for its entries `lifecycle_*` and `sequential`.
+"""The benchmarks of the learning life cycle: the entries `lifecycle_*` and `sequential` of `run.py`.
 
 python benchmarks/lifecycle.py --data FOLDER
 """

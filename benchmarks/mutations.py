@@ -1,4 +1,4 @@
-"""Do the tests of a package notice a changed constant, operator or sign? Changes one at a time and runs the tests.
+"""Do the tests notice a changed constant, operator or sign? Changes one at a time and runs the tests.
 
     python benchmarks/mutations.py                                  # 100 mutants of all packages
     python benchmarks/mutations.py --sample 40 --packages balancing data --tree ../older
@@ -53,7 +53,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """The mutant without its line, which other changes of the file move."""
+        """The mutant without its line number, which other changes of the file move."""
         return f"{self.path}: {self.change}"
 
     def apply(self, source: str) -> str:
@@ -130,7 +130,7 @@ def collect(tree: pathlib.Path, packages: Iterable[str] = (), module: str = "") 
 
 
 def known_equivalent(file: pathlib.Path = EQUIVALENT) -> set[str]:
-    """Return the keys of a list of equivalent mutants; a reason follows each after ` # `."""
+    """Return the keys of a list of equivalent mutants, without the reasons after ` # `."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return {line.partition(" # ")[0].strip() for line in lines if line.strip() and not line.startswith("#")}
 
@@ -283,8 +283,8 @@ def report(rows: list[tuple[Mutant, bool]]) -> str:
 def main() -> None:
     """Draw mutants, test each, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=100, help="how many mutants to test")
-    parser.add_argument("--seed", type=int, default=0, help="which mutants are drawn")
+    parser.add_argument("--sample", type=int, default=100, help="number of mutants to test")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw of mutants")
     parser.add_argument("--packages", nargs="*", default=[], help="packages and modules of tfmtl; all by default")
     parser.add_argument("--module", default="", help="every mutant of one module, such as balancing/upgrad")
     parser.add_argument("--tree", type=pathlib.Path, default=ROOT, help="the project to copy and to change")

@@ -1,9 +1,9 @@
-"""Step time of the optimisers of embedding tables by rows of the table, and against Keras' Adam, in one run.
+"""Step time of the optimizers of embedding tables by rows of the table, and against Keras' Adam, in one run.
 
     python benchmarks/optimizer_speed.py                      # 10,000, 1,000,000 and 10,000,000 rows of 32
-    python benchmarks/optimizer_speed.py --tail               # ids in the long tail instead of even ones
+    python benchmarks/optimizer_speed.py --tail               # ids with a long tail instead of uniform ones
 
-Ratios are medians over rounds, with the range of the middle half. Needs 8 GB of memory.
+Ratios are medians over rounds, with the range of their middle half. Needs 8 GB of memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tfmtl import data, keras, models, tasks, training
 
 @dataclasses.dataclass(frozen=True)
 class Sized(data.Statistics):
-    """Statistics that claim a number of users, for tables larger than any vocabulary worth making up."""
+    """Statistics with a given number of users, for tables of any size without a vocabulary."""
 
     users: int = 0
 
@@ -61,7 +61,7 @@ def rating_model(users: int, optimizer: Any) -> models.MultiTaskModel:
 
 
 def batches(users: int, size: int, count: int = 64, tail: bool = False) -> data.Batch:
-    """Return batches [count, size] of users drawn evenly, or in the long tail: the logarithm of the id even."""
+    """Return batches [count, size] of users drawn uniformly, or with a long tail: uniform logarithms of the ids."""
     rng, shape = np.random.default_rng(0), [count, size]
     user = np.int64(users ** rng.random(shape)) if tail else rng.integers(0, users, shape)
     ids = {"user": tf.constant(user, tf.int32), "item": tf.constant(rng.integers(0, 1000, shape), tf.int32)}
@@ -73,14 +73,14 @@ def _row(index: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
 
 
 class Entrant:
-    """A model whose steps are timed; as in `fit` with many steps an execution, one call makes all of them.
+    """A model with timed steps; one call makes many of them, as in `fit` with many steps per execution.
 
     Args:
         users: rows of its table.
-        optimizer: what its steps are made with.
-        size: rows a batch.
-        count: steps a call.
-        tail: whether the ids are drawn in the long tail.
+        optimizer: its optimizer.
+        size: rows per batch.
+        count: steps per call.
+        tail: whether the ids have a long tail.
     """
 
     def __init__(self, users: int, optimizer: Any, size: int, count: int = 64, tail: bool = False) -> None:
@@ -96,18 +96,16 @@ class Entrant:
         self.steps()
 
     def time(self) -> tuple[float, float]:
-        """Return seconds of the processor and of the clock a step; other work on the machine changes the latter."""
+        """Return CPU and wall seconds per step; other load on the machine affects the latter."""
         start = time.process_time(), time.perf_counter()
         self.steps()
         return (time.process_time() - start[0]) / self.count, (time.perf_counter() - start[1]) / self.count
 
 
 def race_steps(makers: dict[str, Callable[[], Any]], users: Sequence[int], size: int, rounds: int, tail: bool) -> None:
-    """Print each optimiser's step time with tables of several sizes, in turn, as ratios to the smallest."""
+    """Print the step time of each optimizer with tables of several sizes, in turn, as ratios to the smallest."""
     drawn = "log-uniform" if tail else "uniform"
-    print(
-        f"\nbatches of {size}, {drawn} ids, processor's ms a step; ratios to {users[0]:,} rows, middle half of {rounds}"
-    )
+    print(f"\nbatches of {size}, {drawn} ids, CPU ms per step; ratios to {users[0]:,} rows, middle half of {rounds}")
     for name, make in makers.items():
         entered = [Entrant(rows, make(), size, tail=tail) for rows in users]
         seconds = np.array([[entrant.time()[0] for entrant in entered] for _ in range(rounds)])
@@ -120,7 +118,7 @@ def race_steps(makers: dict[str, Callable[[], Any]], users: Sequence[int], size:
 
 
 def race_keras(rows: int, size: int, rounds: int) -> None:
-    """Print how much longer a step of Keras' Adam takes, in turn with LazyAdam."""
+    """Print the ratio of the step times of Keras' Adam and LazyAdam, measured in turn."""
     entered = [
         Entrant(rows, tfmtl.LazyAdam(1e-3), size),
         Entrant(rows, keras.optimizers.Adam(1e-3), size, count=4),
@@ -136,12 +134,12 @@ def race_keras(rows: int, size: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Parse the arguments and run the benchmarks that they name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 1_000_000, 10_000_000])
-    parser.add_argument("--tail", action="store_true", help="draw ids in the long tail")
+    parser.add_argument("--tail", action="store_true", help="draw ids with a long tail")
     parser.add_argument("--only", nargs="*", default=[], help="names of optimizers")
     arguments = parser.parse_args()
     makers: dict[str, Callable[[], Any]] = {

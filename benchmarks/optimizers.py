@@ -1,16 +1,16 @@
-"""Optimisers on one model and table: how good, against Keras' Adam on long-tail ratings; see optimizer_speed.py, too.
+"""Quality of optimizers on one model and table, against Keras' Adam; `optimizer_speed.py` measures their speed.
 
-    python benchmarks/optimizers.py                           # made-up ratings, Zipf users and items
+    python benchmarks/optimizers.py                           # random ratings with a long tail of users and items
     python benchmarks/optimizers.py --movielens FOLDER        # MovieLens-100K: ratings.parquet
-    python benchmarks/optimizers.py --quick                   # a tenth of the made-up ratings, two seeds
+    python benchmarks/optimizers.py --quick                   # a tenth of the random ratings, two seeds
 
-Every optimiser at the learning rate of its grid with the best validation on the first two seeds; all grids have four
-rates, about half a power of ten apart. Test RMSE at the epoch with the best validation, means over seeds with half the
-95 % interval, and differences from Keras' Adam paired by seed. Rows a second are the median over the epochs of all
-runs but their first two, which trace; they are those of this model, whose tables are small.
+Each optimizer has the learning rate of its grid with the best validation RMSE on the first two seeds; a grid has four
+rates, about half a power of ten apart. The test RMSE is that of the epoch with the best validation: means over seeds
+with half the 95 % interval, and differences from Keras' Adam paired by seed. Rows per second are the median over the
+epochs of all runs, except the first two of each, which trace; they hold for this model, which has small tables.
 
-A table's row has a gradient in few steps, a dense weight in all: gradient descent and Adagrad are shown with one rate
-for all weights, and on the tables alone with the dense weights left to Adam.
+A row of a table has a gradient in few steps, a dense weight in all. Gradient descent and Adagrad are therefore shown
+with one rate for all weights, and on the tables alone with Adam for the dense weights.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ EPOCHS, BATCH_SIZE, WIDTH = 8, 512, 16
 Parts = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 ADAM, SGD, ADAGRAD = (1e-3, 3e-3, 1e-2, 3e-2), (0.3, 1.0, 3.0, 10.0), (0.01, 0.03, 0.1, 0.3)
 ALL = (0.01, 0.03, 0.1, 0.3)
-ROW_BY_ROW = {"dense_rows": 0}  # the update of large tables is measured, although these are small
+ROW_BY_ROW = {"dense_rows": 0}  # measure the update of large tables, although these are small
 START = {"initial_accumulator_value": 1e-4}
 
 
 def methods(steps: int) -> dict[str, tuple[Sequence[float], Callable[[float], Any]]]:
-    """Return each optimiser's grid of learning rates and how to make it; in some dense weights take Adam."""
+    """Return the grid of learning rates and a factory of each optimizer; some leave dense weights to Adam."""
 
     def grouped(tables: Any) -> Any:
         return training.GroupedOptimizer(tables, training.LazyAdam(3e-3, **ROW_BY_ROW))
@@ -68,7 +68,7 @@ def methods(steps: int) -> dict[str, tuple[Sequence[float], Callable[[float], An
 
 
 def long_tail(seed: int, rows: int = 240_000, users: int = 30_000, items: int = 20_000, noise: float = 0.3) -> Parts:
-    """Make up ratings of users and items whose popularity falls like a power of their rank."""
+    """Return random ratings; the popularity of users and items falls like a power of their rank."""
     rng = np.random.default_rng(seed)
     user, item = (_zipf(rng, rows, size, power) for size, power in ((users, 0.8), (items, 0.9)))
     taste, style = rng.normal(scale=0.5, size=(users, 4)), rng.normal(scale=0.5, size=(items, 4))
@@ -113,9 +113,9 @@ def network(users: int, items: int, seed: int) -> keras.Model:
 
 
 def train(make: Callable[[], Any], parts: Parts, seed: int) -> np.ndarray:
-    """Return validation and test RMSE and rows a second of every epoch [EPOCHS, 3].
+    """Return validation RMSE, test RMSE and rows per second of every epoch [EPOCHS, 3].
 
-    The values are those of the averages where the optimiser keeps them.
+    The RMSEs are those of the averaged weights if the optimizer keeps averages.
     """
     columns = [
         [part["user"], part["item"], part["rating"].astype(np.float32)[:, np.newaxis]] for part in _arrays(parts)
@@ -145,7 +145,7 @@ def train(make: Callable[[], Any], parts: Parts, seed: int) -> np.ndarray:
     for _ in range(EPOCHS):
         order, start = tf.constant(rng.permutation(len(columns[0][0]))), time.perf_counter()
         epoch(order)
-        float(optimizer.iterations)  # the steps have been made
+        float(optimizer.iterations)  # waits for the steps
         rows = len(columns[0][0]) / (time.perf_counter() - start)
         with training.averaged(model) if keeps else contextlib.nullcontext():
             curve.append([*(float(rmse(*part)) for part in tensors[1:]), rows])
@@ -160,7 +160,7 @@ def race_quality(load: Callable[[int], Parts], seeds: int, only: Sequence[str]) 
     """Print the table of quality."""
     cached = [load(seed) for seed in range(seeds)]
     steps = EPOCHS * (len(cached[0][0]) // BATCH_SIZE)
-    print("| optimiser | rate | test RMSE | against Adam | validation RMSE by epoch, seed 0 | rows/s |")
+    print("| optimizer | rate | test RMSE | against Adam | validation RMSE by epoch, seed 0 | rows/s |")
     print("|---|---|---|---|---|---|", flush=True)
     reference: np.ndarray | None = None
     for name, (rates, make) in methods(steps).items():
@@ -180,12 +180,12 @@ def race_quality(load: Callable[[int], Parts], seeds: int, only: Sequence[str]) 
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Parse the arguments and run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--movielens", type=pathlib.Path, help="folder with ratings.parquet")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="names of optimizers")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the made-up ratings, two seeds")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the random ratings, two seeds")
     arguments = parser.parse_args()
     folder = arguments.movielens
     made_up = functools.partial(long_tail, rows=24_000, users=3_000, items=2_000) if arguments.quick else long_tail

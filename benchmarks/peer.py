@@ -1,4 +1,4 @@
-"""Another library in a process of its own, with its own Python, that answers questions over a pipe."""
+"""Another library in a separate process with its own Python, which answers commands over a pipe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WORKERS = pathlib.Path(__file__).parent / "peers"
 
 
 class Peer:
-    """A worker of `peers/`; its side of the pipe is `peers/pipe.py`.
+    """A worker of `peers/`; `peers/pipe.py` is the other side of the pipe.
 
     Args:
-        name: of the library.
-        python: interpreter of the environment that it is installed in.
+        name: name of the library.
+        python: interpreter of the environment of the library.
         worker: file name of the worker.
-        save: writes the data for the worker to a path ending in `.npz`.
-        arguments: further ones of the worker.
+        save: writes the data of the worker to a path that ends in `.npz`.
+        arguments: further arguments of the worker.
     """
 
     def __init__(self, name: str, python: str, worker: str, save: Save, *arguments: str) -> None:
@@ -34,7 +34,9 @@ class Peer:
         path = pathlib.Path(self._folder.name) / "data.npz"
         save(path)
         command = [python, str(WORKERS / worker), "--data", str(path), *arguments]
-        own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # our packages are not theirs
+        own = {
+            name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+        }  # the worker must not import our packages
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own)
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -52,13 +54,13 @@ class Peer:
         else:
             line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended when asked to {do!r}; its error is above.")
+            raise RuntimeError(f"{self.name} ended on the command {do!r}; its error is above.")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
-        """End the process, by the end of its input."""
-        with contextlib.suppress(BrokenPipeError), self._process:  # broken, if it has ended by itself
+        """End the process by closing its input."""
+        with contextlib.suppress(BrokenPipeError), self._process:  # the pipe is broken if the process has ended
             pass
         self._folder.cleanup()
 

@@ -1,9 +1,9 @@
-"""`rank` with raw features in TensorFlow Serving's loader beside torch-rechub's ONNX export fed with integers.
+"""`rank` of raw features in TensorFlow Serving's loader, beside torch-rechub's ONNX export of integers.
 
     python benchmarks/rank_latency.py --census FOLDER [--rechub PYTHON]
 
-One MMoE (8 experts of 16 units, embeddings of 4, towers of 8) on census income, two tasks, untrained. Ours is a
-SavedModel that takes the table's strings and numbers; torch-rechub's is asked by onnxruntime in its own environment.
+The model is an untrained MMoE (8 experts of 16 units, embeddings of 4, towers of 8) for two tasks of census income.
+Ours is a SavedModel that reads the strings and numbers of the table; onnxruntime runs that of torch-rechub.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from servers import cc_loader
 
 from tfmtl import data, layers, serving
 
-ROWS = {1: 300, 128: 150, 1024: 60}  # batch size: calls
+ROWS = {1: 300, 128: 150, 1024: 60}  # number of calls by batch size
 ROUNDS = 5
 WORKER = pathlib.Path(__file__).parent / "peers" / "rechub_onnx.py"
 

@@ -1,4 +1,4 @@
-"""Every benchmark: its question, and how its script is called."""
+"""Every benchmark: its question, its script and its arguments."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Entry:
     """A benchmark.
 
     Args:
-        name: of its section in the results.
-        question: what it answers, one sentence.
+        name: name of its section in the results.
+        question: the question that it answers, as one sentence.
         script: a file of this folder.
-        arguments: of the script; `{census_income}` is that folder of data, `{deepctr}` the interpreter of that peer.
-            What is named in braces must be there for the benchmark to run.
-        optional: further arguments, given if their folders of data are there; else the script takes data of packages.
-        quick: arguments after all others that make it a matter of a minute or two, whose figures mean nothing.
+        arguments: arguments of the script. `{census_income}` is replaced by that folder of data, `{deepctr}` by the
+            interpreter of that peer; the benchmark needs all that its braces name.
+        optional: further arguments, used if their folders of data exist; otherwise the script takes data of packages.
+        quick: arguments after all others with which it takes a minute or two; the figures then mean nothing.
     """
 
     name: str
@@ -35,17 +35,17 @@ class Entry:
     quick: tuple[str, ...] = ()
 
     def needs(self, *, quick: bool = False) -> tuple[str, ...]:
-        """Return the folders of data without which it cannot run."""
+        """Return the folders of data that it needs."""
         given = (*self.arguments, *(self.quick if quick else ()))
         return tuple(name for name in _named(given) if name in DATA)
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Peers whose environments it needs."""
+        """The peers that it needs."""
         return tuple(name for name in _named(self.arguments) if name in ENVIRONMENTS)
 
     def command(self, places: Mapping[str, str], *, quick: bool = False) -> list[str]:
-        """Return the script's arguments; `places` are paths by the names in braces, without those of absent folders."""
+        """Return the arguments of the script; `places` holds the paths of the folders and interpreters that exist."""
         optional = self.optional if all(name in places for name in _named(self.optional)) else ()
         given = (*self.arguments, *optional, *(self.quick if quick else ()))
         return [argument.format_map(places) for argument in given]
@@ -56,7 +56,7 @@ def _named(arguments: Iterable[str]) -> list[str]:
 
 
 def places(data: pathlib.Path | None, root: pathlib.Path) -> dict[str, str]:
-    """Return the path of every folder of data that is there, and of every peer's interpreter."""
+    """Return the paths of the folders of data that exist, and of the interpreters of all peers."""
     found = {name: str(data / name) for name in DATA if data and (data / name).is_dir()}
     return found | {name: str(root / peer.python) for name, peer in ENVIRONMENTS.items()}
 
@@ -78,7 +78,7 @@ ENTRIES = (
     ),
     Entry(
         "architectures_rate",
-        "How many rows a second does an MMoE train, in turns with DeepCTR's and torch-rechub's of equal size?",
+        "How many rows per second does an MMoE train, in turn with those of DeepCTR and torch-rechub of equal size?",
         "architectures.py", ("--census", "{census_income}", "--rate", *_PEERS), (), ("--groups", "1"),
     ),
     Entry(
@@ -94,7 +94,7 @@ ENTRIES = (
     ),
     Entry(
         "experts",
-        "How much faster is one batched product for all experts than a dense layer an expert?",
+        "How much faster is one batched product for all experts than a dense layer per expert?",
         "experts.py",
     ),
     Entry(
@@ -104,12 +104,12 @@ ENTRIES = (
     ),
     Entry(
         "attention",
-        "What is attention over a user's history worth on MovieLens-100K, and what are fused views of a movie?",
+        "How much do attention over a user's history and fused views of a movie improve a model of MovieLens-100K?",
         "attention.py", (), ("--data", "{ml_100k}"), ("--variants", "mean", *_SEED),
     ),
     Entry(
         "grocery_attention",
-        "What is attention over a household's purchases worth in a year of a grocery store?",
+        "How much does attention over a household's purchases improve a model of a year of a grocery store?",
         "grocery_attention.py", (), (), ("--variants", "mean", "--rows", "5000", *_SEED),
     ),
     Entry(
@@ -126,7 +126,7 @@ ENTRIES = (
     ),
     Entry(
         "balancing_speed_census",
-        "What does a balancer that looks at gradients add to a step of an MMoE with 2, 4 and 8 tasks?",
+        "What does a balancer that reads gradients add to a step of an MMoE with 2, 4 and 8 tasks?",
         "balancing_speed.py", ("--census", "{census_income}", "--rounds", "15"), (),
         ("--rounds", "2", "--only", "PCGrad"),
     ),
@@ -143,27 +143,27 @@ ENTRIES = (
     ),
     Entry(
         "optimizers_movielens",
-        "Which optimiser of embedding tables predicts the ratings of MovieLens-100K best, against Keras' Adam?",
+        "Which optimizer of embedding tables predicts the ratings of MovieLens-100K best, against Keras' Adam?",
         "optimizers.py", ("--movielens", "{ml_100k}"), (), ("--only", "LazyAdam", *_SEED),
     ),
     Entry(
         "optimizers_long_tail",
-        "Which optimiser of embedding tables predicts made-up ratings of long-tail users and items best?",
+        "Which optimiser of embedding tables predicts random ratings of long-tail users and items best?",
         "optimizers.py", (), (), ("--only", "LazyAdam", *_SEED),
     ),
     Entry(
         "optimizer_speed",
-        "What does a step of an embedding optimiser cost by rows of the table, with all ids alike?",
+        "What does a step of an embedding optimizer cost by rows of the table, with uniform ids?",
         "optimizer_speed.py", (), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
     ),
     Entry(
         "optimizer_speed_small",
-        "What does a step with a small batch cost, and what under Keras' Adam?",
+        "What does a step with a small batch cost, compared with Keras' Adam?",
         "optimizer_speed.py", ("--batch-size", "256", "--only", "LazyAdam"), (), ("--rows", "10000", "--rounds", "2"),
     ),
     Entry(
         "optimizer_speed_tail",
-        "What does a step of an embedding optimiser cost by rows of the table, with ids as frequent as in practice?",
+        "What does a step of an embedding optimizer cost by rows of the table, with a long tail of ids?",
         "optimizer_speed.py", ("--tail",), (), ("--rows", "10000", "--rounds", "2", "--only", "LazyAdam"),
     ),
     Entry(
@@ -183,7 +183,7 @@ ENTRIES = (
     ),
     Entry(
         "distribution",
-        "Do two workers compute what one process does, and what do their messages cost?",
+        "Do two workers compute the same as one process, and what do their messages cost?",
         "distribution.py", (), (), ("--rows", "4000", "--batch", "1000", "--epochs", "1"),
     ),
     Entry(
@@ -203,47 +203,47 @@ ENTRIES = (
     ),
     Entry(
         "compression_groceries",
-        "How small and fast does a student of groceries become, and what does it keep of its teacher's quality?",
+        "How small and fast does a student of groceries become, and how much of its teacher's quality does it keep?",
         "compression.py",
     ),
     Entry(
         "compression_movielens",
-        "How small and fast does a student of MovieLens-1M become, and what does it keep of its teacher's quality?",
+        "How small and fast does a student of MovieLens-1M become, and how much of its teacher's quality does it keep?",
         "compression.py", ("--movielens", "{ml_1m}"), (), ("--movielens", "{ml_100k}"),
     ),
     Entry(
         "compression_wide",
-        "What does a narrow student of MovieLens-1M keep of a teacher with several times the dense weights?",
+        "How much of the quality of a teacher with several times the dense weights does a narrow student keep?",
         "compression.py", ("--movielens", "{ml_1m}", "--wide"), (), ("--movielens", "{ml_100k}"),
     ),
     Entry(
         "sequential",
-        "How well does a joint model that reads histories by attention name each user's next movie of MovieLens-1M?",
+        "How well does a joint model with attention over histories predict the next movie of MovieLens-1M?",
         "sequential.py", ("--data", "{ml_1m}", "--implicit", "{implicit}"), (), ("--epochs", "1", *_SEED),
     ),
     Entry(
         "regularization",
-        "What is each kind of noise and augmentation worth on MovieLens-100K, alone?",
+        "What does each kind of noise and augmentation gain on MovieLens-100K, alone?",
         "regularization.py", (), ("--data", "{ml_100k}"), ("--quick",),
     ),
     Entry(
         "lifecycle_ensembles",
-        "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, what does a student keep?",
+        "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, and a student of them?",
         "lifecycle_ensembles.py", (), ("--data", "{ml_100k}"), ("--quick",),
     ),
     Entry(
         "lifecycle_transfer",
-        "What is a warm start of the coupon task from a model of purchases worth, on groceries?",
+        "What does the coupon task gain from a warm start from a model of purchases, on groceries?",
         "lifecycle_transfer.py", (), (), ("--quick",),
     ),
     Entry(
         "lifecycle_cold",
-        "What is meta-learning worth for households that no training has seen, on groceries?",
+        "What does meta-learning gain for households that are new to the model, on groceries?",
         "lifecycle_cold.py", (), (), ("--quick",),
     ),
     Entry(
         "lifecycle_online",
-        "What do weekly increments cost and keep of a model trained anew every week, on groceries?",
+        "How do weekly increments compare in cost and quality with weekly retraining, on groceries?",
         "lifecycle_online.py", (), (), ("--quick",),
     ),
     Entry(
@@ -268,7 +268,7 @@ ENTRIES = (
     ),
     Entry(
         "serving_rows",
-        "Does an export answer as the model in memory on random rows with missing, unknown and extreme values?",
+        "Does an export answer like the model in memory on random rows with missing, unknown and extreme values?",
         "serving_rows.py", (), (), ("--rows", "500"),
     ),
 )  # fmt: skip

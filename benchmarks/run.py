@@ -1,14 +1,14 @@
-"""Runs the benchmarks and writes what they print into a document, a section for each.
+"""Runs the benchmarks and writes their output into a document, with one section for each.
 
-    python benchmarks/run.py                                  # all that need no data but what packages bring
+    python benchmarks/run.py                                  # all that need only the data of packages
     python benchmarks/run.py --data FOLDER                    # and those on FOLDER/ml_100k, FOLDER/census_income, ...
     python benchmarks/run.py --data FOLDER --only serving evaluation
-    python benchmarks/run.py --quick                          # do they all run? writes benchmarks/output/quick.md
+    python benchmarks/run.py --quick                          # a check of all; writes benchmarks/output/quick.md
     python benchmarks/run.py --list
 
-Each runs in a process of its own. The document is written after each, and other sections stay as they are: what fails
-or cannot run keeps its last good figures. Peers' environments are made in `.peers/` when a benchmark first needs them.
-The exit status is 1 if one has failed.
+Each benchmark runs in a separate process. The document is written after each, and other sections stay unchanged: a
+benchmark that fails or cannot run keeps its last good figures. The environments of peers are created in `.peers/` when
+a benchmark first needs them. The exit status is 1 if a benchmark has failed.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ IMPORTS = (".", "examples")
 
 
 class FailedError(Exception):
-    """A script has failed; the text is the last line of its error output."""
+    """A script failed; the text is the last line of its error output."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """What all benchmarks of a run share.
+    """Runs benchmarks and keeps the document of their results.
 
     Args:
-        entries: all of the registry, in the order of the document.
+        entries: all entries of the registry, in the order of the document.
         document: path of the results.
-        data: folder of the folders of data.
-        quick: whether to take the quick arguments.
+        data: folder that holds the folders of data.
+        quick: whether to use the quick arguments.
         scripts: folder of the scripts.
-        root: of the repository, where commands are run.
-        ensure: returns a peer's interpreter, or raises `UnavailableError`.
+        root: root of the repository, where the commands run.
+        ensure: returns the interpreter of a peer, or raises `UnavailableError`.
     """
 
     entries: Sequence[registry.Entry]
@@ -64,7 +64,7 @@ class Runner:
     ensure: Callable[[environments.Environment, pathlib.Path], object] = environments.ensure
 
     def run(self, chosen: Sequence[registry.Entry]) -> dict[str, str]:
-        """Run some of the entries, write the document after each, and return what became of them by name."""
+        """Run some of the entries, write the document after each, and return their outcomes by name."""
         found: dict[str, str] = {}
         for number, entry in enumerate(chosen, start=1):
             _say(f"[{number}/{len(chosen)}] {entry.name} ...")
@@ -74,7 +74,7 @@ class Runner:
         return found
 
     def outcome(self, entry: registry.Entry) -> str:
-        """Run one entry, write its section, and return what became of it."""
+        """Run one entry, write its section, and return its outcome."""
         today = datetime.date.today().isoformat()
         body, outcome, note = None, "measured", ""
         try:
@@ -85,18 +85,18 @@ class Runner:
         except FailedError as error:
             outcome = f"failed: {self.hidden(str(error))}"
             note = f"The run of {today} {outcome}"
-        sections = results.read(self.document)  # only now: another run may have written others meanwhile
+        sections = results.read(self.document)  # read it only now: another run may have written other sections
         before = sections.get(entry.name)
         if body is not None:
             sections[entry.name] = results.Section(body)
-        elif before is None or outcome.startswith("failed"):  # what is only skipped keeps its figures
+        elif before is None or outcome.startswith("failed"):  # a skipped benchmark keeps its figures without a note
             kept = before or results.Section(entry.question)
             sections[entry.name] = dataclasses.replace(kept, note=note)
         results.write(self.document, sections, [each.name for each in self.entries])
         return outcome
 
     def measured(self, entry: registry.Entry, today: str) -> str:
-        """Run an entry's script and return the body of its section."""
+        """Run the script of an entry and return the body of its section."""
         places = registry.places(self.data, self.root)
         missing = [name for name in entry.needs(quick=self.quick) if name not in places]
         if missing:
@@ -111,7 +111,7 @@ class Runner:
         facts = [
             f"{today}, {seconds:.0f} s; {hardware}.",
             f"{versions}.",
-            *(f"Beside it, in an environment of its own: {peer}." for peer in peers),
+            *(f"Peer, in a separate environment: {peer}." for peer in peers),
         ]
         quick = ["Quick arguments: the figures mean nothing."] if self.quick else []
         command = f"```sh\n{self.shown(entry, places)}\n```"
@@ -119,7 +119,7 @@ class Runner:
         return "\n\n".join(blocks)
 
     def printed(self, entry: registry.Entry, places: Mapping[str, str]) -> str:
-        """Return what an entry's script prints.
+        """Return the output of the script of an entry.
 
         Raises:
             FailedError: if its exit status is not 0.
@@ -140,13 +140,13 @@ class Runner:
         raise FailedError(lines[-1].strip() if lines else f"exit status {process.returncode}")
 
     def shown(self, entry: registry.Entry, places: Mapping[str, str]) -> str:
-        """Return the command as a reader types it at the root of the repository."""
+        """Return the command to type at the root of the repository."""
         script = f"{self.scripts.name}/{entry.script}"
         command = shlex.join(["python", script, *entry.command(places, quick=self.quick)])
         return f"PYTHONPATH={os.pathsep.join(IMPORTS)} {self.hidden(command)}"
 
     def hidden(self, text: str) -> str:
-        """Return the text without this machine's paths."""
+        """Return the text without the paths of this machine."""
         names = {str(self.root): "", sys.executable: "python", sys.prefix: "PYTHON", sys.base_prefix: "PYTHON"}
         names |= {tempfile.gettempdir(): "TMP", str(pathlib.Path.home()): "HOME"}
         return results.hidden(text, names | ({str(self.data): "FOLDER"} if self.data else {}))
@@ -157,18 +157,18 @@ def _say(line: str) -> None:
 
 
 def parsed(arguments: Sequence[str] | None, entries: Sequence[registry.Entry]) -> argparse.Namespace:
-    """Return the arguments, with the chosen entries as `only`."""
+    """Parse the arguments; `only` of the result holds the chosen entries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, metavar="FOLDER", help=f"holds {', '.join(registry.DATA)}")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="benchmarks to run; default: all")
-    parser.add_argument("--quick", action="store_true", help="as small as it runs, for a look at whether it does")
-    parser.add_argument("--list", action="store_true", help="list the benchmarks, and what each needs")
+    parser.add_argument("--quick", action="store_true", help="smallest arguments, as a check that all run")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and their needs")
     parser.add_argument("--results", type=pathlib.Path, metavar="FILE", help="default: benchmarks/RESULTS.md")
     options = parser.parse_args(arguments)
     known = {entry.name: entry for entry in entries}
     unknown = sorted(set(options.only or ()) - set(known))
     if unknown:
-        parser.error(f"--only: there is no {', '.join(unknown)}; `--list` names what there is")
+        parser.error(f"--only: there is no {', '.join(unknown)}; `--list` prints the names")
     if options.data and not options.data.is_dir():
         parser.error(f"--data: {options.data} is not a folder")
     options.data = options.data and options.data.resolve()
@@ -178,7 +178,7 @@ def parsed(arguments: Sequence[str] | None, entries: Sequence[registry.Entry]) -
 
 
 def main(arguments: Sequence[str] | None = None, entries: Sequence[registry.Entry] = registry.ENTRIES) -> int:
-    """Run what the arguments name and return the exit status."""
+    """Run the benchmarks that the arguments name, and return the exit status."""
     options = parsed(arguments, entries)
     if options.list:
         for entry in options.only:
@@ -197,4 +197,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(130)  # what has been measured is in the document
+        sys.exit(130)  # the document holds all finished measurements

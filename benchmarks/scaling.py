@@ -1,15 +1,15 @@
-"""How cost grows with rows, vocabulary, tasks, experts and candidates, each over three decades.
+"""The growth of cost with rows, vocabulary, tasks, experts and candidates, each over three decades.
 
     python benchmarks/scaling.py [--only rows vocabulary ...] [--quick] [--picture docs/scaling.png]
 
-Ids, labels and embeddings are made up, which is fine for cost alone: ids are drawn by Zipf's law from a seeded
-generator, labels and embeddings evenly. Nothing here says anything about quality.
+Ids, labels and embeddings are random, which suffices to measure cost: ids follow Zipf's law, labels and embeddings are
+uniform. This benchmark does not measure quality.
 
-Each axis runs in a process of its own. Sizes take turns; a cell is the median over the rounds and, in brackets, their
-range. Times are the processor's unless "clock" is said, so that other work on the machine matters less. Exponents are
-slopes of log(cost) over log(size): 0 is flat, 1 linear, 2 quadratic; "last decade" is where fixed costs matter least.
-The time until the first step of the tasks and the experts is measured once. Takes a quarter of an hour and 7 GB;
-`--quick` a decade less, one round.
+Each axis runs in a separate process. Sizes take turns; a cell is the median over the rounds and, in brackets, their
+range. Times are CPU times except those marked "clock", so that other load on the machine matters less. Exponents are
+slopes of log(cost) over log(size): 0 is constant, 1 linear, 2 quadratic; in the "last decade" fixed costs matter least.
+The time to build and trace models by tasks and experts is measured once. It takes a quarter of an hour and 7 GB;
+`--quick` leaves out the last decade and runs one round.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Panel = tuple[str, str, str, list[Curve]]  # axis, its size, the unit, the lines
 
 
 def measure(name: str, quick: bool) -> tuple[str, list[Curve]]:
-    """Return what grows along an axis and its lines."""
+    """Measure an axis and return its size and its curves."""
     axis = AXES[name](quick)
     return axis.size, axis.measure(1 if quick else None)
 
 
 def print_table(name: str, size: str, curves: Sequence[Curve]) -> None:
-    """Print the lines of an axis as a Markdown table."""
+    """Print the curves of an axis as a Markdown table."""
     columns = sorted({column for curve in curves for column in curve.sizes})
     print(f"\n### {name.capitalize()}\n\n| {size} | {' | '.join(f'{column:,}' for column in columns)} |", end="")
     print(" exponent | last decade |\n" + "|---" * (len(columns) + 3) + "|")
@@ -64,12 +64,12 @@ def _cell(values: np.ndarray) -> str:
 
 
 def _decimals(value: float) -> int:
-    """Return how many decimals show three digits."""
+    """Return the number of decimals that show three digits."""
     return int(np.clip(2 - np.floor(np.log10(max(abs(value), 1e-3))), 0, 4))
 
 
 def panels_of(name: str, size: str, curves: Sequence[Curve]) -> list[Panel]:
-    """Return the pictures of an axis: one a unit."""
+    """Return the pictures of an axis, one per unit."""
     units = dict.fromkeys(curve.unit for curve in curves)
     return [(name, size, unit, [curve for curve in curves if curve.unit == unit]) for unit in units]
 
@@ -85,7 +85,7 @@ def draw(panels: Sequence[Panel], path: pathlib.Path) -> None:
         place.set_axis_off()
     whole = io.BytesIO()
     figure.savefig(whole, dpi=80)
-    Image.open(whole).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the size
+    Image.open(whole).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the file size
     plt.close(figure)
 
 
@@ -108,15 +108,15 @@ def _draw_panel(place: Axes, name: str, size: str, unit: str, curves: Sequence[C
 
 
 def main() -> None:
-    """Run what the arguments name."""
+    """Parse the arguments, measure the axes and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(AXES), default=list(AXES), help="the axes to run")
     parser.add_argument("--quick", action="store_true", help="two decades, one round")
-    parser.add_argument("--picture", type=pathlib.Path, help="where to put a picture of the curves")
+    parser.add_argument("--picture", type=pathlib.Path, help="path of a picture of the curves")
     arguments = parser.parse_args()
     panels: list[Panel] = []
     for name in arguments.only:
-        with multiprocessing.get_context("spawn").Pool(1) as apart:  # an axis cannot give its memory back otherwise
+        with multiprocessing.get_context("spawn").Pool(1) as apart:  # frees the memory of an axis
             size, curves = apart.apply(measure, (name, arguments.quick))
         print_table(name, size, curves)
         panels += panels_of(name, size, curves)

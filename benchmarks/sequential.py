@@ -1,15 +1,15 @@
-"""The next movie of each user of MovieLens-1M: a joint model that reads the history by attention, beside its peers.
+"""The next movie of each user of MovieLens-1M: a joint model with attention over the history, beside its peers.
 
     PYTHONPATH=examples python benchmarks/sequential.py --data FOLDER [--implicit PYTHON] [--seeds 3] [--validate]
 
-Leave one out: a user's test row is the latest rating (that of the data's flag `ncf_test`, if it has one), the
-validation row the latest of the rest; rows of one moment are in random order. Ranks are among all rated movies without
-those that the user had rated, ties in the middle. `--validate` learns from what is before the validation rows and
-ranks those: with it the settings below were chosen. Without it, models learn from everything before the test rows.
+The protocol is leave-one-out: the test row of a user is the latest rating (or the one that the data mark `ncf_test`),
+the validation row the latest of the rest; rows of one moment are in random order. Ranks are among all rated movies
+except those that the user rated before; ties get the middle rank. `--validate` trains on the rows before the validation
+rows and ranks these; it was used to choose the settings below. Otherwise models train on all rows before the test rows.
 
-Both models of ours are trained on retrieval and rating together, in the order of time: every event of a user is
-predicted from the events before it. They differ in how a history becomes a vector, by its mean or by self-attention.
-ALS is that of the package `implicit`, in an environment of its own, with the best of 15 settings.
+Both of our models are trained on retrieval and rating together, in the order of time: each event of a user is predicted
+from the events before it. They differ in the pooling of the history: its mean, or self-attention. ALS is that of the
+package `implicit`, in a separate environment, with the best of 15 settings.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SCHEMA = data.Schema(
     candidate=[data.Categorical("movie_id")],
     labels=[data.Label("rating")],
 )
-"""Users are known by their histories alone: a vocabulary of one user makes all others the unknown one."""
+"""The features of users are their histories alone: all users share the unknown id of a vocabulary of one."""
 POOLINGS = {
     "mean of the history": layers.MaskedMean(),
     "attention over the history": layers.SelfAttentionHistory(num_blocks=2, dropout=0.2, relative=True),
@@ -47,23 +47,23 @@ POOLINGS = {
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A twentieth of the steps up, the rest down a half cosine."""
+    """A rate that rises for a twentieth of the steps and then falls along half a cosine."""
 
     def __init__(self, peak: float, steps: int) -> None:
         self.peak, self.steps = peak, steps
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Return the rate."""
+        """Return the rate of a step."""
         share = tf.cast(step, tf.float32) / self.steps
         return self.peak * tf.minimum(1.0, 20 * share) * (0.5 + 0.5 * tf.cos(np.pi * tf.minimum(share, 1.0)))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
+        """Return the arguments of the constructor."""
         return {"peak": self.peak, "steps": self.steps}
 
 
 def split(folder: pathlib.Path, validate: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what is known and one later row a user."""
+    """Return the training rows, and one later row per user."""
     table = movielens_data.load(folder)
     flag = ["ncf_test"] if "ncf_test" in table else []
     table = table[["user_id", "movie_id", "rating", "timestamp", *flag]]
@@ -82,13 +82,13 @@ def metrics(ranks: np.ndarray) -> list[float]:
 
 
 def popularity(train: pd.DataFrame, test: pd.DataFrame, corpus: pd.Index) -> list[float]:
-    """Rank by the number of ratings."""
+    """Return the ranks by the number of ratings."""
     counts = np.bincount(corpus.get_indexer(train["movie_id"]), minlength=len(corpus)).astype(np.float32)
     return metrics(_ranks(np.ones([len(test), 1], np.float32), counts[:, np.newaxis], train, test, corpus))
 
 
 def implicit_als(python: str, train: pd.DataFrame, test: pd.DataFrame, corpus: pd.Index, seed: int) -> list[float]:
-    """Rank by the factors that the package `implicit` finds."""
+    """Return the ranks by the factors of the package `implicit`."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "factors.npz"
         users = pd.Index(test["user_id"])
@@ -110,7 +110,7 @@ def _ranks(
 
 
 def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers.Layer, seed: int) -> Any:
-    """Return a model of retrieval and rating, not trained."""
+    """Return an untrained model of retrieval and rating."""
     preprocessor = data.Preprocessor.fit(SCHEMA, train)
     heads = [
         tasks.Retrieval("watched", full_softmax=True),
@@ -127,7 +127,7 @@ def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers
 def run(
     train: pd.DataFrame, test: pd.DataFrame, pooling: keras.layers.Layer, seed: int, options: argparse.Namespace
 ) -> list[float]:
-    """Train once; return the metrics, the rating's error, and the seconds of training by clock and CPU."""
+    """Train once; return the metrics, the error of the rating, and the wall and CPU seconds of training."""
     movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
     model = joint_model(train, movies, pooling, seed)
     rows = data.to_sequences(train, model.preprocessor, "timestamp", overlap=options.overlap)
@@ -156,7 +156,7 @@ class _Watch(keras.callbacks.Callback):
 
 
 def main() -> None:
-    """Parse the arguments and print a table, a line as soon as it is measured."""
+    """Parse the arguments and print a table, each line as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with MovieLens-1M")
     parser.add_argument("--implicit", help="Python of an environment with the package implicit 0.7")
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--models", nargs="*", default=list(POOLINGS), choices=list(POOLINGS))
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=16, help="sequences a batch")
+    parser.add_argument("--batch", type=int, default=16, help="sequences per batch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--overlap", type=int, default=0)
     options = parser.parse_args()

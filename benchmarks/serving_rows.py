@@ -1,8 +1,8 @@
-"""An export against the model in memory on random rows with missing, unknown and extreme values, every signature.
+"""Every signature of an export against the model in memory, on random rows with missing, unknown and extreme values.
 
     python benchmarks/serving_rows.py [--rows 10000]
 
-The model is the one of the tests: every kind of feature and of task, random weights.
+The model is that of the tests, with every kind of feature and task, and random weights.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Training from files ten times as large as the memory allowed for data, against training on rows in memory.
+"""Training from files ten times as large as the memory limit for data, against training on rows in memory.
 
     python benchmarks/streaming.py                          # 128 MB for data, files of 1.28 GB
     python benchmarks/streaming.py --units 256 128          # the rating head of TFRS's tutorial; by default a small one
 
-The process first builds and warms up everything, then forbids itself (RLIMIT_DATA: heap and private pages) to grow by
-more than the limit: who wanted to hold the data set would get a MemoryError. It trains one model on one pass over the
-files (`from_files`), on one over the cache that `data.cache` made of them on disk, and on as many rows of a table that
-fits, a segment of each in turn. Rates are rows a second from a segment's first batch to its last; ratios are between
-neighbouring segments, median and range. Memory is the growth of VmRSS since the limit was set, after each segment, and
-of its peak.
+The process first builds and warms up all parts and then limits its own growth (RLIMIT_DATA: heap and private pages), so
+that holding the data set would raise a MemoryError. It trains one model on one pass over the files (`from_files`), on
+one over the cache on disk that `data.cache` makes of them, and on as many rows of a table that fits, one segment of
+each in turn. Rates are rows per second from the first batch of a segment to its last; ratios are between neighbouring
+segments, as median and range. Memory is the growth of VmRSS and of its peak since the limit was set.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tfmtl import data, keras, layers, models, tasks
 from tfmtl.data.frames import gather_batches
 
 BATCH_SIZE, SIZE = 4096, 32
-STEPS = 16  # a call of the traced function; `fit` would choose 32
+STEPS = 16  # steps per call of the traced function; `fit` would choose 32
 SCHEMA = data.Schema(
     query=[data.Categorical("user_id"), data.Numeric("age"), data.Categorical("hour", dtype="int64")],
     candidate=[
@@ -46,7 +45,7 @@ SCHEMA = data.Schema(
 
 
 def rows_of(count: int, seed: int) -> pa.Table:
-    """Return made-up interactions."""
+    """Return random interactions."""
     rng = np.random.default_rng(seed)
     genres = pa.array(["Drama", "Comedy|Romance", "Action|Crime|Thriller", "Documentary"])
     users = rng.zipf(1.3, count) % 50_000
@@ -67,7 +66,7 @@ def rows_of(count: int, seed: int) -> pa.Table:
 
 
 def write(folder: pathlib.Path, size: int) -> tuple[int, int]:
-    """Write Parquet files whose tables take `size` bytes in memory; return their rows and bytes."""
+    """Write Parquet files of tables that take `size` bytes in memory; return their rows and bytes."""
     rows = total = number = 0
     while total < size:
         table = rows_of(100_000, number)
@@ -77,7 +76,7 @@ def write(folder: pathlib.Path, size: int) -> tuple[int, int]:
 
 
 def build(preprocessor: data.Preprocessor, units: Sequence[int]) -> models.MultiTaskModel:
-    """Return a model of two tasks whose trunk has the given widths."""
+    """Return a model of two tasks with a trunk of the given widths."""
     heads = [
         tasks.BinaryClassification("click"),
         tasks.Regression.from_statistics("stars", preprocessor.statistics),
@@ -90,13 +89,13 @@ def build(preprocessor: data.Preprocessor, units: Sequence[int]) -> models.Multi
 
 
 def megabytes(name: str) -> float:
-    """Return a line of the process's memory, such as `VmRSS`, in MB."""
+    """Return a size of the memory of the process, such as `VmRSS`, in MB."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) / 1024
 
 
 def advance(step: Callable[[Any], Any], iterator: Any, calls: int) -> tuple[float, float]:
-    """Train for some calls; return rows a second from the end of the first to that of the last, CPU us a row."""
+    """Train for some calls; return rows per second from the end of the first to the last, and CPU us per row."""
     step(iterator)
     start, cpu, rows = time.perf_counter(), time.process_time(), (calls - 1) * STEPS * BATCH_SIZE
     for _ in range(calls - 1):
@@ -107,7 +106,7 @@ def advance(step: Callable[[Any], Any], iterator: Any, calls: int) -> tuple[floa
 def sources(
     files: data.FileSource, cached: data.EncodedTable, fits: data.Batch, preprocessor: data.Preprocessor, window: int
 ) -> dict[str, Callable[[int], tf.data.Dataset]]:
-    """Return how to make each data set, by its name and the seed of its order."""
+    """Return a factory for each data set by name; its argument is the seed of the order."""
     return {
         "in memory": lambda seed: gather_batches(fits, BATCH_SIZE, shuffle_seed=seed).repeat(),
         "files": lambda seed: data.from_files(files, preprocessor, BATCH_SIZE, shuffle_seed=seed, shuffle_rows=window),
@@ -116,13 +115,13 @@ def sources(
 
 
 def forbid_growth(limit: int) -> None:
-    """Let the process's private memory grow by at most `limit` bytes more."""
+    """Limit the further growth of the private memory of the process to `limit` bytes."""
     now = int(megabytes("VmData") * 2**20)
     resource.setrlimit(resource.RLIMIT_DATA, (now + limit, now + limit))
 
 
 def refused(rows: int) -> bool:
-    """Say whether the limit holds: the table as one array of words is refused."""
+    """Return whether the limit holds, that is, whether an array of the size of the table is refused."""
     try:
         np.ones([rows, SIZE + 16], np.float32)
     except MemoryError:
@@ -131,16 +130,16 @@ def refused(rows: int) -> bool:
 
 
 def main() -> None:
-    """Print a row a source."""
+    """Parse the arguments and print one line per source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=128, help="growth allowed to the process")
-    parser.add_argument("--times", type=int, default=10, help="how many times as large the data set is")
-    parser.add_argument("--segments", type=int, default=10, help="in how many turns a pass is made")
+    parser.add_argument("--megabytes", type=int, default=128, help="allowed growth of the process")
+    parser.add_argument("--times", type=int, default=10, help="size of the data set in units of the limit")
+    parser.add_argument("--segments", type=int, default=10, help="segments per pass")
     parser.add_argument("--window", type=int, default=16_384, help="rows permuted at a time")
     parser.add_argument("--units", type=int, nargs="+", default=[64], help="widths of the layers that the tasks share")
     options = parser.parse_args()
     limit = options.megabytes << 20
-    pa.set_memory_pool(pa.system_memory_pool())  # whose pages RLIMIT_DATA counts at once
+    pa.set_memory_pool(pa.system_memory_pool())  # RLIMIT_DATA counts all of its pages at once
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         start = time.perf_counter()
@@ -166,7 +165,7 @@ def main() -> None:
 
 
 def race(model: models.MultiTaskModel, made: Any, steps: int, segments: int, limited: bool) -> None:
-    """Train on one pass over each source, a segment of each in turn, and print what was measured."""
+    """Train on one pass over each source, one segment of each in turn, and print the measurements."""
     step = model.make_train_function()
     before, peak = megabytes("VmRSS"), megabytes("VmHWM")
     print(f"limit in force: {limited}; RSS {before:,.0f} MB, peak {peak:,.0f} MB")

@@ -1,14 +1,14 @@
-"""Joint training of retrieval and rating on MovieLens, beside the multi-task tutorials of TFRS and Keras RS.
+"""The speed of joint training of retrieval and rating on MovieLens, beside the tutorials of TFRS and Keras RS.
 
     PYTHONPATH=examples python benchmarks/training_speed.py [--data PATH] [--rounds 5] [--keras-rs PYTHON]
 
-TFRS's tutorial: look-ups of strings in the model, shuffled rows in batches of 8,192, Adagrad, no metrics while
-training; tf.data's autotuning is off, which spares it idle waits. Ours has its embeddings of 32, its rating head of
-256, 128 and 1 units and its losses, from the same table, in batches of 8,192 and of 1,024, the default, with LazyAdam,
-and in each tower a layer of 32 more; and the recipe of `examples/movielens.py`, which has more features. Keras RS, in
-an environment of its own (`pip install keras-rs==0.4.0 tensorflow`), trains its tutorial's model on integers, see
-`peers/keras_rs_worker.py`. The models take turns; a round is three epochs, of which the time between the ends of the
-first and the last counts. What they learn is the table of `examples/movielens.py`.
+The tutorial of TFRS has look-ups of strings in the model, shuffled rows in batches of 8,192, Adagrad, and no metrics in
+training; the autotuning of tf.data is off, which saves it idle waits. Our model has the same embeddings of 32, rating
+head of 256, 128 and 1 units and losses, a further layer of 32 in each tower, and LazyAdam; it trains on the same table
+in batches of 8,192, and of 1,024, the default. The recipe of `examples/movielens.py` has more features. Keras RS trains
+the model of its tutorial on integers, in a separate environment (`pip install keras-rs==0.4.0 tensorflow`); see
+`peers/keras_rs_worker.py`. The models take turns. A round is three epochs; the time between the ends of the first and
+the last counts. The table is that of `examples/movielens.py`.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ Epochs = Callable[[], tuple[float, float]]
 
 
 class EpochEnds(keras.callbacks.Callback):
-    """Wall and CPU time of the ends of epochs."""
+    """Records wall and CPU time at the end of each epoch."""
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Forget the last call of `fit`."""
+        """Clear the times of the last call of `fit`."""
         self.ends: list[tuple[float, float]] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Note the end of an epoch."""
+        """Record the end of an epoch."""
         self.ends.append((time.perf_counter(), time.process_time()))
 
     def rates(self, rows: int) -> tuple[float, float]:
-        """Return rows a second and CPU microseconds a row of all epochs but the first."""
+        """Return rows per second and CPU microseconds per row of all epochs except the first."""
         seconds, cpu = np.subtract(self.ends[-1], self.ends[0]) / (len(self.ends) - 1)
         return rows / seconds, 1e6 * cpu / rows
 
 
 def tutorial(train: pd.DataFrame) -> Epochs:
-    """Return what trains the tutorial's model and measures it."""
+    """Return a function that trains the model of the tutorial and measures its speed."""
     titles, users = (np.unique(train[name].astype(str)) for name in ("title", "user_id"))
     model = movielens.Tutorial(users, titles)
     model.compile(optimizer=keras.optimizers.Adagrad(0.1))
@@ -65,7 +65,7 @@ def tutorial(train: pd.DataFrame) -> Epochs:
 
 
 def same_model(train: pd.DataFrame, batch_size: int) -> Epochs:
-    """Return what trains a model with the tutorial's features, sizes and losses."""
+    """Return a function that trains our model with the features, sizes and losses of the tutorial."""
     schema = data.Schema(
         query=[data.Categorical("user_id")], candidate=[data.Categorical("title")], labels=[data.Label("rating")]
     )
@@ -74,7 +74,7 @@ def same_model(train: pd.DataFrame, batch_size: int) -> Epochs:
 
 
 def recipe(train: pd.DataFrame) -> Epochs:
-    """Return what trains the recipe of the example."""
+    """Return a function that trains the recipe of the example."""
     trunk = layers.SharedBottom(units=(128, 64), dropout=0.2)
     widths = {"": 8, "user_id": 32, "movie_id": 32, "title": 16}
     return _ours(train, movielens.schema_of(train), trunk, 1024, embedding_dim=widths, tower_units=(64,))
@@ -101,13 +101,13 @@ def _epochs(model: keras.Model, x: Any, rows: int, **fit: Any) -> Epochs:
 
 
 def save(train: pd.DataFrame, path: pathlib.Path) -> None:
-    """Write what a peer's tutorial reads: integers and ratings."""
+    """Write the inputs of the peer: integers and ratings."""
     integers = {name: pd.factorize(train[column])[0] for name, column in {"user": "user_id", "movie": "title"}.items()}
     np.savez(path, rating=train["rating"].to_numpy(), **integers)
 
 
 def asked(peer: Peer, rows: int) -> tuple[float, float]:
-    """Let a peer train a round and return rows a second and CPU microseconds a row."""
+    """Train a round of the peer and return rows per second and CPU microseconds per row."""
     answer = peer.ask("train", epochs=EPOCHS)
     return rows / answer["seconds"], 1e6 * answer["cpu"] / rows
 
@@ -135,13 +135,13 @@ def main() -> None:
 
 
 def race(runs: dict[str, Epochs], rounds: int, rows: int) -> None:
-    """Let the models take turns and print a table of their rates and of the ratios to the first."""
+    """Train the models in turn, and print a table of their rates and of the ratios to the first."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             found[name].append(run())
     stock = np.asarray(next(iter(found.values())))
-    print(f"{rows:,} rows\n\n| model | rows/s | times (range) | CPU us a row | times less CPU (range) |")
+    print(f"{rows:,} rows\n\n| model | rows/s | times (range) | CPU us per row | times less CPU (range) |")
     print("|---|---|---|---|---|")
     for name, values in found.items():
         own = np.asarray(values)

@@ -1,20 +1,20 @@
-"""Trains a peer library on encoded census tables, in the peer's own environment, as told over a pipe.
+"""Trains a peer library on encoded census tables, in the environment of the peer, by commands over a pipe.
 
     python census_worker.py --peer deepctr|rechub --data FILE.npz
 
 The commands, see `pipe.py`:
 
     {"do": "quality", "model": "shared_bottom"|"mmoe"|"ple", "seed": 0, "epochs": 15, "patience": 2, "batch_size": 1024}
-        trains and stops early by the mean validation AUC; answers "params", "epochs", "best_epoch", "valid" (the best
+        trains and stops early by the mean validation AUC; returns "params", "epochs", "best_epoch", "valid" (the best
         epoch's AUCs) and "predictions_file", an .npy (test rows, tasks) that the reader deletes
     {"do": "prepare", "model": ..., "seed": 0, "batch_size": 1024, "steps_per_execution": 32}
-        builds a model and trains one epoch to warm up; answers "params". DeepCTR's own default is 1 step
+        builds a model and trains one epoch to warm up; returns "params". DeepCTR's own default is 1 step
     {"do": "epoch"}
-        trains the prepared model for one more epoch; answers "seconds", "cpu" (of the process) and "rows"
+        trains the prepared model for one more epoch; returns "seconds", "cpu" (of the process) and "rows"
 
 The file holds `categorical` (rows, columns), `numeric` and `labels`, each with the prefix `train_`, `valid_` and
-`test_`; the `sizes` of the vocabularies and the names of the `tasks`. Networks, initial weights, losses, regularisation
-and training loops are the peer's own. Both get whole batches by indexing, which is faster than their stock loaders.
+`test_`; the `sizes` of the vocabularies and the names of the `tasks`. Networks, initial weights, losses, regularization
+and training loops are those of the peer. Both get whole batches by indexing, which is faster than their loaders.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 EMBEDDING, BOTTOM, EXPERT, TOWER = 4, 128, 16, 8
 MMOE_EXPERTS, LEVELS, SHARED_EXPERTS, TASK_EXPERTS = 8, 2, 4, 2
 LEARNING_RATE, PREDICTION_BATCH = 1e-3, 8192
-STEPS_PER_EXECUTION = 32  # of Keras' `compile`, for DeepCTR: its epochs are shorter than with the default of 1
+STEPS_PER_EXECUTION = 32  # argument of Keras' `compile` for DeepCTR, which is faster with it than with the default of 1
 
 
 class Tables:
@@ -57,7 +57,7 @@ class Tables:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A peer's model: `train` an epoch to get wall and CPU seconds, `predict` a part to get (rows, tasks)."""
+    """A model of a peer: `train` returns wall and CPU seconds of an epoch, `predict` values (rows, tasks) of a part."""
 
     params: int
     train: Callable[[], tuple[float, float]]
@@ -74,7 +74,7 @@ def deepctr(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import requests
 
-    requests.get = None  # importing DeepCTR asks PyPI for its newest version, in a thread
+    requests.get = None  # the import of DeepCTR looks up its newest version at PyPI, in a thread
     import tf_keras as keras
 
     keras.backend.clear_session()
@@ -120,7 +120,7 @@ def _deepctr_network(tables: Tables, kind: str, seed: int) -> Any:
 
 
 def _deepctr_batches(tables: Tables, part: str, batch_size: int, seed: int | None = None) -> Any:
-    """Return batches: with a seed, of a permutation of all rows that is drawn anew in each pass."""
+    """Return batches; with a seed, rows are permuted again in each pass."""
     import tensorflow as tf
 
     categorical, numeric, labels = (tf.constant(array) for array in tables.part(part))
@@ -136,7 +136,7 @@ def _deepctr_batches(tables: Tables, part: str, batch_size: int, seed: int | Non
 
     random = None if seed is None else np.random.default_rng(seed)
 
-    def orders() -> Iterator[np.ndarray]:  # `tf.random.shuffle` would repeat its order in each pass, as a seed is set
+    def orders() -> Iterator[np.ndarray]:  # with a global seed, `tf.random.shuffle` would repeat its order in each pass
         yield random.permutation(rows) if random else np.arange(rows)
 
     dataset = tf.data.Dataset.from_generator(orders, output_signature=tf.TensorSpec([rows], tf.int64))
@@ -151,11 +151,13 @@ def rechub(tables: Tables, kind: str, seed: int, batch_size: int = 1024) -> Mode
     import torch
     from torch_rechub.trainers import MTLTrainer
 
-    torch.set_num_threads(1)  # as fast as two for layers this small, and not slowed down by other processes
+    torch.set_num_threads(1)  # as fast as two threads for such small layers, and not slowed down by other processes
     torch.manual_seed(seed)
     types = ["classification"] * len(tables.tasks)
     network = _rechub_network(tables, kind, types)
-    trainer = MTLTrainer(network, types, optimizer_params={"lr": LEARNING_RATE, "weight_decay": 1e-5})  # its defaults
+    trainer = MTLTrainer(
+        network, types, optimizer_params={"lr": LEARNING_RATE, "weight_decay": 1e-5}
+    )  # the defaults of torch-rechub
     parts = {name: [torch.from_numpy(array) for array in tables.part(name)] for name in ("train", "valid", "test")}
 
     def batches(part: str, size: int, order: torch.Tensor) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
@@ -194,7 +196,7 @@ def _rechub_network(tables: Tables, kind: str, types: list[str]) -> Any:
 
 
 def quality(model: Model, tables: Tables, epochs: int = 15, patience: int = 2) -> dict[str, Any]:
-    """Train until the mean validation AUC stops to rise, and write the best epoch's predictions for the test rows."""
+    """Train until the mean validation AUC stops rising, and write the test predictions of the best epoch."""
     labels = tables.part("valid")[2]
     best, best_epoch, valid, weights = -math.inf, 0, [], None
     for epoch in range(1, epochs + 1):
@@ -231,7 +233,7 @@ def answered(commands: Iterator[dict[str, Any]], peer: Callable[..., Model], tab
 
 
 def main() -> None:
-    """Answer commands until the end."""
+    """Answer commands until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", required=True, choices=["deepctr", "rechub"])
     parser.add_argument("--data", required=True, type=pathlib.Path)

@@ -1,9 +1,9 @@
-"""Factorises clicks by the ALS of the package `implicit`; run by `benchmarks/sequential.py`.
+"""Factorizes clicks with ALS of the package `implicit`; started by `benchmarks/sequential.py`.
 
     python implicit_als.py FILE.npz '{"factors": 64, "iterations": 15}'
 
-Reads the pairs `user`, `item` of the file, numbers below its `shape`, and writes the factors [users, d], [items, d] in
-their place.
+The file holds pairs `user`, `item` of integers below its `shape`; the script replaces it by one with the factors
+[users, d] and [items, d].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from implicit.als import AlternatingLeastSquares
 
 
 def main(path: str, arguments: dict[str, Any]) -> None:
-    """Fit and write."""
+    """Fit the factors and write them."""
     pairs = np.load(path)
     ones = np.ones(len(pairs["user"]), np.float32)
     clicks = scipy.sparse.csr_matrix((ones, (pairs["user"], pairs["item"])), shape=pairs["shape"])

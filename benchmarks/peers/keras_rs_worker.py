@@ -1,16 +1,16 @@
-"""Trains Keras RS's joint model of retrieval and rating, in its own environment, as told over a pipe.
+"""Trains the joint model of retrieval and rating of Keras RS, in a separate environment, by commands over a pipe.
 
     python keras_rs_worker.py --data FILE.npz
 
 The file holds the columns `user` and `movie` of integers from 0, and `rating`; see `pipe.py` for the pipe.
 
     {"do": "train", "epochs": 3}
-        trains further; answers "seconds" and "cpu" (of the process) of an epoch, from the end of the first to the end
-        of the last, and "loss", that of the last epoch
+        continues training; returns "seconds" and "cpu" (of the process) per epoch, from the end of the first to the end
+        of the last, and "loss" of the last epoch
 
 The model has the form of https://keras.io/keras_rs/examples/multi_task: embeddings of 32, a rating head of 256, 128 and
 1 units, the sum of a softmax over the batch and of the squared error, Adagrad at 0.1, rows shuffled once and cached.
-Batches are of 8,192 rows, its metrics are off, and so is tf.data's autotuning, which spares it idle waits.
+Batches have 8,192 rows. Metrics are off, and so is the autotuning of tf.data, which saves it idle waits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EMBEDDING, UNITS, BATCH_SIZE, LEARNING_RATE = 32, (256, 128), 8192, 0.1
 
 
 class Joint(keras.Model):
-    """Two tables of embeddings, a head that rates a pair of them, and the search that serves."""
+    """Two embedding tables, a rating head over a pair of embeddings, and the search for serving."""
 
     def __init__(self, users: int, movies: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Joint(keras.Model):
         self.squared = keras.losses.MeanSquaredError()
 
     def build(self, input_shape: Any) -> None:
-        """Build the tables; what is searched is the table of movies itself."""
+        """Build the tables; the search reads the table of movies."""
         self.user.build(None)
         self.movie.build(None)
         self.search.candidate_embeddings = self.movie.embeddings
@@ -56,7 +56,7 @@ class Joint(keras.Model):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Return the embeddings and the rating, and the movies found unless in training."""
+        """Return the embeddings and the rating and, outside of training, the movies found."""
         user, movie = self.user(inputs["user"]), self.movie(inputs["movie"])
         found = {"user": user, "movie": movie, "rating": self.rating(keras.ops.concatenate([user, movie], axis=1))}
         return found if training else {**found, "found": self.search(user)}
@@ -103,7 +103,7 @@ def answered(commands: Iterator[dict[str, Any]], columns: dict[str, np.ndarray])
 
 
 def main() -> None:
-    """Answer commands until the end."""
+    """Answer commands until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=pathlib.Path)
     with np.load(parser.parse_args().data) as file:

@@ -1,8 +1,8 @@
-"""Times torch-rechub's MMoE, exported to ONNX and asked by onnxruntime; run by `benchmarks/rank_latency.py`.
+"""Times MMoE of torch-rechub, exported to ONNX, in onnxruntime; started by `benchmarks/rank_latency.py`.
 
     python rechub_onnx.py '{"sizes": [20, 30], "numbers": 7, "rows": {"1": 300}}'
 
-Prints one line of JSON, the median milliseconds by batch size. Its inputs are integers and standardised numbers.
+It prints one line of JSON, the median milliseconds by batch size. The inputs are integers and standardized numbers.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from torch_rechub.models import multi_task
 
 
 class Flat(torch.nn.Module):
-    """Takes the columns as two tensors, which an exporter to ONNX understands."""
+    """Reads the columns as two tensors, which the exporter to ONNX supports."""
 
     def __init__(self, model: torch.nn.Module, names: list[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
     def forward(self, integers: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the tasks' probabilities."""
+        """Return the probabilities of the tasks."""
         columns = {name: integers[:, i] for i, name in enumerate(self.names)}
         return self.model({**columns, **{f"n{i}": numbers[:, i] for i in range(numbers.shape[1])}})
 
 
 def main(order: dict[str, Any]) -> dict[str, float]:
-    """Build, export and time."""
+    """Build, export and time the model."""
     sizes, numbers = order["sizes"], order["numbers"]
     names = [f"c{i}" for i in range(len(sizes))]
     columns = [features.SparseFeature(n, size, 4) for n, size in zip(names, sizes, strict=True)]

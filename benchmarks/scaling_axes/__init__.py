@@ -1,1 +1,1 @@
-"""The axes of `benchmarks/scaling.py`, a module each."""
+"""The axes of `benchmarks/scaling.py`, one module per kind."""

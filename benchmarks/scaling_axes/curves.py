@@ -1,4 +1,4 @@
-"""What the axes have in common: measured curves, and ids with the frequencies of shops."""
+"""Measured curves, which all axes return, and random ids with a long tail."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 
 Measure: TypeAlias = Callable[[], Mapping[str, float]]
-"""Measures one size once: value by line."""
+"""A function that measures one size once and returns a value per curve."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One line of an axis.
+    """One measured curve of an axis.
 
     Attributes:
-        name: what is measured.
-        unit: of the values.
-        sizes: where, ascending [s].
-        values: by round and size [rounds, s].
+        name: the measured quantity.
+        unit: unit of the values.
+        sizes: measured sizes in ascending order [s].
+        values: values by round and size [rounds, s].
     """
 
     name: str
@@ -48,14 +48,14 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A size that grows, and what is measured as it does.
+    """A growing size, and the quantities measured along it.
 
     Attributes:
-        size: what grows, with its unit.
-        units: of each line that is measured; lines of one unit are drawn in one picture.
-        makers: by family of lines, what prepares a size for measuring.
-        sizes: by family, ascending.
-        rounds: how often every size is measured, in turns.
+        size: name and unit of the size.
+        units: unit of each curve; curves of one unit are drawn in one picture.
+        makers: by family of curves, a function that prepares the measurement of a size.
+        sizes: sizes by family, in ascending order.
+        rounds: number of measurements of every size, in turn.
     """
 
     size: str
@@ -65,7 +65,7 @@ class Axis:
     rounds: int = 5
 
     def measure(self, rounds: int | None = None) -> list[Curve]:
-        """Prepare all sizes of a family, measure them in turns, and return the lines of all families."""
+        """Prepare all sizes of a family, measure them in turn, and return the curves of all families."""
         found: dict[str, dict[int, list[float]]] = {}
         for family, make in self.makers.items():
             measures = {size: make(size) for size in self.sizes[family]}
@@ -73,7 +73,7 @@ class Axis:
                 gc.collect()
                 for line, value in measure().items():
                     found.setdefault(line, {}).setdefault(size, []).append(value)
-            del measures, measure  # models of a thousand tasks: two families of them would not fit
+            del measures, measure  # two families of models with a thousand tasks would not fit into memory
         return [
             Curve(line, unit, list(found[line]), np.array(list(found[line].values())).T)
             for line, unit in self.units.items()
@@ -81,19 +81,19 @@ class Axis:
 
 
 class Watch:
-    """Seconds of the processor and of the clock since it was made; other work on the machine changes the latter."""
+    """CPU and wall seconds since its creation; other load on the machine affects the latter."""
 
     def __init__(self) -> None:
         self._start = time.process_time(), time.perf_counter()
 
     @property
     def processor(self) -> float:
-        """Seconds that the processor worked for this process."""
+        """CPU seconds of this process."""
         return time.process_time() - self._start[0]
 
     @property
     def clock(self) -> float:
-        """Seconds that went by."""
+        """Wall seconds."""
         return time.perf_counter() - self._start[1]
 
 
@@ -103,12 +103,12 @@ def long_tail(rng: np.random.Generator, count: int, rows: int) -> np.ndarray:
 
 
 def decades(first: int, last: int, quick: bool) -> list[int]:
-    """Return the powers of 10 from 10^first to 10^last, without the last one if it is to be quick."""
+    """Return the powers of 10 from 10^first to 10^last, without the last one if `quick`."""
     return [10**power for power in range(first, last + (not quick))]
 
 
 def interactions(users: int, items: int, rows: int) -> pd.DataFrame:
-    """Return a table of `rows` interactions with a rating; the first rows name every user or item."""
+    """Return a table of `rows` interactions with a rating; the first rows contain every user and item."""
     rng = np.random.default_rng(0)
     user, item = long_tail(rng, users, rows), long_tail(rng, items, rows)
     user[: min(users, rows)], item[: min(items, rows)] = np.arange(min(users, rows)), np.arange(min(items, rows))

@@ -16,7 +16,7 @@ QUERIES = 2_000
 
 
 def joint_model(table: pd.DataFrame) -> models.MultiTaskModel:
-    """Return a model of retrieval and rating for a table that names all users and items."""
+    """Return a model of retrieval and rating for a table that contains all users and items."""
     schema = data.Schema(
         query=[data.Categorical("user", dtype="int64")],
         candidate=[data.Categorical("item", dtype="int64")],
@@ -32,7 +32,7 @@ def joint_model(table: pd.DataFrame) -> models.MultiTaskModel:
 
 
 def rows_axis(quick: bool) -> Axis:
-    """Return an epoch of `fit` by rows, in batches of 1,024, and the table's way into the model."""
+    """Return the axis of rows: an epoch of `fit` in batches of 1,024, and the encoding of the table."""
     sizes = decades(4, 7, quick)
     table = interactions(USERS, ITEMS, max(USERS, sizes[-1]))
     model = joint_model(table.head(USERS))
@@ -59,7 +59,7 @@ def rows_axis(quick: bool) -> Axis:
 
 
 def candidates_axis(quick: bool) -> Axis:
-    """Return evaluation of 2,000 interactions against the whole corpus, by candidates."""
+    """Return the axis of candidates: the evaluation of 2,000 interactions against the whole corpus."""
     sizes = decades(3, 6, quick)
 
     def make(candidates: int) -> Measure:
@@ -92,5 +92,5 @@ def candidates_axis(quick: bool) -> Axis:
 
 
 def _return_free_memory() -> None:
-    """Let glibc return what is free to the system: memory used again would not raise the peak."""
+    """Return free memory of glibc to the system, since memory used again would not raise the peak."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,4 +1,4 @@
-"""A step of training, and the time until the first one, by tasks and by experts."""
+"""The time of a training step, and of building and tracing the model, by tasks and by experts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Trunk = Callable[[], layers.MultiTaskLayer]
 
 
 def tasks_axis(quick: bool) -> Axis:
-    """Return binary tasks over a shared network and over a mixture of 4 experts."""
+    """Return the axis of binary tasks, over a shared network and over a mixture of 4 experts."""
     trunks: dict[str, Trunk] = {"SharedBottom": layers.SharedBottom, "MMoE": layers.MMoE}
     makers = {name: functools.partial(_by_tasks, name, trunk) for name, trunk in trunks.items()}
     return Axis("binary tasks", _units(makers), makers, dict.fromkeys(makers, decades(0, 3, quick)), rounds=3)
 
 
 def experts_axis(quick: bool) -> Axis:
-    """Return experts of 16 units of a mixture with two tasks."""
+    """Return the axis of experts: a mixture of experts of 16 units with two tasks."""
     makers = {"MMoE": _by_experts}
     return Axis("experts of MMoE, 2 tasks", _units(makers), makers, {"MMoE": decades(0, 3, quick)})
 
@@ -47,7 +47,7 @@ def _by_experts(count: int) -> Measure:
 
 
 def _measure(family: str, trunk: Trunk, names: Sequence[str]) -> Measure:
-    """Build a model, trace and run its first step, and return what times further ones."""
+    """Build a model, run its first step, and return a function that times further steps."""
     rng = np.random.default_rng(0)
     ids = {name: long_tail(rng, IDS, BATCH_SIZE) for name in ("user", "item")}
     table = pd.DataFrame({**ids, **{name: rng.integers(0, 2, BATCH_SIZE).astype(np.float32) for name in names}})

@@ -1,4 +1,4 @@
-"""A step of training by rows of an embedding table, under LazyAdam and under Keras' own Adam."""
+"""The time of a training step by rows of an embedding table, with LazyAdam and with Keras' Adam."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAZY, WHOLE = "step, LazyAdam, CPU", "step, Keras' Adam, CPU"
 
 
 def vocabulary_axis(quick: bool) -> Axis:
-    """Return steps on tables of width 32, ids in the long tail; Keras' Adam up to a million rows."""
+    """Return the axis of rows of a table of width 32, with a long tail of ids; Keras' Adam up to a million rows."""
     makers = {
         LAZY: functools.partial(_measure, LAZY, training.LazyAdam, 64),
         WHOLE: functools.partial(_measure, WHOLE, keras.optimizers.Adam, 4),

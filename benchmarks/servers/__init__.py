@@ -1,1 +1,1 @@
-"""Servers of an export, programs that ask them, and a small model for both; the benchmarks and the tests share them."""
+"""Servers of exported models, their clients, and a small model: shared by the benchmarks and the tests."""

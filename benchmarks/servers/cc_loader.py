@@ -24,7 +24,7 @@ def can_compile() -> bool:
 
 
 def compiled(folder: pathlib.Path) -> pathlib.Path:
-    """Return the program in a folder; it is compiled against the installed TensorFlow once, which takes about 20 s."""
+    """Return the program in a folder, compiled against the installed TensorFlow on first use, which takes 20 s."""
     program, library = folder / "loader", pathlib.Path(tf.sysconfig.get_lib())
     if program.exists():
         return program

@@ -28,7 +28,7 @@ class Client:
         return Client(self.ports, self.process)
 
     def post(self, body: bytes, path: str = "/v1/models/model:predict") -> tuple[int, Any]:
-        """Return status and JSON of an answer."""
+        """Return the status and the JSON of an answer."""
         self.connection.request("POST", path, body, {"Content-Type": "application/json"})
         response = self.connection.getresponse()
         return response.status, json.loads(response.read())
@@ -46,7 +46,7 @@ class Client:
         return state
 
     def wait_for(self, version: int, seconds: float = 60) -> None:
-        """Return once a version is served."""
+        """Wait until a version is served."""
         end = time.monotonic() + seconds
         while (served := self.state()["version"]) is None or served < version:
             assert time.monotonic() < end, self.state()

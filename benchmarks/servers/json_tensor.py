@@ -1,4 +1,4 @@
-"""JSON bodies of predict requests to arrays and back, by the rules of TensorFlow Serving's REST API.
+"""Conversion between JSON bodies of predict requests and arrays, by the rules of the REST API of TensorFlow Serving.
 
 https://www.tensorflow.org/tfx/serving/api_rest: a request has `instances` (a list of rows) or `inputs` (columns), each
 of them bare if the signature has one input; an answer has `predictions` or `outputs`, bare if it has one output.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 Spec = tuple[str, list[int | None]]
-"""Type and shape of an input; None is any size."""
+"""The type and shape of an input; None means any size."""
 
 
 class BadRequestError(Exception):
@@ -22,7 +22,7 @@ class BadRequestError(Exception):
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return a request's JSON object, with exactly one of `instances` and `inputs`."""
+    """Return the JSON object of a request, which has exactly one of `instances` and `inputs`."""
     try:
         request = json.loads(body.decode())
     except (UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -35,7 +35,7 @@ def identifier(ids: IdType, prefix: str, number: int) -> Any:
 
 
 def table(ids: IdType) -> pd.DataFrame:
-    """Interactions of 20 users with 30 items."""
+    """Return interactions of 20 users with 30 items."""
     rng = np.random.default_rng(5)
     user, item = rng.integers(0, USERS, ROWS), np.resize(np.arange(ITEMS), ROWS)
     rating = 1 + (user + item) % 5 + rng.normal(0, 0.2, ROWS)
@@ -61,7 +61,7 @@ def table(ids: IdType) -> pd.DataFrame:
 
 
 def schema(ids: IdType) -> Schema:
-    """Every kind of feature, a label of every kind of task."""
+    """Return a schema with every kind of feature, and a label for every kind of task."""
     return Schema(
         query=(
             Categorical("user_id", dtype=ids),
@@ -83,7 +83,7 @@ def schema(ids: IdType) -> Schema:
 
 @functools.cache
 def build(ids: IdType = "string", *, retrieval: bool = True) -> tuple[MultiTaskModel, pd.DataFrame]:
-    """Return a model and its table; without `retrieval` it has ranking tasks alone and no corpus."""
+    """Return a model and its table; without `retrieval` the model has only ranking tasks and no corpus."""
     frame, description = table(ids), schema(ids)
     preprocessor = Preprocessor.fit(description, frame)
     ranking: list[Ranking] = [

@@ -18,7 +18,7 @@ SECONDS = 240
 
 @contextlib.contextmanager
 def running(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start one process of a command for each environment."""
+    """Run one process of a command for each environment until the end of the block."""
     started: list[subprocess.Popen[str]] = []
     try:
         for environment in environments:
@@ -37,7 +37,7 @@ def running(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -
 
 
 def printed(command: Sequence[str], environments: Sequence[Mapping[str, str]], seconds: float = SECONDS) -> list[Any]:
-    """Return the last line that each process of a command prints, read as JSON."""
+    """Return the last line that each process of a command prints, parsed as JSON."""
     with running(command, environments) as processes:
         texts = [process.communicate(timeout=seconds)[0] for process in processes]
         for process, text in zip(processes, texts, strict=True):
@@ -46,7 +46,7 @@ def printed(command: Sequence[str], environments: Sequence[Mapping[str, str]], s
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports."""
+    """Return distinct free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

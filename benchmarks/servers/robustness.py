@@ -39,7 +39,7 @@ JUNK = (
 
 
 def malformed(good: dict[str, Any]) -> list[bytes]:
-    """Return bodies that must be refused, made of a good one: columns of `retrieve_filtered`, ids as strings."""
+    """Return malformed variants of a good body, which has columns of `retrieve_filtered` and string ids."""
     columns = good["inputs"]
     changes: dict[str, Any] = {
         "number for a string": {"user_id": [1] * len(columns["user_id"])},
@@ -65,7 +65,7 @@ def malformed(good: dict[str, Any]) -> list[bytes]:
 
 
 def fuzzed(good: dict[str, Any], rng: random.Random) -> bytes:
-    """Return a request with some values replaced, or bytes changed."""
+    """Return a request with some values replaced or some bytes changed."""
     body = json.loads(json.dumps(good))
     for _ in range(rng.randint(0, 3)):
         parent = body
@@ -150,7 +150,7 @@ def publish_copy(version: pathlib.Path, folder: pathlib.Path, number: int) -> No
 
 
 def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seed: int = 0) -> int:
-    """Kill processes that export again and again, at random moments; return the number of versions that appeared.
+    """Kill processes that export repeatedly, at random times, and return the number of published versions.
 
     A first process runs until it has exported twice; each later one is killed at a random moment within that time.
 

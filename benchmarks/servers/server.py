@@ -1,4 +1,4 @@
-"""A stand-in for TensorFlow Serving: versions of a folder, REST and gRPC predict, hot swaps.
+"""A substitute for TensorFlow Serving: versions of a folder, predict by REST and gRPC, hot swaps.
 
     python server.py MODEL_FOLDER [SECONDS_BETWEEN_POLLS]
 
@@ -94,7 +94,7 @@ class Rest(BaseHTTPRequestHandler):
     """The REST API of one model."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one piece, or the client's network waits 40 ms for the second
+    wbufsize = -1  # one packet per answer, since a client waits 40 ms for a second one
     disable_nagle_algorithm = True
     model: Model
 
@@ -139,7 +139,7 @@ class Grpc(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 - the service's name
+    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the service
         """Answer a predict request."""
         try:
             wanted = request.model_spec.version
