@@ -75,7 +75,7 @@ def mutants(source: str, path: str = "") -> Iterator[Mutant]:
 
 
 def _sites(node: ast.AST, parent: ast.AST | None = None) -> Iterator[tuple[ast.AST, ast.AST]]:
-    """Yield each part that can be changed, and what shows the change: of a number, the expression around it."""
+    """Yield each part to change, and the expression to show for it; for a number, the expression around it."""
     if _is_left_alone(node):
         return
     operators = [node.op] if isinstance(node, ast.BinOp | ast.BoolOp) else getattr(node, "ops", [])
