@@ -1,4 +1,4 @@
-"""The corpus: every candidate once, encoded."""
+"""The corpus: the encoded features of every distinct candidate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfmtl.data.distinct_candidates import distinct_candidates
 
 
 class Candidates:
-    """All candidates that retrieval chooses from.
+    """The candidates from which retrieval chooses.
 
     Args:
         ids: raw ids [C], strings or int64.
@@ -35,21 +35,21 @@ class Candidates:
 
         Args:
             count: number of draws.
-            seed: two integers [2], which decide the draw.
+            seed: two integers [2].
         """
         rows = tf.random.stateless_uniform([count], seed, 0, len(self), tf.int32)
         return {name: tf.gather(column, rows) for name, column in self.features.items()}
 
     @classmethod
     def from_frame(cls, frame: Any, preprocessor: Preprocessor) -> Candidates:
-        """Take the candidates from a table of one row a candidate, or of interactions whose candidate columns agree.
+        """Return the candidates of a table with one row per candidate, or of a table of interactions.
 
         Args:
-            frame: pandas table with the schema's candidate columns; repeated identical rows count once.
+            frame: pandas table with the candidate columns of the schema; all rows of a candidate must agree in them.
             preprocessor: encodes the features.
 
         Raises:
-            ValueError: if an id occurs with different features, an id is missing, or a column is absent.
+            ValueError: if an id occurs with different features, if an id is missing, or if a column is absent.
         """
         ids, columns = distinct_candidates(frame, preprocessor.schema)
         return cls(ids, encode(preprocessor, columns))

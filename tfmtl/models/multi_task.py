@@ -30,7 +30,7 @@ class StepLosses(NamedTuple):
 
     Attributes:
         tasks: by task, its mean loss over its observed rows and the weight of these rows.
-        objective: the balancer's objective, without penalties.
+        objective: the objective of the balancer, without penalties.
         penalty: the sum of the regularizers.
     """
 
@@ -41,9 +41,10 @@ class StepLosses(NamedTuple):
 
 @register
 class MultiTaskModel(TableModel):
-    """Trains a network on several tasks at once.
+    """Trains a network on several tasks together.
 
-    A step is: losses of all tasks over their observed labels -> `balancer` -> gradients -> optimizer; see `make_step`.
+    A step goes from the losses of all tasks over their observed labels to the balancer, the gradients and the
+    optimizer; see `make_step`.
     `fit`, `evaluate` and `predict` take a pandas table, a data set of raw batches or a data set of `Batch`.
 
     Args:
@@ -55,9 +56,9 @@ class MultiTaskModel(TableModel):
             of the table that `Preprocessor.fit` read. Uniform negatives, evaluation and serving need it.
         seed: seed of shuffling and of negatives.
 
-    Logs of `fit`, means over the epoch: `loss`, `regularization_loss`, `<task>_loss`, `<task>_weight`, and
-    `unweighted_loss`, the sum of the tasks' losses, which compares models with different weights; in validation also
-    the tasks' metrics.
+    `fit` logs means over the epoch: `loss`, `regularization_loss`, `<task>_loss`, `<task>_weight`, and
+    `unweighted_loss`, the sum of the tasks' losses, by which models with different weights can be compared; in
+    validation also the metrics of the tasks.
 
     Raises:
         ValueError: if the network lacks a task, a retrieval task its candidates, a task its label, or the training
@@ -101,8 +102,8 @@ class MultiTaskModel(TableModel):
     def adopt_state(self, other: MultiTaskModel) -> MultiTaskModel:
         """Copy the state of another model's balancer and tasks, except their metrics, and return this model.
 
-        Variables of another shape keep their initial values, except counts of more candidates than before: their first
-        entries are copied.
+        A variable of another shape keeps its initial values, except that the counts of a grown corpus take the first
+        entries from the other model.
         """
         adopt(self.state, other.state)
         return self
@@ -162,9 +163,9 @@ class MultiTaskModel(TableModel):
         return keras.Model(inputs, outputs, name=f"{side}_tower")
 
     def call(self, features: Features, training: bool | None = None) -> Any:
-        """Return the network's outputs by task for encoded features, of rows or of the events of sequences.
+        """Return the network's outputs by task for the encoded features of rows or of the events of sequences.
 
-        Of a network with mixup, a training pass also returns the `MixupPairs` of the rows, as `MIXUP_PAIRS`.
+        A training pass of a network with mixup also returns the `MixupPairs` of the rows under `MIXUP_PAIRS`.
         """
         network = self._over_sequences if PLACES in features else self._training_network
         outputs = network({name: features[name] for name in network.input}, training=training)
@@ -186,7 +187,7 @@ class MultiTaskModel(TableModel):
         return self.losses_of(data, self(data.features, training=training), training)
 
     def losses_of(self, data: Batch, outputs: Any, training: bool) -> TaskLosses:
-        """Return the losses of the outputs of a pass; under mixup those of the labels of both rows of each pair."""
+        """Return the losses of the outputs of a pass; with mixup, on the labels of both rows of each pair."""
         losses, pairs = {}, outputs.get(MIXUP_PAIRS)
         for task in self.tasks:
             if pairs is not None and task.uses_trunk:
@@ -200,7 +201,7 @@ class MultiTaskModel(TableModel):
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return the arguments of a task's loss other than its outputs: labels [B], weights [B] and `LossInputs`."""
         rows = tf.shape(data.features[self.schema.query_id])[0]
-        labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column every row is a positive
+        labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column, every row is a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
         ids = data.features.get(self.schema.candidate_id) if self.schema.candidate_id else None
         negatives = self._negatives(task, training)
@@ -227,7 +228,7 @@ class MultiTaskModel(TableModel):
         return self.balancer(values, observed=observed)
 
     def _stacked(self, losses: TaskLosses) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the losses [tasks] and whether each task has a label in the batch of any replica [tasks]."""
+        """Return the losses [tasks], and whether each task has a label in the batch of any replica [tasks]."""
         values = tf.stack([losses[task.name][0] for task in self.tasks])
         weights = tf.stack([losses[task.name][1] for task in self.tasks])
         return values, all_reduce(weights) > 0
@@ -251,8 +252,8 @@ class MultiTaskModel(TableModel):
             data: the rows of the step.
 
         Returns:
-            The step as the balancer reads it; the gradient of each of its `variables`, None where no loss reaches one;
-            and its losses.
+            The step that the balancer reads; the gradient of each of its `variables`, None if no loss reaches it; and
+            its losses.
         """
         balancer, optimizer = self.balancer, self.optimizer
         scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
@@ -290,10 +291,10 @@ class MultiTaskModel(TableModel):
         return shared_variables(self.network, self.chained)
 
     def share_unfrozen(self) -> None:
-        """Add to `shared_variables` those that tasks share and that were frozen when the model was made.
+        """Add to `shared_variables` the variables that were frozen when the model was made.
 
-        Call it after layers have become trainable; `tfmtl.adaptation.unfreeze` does. A balancer with state per shared
-        variable is replaced by a fresh one.
+        Call it after layers become trainable, as `tfmtl.adaptation.unfreeze` does. A balancer with state for each
+        shared variable is replaced by a fresh one.
         """
         known = {id(v) for v in self.shared_variables}
         shared = known | {id(v) for v in shared_variables(self.network, self.chained)}
@@ -318,7 +319,7 @@ class MultiTaskModel(TableModel):
         return logs | {name: value for task in self.tasks for name, value in task.metric_results().items()}
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Return each task's served value for the rows of a batch, or the events of sequences."""
+        """Return the served value of each task for the rows of a batch or the events of sequences."""
         data = self.as_rows(data)
         features = data.features if isinstance(data, Batch) else data
         outputs = self(features, training=False)
