@@ -35,7 +35,10 @@ OPPOSITE: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Lt: ast.GtE, ast.GtE: ast.Lt,
     ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
-HEAVY = ("tensorflow", "tf_keras", "tensorflow_recommenders", "pandas", "pytest")
+HEAVY = (
+    "tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_model_optimization", "keras_tuner", "pandas",
+    "pyarrow.parquet", "scipy.optimize", "matplotlib.pyplot", "pytest",
+)  # fmt: skip
 _BROKEN = 70  # pytest itself ended with an exception
 _NO_TESTS = 5  # the exit code of pytest where no test is selected
 _COLLECTION = "import"  # instead of a test, where the tests of a mutant cannot be imported

@@ -23,7 +23,7 @@ def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
     return 0
 
 
-def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int] = (1, 8, 64), repeats: int = 100) -> int:
+def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int], repeats: int) -> int:
     """Print load time, and latency percentiles and rows per second of every signature and batch size."""
     version = version_of(path)
     start = time.perf_counter()

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from tfmtl.adaptation import DriftMonitor, PageHinkley, population_stability_index
+from tfmtl.adaptation.drift import _count, _make_bins
 from tfmtl.data import Categorical, IdSequence, Label, Numeric, Schema, Vector
 
 SCHEMA = Schema(
@@ -64,6 +66,51 @@ def test_without_drift_alarms_are_as_rare_as_promised(rows: int) -> None:
         tables = [pd.DataFrame({"a": rng.geometric(0.2, rows), "b": rng.normal(size=rows)}) for _ in range(2)]
         alarms += [bool(monitor.update(FLAT, each)) for each in tables] == [False, True]
     assert alarms <= 22
+
+
+OLDER = pd.DataFrame({"a": [5] * 50 + [7] * 30 + [9] * 20, "b": [1.0, 2.0] * 50})
+NEWER = pd.DataFrame({"a": [5] * 10 + [7] * 15 + [9] * 25, "b": 1.0})
+
+
+def test_the_thresholds_by_hand() -> None:
+    """Two columns share the rate: each has s = 1 - sqrt(0.95).
+
+    With three bins chi-squared exceeds -2 ln(s) with probability s; with two it is the square of a normal variable.
+    """
+    monitor = DriftMonitor(threshold=0.0, false_alarms=0.05)
+    assert monitor.update(FLAT, OLDER) == []
+    three, two = monitor.update(FLAT, NEWER)
+    share = 1 - np.sqrt(0.95)
+    assert (three.column, two.column) == ("a", "b")
+    assert three.threshold == pytest.approx(-2 * np.log(share) * (1 / 100 + 1 / 50))
+    assert two.threshold == pytest.approx(norm.ppf(1 - share / 2) ** 2 * (1 / 100 + 1 / 50))
+    assert three.statistic == pytest.approx(population_stability_index([50, 30, 20], [10, 15, 25]))
+    assert two.statistic == pytest.approx(population_stability_index([50, 50], [50, 0]))
+
+
+def test_a_rate_of_zero_allows_no_alarm() -> None:
+    monitor = DriftMonitor(threshold=0.0, false_alarms=0.0)
+    assert [monitor.update(FLAT, each) for each in (OLDER, NEWER)] == [[], []]
+
+
+@pytest.mark.parametrize(("before", "now", "alarms"), [([5], [7, 7], 1), ([5, 5], [7], 1), ([5], [5], 0)])
+def test_one_row_is_compared(before: list[int], now: list[int], alarms: int) -> None:
+    monitor = DriftMonitor(threshold=0.0, false_alarms=1.0)  # every difference counts
+    assert monitor.update(FLAT, pd.DataFrame({"a": before, "b": 1.0})) == []
+    assert len(monitor.update(FLAT, pd.DataFrame({"a": now, "b": 1.0}))) == alarms
+
+
+def test_bins_of_a_column_keep_their_edges_and_count_the_rest() -> None:
+    """Quantiles of 0, ..., 4 in two bins are 0, 2 and 4: below 0, [0, 2), [2, 4), 4 and above, then missing."""
+    edges = _make_bins(np.arange(5.0), 2)
+    assert edges == [0, 2, 4]
+    assert _count(np.array([-1, 0, 1.9, 2, 4, 9, np.nan]), edges).tolist() == [1, 2, 1, 2, 1]
+    assert _make_bins(np.array([np.nan]), 2) == []
+    # Categories: the two most frequent, equals in their order; then all others, then missing.
+    names = np.array(["c", "b", "b", "a", "a", "a", "", ""])
+    assert _make_bins(names, 2) == ["a", "b"]
+    assert _make_bins(names[:2], 2) == ["b", "c"]
+    assert _count(np.array(["a", "c", "b", "d", ""]), ["a", "b"]).tolist() == [1, 1, 2, 1]
 
 
 def test_the_window_forgets() -> None:

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import tfmtl
+from tfmtl.tuning import sample_regularization
 from tfmtl.tuning._keras_tuner import keras_tuner
+from tfmtl.tuning.search import _FURTHER
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -89,7 +91,7 @@ def _shown(default: Any) -> str:
 
 
 def search_spaces() -> Iterator[str]:
-    """Yield `Class: hyperparameter, values, default` of every class of the package that a tuner searches."""
+    """Yield `Class: hyperparameter, values, default` of every class that a tuner searches, and of a regularisation."""
     for module in pkgutil.walk_packages(tfmtl.__path__, "tfmtl."):
         members = {} if module.name.endswith("__main__") else vars(importlib.import_module(module.name))
         for name, kind in members.items():
@@ -97,6 +99,9 @@ def search_spaces() -> Iterator[str]:
                 hp = keras_tuner.HyperParameters()
                 kind.search_space(hp)
                 yield from (f"{name}: {each!r}" for each in hp.space)
+    hp = keras_tuner.HyperParameters()
+    sample_regularization(hp, further=_FURTHER)
+    yield from (f"sample_regularization: {each!r}" for each in hp.space)
 
 
 if __name__ == "__main__":

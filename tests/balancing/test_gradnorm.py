@@ -40,6 +40,13 @@ def test_golden_step() -> None:
     np.testing.assert_allclose(step(balancer, [6, 2], [1, 8]), 2 * moved / moved.sum(), rtol=1e-5)
 
 
+def test_a_weight_falls_to_a_millionth_at_most() -> None:
+    # Sizes (3/2, 1/2) over equal progress: steps 60 and -20; exp(-80) is below 1e-6, and the sum stays 2.
+    ones, seen = tf.ones([2]), tf.constant([True, True])
+    found = next_weights(ones, tf.constant([3.0, 1.0]), ones, seen, 0.0, 40.0).numpy()
+    np.testing.assert_allclose(found, [2e-6, 2], rtol=1e-4)
+
+
 def test_the_step_is_the_gradient_of_the_stated_loss() -> None:
     """With respect to log w, with the targets constant and lengths in units of their mean."""
     rng = np.random.default_rng(0)

@@ -51,6 +51,12 @@ def test_golden_with_targets_of_zero_is_pcgrad() -> None:
     np.testing.assert_allclose(balancer._targets, [[0, 0.1 * cosine], [0.1 * cosine, 0]], rtol=1e-5)
 
 
+def test_a_target_is_at_most_the_steepest() -> None:
+    # Of cosine 1 no finite multiple of h would make g: both aim at 0.99 and take 0.99 / sqrt(1 - 0.99^2) of the other.
+    weights, _ = run([[1.0, 0], [0, 1]], [[0, 1.0], [1.0, 0]], [[0, 1], [0, 1]])
+    np.testing.assert_allclose(weights, [1 + 0.99 / 0.0199**0.5] * 2, rtol=1e-4)
+
+
 def test_golden_with_a_target() -> None:
     # g = (1, 0), h = (0, 2), target 0.6: p_1 = g + 0.6 / (2 * 0.8) h has cosine 0.6 with h; p_2 = h + 2 * 0.75 g.
     targets = [[0, 0.6], [0.6, 0]]

@@ -175,6 +175,10 @@ def elements(**changed: Any) -> tf.data.Dataset:
             "A data set must yield dicts of columns or (features, labels, weights)",
         ),
         (
+            lambda: elements().map(lambda row: (row, row, row, row)),
+            "A data set must yield dicts of columns or (features, labels, weights)",
+        ),
+        (
             lambda: elements().map(lambda row: ({"user": row["user"]}, row)),
             "The data set lacks the features ['row']; it has ['user'].",
         ),

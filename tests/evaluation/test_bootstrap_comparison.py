@@ -120,6 +120,11 @@ def test_the_picture_shows_each_model_and_its_interval() -> None:
     (panel,) = figure.axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["old", "new"]
     points = panel.lines[0].get_xdata()
-    assert points.tolist() == pytest.approx(compared["value"].xs("a", level="metric").tolist())
+    rows = compared.xs("a", level="metric")
+    assert points.tolist() == pytest.approx(rows["value"].tolist())
+    (bars,) = panel.containers[0].lines[2]
+    ends = np.array([segment[:, 0] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends, rows[["low", "high"]], rtol=1e-6)
+    assert figure.get_size_inches().tolist() == pytest.approx([3.2, 0.4 * 2 + 1])
     with pytest.raises(ValueError, match="none of the metrics"):
         plots.intervals(compared, ["c"])

@@ -31,7 +31,22 @@ def test_two_steps_of_clusters_hold_every_candidate_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "_MANY", 8)
     blocks = InvertedFile(block=16, clusters=30).blocks(VECTORS, QUERIES)
     assert sorted(blocks[blocks >= 0]) == list(range(900))
-    assert 20 <= len(np.unique(module.cluster(VECTORS, 30, seed=0))) <= 40
+    found, first = module.cluster(VECTORS, 30, seed=0), module.cluster(VECTORS, 5, seed=0)  # 5: the root of 30
+    np.testing.assert_array_equal(found // 8, first)
+    inner = [np.unique(found[first == number]) for number in range(5)]
+    sizes = np.bincount(first)
+    assert [len(numbers) for numbers in inner] == [min(8, max(1, size * 30 // 900)) for size in sizes]
+
+
+def test_probes_reach_the_recall_of_the_first_blocks() -> None:
+    """Blocks (1, 0), (0, 1), (-1, 0) of two candidates each, those of query (3, 2) in the first and the second."""
+    vectors = np.concatenate([row * [[1.0], [0.9]] for row in np.float32([[1, 0], [0, 1], [-1, 0]])]).astype(np.float32)
+    blocks, query = np.array([[0, 1], [2, 3], [4, 5]], np.int32), np.float32([[3, 2]])
+    for k, least, expected in [(1, 1.0, (1, 1.0)), (2, 1.0, (1, 1.0)), (3, 1.0, (2, 1.0)), (4, 0.5, (2, 1.0))]:
+        assert InvertedFile(block=2, min_recall=least).choose_probes(blocks, vectors, query, k) == expected
+    # Candidates 0, 1 and 2 are the best three: one block holds two of them.
+    assert InvertedFile(block=2, probes=1, min_recall=0.6).choose_probes(blocks, vectors, query, 3) == (1, 2 / 3)
+    assert InvertedFile(block=2, probes=9).choose_probes(blocks, vectors, query, 3) == (3, 1.0)
 
 
 @pytest.mark.parametrize("int8", [False, True])
@@ -102,6 +117,8 @@ def test_few_candidates(rows: int, int8: bool) -> None:
     found = index.search(tf.constant(QUERIES))
     assert found.valid.numpy().all()
     np.testing.assert_array_equal(np.sort(found.rows, axis=1), np.tile(np.arange(rows), (80, 1)))
+    assert index.variables
+    assert index.trainable_variables == ()
 
 
 def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path) -> None:

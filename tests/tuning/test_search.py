@@ -81,6 +81,7 @@ def test_regularization_is_that_of_the_trial_and_can_be_none_at_all() -> None:
     found = tuning.sample_regularization(_hp(l1=1e-4, l2=1e-3, dropout=0.2), embedding_l2=0.5)
     assert found == Regularization(l1=1e-4, l2=1e-3, dropout=0.2, embedding_l2=0.5)
     assert tuning.sample_regularization(_hp(), max_dropout=0).dropout == 0.0
+    assert tuning.sample_regularization(_hp(), l1=[1e-3], l2=[0.5]) == Regularization(l1=1e-3, l2=0.5)
 
 
 def test_further_fields_are_searched_where_they_are_named(tmp_path: Path) -> None:

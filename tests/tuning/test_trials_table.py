@@ -35,6 +35,7 @@ def test_rows_hold_what_a_trial_was_and_came_to(tmp_path: Path) -> None:
             "Traceback:\n  File 'a'\nKeyError: 1\n\nThen:\n  File 'b'\n    g()\nOSError: disk\nmore",
             "OSError: disk",
         ),
+        ("Traceback:\n  File 'a'\nOSError: disk\nmore", "OSError: disk"),  # without the line of the source
         ("plain message", "plain message"),
         ("", ""),
     ],

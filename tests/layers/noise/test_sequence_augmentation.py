@@ -9,6 +9,7 @@ import pytest
 
 from tfmtl._keras import tf
 from tfmtl.layers import SequenceAugmentation
+from tfmtl.layers.noise.sequence_augmentation import _first, _part, _stretch
 
 LENGTH, ROWS = 10, 400
 
@@ -29,6 +30,16 @@ def augmented(size: int, seed: int = 0, **arguments: Any) -> Iterator[tuple[list
         kept = int((row > 0).sum())
         assert not row[kept:].any()
         yield row[:kept].tolist(), original[:size].tolist()
+
+
+def test_a_stretch_lies_within_the_list() -> None:
+    """Two of five ids begin at 0, 1, 2 or 3, each for a quarter of the draws."""
+    draws, size = tf.constant([[0.0], [0.24], [0.26], [0.74], [0.76], [0.99]]), tf.fill([6, 1], 5.0)
+    part = _part(0.4, size)
+    assert part.numpy().ravel().tolist() == [2] * 6  # 0.4 * 5 in float32 may fall below 2
+    assert _first(draws, part, size).numpy().ravel().tolist() == [0, 0, 1, 2, 3, 3]
+    found = _stretch(tf.range(5.0)[tf.newaxis], draws, part, size).numpy()
+    assert [np.flatnonzero(row).tolist() for row in found] == [[0, 1], [0, 1], [1, 2], [2, 3], [3, 4], [3, 4]]
 
 
 @pytest.mark.parametrize(
