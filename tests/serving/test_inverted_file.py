@@ -42,7 +42,7 @@ def test_probes_reach_the_recall_of_the_first_blocks() -> None:
     """Blocks (1, 0), (0, 1), (-1, 0) of two candidates each, those of query (3, 2) in the first and the second."""
     vectors = np.concatenate([row * [[1.0], [0.9]] for row in np.float32([[1, 0], [0, 1], [-1, 0]])]).astype(np.float32)
     blocks, query = np.array([[0, 1], [2, 3], [4, 5]], np.int32), np.float32([[3, 2]])
-    for k, least, expected in [(1, 1.0, (1, 1.0)), (2, 1.0, (1, 1.0)), (3, 1.0, (2, 1.0)), (4, 0.5, (2, 1.0))]:
+    for k, least, expected in [(1, 0.99, (1, 1.0)), (2, 0.99, (1, 1.0)), (3, 0.99, (2, 1.0)), (4, 0.5, (2, 1.0))]:
         assert InvertedFile(block=2, min_recall=least).choose_probes(blocks, vectors, query, k) == expected
     # Candidates 0, 1 and 2 are the best three: one block holds two of them.
     assert InvertedFile(block=2, probes=1, min_recall=0.6).choose_probes(blocks, vectors, query, 3) == (1, 2 / 3)
