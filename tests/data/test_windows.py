@@ -66,11 +66,11 @@ def test_rows_of_a_window_are_permuted_whole() -> None:
     np.testing.assert_array_equal(found, words(9)[np.random.default_rng(0).permutation(9)])
 
 
-def test_words_are_integers_before_floats_in_the_order_of_the_columns() -> None:
+def test_words_are_integers_before_floats_in_the_order_of_their_names() -> None:
     layout = Layout(SCHEMA, labels=True)
     packed = layout.pack(TABLE)
     assert layout.width == packed.shape[1] == 1 + 2 + 1 + 3 + 1 + 1
-    assert packed[:, :2].tolist() == [[7, 5], [8, 6]]
+    assert packed[:, :2].tolist() == [[5, 7], [6, 8]]  # the town, then the user
     floats = packed[:, 2:].view(np.float32)
     np.testing.assert_array_equal(floats, [[0.5, 0, 1, 2, 0, 1, 2], [1.5, 1, 3, 4, 1, np.nan, 0]])
     assert layout.raw_columns == SCHEMA.columns()
