@@ -73,7 +73,7 @@ def test_words_are_integers_before_floats_in_the_order_of_their_names() -> None:
     assert packed[:, :2].tolist() == [[5, 7], [6, 8]]  # the town, then the user
     floats = packed[:, 2:].view(np.float32)
     np.testing.assert_array_equal(floats, [[0.5, 0, 1, 2, 0, 1, 2], [1.5, 1, 3, 4, 1, np.nan, 0]])
-    assert layout.raw_columns == SCHEMA.columns()
+    assert layout.raw_columns == ["user", "age", "town", "mix", "liked"]
     tf.nest.map_structure(np.testing.assert_array_equal, layout.unpack(tf.constant(packed)), TABLE)
 
 
