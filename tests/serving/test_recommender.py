@@ -14,6 +14,7 @@ from tfmtl._keras import tf
 from tfmtl.data import Categorical
 from tfmtl.serving import RecommenderExporter, export, to_examples
 from tfmtl.serving.recommender import Recommender
+from tfmtl.tasks import Regression
 
 FILTERED = ("retrieve_filtered", "recommend_filtered")
 
@@ -262,3 +263,16 @@ def test_feature_with_the_name_of_an_input_is_refused(monkeypatch: pytest.Monkey
     recommender.schema = renamed
     with pytest.raises(ValueError, match=r"The features \['k'\] have names of serving inputs; rename the columns"):
         recommender._check_names()
+
+
+def test_task_that_reads_the_query_alone_is_answered_per_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attribute of the task decides, not its class: a value of the query takes no part in the fusion."""
+    model, frame = build()
+    monkeypatch.setattr(Regression, "query_only", True)
+    recommender = Recommender(model, max_k=3)
+    assert list(recommender.fusion.weights) == ["seen", "clicked"]
+    answer = recommender.recommend(**queries(model, frame))
+    assert {name: value.shape.as_list() for name, value in answer.items() if name in ("rating", "clicked")} == {
+        "rating": [7],
+        "clicked": [7, 3],
+    }
