@@ -47,7 +47,7 @@ def test_a_worker_that_ends_is_an_error(tmp_path: pathlib.Path) -> None:
     path.write_text("raise SystemExit(1)")
     with Peer("peer", sys.executable, str(path), save) as peer:
         for _ in range(2):
-            with pytest.raises(RuntimeError, match=r"^peer ended when asked to 'train'"):
+            with pytest.raises(RuntimeError, match=r"^peer ended on the command 'train'"):
                 peer.ask("train")
             peer._process.wait()
 

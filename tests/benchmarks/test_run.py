@@ -155,7 +155,7 @@ def test_peers_are_made_before_and_named(project: pathlib.Path) -> None:
     assert made == [("deepctr", project), ("torch-rechub", project)]
     body = results.read(project / "RESULTS.md")["four"].body
     assert "good.py --peers x=.peers/deepctr/bin/python y=.peers/torch-rechub/bin/python\n" in body
-    assert "Beside it, in an environment of its own: deepctr==0.9.4 tensorflow==2.21.0" in body
+    assert "Peer, in a separate environment: deepctr==0.9.4 tensorflow==2.21.0" in body
 
 
 def test_a_peer_that_cannot_be_installed_skips_its_benchmark_alone(project: pathlib.Path) -> None:
@@ -171,7 +171,7 @@ def test_scripts_find_the_repositorys_modules(project: pathlib.Path) -> None:
     for folder in run.IMPORTS:
         (project / folder).mkdir(parents=True, exist_ok=True)
         (project / folder / f"in_{folder.replace('/', '_').replace('.', 'root')}.py").touch()
-    names = "in_root, in_examples, in_tests_serving, in_tests_distribution"
+    names = "in_root, in_examples"
     (project / "benchmarks" / "other.py").write_text(f"import {names}")
     assert runner(project).run(ENTRIES[2:]) == {"three": "measured"}
 
