@@ -65,6 +65,7 @@ def table() -> pd.DataFrame:
 
 
 def model(seed: int = 0, balancer: Balancer | None = None, units: int = 4) -> MultiTaskModel:
+    tfmtl.keras.utils.set_random_seed(seed)  # layers outside the package may draw from the global generator
     preprocessor = Preprocessor.fit(SCHEMA, table())
     tasks = [
         Retrieval("seen"),
@@ -79,7 +80,7 @@ def model(seed: int = 0, balancer: Balancer | None = None, units: int = 4) -> Mu
     )  # fmt: skip
     candidates = Candidates.from_frame(table(), preprocessor)
     built = MultiTaskModel(network, tasks, preprocessor, balancer, candidates, seed=seed)
-    built.compile(tfmtl.LazyAdam(0.05), run_eagerly=True)  # tracing would take longer than the few steps
+    built.compile(tfmtl.LazyAdam(0.02), run_eagerly=True)  # tracing would take longer than the few steps
     return built
 
 
@@ -92,7 +93,7 @@ def trained(seed: int, balancer: Balancer, epochs: int = 6) -> MultiTaskModel:
 @pytest.fixture(scope="module")
 def members() -> list[MultiTaskModel]:
     """Return one trained model for each kind of balancer; no test changes them."""
-    return [trained(0, LossScale(0.5)), trained(1, UnitGradients(), 2), trained(2, SummedGradients(), 2)]
+    return [trained(0, LossScale(0.5)), trained(1, UnitGradients(), 1), trained(2, SummedGradients(), 1)]
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +148,11 @@ def test_the_report_has_the_metrics_of_each_task(one: MultiTaskModel) -> None:
 
 
 def test_an_ensemble_pools_by_the_rule_of_each_task(members: list[MultiTaskModel]) -> None:
-    both = ensemble(members, {"visits": [2, 1, 1], "": [1, 1, 0]})
+    both = ensemble(members[:2], {"visits": [3, 1], "": [1, 1]})
     assert isinstance(both.network.get_layer("visits_pool"), MeanRate)
-    parts, found = [served(member) for member in members], served(both)
+    parts, found = [served(member) for member in members[:2]], served(both)
     visits = np.stack([part["visits"] for part in parts])  # all below the largest rate
-    np.testing.assert_allclose(found["visits"], np.array([0.5, 0.25, 0.25]) @ visits, rtol=1e-4)
+    np.testing.assert_allclose(found["visits"], np.array([0.75, 0.25]) @ visits, rtol=1e-4)
     np.testing.assert_allclose(found["delay"], (parts[0]["delay"] + parts[1]["delay"]) / 2, rtol=1e-4, atol=1e-5)
 
 
@@ -180,7 +181,7 @@ def test_a_student_learns_from_the_teacher_alone(one: MultiTaskModel) -> None:
 
     student = model(3, units=3)
     before = distance(student)
-    distilled = distil(one, student, table(), alpha=1.0, batch_size=ROWS, epochs=8, verbose=0)
+    distilled = distil(one, student, table(), alpha=1.0, batch_size=ROWS, epochs=6, verbose=0)
     after = distance(distilled)
     assert all(after[name] < before[name] for name in ("visits", "delay"))
 
