@@ -36,25 +36,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_tracing() -> None:
-    """Trace the package's code as it is written, and run graphs unoptimized, which takes a quarter less time.
+    """See `trace_quickly`; imported here, since pytest-xdist's own process loads this file and needs no TensorFlow."""
+    from tests.tracing import trace_quickly
 
-    AutoGraph would first rewrite each function; the package needs none of that, since it has no Python condition on
-    tensors. Classes of users are converted as always, and the tests in processes of their own, such as the examples,
-    run with both.
-    """
-    from tensorflow.python.autograph.core import config, config_lib
-
-    from tfmtl._keras import tf
-
-    if not os.environ.get("TFMTL_TEST_AUTOGRAPH"):
-        config.CONVERSION_RULES = (config_lib.DoNotConvert("tfmtl"), *config.CONVERSION_RULES)
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    trace_quickly()
 
 
 @pytest.fixture(autouse=True)
 def seed() -> int:
     """Seed Python, NumPy and TensorFlow, so that a test does not depend on those run before it."""
-    from tfmtl._keras import keras  # here, since pytest-xdist's own process loads this file and needs no TensorFlow
+    from tfmtl._keras import keras  # here for the same reason
 
     keras.utils.set_random_seed(20)
     return 20

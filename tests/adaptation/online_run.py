@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.adaptation import newcomers
 from tests.models import small
+from tests.tracing import trace_quickly
 from tfmtl._keras import keras
 from tfmtl.adaptation import DriftMonitor, OnlineLearner, PageHinkley, Replay
 from tfmtl.adaptation.journal import Journal
@@ -74,6 +75,7 @@ def _in_child(work: Any) -> int:
 
 
 if __name__ == "__main__":
+    trace_quickly()  # as the process that compares, bit by bit
     path = sys.argv[1]
     ends = [_in_child(lambda: go_on(start(path, callbacks=[Kill(3)])))]  # in the middle of the second increment
     ends.append(_in_child(lambda: (_die_between_state_and_manifest(), go_on(OnlineLearner.resume(path)))))
