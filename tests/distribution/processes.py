@@ -13,6 +13,8 @@ import runpy, sys, types
 sys.path.append("benchmarks")
 sys.modules["tests"] = types.ModuleType("tests")  # some distributions install a package of this name
 sys.modules["tests"].__path__ = ["tests"]
+from tests.tracing import trace_quickly
+trace_quickly()
 runpy.run_module(sys.argv.pop(1), run_name="__main__")
 """
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from tests.models import small
+from tests.tracing import trace_quickly
 from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
 from tfmtl.layers import SequenceAugmentation
@@ -41,4 +42,5 @@ def backup(directory: str) -> keras.callbacks.Callback:
 
 
 if __name__ == "__main__":
+    trace_quickly()
     train(backup(sys.argv[1]), Kill())

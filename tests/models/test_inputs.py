@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models import small
+from tfmtl._keras import tf
 from tfmtl.data import EncodedTable, FileSource, cache, open_files, write_tfrecords
 from tfmtl.models import MultiTaskModel
 
@@ -30,8 +32,20 @@ def stored(files: FileSource, tmp_path_factory: pytest.TempPathFactory) -> Encod
     return found
 
 
-def trained(x: Any, **options: Any) -> tuple[list[np.ndarray], dict[str, list[float]]]:
+@functools.cache
+def untrained() -> tuple[MultiTaskModel, list[tf.Variable], list[np.ndarray]]:
+    """Return a model, all its variables and their initial values, so that its traced step serves every run."""
     model: MultiTaskModel = small.model()
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.state, *model.optimizer.variables]
+    return model, variables, [variable.numpy() for variable in variables]
+
+
+def trained(x: Any, **options: Any) -> tuple[list[np.ndarray], dict[str, list[float]]]:
+    """Train from the initial values, and return the weights and the history."""
+    model, variables, initial = untrained()
+    for variable, value in zip(variables, initial, strict=True):
+        variable.assign(value)
     history = model.fit(x, batch_size=16, epochs=2, verbose=0, **options)
     return model.get_weights(), history.history
 
