@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tfmtl.serving.server_config import write_server_config
+from tfmtl.serving.server_config import BATCHING, write_batching, write_server_config
 from tfmtl.serving.versions import MANIFEST, version_number, version_of, versions_in
 
 
@@ -60,3 +60,11 @@ def test_a_version_is_its_own_version(tmp_path: pathlib.Path) -> None:
 def test_the_newest_version_is_the_greatest_number(tmp_path: pathlib.Path) -> None:
     fill(tmp_path, "9", "10", "draft")
     assert version_of(tmp_path) == tmp_path / "10"  # as strings, "9" and "draft" are greater
+
+
+def test_the_batching_file_of_a_version_is_that_of_the_documentation(tmp_path: pathlib.Path) -> None:
+    write_batching(tmp_path)
+    assert (tmp_path / BATCHING).read_text() == (
+        "max_batch_size { value: 64 }\nbatch_timeout_micros { value: 2000 }\n"
+        "num_batch_threads { value: 4 }\nmax_enqueued_batches { value: 1000 }\n"
+    )
