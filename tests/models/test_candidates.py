@@ -125,7 +125,18 @@ def test_pieces_give_the_same_candidates_as_the_table() -> None:
 
 def test_rows_without_an_id_are_no_candidates_of_the_training_table() -> None:
     schema = Schema([Categorical("user")], [Categorical("item"), Numeric("price")])
-    frame = pd.DataFrame({"user": "u", "item": ["b", None, "a", None], "price": [1.0, 2.0, 3.0, 4.0]})
-    collected = Preprocessor.fit(schema, frame).fitted_candidates
-    assert collected is not None
-    assert collected.columns()["item"].tolist() == ["b", "a"]
+    frame = pd.DataFrame({"user": "u", "item": ["b", None, None, None, "a", None], "price": [1.0, 2, 3, 4, 5, 6]})
+    for source in (frame, Pieces(frame)):  # the second piece has no id at all
+        collected = Preprocessor.fit(schema, source).fitted_candidates
+        assert collected is not None
+        assert collected.columns()["item"].tolist() == ["b", "a"]
+        assert collected.columns()["price"].tolist() == [1, 5]
+
+
+def test_empty_tables_are_named() -> None:
+    with pytest.raises(ValueError, match="The table is empty"):
+        Preprocessor.fit(small.SCHEMA, small.table()[:0])
+    with pytest.raises(ValueError, match="The table is empty"):
+        Candidates.from_frame(items()[:0], small.preprocessor())
+    without = small.table().assign(item=None)
+    assert MultiTaskModel(small.network(), small.tasks(), Preprocessor.fit(small.SCHEMA, without)).candidates is None

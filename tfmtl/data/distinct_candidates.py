@@ -42,6 +42,8 @@ class DistinctCandidates:
             return
         ids = columns[self._id]
         present = np.flatnonzero(~_is_missing(ids))
+        if not len(present):
+            return
         columns = {name: columns[name] if len(present) == len(ids) else columns[name][present] for name in self._kept}
         codes, distinct = pd.factorize(columns[self._id])
         first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))  # codes count up as values appear
@@ -90,7 +92,7 @@ def distinct_candidates(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray
     """Return the ids [C] and raw candidate columns [C, ...] of a table, in the order in which the ids appear.
 
     Raises:
-        ValueError: if an id occurs with different features, an id is missing, or a column is absent.
+        ValueError: if an id occurs with different features, an id is missing, a column is absent, or there is no row.
     """
     require(bool(schema.candidate), "The schema has no candidate features, so there is no corpus.")
     columns = to_columns(frame, schema.candidate)
