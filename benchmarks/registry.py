@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from environments import ENVIRONMENTS
 
-DATA = ("census_income", "hillstrom", "ml_100k", "ml_1m")
+DATA = ("census_income", "hillstrom", "ml_100k", "ml_1m", "tmall")
 """Folders of data that a benchmark may name in braces."""
 
 
@@ -220,6 +220,11 @@ ENTRIES = (
         "sequential",
         "How well does a joint model with attention over histories predict the next movie of MovieLens-1M?",
         "sequential.py", ("--data", "{ml_1m}", "--implicit", "{implicit}"), (), ("--epochs", "1", *_SEED),
+    ),
+    Entry(
+        "logq",
+        "Which logits of the in-batch softmax should the logQ correction change, by the metrics of three data sets?",
+        "logq.py", (), ("--movielens", "{ml_100k}", "--tmall", "{tmall}"), ("--sets", "movielens", *_SEED),
     ),
     Entry(
         "regularization",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,17 +20,20 @@ def case(rows: int, candidates: int, items: int, width: int = 3) -> tuple[np.nda
     return RNG.normal(size=(rows, width)), table[ids], ids, share[ids]
 
 
-def losses_of(query: np.ndarray, candidate: np.ndarray, ids: np.ndarray, share: np.ndarray, hits: bool) -> tf.Tensor:
-    single = [tf.constant(x, tf.float32) for x in (query, candidate, share)]
+def losses_of(query: Any, candidate: Any, ids: np.ndarray, share: np.ndarray, hits: bool) -> tf.Tensor:
+    single = [tf.convert_to_tensor(x, tf.float32) for x in (query, candidate, share)]
     return distinct_softmax(single[0], single[1], tf.constant(ids), single[2], remove_accidental_hits=not hits)
 
 
 def reference(query: np.ndarray, candidate: np.ndarray, ids: np.ndarray, share: np.ndarray, hits: bool) -> np.ndarray:
-    """Return the loss by the softmax over all rows."""
+    """Return the loss by the softmax over all rows; without accidental hits the positive has no correction."""
     losses = []
-    for row, scores in enumerate(query @ candidate.T - np.log(share)):
+    for row, scores in enumerate(query @ candidate.T):
+        logits = scores - np.log(share)
+        if not hits:
+            logits[row] = scores[row]
         kept = [j == row or hits or ids[j] != ids[row] for j in range(len(ids))]
-        losses.append(np.log(np.exp(scores[kept]).sum()) - scores[row])
+        losses.append(np.log(np.exp(logits[kept]).sum()) - logits[row])
     return np.array(losses)
 
 
@@ -48,13 +53,15 @@ def test_unequal_rows_of_an_id_are_their_mean() -> None:
     np.testing.assert_allclose(found, [np.log(np.exp(2) + 1) - 2] * 2 + [rare], rtol=1e-5)
 
 
-def test_gradient_of_an_id_is_that_of_tfrs() -> None:
+@pytest.mark.parametrize("hits", [True, False])
+def test_gradient_of_an_id_is_that_of_tfrs(hits: bool) -> None:
     query, candidate, ids, share = case(32, 32, 5)
+    share = share if hits else np.ones(32)  # TFRS corrects the positive too, which is right among accidental hits alone
     sides = [tf.constant(x, tf.float32) for x in (query, candidate)]
-    stock = tfrs.tasks.Retrieval(remove_accidental_hits=True)
+    stock = tfrs.tasks.Retrieval(remove_accidental_hits=not hits)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(sides)
-        ours = tf.reduce_sum(distinct_softmax(*sides, tf.constant(ids), tf.constant(share, tf.float32)))
+        ours = tf.reduce_sum(losses_of(*sides, ids, share, hits))
         theirs = stock(
             *sides,
             candidate_ids=tf.constant(ids),

@@ -50,10 +50,13 @@ def reference(
 
 
 def test_two_equal_scores() -> None:
-    # Two candidates with scores 0: -log 1/2 with any weights.
+    # Two candidates with scores 0: -log 1/2 with any weights. Corrected, the one negative is drawn from 10 candidates
+    # without counts and has the weight of all of them: -log 1/11.
     outputs = {"query": [[0.0], [0.0]], "candidate": [[1.0], [2.0]]}
-    loss, weight, _ = loss_of(task_of(), [1, 1], outputs, [1.0, 3.0], inputs([2, 3]))
-    assert (loss, weight) == (pytest.approx(np.log(2)), 4)
+    for correction, expected in ((False, np.log(2)), (True, np.log(11))):
+        task = task_of(sampling_correction=correction)
+        loss, weight, _ = loss_of(task, [1, 1], outputs, [1.0, 3.0], inputs([2, 3]))
+        assert (loss, weight) == (pytest.approx(expected, rel=1e-6), 4)
 
 
 @pytest.mark.parametrize("accidental", [True, False])
@@ -83,26 +86,49 @@ def test_loss_is_that_of_tfrs() -> None:
     assert loss_of(task, [1] * 4, OUTPUTS, [1.0] * 4, inputs())[0] == pytest.approx(float(summed) / 4, rel=1e-5)
 
 
-def test_correction_reduces_the_logit_of_a_popular_candidate() -> None:
-    # All scores 0; item 2 was seen 9 times, item 3 once, so q is 0.9 and 0.1. For the popular positive
-    # l = -log( 1/0.9 / (1/0.9 + 1/0.1) ) = log 10, for the rare one log 10/9; uncorrected both are log 2.
+def test_correction_reduces_the_logit_of_a_popular_negative() -> None:
+    # All scores 0; item 2 was seen 9 times, item 3 once, and a row has one negative: lambda is 0.9 and 0.1. The popular
+    # positive has the rare negative, l = log(1 + 1/0.1), the rare one log(1 + 1/0.9); uncorrected both are log 2.
     outputs = {"query": [[0.0], [0.0]], "candidate": [[1.0], [2.0]]}
     task = task_of({2: 9.0, 3: 1.0})
-    popular, rare = np.log(10), np.log(10 / 9)
+    popular, rare = np.log(11), np.log(1 + 1 / 0.9)
     for weights in ([1.0, 3.0], [3.0, 1.0]):
         loss = loss_of(task, [1, 1], outputs, weights, inputs([2, 3]))[0]
         assert loss == pytest.approx(np.average([popular, rare], weights=weights), rel=1e-5)
 
 
-def test_correction_with_uniform_negatives_is_the_mixed_probability() -> None:
-    # B = 4 in-batch, N = 2 uniform of C = 10: q = (4 n / 10 + 2 / 10) / 6; item 7 has no counts and gets 1 / C.
-    counts = {2: 5.0, 3: 3.0, 5: 2.0}
+@pytest.mark.parametrize("accidental", [True, False])
+@pytest.mark.parametrize("hard", [None, 2])
+@pytest.mark.parametrize("distinct", [True, False])
+def test_correction_with_uniform_negatives_is_the_expected_number(
+    accidental: bool, hard: int | None, distinct: bool
+) -> None:
+    # B = 4 in-batch, N = 2 uniform of C = 10: lambda = 3 n / 10 + 2 / 10 among the negatives of a row, and 4 n / 10 +
+    # 2 / 10 if the positive is one of the sample; item 7 has no counts and gets 1 / C.
     share = {2: 0.5, 3: 0.3, 5: 0.2, 7: 0.1}
     ids = [*IDS, *EXTRA_IDS]
-    probability = np.array([(4 * share[item] + 2 / CORPUS) / 6 for item in ids])
-    logits = QUERY @ np.concatenate([CANDIDATE, EXTRA]).T - np.log(probability)
-    loss = loss_of(task_of(counts), [1] * 4, OUTPUTS, WEIGHTS, inputs(extra=True))[0]
-    assert loss == pytest.approx(reference(logits, ids, WEIGHTS), rel=1e-5)
+    drawn = 3 if accidental else 4
+    scores = QUERY @ np.concatenate([CANDIDATE, EXTRA]).T
+    logits = scores - np.log([drawn * share[item] + 2 / CORPUS for item in ids])
+    if accidental:
+        np.fill_diagonal(logits, np.diag(scores))
+    task = task_of(
+        {2: 5.0, 3: 3.0, 5: 2.0},
+        remove_accidental_hits=accidental,
+        num_hard_negatives=hard,
+        distinct_candidates=distinct,
+    )
+    loss = loss_of(task, [1] * 4, OUTPUTS, WEIGHTS, inputs(extra=True))[0]
+    assert loss == pytest.approx(reference(logits, ids, WEIGHTS, accidental=accidental, hard=hard), rel=1e-5)
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+def test_a_single_positive_has_no_loss(distinct: bool) -> None:
+    first = {side: rows[:1] for side, rows in OUTPUTS.items()}
+    loss, _, gradient = loss_of(task_of({2: 5.0}, distinct_candidates=distinct), [1], first, [1.0], inputs([2]))
+    assert loss == 0
+    for side in first:
+        np.testing.assert_array_equal(gradient[side], 0)
 
 
 def test_counts_are_positives_of_training_steps() -> None:

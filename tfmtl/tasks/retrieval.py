@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import tensorflow_recommenders as tfrs
-
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.pools import JoinedEmbeddings
+from tfmtl.tasks.row_softmax import row_softmax
 from tfmtl.tasks.task import (
     HeadInputs,
     LabelSummary,
     LossInputs,
     Task,
-    float32_policy,
     head,
     mean_over_observed,
     total_weight,
@@ -31,11 +29,15 @@ class Retrieval(Task):
 
     Use it to find the best candidates of a query among all candidates; tasks on pairs then rank them.
 
-    l_i = -log( exp(s_ii - log q_i) / sum_j exp(s_ij - log q_j) ) with s_ij = <u_i, v_j>, over the rows with a label
-    above 0, or over all rows if the schema has no label for the task. q_j is the probability that candidate j is among
-    the candidates of a step: (B n_j / n + N / C) / (B + N) for B in-batch negatives, N uniform negatives out of C
-    candidates, and streaming counts n_j with sum n. The network output is {"query": u [B, d], "candidate": v [B, d]}.
-    A score is the dot product of u and v, so that any index over dot products can serve it.
+    l_i = log( exp(s_ii) + sum_j exp(s_ij - log lambda_j) ) - s_ii with s_ij = <u_i, v_j>, over the rows with a label
+    above 0, or over all rows if the schema has no label for the task. The sum has the B - 1 other positives of the
+    batch and N uniform negatives out of C candidates, without those of i's own id. lambda_j = (B - 1) n_j / n + N / C,
+    with streaming counts n_j of sum n, is the expected number of candidate j among them, so that the sum estimates
+    the sum of exp(s) over all other candidates without bias. The positive is always present and has no correction.
+    With accidental hits the positive is one of the sample: l_i = log( sum_j exp(s_ij - log lambda_j) ) -
+    (s_ii - log lambda_i), where j includes i and lambda_j = B n_j / n + N / C. The network output is
+    {"query": u [B, d], "candidate": v [B, d]}. A score is the dot product of u and v, so that any index over dot
+    products can serve it.
 
     Args:
         name: name of the task and of its label.
@@ -43,7 +45,7 @@ class Retrieval(Task):
             are the outputs of the towers.
         normalize: whether to scale u and v to length 1, before `temperature` divides u.
         temperature: divisor of every score; above 0.
-        sampling_correction: whether to subtract log q in the loss. Scores then estimate preference, otherwise
+        sampling_correction: whether to subtract log lambda in the loss. Scores then estimate preference, otherwise
             preference relative to popularity.
         remove_accidental_hits: whether to leave candidates with the id of a row's positive out of its negatives.
         num_hard_negatives: number of negatives per row, those with the highest scores; None for all.
@@ -64,8 +66,10 @@ class Retrieval(Task):
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
         https://doi.org/10.1145/3298689.3346996, equation 3 (the paper estimates the intervals between occurrences,
-        this class counts them); Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in
-        Recommendations", WWW 2020, https://doi.org/10.1145/3366424.3386195. Logits are those of `tfrs.tasks.Retrieval`.
+        this class counts them); Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax for
+        Large-Scale Retrieval", RecSys 2025, https://arxiv.org/abs/2507.09331 (the positive is not corrected); Yang et
+        al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW 2020,
+        https://doi.org/10.1145/3366424.3386195. `tfrs.tasks.Retrieval` differs: it corrects the positive too.
 
     Cost: B (U + N) d multiplications per step for U <= B distinct candidates in the batch. The full softmax takes
     3 B C d multiplications and a pass of C candidates through their tower, in the memory of one block of rows; use it
@@ -122,10 +126,6 @@ class Retrieval(Task):
         self.candidate_bias = candidate_bias
         self.gather_negatives = gather_negatives
         self.distinct_candidates = distinct_candidates
-        with float32_policy():
-            self._objective = tfrs.tasks.Retrieval(
-                num_hard_negatives=num_hard_negatives, remove_accidental_hits=remove_accidental_hits
-            )
 
     @property
     def num_extra_negatives(self) -> int:  # type: ignore[override]
@@ -195,22 +195,14 @@ class Retrieval(Task):
             ids = None if ids is None else tf.concat([ids, tf.cast(extra_ids, ids.dtype)], axis=0)
         total = total_weight(weight)
         corrected = self.sampling_correction and ids is not None
-        probability = self._sampling_probability(ids, rows, inputs.negatives) if corrected else None
+        expected = self._expected_counts(ids, rows, inputs.negatives) if corrected else None
+        hits = self.remove_accidental_hits
         if self.distinct_candidates and self.num_hard_negatives is None and ids is not None:
-            hits = self.remove_accidental_hits
-            losses = distinct_softmax(query, candidate, ids, probability, remove_accidental_hits=hits)
-            return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), total), total
-        with float32_policy():
-            summed = self._objective(
-                query,
-                candidate,
-                sample_weight=weight,
-                candidate_sampling_probability=probability,
-                candidate_ids=ids,
-                compute_metrics=False,
-                compute_batch_metrics=False,
-            )
-        return tf.math.divide_no_nan(summed, total), total
+            losses = distinct_softmax(query, candidate, ids, expected, remove_accidental_hits=hits)
+        else:
+            hard = self.num_hard_negatives
+            losses = row_softmax(query, candidate, ids, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
+        return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), total), total
 
     def _full_softmax_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
@@ -244,15 +236,15 @@ class Retrieval(Task):
             candidate, ids, rows = others.behind(candidate), every_id, rows + others.count
         return candidate, ids, tf.maximum(rows, 1)
 
-    def _sampling_probability(self, ids: tf.Tensor, rows: tf.Tensor, negatives: Any) -> tf.Tensor:
-        batch, extra = (
-            tf.cast(rows, tf.float32),
-            0.0 if negatives is None else tf.cast(tf.size(negatives[1]), tf.float32),
-        )
+    def _expected_counts(self, ids: tf.Tensor, rows: tf.Tensor, negatives: Any) -> tf.Tensor:
+        """Return lambda: how often each candidate is expected among the candidates that a query is compared with."""
+        drawn = tf.cast(rows - 1 if self.remove_accidental_hits else rows, tf.float32)
         share = tf.nn.embedding_lookup(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
         uniform = 1.0 / self._num_candidates
         share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
-        return tf.maximum((batch * share + extra * uniform) / (batch + extra), 1e-6)
+        extra = 0.0 if negatives is None else tf.cast(tf.size(negatives[1]), tf.float32)
+        expected = drawn * share + extra * uniform
+        return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
 
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return the score [B] of each row's pair."""
