@@ -15,7 +15,7 @@ from tests.data.every_kind import LARGE, SCHEMA, indices, numbers, table, vocabu
 from tfmtl._keras import keras, tf
 from tfmtl.data.columns import to_columns
 from tfmtl.data.features import Categorical, IdSequence, MultiValued, Numeric, Text
-from tfmtl.data.preprocessor import Preprocessor, encoded_spec, raw_spec
+from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Schema
 
 
@@ -42,7 +42,7 @@ def test_every_kind_is_encoded_as_the_definition_says(every_kind: Preprocessor) 
     assert list(found) == list(SCHEMA.features)
     for name, feature in SCHEMA.features.items():
         assert tuple(found[name].shape) == (8, *feature.encoded_shape)
-        assert found[name].dtype == encoded_spec(feature).dtype.as_numpy_dtype
+        assert found[name].dtype == feature.encoded_spec.dtype.as_numpy_dtype
         column = frame[name].tolist()
         if isinstance(feature, Numeric):
             np.testing.assert_allclose(found[name], numbers(feature, column), rtol=2e-5, atol=1e-6, err_msg=name)
@@ -209,7 +209,7 @@ def test_it_has_nothing_to_train(every_kind: Preprocessor) -> None:
 
 
 def test_raw_specifications() -> None:
-    specs = {name: raw_spec(feature) for name, feature in SCHEMA.features.items()}
+    specs = {name: feature.raw_spec for name, feature in SCHEMA.features.items()}
     assert {name: (spec.dtype.name, spec.shape.as_list()) for name, spec in specs.items()} == {
         "user": ("string", [None]),
         "age": ("float32", [None]),

@@ -12,7 +12,6 @@ from servers.models import build
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfmtl._keras import tf
-from tfmtl.data.preprocessor import raw_spec
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import Exporter, Servable
 from tfmtl.serving.exporter import CARD
@@ -155,7 +154,7 @@ def test_probe_has_unknown_and_missing_rows_of_every_kind(rows: int) -> None:
     features = probe_features(schema, statistics, rows)
     assert {name: len(value) for name, value in features.items()} == dict.fromkeys(schema.features, rows)
     for name, value in features.items():
-        assert raw_spec(schema.features[name]).is_compatible_with(value)
+        assert schema.features[name].raw_spec.is_compatible_with(value)
     encoded = {name: value.numpy() for name, value in model.preprocessor(features).items()}
     unknown, missing = rows - 2, rows - 1
     for name in ("user_id", "interests", "recent", "item_id", "genres", "title", "position"):

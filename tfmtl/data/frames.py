@@ -11,7 +11,6 @@ import pandas as pd
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
-from tfmtl.data.features import Feature, MultiValued, Text
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label
 
@@ -65,17 +64,12 @@ def encode(preprocessor: Preprocessor, columns: Mapping[str, np.ndarray]) -> dic
 def _encode(columns: Mapping[str, np.ndarray], preprocessor: Preprocessor) -> dict[str, tf.Tensor]:
     encoded, rest = {}, dict(columns)
     for name, values in columns.items():
-        codes, distinct = pd.factorize(values) if _is_split(preprocessor.schema.features[name]) else (values, values)
+        codes, distinct = pd.factorize(values) if preprocessor.schema.features[name].repeats else (values, values)
         if 2 * len(distinct) <= len(values):
             once = preprocessor.compiled({name: tf.constant(distinct, tf.string)})[name]
             encoded[name] = tf.gather(once, codes)
             del rest[name]
     return {**encoded, **(preprocessor.compiled(_tensors(rest)) if rest else {})}
-
-
-def _is_split(feature: Feature) -> bool:
-    """Return whether a column holds texts to split, which takes several times as long as a look-up."""
-    return isinstance(feature, Text) or (isinstance(feature, MultiValued) and feature.separator is not None)
 
 
 def to_batch(frame: pd.DataFrame, preprocessor: Preprocessor, *, labels: bool = True) -> Batch:

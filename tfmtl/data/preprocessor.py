@@ -11,14 +11,13 @@ import pandas as pd
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.data import text
 from tfmtl.data.distinct_candidates import DistinctCandidates
-from tfmtl.data.features import MISSING_INTEGER, Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
+from tfmtl.data.features import Feature
 from tfmtl.data.lookup_tables import JointLookup, NumberedKeys, small_together
 from tfmtl.data.raw_table import RawTable
 from tfmtl.data.schema import Schema
-from tfmtl.data.standardization import standardize, standardize_vector
 from tfmtl.data.statistics import Statistics, fit_statistics
+from tfmtl.data.values import MISSING_INTEGER
 from tfmtl.types import Features
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
@@ -51,6 +50,7 @@ class Preprocessor(keras.layers.Layer):
 
     Example:
         >>> import pandas as pd
+        >>> from tfmtl.data import Categorical
         >>> schema = Schema(query=[Categorical("user_id")])
         >>> preprocessor = Preprocessor.fit(schema, pd.DataFrame({"user_id": ["b", "a", "b"]}))
         >>> preprocessor({"user_id": tf.constant(["a", "b", "new", ""])})["user_id"].numpy().tolist()
@@ -83,8 +83,8 @@ class Preprocessor(keras.layers.Layer):
             source: the training table, or a source that yields it in pieces, such as `tfmtl.data.open_files(...)`.
             kwargs: further arguments of the layer, such as `name`.
         """
-        has_history = any(isinstance(feature, IdSequence) for feature in schema.candidate)
-        candidates = DistinctCandidates(schema) if schema.candidate and not has_history else None
+        readable = bool(schema.candidate) and not any(feature.borrows for feature in schema.candidate)
+        candidates = DistinctCandidates(schema) if readable else None
         preprocessor = cls(schema, fit_statistics(schema, source, candidates), **kwargs)
         preprocessor.fitted_candidates = candidates
         return preprocessor
@@ -103,12 +103,12 @@ class Preprocessor(keras.layers.Layer):
         unknown = [name for name in features if name not in known]
         require(not unknown, f"Unknown features {unknown}; the schema has {list(known)}.")
         raw = {name: self._checked(feature, features[name]) for name, feature in known.items() if name in features}
-        together = self._encode_together(raw)
-        return {name: together[name] if name in together else self._encode(known[name], raw[name]) for name in raw}
+        encoded = self._encode_together(raw)
+        return {name: encoded[name] for name in raw}
 
     def raw_signature(self, names: tuple[str, ...]) -> dict[str, tf.TensorSpec]:
         """Return the tensor specification that serving clients fill, by feature name."""
-        return {name: raw_spec(self.schema.features[name]) for name in names}
+        return {name: self.schema.features[name].raw_spec for name in names}
 
     def vocabulary(self, name: str) -> np.ndarray:
         """Return the values of a vocabulary; value i has index i + 2."""
@@ -137,7 +137,7 @@ class Preprocessor(keras.layers.Layer):
 
     def _checked(self, feature: Feature, raw: Any) -> tf.Tensor:
         raw = tf.convert_to_tensor(raw)
-        spec = raw_spec(feature)
+        spec = feature.raw_spec
         wanted = spec.dtype
         alike = (raw.dtype == tf.string) == (wanted == tf.string) and not (wanted.is_integer and raw.dtype.is_floating)
         require(
@@ -149,24 +149,19 @@ class Preprocessor(keras.layers.Layer):
         return tf.cast(raw, wanted)
 
     def _encode_together(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encode numbers and features with small vocabularies, each kind in one operation."""
-        numbers = [n for n in raw if isinstance(self.schema.features[n], Numeric)]
-        encoded = standardize(numbers, raw, self.schema, self.statistics) if numbers else {}
+        """Encode features with small vocabularies together, then the others, all features of a kind together."""
+        encoded: dict[str, tf.Tensor] = {}
         for lookup in self._joint:
             values = {name: raw[name] for name in raw if name in lookup}
             encoded |= lookup(values) if values else {}
+        kinds: dict[type[Feature], list[Feature]] = {}
+        for name in raw:
+            if name not in encoded:
+                feature = self.schema.features[name]
+                kinds.setdefault(type(feature), []).append(feature)
+        for kind, features in kinds.items():
+            encoded |= kind.encode_together(features, raw, self)
         return encoded
-
-    def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
-        if isinstance(feature, Vector):
-            return standardize_vector(feature, raw, self.statistics)
-        if isinstance(feature, Text):
-            raw = text.words(raw).to_tensor("", shape=[None, feature.max_length])
-        elif isinstance(feature, MultiValued) and feature.separator is not None:
-            raw = text.pieces(raw, feature.separator).to_tensor("", shape=[None, feature.max_length])
-        elif not isinstance(feature, Categorical):
-            raw = _fit_width(raw, feature.encoded_shape[0])
-        return self.look_up(str(feature.vocabulary), raw)
 
     def get_config(self) -> dict[str, Any]:
         """Return the schema and the statistics as plain values."""
@@ -183,33 +178,10 @@ class Preprocessor(keras.layers.Layer):
         return cls(Schema.from_config(config["schema"]), Statistics.from_config(config["statistics"]), **rest)
 
 
-def raw_spec(feature: Feature) -> tf.TensorSpec:
-    """Return the tensor specification of a raw feature, batch first.
-
-    Example:
-        >>> raw_spec(Numeric("age"))
-        TensorSpec(shape=(None,), dtype=tf.float32, name='age')
-    """
-    if isinstance(feature, Vector):
-        return tf.TensorSpec([None, feature.size], tf.float32, name=feature.name)
-    if isinstance(feature, Numeric):
-        return tf.TensorSpec([None], tf.float32, name=feature.name)
-    listed = isinstance(feature, IdSequence) or (isinstance(feature, MultiValued) and feature.separator is None)
-    split = isinstance(feature, MultiValued) and feature.separator is not None
-    dtype = tf.string if split else tf.as_dtype(getattr(feature, "dtype", "string"))
-    return tf.TensorSpec([None, None] if listed else [None], dtype, name=feature.name)
-
-
-def encoded_spec(feature: Feature) -> tf.TensorSpec:
-    """Return the tensor specification of an encoded feature, batch first."""
-    dtype = tf.float32 if feature.vocabulary is None else tf.int32
-    return tf.TensorSpec([None, *feature.encoded_shape], dtype, name=feature.name)
-
-
 def _joint_lookups(schema: Schema, statistics: Statistics) -> Iterator[JointLookup]:
     """Yield a look-up of strings and one of integers, each of those categories that have small vocabularies."""
     for dtype, absent in (("string", ""), ("int64", MISSING_INTEGER)):
-        alike = [f.name for f in schema.features.values() if isinstance(f, Categorical) and f.dtype == dtype]
+        alike = [f.name for f in schema.features.values() if f.is_id and f.raw_spec.dtype.name == dtype]
         names = small_together({name: len(statistics.vocabularies[name]) for name in alike})
         if names:
             vocabularies = {name: statistics.vocabularies[name] for name in names}
@@ -218,14 +190,7 @@ def _joint_lookups(schema: Schema, statistics: Statistics) -> Iterator[JointLook
 
 def _table(feature: Feature, values: np.ndarray) -> tf.lookup.StaticHashTable:
     """Build the hash table directly: Keras' `StringLookup` takes 50 times as long to save 1,000,000 values."""
-    dtype = tf.as_dtype(getattr(feature, "dtype", "string"))
+    dtype = feature.raw_spec.dtype
     # TensorFlow refuses an empty table; the missing value is never looked up.
     keys: list[Any] = values.tolist() or ["" if dtype == tf.string else MISSING_INTEGER]
     return tf.lookup.StaticHashTable(NumberedKeys(tf.constant(keys, dtype), FIRST), UNKNOWN)
-
-
-def _fit_width(raw: tf.Tensor, length: int) -> tf.Tensor:
-    padding = tf.constant("") if raw.dtype == tf.string else tf.constant(MISSING_INTEGER, raw.dtype)
-    short = tf.maximum(length - tf.shape(raw)[1], 0)
-    wide = tf.pad(raw[:, :length], [[0, 0], [0, short]], constant_values=padding)
-    return tf.ensure_shape(wide, [None, length])

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfmtl._checks import require, require_known, require_type
-from tfmtl.data import features as feature_kinds
-from tfmtl.data.features import Categorical, Feature, IdSequence
+from tfmtl.data.features import Feature
+from tfmtl.data.features.saved import from_plain, to_plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Schema:
         ValueError: if a name occurs twice, an id is not a `Categorical` feature, or a sequence refers to no feature.
 
     Example:
+        >>> from tfmtl.data import Categorical
         >>> schema = Schema(
         ...     query=[Categorical("user_id")], candidate=[Categorical("movie_id")], labels=[Label("rating")]
         ... )
@@ -92,11 +93,12 @@ class Schema:
         twice = sorted({task for task in tasks if tasks.count(task) > 1})
         require(not twice, "Every task may have one label in a schema.", twice=twice)
         for feature in self.features.values():
-            if isinstance(feature, IdSequence):
-                require_known([feature.of], self.features, "feature", f"`of` of {feature.name!r}")
-                other = self.features[feature.of]
+            if feature.borrows:
+                of = str(feature.vocabulary)
+                require_known([of], self.features, "feature", f"`of` of {feature.name!r}")
+                other = self.features[of]
                 require(
-                    isinstance(other, Categorical) and other.dtype == feature.dtype,
+                    other.is_id and other.raw_spec.dtype == feature.raw_spec.dtype,
                     f"`of` of {feature.name!r} must be a Categorical feature with the same dtype.",
                     of=other,
                 )
@@ -108,7 +110,7 @@ class Schema:
         name = getattr(self, f"{role}_id") or roles[0].name
         require_known([name], [f.name for f in roles], f"{role} feature", f"`{role}_id`")
         feature = self.features[name]
-        require(isinstance(feature, Categorical), f"`{role}_id` must be a Categorical feature.", feature=feature)
+        require(feature.is_id, f"`{role}_id` must be a Categorical feature.", feature=feature)
         object.__setattr__(self, f"{role}_id", name)
 
     @property
@@ -141,21 +143,13 @@ class Schema:
 
     def get_config(self) -> dict[str, Any]:
         """Return plain values that `from_config` rebuilds the schema from."""
-        roles = {
-            role: [{"kind": type(f).__name__, **dataclasses.asdict(f)} for f in getattr(self, role)]
-            for role in ("query", "candidate", "context")
-        }
+        roles = {role: [to_plain(f) for f in getattr(self, role)] for role in ("query", "candidate", "context")}
         labels = [dataclasses.asdict(label) for label in self.labels]
         return {**roles, "labels": labels, "query_id": self.query_id, "candidate_id": self.candidate_id}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schema:
         """Rebuild a schema from `get_config`."""
-        roles = {role: [_feature(**c) for c in config[role]] for role in ("query", "candidate", "context")}
+        roles = {role: [from_plain(**c) for c in config[role]] for role in ("query", "candidate", "context")}
         labels = [Label(**c) for c in config["labels"]]
         return cls(**roles, labels=labels, query_id=config["query_id"], candidate_id=config["candidate_id"])  # type: ignore[arg-type]
-
-
-def _feature(kind: str, **arguments: Any) -> Feature:
-    feature: Feature = getattr(feature_kinds, kind)(**arguments)
-    return feature

@@ -11,21 +11,13 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_known
-from tfmtl._keras import tf
-from tfmtl.data import text
 from tfmtl.data.columns import check_columns, to_columns, to_labels
 from tfmtl.data.distinct_candidates import DistinctCandidates
-from tfmtl.data.features import MISSING_INTEGER, Feature, IdSequence, MultiValued, Numeric, Text, Vector
+from tfmtl.data.features import Feature
+from tfmtl.data.moments import Moments, RunningMoments
 from tfmtl.data.raw_table import RawTable, raw_table
 from tfmtl.data.schema import Schema
-
-
-@dataclasses.dataclass(frozen=True)
-class Moments:
-    """Mean and standard deviation [size] of the observed values, after the feature's transform."""
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+from tfmtl.data.values import MISSING_INTEGER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Statistics:
     Attributes:
         vocabularies: values by owner feature, most frequent first.
         counts: occurrences of these values, in the same order.
-        moments: by name of the `Numeric` or `Vector` feature.
+        moments: by name of the feature, of those whose encoding needs them, such as a `Numeric` or a `Vector`.
         labels: by task.
         rows: rows of the training split.
         waiting: occurrences by value, by vocabulary, of later values that are still too rare for the vocabulary.
@@ -116,7 +108,7 @@ def fit_statistics(
     Args:
         schema: roles and kinds of the columns.
         source: the training table, or a source that yields it in pieces; the columns of
-            histories, the `IdSequence` features, are not read and may be absent.
+            features with the vocabulary of another, such as an `IdSequence`, are not read and may be absent.
         candidates: collects the distinct candidates in the same pass; none of them may have a history.
 
     Raises:
@@ -132,22 +124,23 @@ def fit_statistics(
 
     Cost: one pass; memory of one piece and of the distinct values.
     """
-    read = [name for name in schema.columns() if not isinstance(schema.features.get(name), IdSequence)]
+    features = [f for f in schema.features.values() if not f.borrows]
+    read = [name for name in schema.columns() if name not in schema.features or not schema.features[name].borrows]
     pieces = raw_table(source).chunks(list(dict.fromkeys(read)))
     tokens = {name: collections.Counter[Any]() for name in schema.vocabularies}
-    sums = {f.name: _Sums() for f in schema.features.values() if isinstance(f, Numeric | Vector)}
+    sums: dict[str, RunningMoments] = {}
     labels = {task: _LabelSums() for task in schema.tasks}
-    collected = () if candidates is None else schema.candidate
-    wanted = [f for f in schema.features.values() if f.name in tokens or f.name in sums or f in collected]
     rows = 0
     for piece in pieces:
         rows += len(piece)
         check_columns(piece, read)
-        columns = to_columns(piece, wanted)
+        columns = to_columns(piece, features)
         for name, counter in tokens.items():
-            _count(counter, schema.features[name], columns[name])
-        for name, total in sums.items():
-            total.add(transform(schema.features[name], columns[name]))
+            _count(counter, schema.features[name].tokens(columns[name]))
+        for feature in features:
+            measured = feature.measure(columns[feature.name])
+            if measured is not None:
+                sums.setdefault(feature.name, RunningMoments()).add(measured)
         if candidates is not None:
             candidates.add(columns)
         values, weights = to_labels(piece, schema)
@@ -164,19 +157,8 @@ def fit_statistics(
     )
 
 
-def transform(feature: Feature, values: np.ndarray) -> np.ndarray:
-    """Apply a numeric feature's transform to raw values [N] or [N, size]; the standardisation comes after it."""
-    if getattr(feature, "transform", "") == "log1p":
-        return np.sign(values) * np.log1p(np.abs(values))
-    return values
-
-
-def _count(counter: collections.Counter[Any], feature: Feature, column: np.ndarray) -> None:
-    if isinstance(feature, Text) or (isinstance(feature, MultiValued) and feature.separator is not None):
-        raw = tf.constant(column)
-        split = text.words(raw) if isinstance(feature, Text) else text.pieces(raw, str(feature.separator))
-        column = split.flat_values.numpy()
-    values, counts = np.unique(column, return_counts=True) if column.dtype != object else _unique(column)
+def _count(counter: collections.Counter[Any], tokens: np.ndarray) -> None:
+    values, counts = np.unique(tokens, return_counts=True) if tokens.dtype != object else _unique(tokens)
     decoded = (v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values)
     counter.update({v: int(n) for v, n in zip(decoded, counts, strict=True) if v not in ("", MISSING_INTEGER)})
 
@@ -197,36 +179,12 @@ def _array(values: list[Any]) -> np.ndarray:
     return np.asarray(values, np.int64 if values and isinstance(values[0], int | np.integer) else object)
 
 
-class _Sums:
-    """Running count, sum and sum of squares a column, in float64."""
-
-    def __init__(self) -> None:
-        self.count: Any = 0.0
-        self.sum: Any = 0.0
-        self.squares: Any = 0.0
-
-    def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
-        matrix = values.astype(np.float64).reshape(len(values), -1)
-        weight = np.isfinite(matrix) * (1.0 if weights is None else weights.reshape(-1, 1))
-        known = np.nan_to_num(matrix)
-        self.count = self.count + weight.sum(0)
-        self.sum = self.sum + (weight * known).sum(0)
-        self.squares = self.squares + (weight * known**2).sum(0)
-
-    def moments(self) -> Moments:
-        count = np.maximum(self.count, 1e-12)
-        mean = self.sum / count
-        variance = np.maximum(self.squares / count - mean**2, 0)
-        deviation = np.sqrt(np.where(variance <= 1e-12 * mean**2, 1.0, variance))  # a constant column stays finite
-        return Moments(tuple(np.atleast_1d(mean).tolist()), tuple(np.atleast_1d(deviation).tolist()))
-
-
 class _LabelSums:
     """Running summary of one task's labels."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.plain, self.log = _Sums(), _Sums()
+        self.plain, self.log = RunningMoments(), RunningMoments()
         self.minimum, self.maximum = np.inf, -np.inf
         self.frequencies: dict[float, float] = collections.defaultdict(float)
 

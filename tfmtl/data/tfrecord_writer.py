@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import uuid
@@ -13,10 +12,10 @@ import pandas as pd
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels, to_numbers
+from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
 from tfmtl.data.examples import to_examples
-from tfmtl.data.features import Feature, IdSequence, MultiValued
 from tfmtl.data.schema import Label, Schema
+from tfmtl.data.values import to_numbers
 
 _WRITE_ROWS = 8_192  # rows turned into protos at a time
 
@@ -64,7 +63,7 @@ def write_tfrecords(frame: pd.DataFrame, schema: Schema, path: str | os.PathLike
 
 
 def _examples(frame: pd.DataFrame, schema: Schema) -> tf.Tensor:
-    columns: Columns = to_columns(frame, [_whole(feature, frame) for feature in schema.features.values()])
+    columns: Columns = to_columns(frame, [f.whole(frame[f.name]) for f in schema.features.values()])
     to_labels(frame, schema)  # refuses unknown classes and negative weights
     return to_examples({**columns, **dict(_labels(frame, schema))})
 
@@ -83,12 +82,3 @@ def _classes(label: Label, frame: pd.DataFrame) -> np.ndarray:
     inexact = [value for value in label.classes if isinstance(value, str) or float(np.float32(value)) != value]
     require(not inexact, f"The classes {inexact} of task {label.task!r} have no float32; write the table as Parquet.")
     return to_numbers(column)  # not as integers, of which -1 would be missing
-
-
-def _whole(feature: Feature, frame: pd.DataFrame) -> Feature:
-    """Return the feature without its limit on lists, because a later schema may keep more values."""
-    listed = isinstance(feature, IdSequence) or (isinstance(feature, MultiValued) and feature.separator is None)
-    if not listed:
-        return feature
-    sizes = frame[feature.name].map(lambda row: len(row) if hasattr(row, "__len__") else 0)
-    return dataclasses.replace(feature, max_length=max(int(sizes.max()), 1))  # type: ignore[call-arg]

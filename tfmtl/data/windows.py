@@ -10,7 +10,6 @@ import numpy as np
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data.frames import Batch, without_autotuning
-from tfmtl.data.preprocessor import encoded_spec
 from tfmtl.data.schema import Schema
 
 Windows = Callable[[np.ndarray], Iterator[np.ndarray]]
@@ -37,7 +36,7 @@ class Layout:
         self.schema = schema
         self.labels = labels
         number = {task: tf.TensorSpec([None], tf.float32) for task in schema.tasks if labels}
-        features = {name: encoded_spec(feature) for name, feature in schema.features.items()}
+        features = {name: feature.encoded_spec for name, feature in schema.features.items()}
         self._spec = Batch(features, number, dict(number))
         self._columns: list[tf.TensorSpec] = tf.nest.flatten(self._spec)
         self._order = [

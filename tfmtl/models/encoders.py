@@ -8,8 +8,8 @@ from typing import Any
 
 from tfmtl._checks import require, require_known, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
-from tfmtl.data import Categorical, Feature, IdSequence, Preprocessor, Schema
-from tfmtl.data.preprocessor import UNKNOWN, encoded_spec
+from tfmtl.data import Feature, IdSequence, Preprocessor, Schema
+from tfmtl.data.preprocessor import UNKNOWN
 from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.fusions.presence import Presence
@@ -122,7 +122,7 @@ class FeatureEncoder:
 
     def _is_small(self, feature: Feature) -> bool:
         readers = [f for f in self.schema.features.values() if f.vocabulary == feature.name]
-        return isinstance(feature, Categorical) and len(readers) == 1 and self._sizes[feature.name] < _SMALL
+        return feature.is_id and len(readers) == 1 and self._sizes[feature.name] < _SMALL
 
     def _embed_together(self, names: Sequence[str], width: int, group: str, tables: str) -> Any:
         name = f"{group}_embedding_{width}"
@@ -137,25 +137,27 @@ class FeatureEncoder:
         return joined
 
     def _encode(self, feature: Feature, tables: str) -> Any:
-        if feature.vocabulary is None:
-            return self._numbers(feature.name)
-        embedded, indices = self._embed(feature.name, feature.vocabulary, tables)
-        if not feature.encoded_shape:
-            return embedded
         key = _joined_name(tables, feature.name)
         if key not in self._encoded:
-            own = self.poolings.get(feature.name)
-            pooling = MaskedMean(name=f"{key}_mean") if own is None else _copy(own, f"{key}_pooling")
-            self._encoded[key] = pooling((embedded, indices))
+            self._encoded[key] = feature.connect(self, tables)
         return self._encoded[key]
 
-    def _numbers(self, name: str) -> Any:
+    def numbers(self, name: str) -> Any:
+        """Return an encoded feature as the vector [B, d] that the network reads."""
         rate = self.regularization.feature_dropout
-        if not rate:
-            return self.inputs[name]
-        if name not in self._encoded:
+        if rate and name not in self._encoded:
             self._encoded[name] = self._left_out(self.inputs[name], name, rate)
-        return self._encoded[name]
+        return self._encoded[name] if rate else self.inputs[name]
+
+    def embedded(self, name: str, tables: str = "") -> Any:
+        """Return the embedding [B, d] of an index, or [B, length, d] of a list of indices."""
+        return self._embed(name, str(self.schema.features[name].vocabulary), tables)[0]
+
+    def pooled(self, name: str, tables: str = "") -> Any:
+        """Return the pooled embeddings [B, d] of a list of indices."""
+        key, own = _joined_name(tables, name), self.poolings.get(name)
+        pooling = MaskedMean(name=f"{key}_mean") if own is None else _copy(own, f"{key}_pooling")
+        return pooling(self._embed(name, str(self.schema.features[name].vocabulary), tables))
 
     def _embed(self, name: str, vocabulary: str, tables: str) -> tuple[Any, Any]:
         key = _joined_name(tables, name)
@@ -259,5 +261,5 @@ def _joined_name(*parts: str) -> str:
 
 
 def _input(feature: Feature) -> Any:
-    spec = encoded_spec(feature)
+    spec = feature.encoded_spec
     return keras.Input(spec.shape[1:], dtype=spec.dtype, name=feature.name)

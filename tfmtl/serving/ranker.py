@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.data.preprocessor import encoded_spec, raw_spec
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.signature import Answer
 from tfmtl.types import Features
@@ -33,7 +32,7 @@ class Ranker:
         self.schema = model.schema
         # Traced once and called by several signatures, which keeps the saved graph small.
         self._encoders = {role: self._encoder(role) for role in ROLES}
-        encoded = {name: encoded_spec(feature) for name, feature in self.schema.features.items()}
+        encoded = {name: feature.encoded_spec for name, feature in self.schema.features.items()}
         self._values = tf.function(self._predict, input_signature=[encoded], autograph=False)
 
     def specs(self, *roles: str) -> dict[str, tf.TensorSpec]:
@@ -42,7 +41,7 @@ class Ranker:
         Args:
             *roles: of `"query"`, `"candidate"` and `"context"`.
         """
-        return {feature.name: raw_spec(feature) for role in roles for feature in getattr(self.schema, role)}
+        return {feature.name: feature.raw_spec for role in roles for feature in getattr(self.schema, role)}
 
     def rank(self, /, **features: tf.Tensor) -> Answer:
         """Return the served value [B] or [B, classes] of each task for given pairs."""

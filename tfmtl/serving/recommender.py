@@ -10,7 +10,6 @@ import numpy as np
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl.data import Feature, Statistics
-from tfmtl.data.preprocessor import encoded_spec
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.index import CorpusIndex, Hits, Search
 from tfmtl.serving.ranker import Ranker
@@ -68,7 +67,7 @@ class Recommender(Ranker):
         names = [task.name for task in model.tasks if task.retrieves]
         self.retrieval = names[0] if retrieval is None else retrieval
         require_known([self.retrieval], names, "task", "`retrieval` (the model's retrieval tasks)")
-        specs = {feature.name: encoded_spec(feature) for feature in self.schema.candidate}
+        specs = {feature.name: feature.encoded_spec for feature in self.schema.candidate}
         self._candidate_tower = tf.function(self._embed_candidates, input_signature=[specs], autograph=False)
         self._columns = _compact(corpus.features, model.preprocessor.statistics, self.schema.candidate)
         self.last_ids = corpus.ids[-4:]

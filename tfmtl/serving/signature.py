@@ -13,7 +13,6 @@ from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data import Feature
 from tfmtl.data.examples import to_examples
-from tfmtl.data.preprocessor import raw_spec
 from tfmtl.types import Features
 
 Answer = dict[str, tf.Tensor]
@@ -96,7 +95,7 @@ def from_examples(examples: tf.Tensor, specs: Mapping[str, tf.TensorSpec]) -> di
 
 def missing_row(feature: Feature) -> tf.Tensor:
     """Return one raw row [1, ...] without a value."""
-    spec = raw_spec(feature)
+    spec = feature.raw_spec
     return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING[spec.dtype], spec.dtype))
 
 

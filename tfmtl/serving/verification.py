@@ -11,14 +11,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data import Feature, MultiValued, Schema, Statistics, Text
-from tfmtl.data.preprocessor import raw_spec
+from tfmtl.data import Schema, Statistics
 
 Tensors = Mapping[str, tf.Tensor]
 Signatures = Mapping[str, Callable[..., Tensors]]
-
-_UNKNOWN = {tf.string: "no such value", tf.int64: np.iinfo(np.int64).max}
-_MISSING = {tf.string: "", tf.int64: -1}
 
 
 def probe_features(schema: Schema, statistics: Statistics, rows: int = 8) -> dict[str, tf.Tensor]:
@@ -34,7 +30,7 @@ def probe_features(schema: Schema, statistics: Statistics, rows: int = 8) -> dic
     """
     require(rows >= 3, "A probe needs at least 3 `rows`.", rows=rows)
     return {
-        feature.name: tf.constant(_probe(feature, statistics, rows), raw_spec(feature).dtype)
+        feature.name: tf.constant(feature.probe(statistics, rows), feature.raw_spec.dtype)
         for feature in schema.features.values()
     }
 
@@ -113,20 +109,3 @@ def foreign_operations(path: str | pathlib.Path) -> list[str]:
         found.update(node.op for function in meta.graph_def.library.function for node in function.node_def)
         found -= {function.signature.name for function in meta.graph_def.library.function}
     return sorted(op for op in found if not hasattr(tf.raw_ops, op))
-
-
-def _probe(feature: Feature, statistics: Statistics, rows: int) -> Any:
-    if feature.vocabulary is None:
-        moments = statistics.moments[feature.name]
-        steps = np.linspace(-1, 1, rows - 2)[:, np.newaxis] * moments.deviation + np.asarray(moments.mean)
-        values = np.concatenate([steps, np.full([2, steps.shape[1]], [[np.inf], [np.nan]])])
-        return values if raw_spec(feature).shape.rank == 2 else values[:, 0]
-    dtype = tf.as_dtype(getattr(feature, "dtype", "string"))
-    known = statistics.vocabularies[feature.vocabulary][: rows - 2].tolist() or [_MISSING[dtype]]
-    column = [*(known[i % len(known)] for i in range(rows - 2)), _UNKNOWN[dtype], _MISSING[dtype]]
-    pairs = [[value, column[i - 1] if i < rows - 2 else value] for i, value in enumerate(column)]
-    if isinstance(feature, Text):
-        return [" ".join(pair) for pair in pairs]
-    if isinstance(feature, MultiValued) and feature.separator is not None:
-        return [feature.separator.join(map(str, pair)) for pair in pairs]
-    return pairs if raw_spec(feature).shape.rank == 2 else column

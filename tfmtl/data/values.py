@@ -1,0 +1,161 @@
+"""Values of a pandas column as arrays: numbers, ids and lists of ids; every error names its column."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tfmtl._checks import require
+from tfmtl.data.arrow_lists import arrow_lists, first_values, is_number, sizes_of
+
+MISSING_INTEGER = -1
+"""The integer that means "no value" in an integer column, in training and in serving requests."""
+
+
+def to_numbers(column: pd.Series) -> np.ndarray:
+    """Return a column of numbers as float32 [N], NaN where missing.
+
+    Raises:
+        ValueError: naming the column, if it holds anything else, or infinity.
+    """
+    return numbers(column, f"Column {column.name!r}")
+
+
+def numbers(column: pd.Series, where: str) -> np.ndarray:
+    """Return a column of numbers as float32 [N]; errors begin with `where`."""
+    require(
+        pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column) or _all_numbers(column),
+        f"{where} must hold numbers; it has dtype {column.dtype}.",
+    )
+    values = _float32(column.to_numpy(np.float64, na_value=np.nan))
+    infinite = np.isinf(values)
+    require(
+        not infinite.any(),
+        f"{where} holds {int(infinite.sum())} infinite values, the first at position {int(infinite.argmax())}; "
+        "replace them or make them missing.",
+    )
+    return values
+
+
+def _float32(values: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, which the callers refuse
+        return np.asarray(values, np.float32)
+
+
+def _all_numbers(column: pd.Series) -> bool:
+    kinds = ("integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty")
+    return pd.api.types.infer_dtype(column, skipna=True) in kinds
+
+
+def vectors(column: pd.Series, size: int) -> np.ndarray:
+    """Return a column of vectors as float32 [N, size]; a row without a vector is NaN.
+
+    Raises:
+        ValueError: naming the column, if a vector has another size, or holds anything except numbers, or infinity.
+    """
+    absent = column.isna().to_numpy()
+    values = np.full((len(column), size), np.nan, np.float32)
+    rule = f"Column {column.name!r} must hold vectors of {size} numbers in every row"
+    lists = arrow_lists(column)
+    if lists is not None and is_number(lists.type.value_type) and (sizes_of(lists)[~absent] == size).all():
+        known = _float32(lists.flatten().to_numpy(zero_copy_only=False)).reshape(-1, size)
+        if absent.any():
+            values[~absent] = known
+        else:
+            values = known
+        require(not np.isinf(values).any(), f"Column {column.name!r} holds infinite values; replace them.")
+        return values
+    try:
+        rows = [_float32(row) for row in column[~absent]]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}; {error}.") from error
+    wrong = next((row.shape for row in rows if row.shape != (size,)), None)
+    require(wrong is None, f"{rule}; one has the shape {wrong}.")
+    if rows:
+        values[~absent] = rows
+    require(not np.isinf(values).any(), f"Column {column.name!r} holds infinite values; replace them.")
+    return values
+
+
+def ids(column: pd.Series, dtype: str, name: str) -> np.ndarray:
+    """Return a column of ids as strings (object) or int64 [N]; a missing one is `""` or -1.
+
+    Raises:
+        ValueError: naming the column, if it holds other values.
+    """
+    convert: Mapping[str, Callable[[pd.Series, str], np.ndarray]] = {"string": _strings, "int64": _integers}
+    return convert[dtype](column, name)
+
+
+def _strings(column: pd.Series, name: str) -> np.ndarray:
+    categorical = isinstance(column.dtype, pd.CategoricalDtype)
+    kind = pd.api.types.infer_dtype(column.cat.categories if categorical else column, skipna=True)
+    require(
+        kind in ("string", "empty", "bytes", "integer", "boolean"),
+        f"Column {name!r} must hold strings; it holds {kind} values. Convert it, or declare the feature's dtype.",
+    )
+    if kind in ("integer", "boolean"):  # pandas would write the numbers of a category column with a gap as "7.0"
+        column = column.cat.rename_categories(str) if categorical else column.astype("string")
+    values = column.astype(object)
+    return np.asarray(values.where(values.notna(), "").to_numpy(), dtype=object)
+
+
+def _integers(column: pd.Series, name: str) -> np.ndarray:
+    numeric = pd.api.types.is_numeric_dtype(column) or _all_numbers(column)
+    require(
+        numeric, f"Column {name!r} must hold integers; it has dtype {column.dtype}. Declare dtype='string' for strings."
+    )
+    if pd.api.types.is_float_dtype(column):
+        column = pd.Series(
+            column.to_numpy(np.float64, na_value=np.nan)
+        )  # pandas would cut the fractions of its Float64
+    try:  # by way of pandas' integers: a float has too few digits for a large id
+        with np.errstate(invalid="ignore"):
+            return column.astype("Int64").to_numpy(np.int64, na_value=MISSING_INTEGER)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"Column {name!r} must hold integers of 64 bits; it holds fractions or infinity.") from error
+
+
+def lists(column: pd.Series, dtype: str, length: int, name: str) -> np.ndarray:
+    """Pad and cut lists to [N, length] through one flat array, without a Python loop over the values."""
+    lists = arrow_lists(column)
+    if lists is not None:
+        values, sizes = first_values(lists, length)
+        flat = ids(values, dtype, name)
+    else:
+        flat, sizes = _python_lists(column, dtype, length, name)
+    padded = np.full((len(sizes), length), "" if dtype == "string" else MISSING_INTEGER, flat.dtype)
+    padded[np.arange(length) < sizes[:, None]] = flat
+    return padded
+
+
+def _python_lists(column: pd.Series, dtype: str, length: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first `length` values of each row's list [N], flat, and how many each has [N]."""
+    rows = column.to_numpy(dtype=object, na_value=None)
+    require(
+        not any(isinstance(row, str | bytes) for row in rows),
+        f"Column {name!r} must hold lists but holds strings; give the feature a `separator`.",
+    )
+    try:
+        cut = [() if row is None else row[:length] for row in rows]
+        return ids(_flat(cut), dtype, name), np.fromiter(map(len, cut), np.int64, len(cut))
+    except TypeError as error:
+        raise ValueError(f"Column {name!r} must hold lists of {dtype} values; {error}.") from error
+
+
+def _flat(rows: list[Any]) -> pd.Series:
+    """Join rows without making a Python object of every value where they are arrays."""
+    filled = [row for row in rows if len(row)]
+    if filled and all(isinstance(row, np.ndarray) for row in filled):
+        return pd.Series(np.concatenate(filled))
+    return pd.Series(list(itertools.chain.from_iterable(filled)), dtype=object)
+
+
+def longest(column: pd.Series) -> int:
+    """Return the length of the longest list of a column, at least 1."""
+    sizes = column.map(lambda row: len(row) if hasattr(row, "__len__") else 0)
+    return max(int(sizes.max()), 1)
