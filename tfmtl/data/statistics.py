@@ -49,7 +49,7 @@ class Statistics:
     Attributes:
         vocabularies: values by owner feature, most frequent first.
         counts: occurrences of these values, in the same order.
-        moments: by name of the feature, of those whose encoding needs them, such as a `Numeric` or a `Vector`.
+        moments: by name of the `Numeric`, `Vector` or other feature that measures its column.
         labels: by task.
         rows: rows of the training split.
         waiting: occurrences by value, by vocabulary, of later values that are still too rare for the vocabulary.

@@ -59,7 +59,7 @@ class Feature(abc.ABC):
 
     @property
     def is_id(self) -> bool:
-        """Whether a row holds one value of the vocabulary, which may name a user or an item."""
+        """Whether each row holds one value of the vocabulary, which may name a user or an item."""
         return False
 
     @property
