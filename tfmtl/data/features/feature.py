@@ -59,7 +59,7 @@ class Feature(abc.ABC):
 
     @property
     def is_id(self) -> bool:
-        """Whether each row holds one value of the vocabulary, which may name a user or an item."""
+        """Whether the feature may identify users or items: each row holds exactly one value of its vocabulary."""
         return False
 
     @property
