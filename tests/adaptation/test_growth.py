@@ -105,7 +105,7 @@ def test_training_goes_on_as_if_the_rows_had_always_been_there(model: MultiTaskM
         np.testing.assert_allclose(new.numpy()[rows] if old.shape.rank else new, old, rtol=1e-5, atol=1e-7)
         if old.shape.rank and old.shape != new.shape:
             np.testing.assert_array_equal(new.numpy()[old.shape[0] :], was[old.shape[0] :])
-    np.testing.assert_array_equal(grown.tasks[0]._counts[: small.ITEMS + 2], reference.tasks[0]._counts)
+    np.testing.assert_array_equal(grown.tasks[0]._counts.known[: small.ITEMS + 2], reference.tasks[0]._counts.known)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -150,9 +150,9 @@ def test_growth_by_nothing_is_no_growth(worker: MultiTaskModel) -> None:
 
 def test_counts_and_corpus_take_the_new_candidates(model: MultiTaskModel) -> None:
     week = newcomers.week(2)
-    counts = model.tasks[0]._counts.numpy()
+    counts = model.tasks[0]._counts.known.numpy()
     grown = adaptation.extend_vocabularies(model, week)
-    after = grown.tasks[0]._counts.numpy()
+    after = grown.tasks[0]._counts.known.numpy()
     np.testing.assert_array_equal(after[: len(counts)], counts)
     assert counts.sum() > 0
     assert not after[len(counts) :].any()
@@ -280,12 +280,12 @@ def test_counts_are_scaled_down_but_never_up() -> None:
     """Counts 30 and 10 limited to 20 become 15 and 5; limited to 100 they stay."""
     retrieval = small.tasks()[0]
     retrieval.prepare(3)
-    retrieval._counts.assign([30.0, 10.0, 0.0])
+    retrieval._counts.known.assign([30.0, 10.0, 0.0])
     retrieval.limit_counts(100)
-    assert retrieval._counts.numpy().tolist() == [30, 10, 0]
+    assert retrieval._counts.known.numpy().tolist() == [30, 10, 0]
     retrieval.limit_counts(20)
-    assert retrieval._counts.numpy().tolist() == [15, 5, 0]
-    retrieval._counts.assign([0.0, 0.0, 0.0])
+    assert retrieval._counts.known.numpy().tolist() == [15, 5, 0]
+    retrieval._counts.known.assign([0.0, 0.0, 0.0])
     retrieval.limit_counts(20)
-    assert retrieval._counts.numpy().tolist() == [0, 0, 0]
+    assert retrieval._counts.known.numpy().tolist() == [0, 0, 0]
     small.tasks()[1].limit_counts(20)  # a regression counts nothing

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.models import small
+from tests.tasks.losses import ids_of
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import BalancedTask, Balancer, GradientBalancer, GramianBalancer, TaskGradients
 from tfmtl.balancing.schedules import WeightSchedule
@@ -179,7 +180,7 @@ def _(task: Task, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np
     network, inputs = network_of(task)
     kept = _set(network, weights)
     outputs = network(inputs)[task.name]
-    labels, ids = tf.constant([1.0, 0.0, float("nan"), 1.0, 1.0, 1.0]), tf.constant(INDICES[:, 0])
+    labels, ids = tf.constant([1.0, 0.0, float("nan"), 1.0, 1.0, 1.0]), ids_of(INDICES[:, 0])
     sample_weight = tf.where(tf.math.is_nan(labels), 0.0, 2.0)
     front = {"front": tf.constant([1.0, 0.0, 1.0, 1.0, float("nan"), 1.0])}
     arguments = LossInputs({}, ids, None, training=True, labels=front)

@@ -28,7 +28,7 @@ from tfmtl.data.source import Source, as_source, encoded_source
 
 SCHEMA = Schema(query=[Categorical("user")], labels=[Label("seen")])
 TABLE = pd.DataFrame({"user": list("abcab"), "seen": [1.0, 0.0, 1.0, 1.0, 0.0]})
-BYTES = 4 * 3 * 5  # user, label and weight of five rows
+BYTES = 4 * 5 * 5  # user, label and weight of five rows, and the key of the user in two words
 FORMS = ["frame", "batch", "parquet", "csv", "cache", "distributed", "raw", "batches"]
 
 

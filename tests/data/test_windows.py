@@ -22,6 +22,7 @@ TABLE = Batch(
     },
     {"liked": np.float32([1, np.nan])},
     {"liked": np.float32([2, 0])},
+    {"query": np.int64([3 + 2**32, -1])},
 )
 
 
@@ -69,9 +70,9 @@ def test_rows_of_a_window_are_permuted_whole() -> None:
 def test_words_are_integers_before_floats_in_the_order_of_their_names() -> None:
     layout = Layout(SCHEMA, labels=True)
     packed = layout.pack(TABLE)
-    assert layout.width == packed.shape[1] == 1 + 2 + 1 + 3 + 1 + 1
-    assert packed[:, :2].tolist() == [[5, 7], [6, 8]]  # the town, then the user
-    floats = packed[:, 2:].view(np.float32)
+    assert layout.width == packed.shape[1] == 2 + 1 + 2 + 1 + 3 + 1 + 1
+    assert packed[:, :4].tolist() == [[3, 1, 5, 7], [-1, -1, 6, 8]]  # the halves of the key, the town, then the user
+    floats = packed[:, 4:].view(np.float32)
     np.testing.assert_array_equal(floats, [[0.5, 0, 1, 2, 0, 1, 2], [1.5, 1, 3, 4, 1, np.nan, 0]])
     assert layout.raw_columns == ["user", "age", "town", "mix", "liked"]
     tf.nest.map_structure(np.testing.assert_array_equal, layout.unpack(tf.constant(packed)), TABLE)
@@ -79,8 +80,11 @@ def test_words_are_integers_before_floats_in_the_order_of_their_names() -> None:
 
 def test_words_of_integers_alone_and_no_labels() -> None:
     layout = Layout(Schema([Categorical("user")]), labels=False)
-    unpacked = layout.unpack(tf.constant(layout.pack(Batch({"user": np.int32([7, 8])}, {}, {}))))
+    unpacked = layout.unpack(
+        tf.constant(layout.pack(Batch({"user": np.int32([7, 8])}, {}, {}, {"query": np.int64([70, -2])})))
+    )
     assert unpacked.features["user"].numpy().tolist() == [7, 8]
+    assert unpacked.ids["query"].numpy().tolist() == [70, -2]
     assert unpacked.labels == unpacked.weights == {}
     assert layout.raw_columns == ["user"]
 
@@ -91,8 +95,8 @@ def test_batches_of_windows_and_the_epochs_numbers(clock: int | None) -> None:
 
     def windows(epoch: np.ndarray) -> Iterator[np.ndarray]:
         epochs.append(int(epoch))
-        yield np.int32([[1], [2], [3], [4]])
-        yield np.int32([[5]])
+        yield np.int32([[0, 0, 1], [0, 0, 2], [0, 0, 3], [0, 0, 4]])
+        yield np.int32([[0, 0, 5]])
 
     variable = None if clock is None else tf.Variable(clock, dtype=tf.int64)
     data = batches_of(windows, layout, 2, rows=5, clock=variable)

@@ -15,7 +15,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tests.distribution.training import largest_difference, model, outcome, table  # noqa: E402  devices are set first
 from tfmtl.balancing import Uncertainty, UPGrad  # noqa: E402
 from tfmtl.serving import export  # noqa: E402
-from tfmtl.tasks import LossInputs, Retrieval  # noqa: E402
+from tfmtl.tasks import CandidateIds, LossInputs, Retrieval  # noqa: E402
 
 CASES: dict[str, dict[str, Any]] = {
     "loss weighting, uniform and hard negatives": {
@@ -40,7 +40,7 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], gather: boo
         outputs = {side: given[side] for side in ("query", "candidate")}
         with tf.GradientTape() as tape:
             tape.watch(outputs)
-            inputs = LossInputs({}, given["ids"], training=True)
+            inputs = LossInputs({}, CandidateIds(tf.cast(given["ids"], tf.int64), given["ids"]), training=True)
             loss, _ = task.compute_loss(given["labels"], outputs, given["weights"], inputs)
             share = loss / 2
         return loss, tape.gradient(share, [outputs["query"], outputs["candidate"]])
@@ -50,7 +50,7 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], gather: boo
     joined = [tf.concat(strategy.experimental_local_results(g), axis=0).numpy().tolist() for g in gradients]
     return {
         "losses": [float(part) for part in strategy.experimental_local_results(loss)],
-        "query": joined[0], "candidate": joined[1], "counts": task._counts.values[1].numpy().tolist(),
+        "query": joined[0], "candidate": joined[1], "counts": task._counts.known.values[1].numpy().tolist(),
     }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,3 +130,14 @@ def test_the_picture_shows_each_model_and_its_interval() -> None:
     assert figure.get_size_inches().tolist() == pytest.approx([3.2, 0.4 * 2 + 1])
     with pytest.raises(ValueError, match="none of the metrics"):
         plots.intervals(compared, ["c"])
+
+
+@pytest.mark.parametrize("train", [["7", "7", "8"], [7, 7, 8], pd.Series([7, 7, 8], dtype="Int64")])
+@pytest.mark.parametrize("own", [["7", "8", "9"], [7, 8, 9]])
+def test_one_id_is_the_same_in_every_type(own: Any, train: Any) -> None:
+    assert list(activity(own, train, edges=(1, 2))) == ["2+", "1", "0"]
+    assert list(popularity_tiers(own, train, shares=(0.6, 0.9))) == ["head", "middle", "tail"]
+
+
+def test_rows_without_an_id_are_no_user() -> None:
+    assert list(activity(["a", None, ""], ["a", None, None], edges=(1, 2))) == ["1", "0", "0"]

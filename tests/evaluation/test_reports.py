@@ -59,10 +59,9 @@ TEST = pd.DataFrame(
     ],
     columns=TRAIN.columns,
 )
-# Both have seen their own positive, which is kept in their list. If the two users were confused, the positive of one
-# would be removed from the list of the other.
+# Each has seen the positive of the other: if the two users were confused, their positives would be left out.
 SEEN = pd.concat(
-    [TRAIN, pd.DataFrame({"user": ["xia", "xia", "xia", "yul", "yul"], "item": list("adebe"), "bought": 1.0})],
+    [TRAIN, pd.DataFrame({"user": ["xia", "xia", "xia", "yul", "yul"], "item": list("bdeae"), "bought": 1.0})],
     ignore_index=True,
 )
 
@@ -104,6 +103,7 @@ def reference(frame: pd.DataFrame, seen: pd.DataFrame | None, ks: Sequence[int])
     ids = model().candidates.ids.tolist()
     known = set() if seen is None else set(zip(seen["user"], seen["item"], strict=True))
     rows = frame[frame["bought"] > 0]
+    rows = rows[[pair not in known for pair in zip(rows["user"], rows["item"], strict=True)]]
     queries = list(zip(rows["user"], rows["hour"], strict=True))
     chosen = set(zip(queries, rows["item"], strict=True))
     ranks = []
@@ -113,7 +113,11 @@ def reference(frame: pd.DataFrame, seen: pd.DataFrame | None, ks: Sequence[int])
         ranks.append(sum(score[ids.index(i)] > own for i in listed) if item in ids else np.inf)
     groups = [sorted(set(queries)).index(query) for query in queries]
     items = [ids.index(item) if item in ids else -1 for item in rows["item"]]
-    return retrieval_metrics(ranks, groups, ks, items=items)
+    found = retrieval_metrics(ranks, groups, ks, items=items)
+    inside = [row for row, rank in enumerate(ranks) if rank < np.inf]
+    ranks, groups, items = ([column[row] for row in inside] for column in (ranks, groups, items))
+    within = {f"{k}_in_corpus": v for k, v in retrieval_metrics(ranks, groups, ks, items=items).items()}
+    return {**found, **within, "corpus_coverage": 7 / 8}  # all but "zzz"
 
 
 @pytest.mark.parametrize("seen", [None, SEEN, SEEN[["user", "item"]], SEEN[:0]], ids=["none", "labels", "ids", "empty"])
@@ -126,6 +130,54 @@ def test_retrieval_is_measured_on_the_list_of_each_raw_user(seen: pd.DataFrame |
     assert found.loc["bought"].to_dict() == pytest.approx(reference(TEST, positive, (1, 3)))
     assert progress == [(5, 5)]  # ann at 1 and at 2, bob at 3, xia and yul; cem has no label
     assert found.index.names == ["task", "metric"]
+
+
+def test_positives_that_were_seen_are_left_out_and_counted() -> None:
+    seen = pd.concat([SEEN, TEST[TEST["user"] == "xia"]])
+    found = evaluation.evaluate(model(), TEST, seen=seen, ks=(1, 3), tasks=["bought"])
+    assert found["bought", "seen_share"] == pytest.approx(1 / 8)
+    rest = evaluation.evaluate(model(), TEST[TEST["user"] != "xia"], seen=SEEN, ks=(1, 3), tasks=["bought"])
+    assert found.drop(("bought", "seen_share")).to_dict() == pytest.approx(rest.to_dict())
+    with pytest.raises(ValueError, match="All 8 positives of the retrieval task 'bought' are in `seen`"):
+        evaluation.evaluate(model(), TEST, seen=TEST, tasks=["bought"], ks=(1,))
+
+
+def test_positives_outside_the_corpus_are_misses_or_do_not_count() -> None:
+    missed, ignored = (
+        evaluation.evaluate(model(), TEST, ks=(1, 3), tasks=["bought"], outside=outside).loc["bought"]
+        for outside in ("miss", "ignore")
+    )
+    assert ignored["recall@3"] == missed["recall@3_in_corpus"] > missed["recall@3"]
+    inside = evaluation.evaluate(model(), TEST[TEST["item"] != "zzz"], ks=(1, 3), tasks=["bought"]).loc["bought"]
+    assert inside.to_dict() == pytest.approx(ignored[inside.index].to_dict())
+    with pytest.raises(ValueError, match="`outside`"):
+        evaluation.evaluate(model(), TEST, outside="keep")  # type: ignore[arg-type]
+
+
+def test_each_item_outside_the_corpus_is_a_positive_of_its_own() -> None:
+    """Ten positives of one user, nine of them outside the corpus: at most one tenth can be found."""
+    rows = pd.concat([TEST[:1].assign(item="d")] + [TEST[:1].assign(item=f"new {i}") for i in range(9)])
+    found = evaluation.evaluate(model(), rows, ks=(5,), tasks=["bought"])
+    assert found["bought", "recall@5"] == pytest.approx(0.1)
+    assert found["bought", "corpus_coverage"] == pytest.approx(0.1)
+
+
+def test_bytes_are_the_ids_that_they_spell() -> None:
+    encoded = SEEN[["user", "item"]].map(str.encode)
+    expected = evaluation.evaluate(model(), TEST, seen=SEEN, ks=(1, 3), tasks=["bought"])
+    positive = SEEN["bought"] > 0
+    found = evaluation.evaluate(model(), TEST, seen=encoded[positive], ks=(1, 3), tasks=["bought"])
+    pd.testing.assert_series_equal(found, expected)
+
+
+def test_only_the_columns_of_the_measured_tasks_are_needed() -> None:
+    alone = TEST[["user", "hour", "item", "liked"]]
+    expected = evaluation.evaluate(model(), TEST, tasks=["liked"])
+    pd.testing.assert_series_equal(evaluation.evaluate(model(), alone, tasks=["liked"]), expected)
+    labels = ["user", "item", "bought", "liked", "stars", "trust", "mood"]
+    found = evaluation.trivial_baseline(model(), TRAIN[labels], TEST[labels], ks=(1,))
+    assert found["liked", "log_loss"] == pytest.approx(np.log(2))
+    assert "recall@1" in found["bought"]
 
 
 def test_taking_the_unknown_users_for_one_another_would_show() -> None:
@@ -167,12 +219,13 @@ def test_trivial_baseline_golden_values() -> None:
     found = evaluation.trivial_baseline(model(), TRAIN, TEST, seen=SEEN, ks=(1, 3))
     # Positives of TRAIN by item: a 2, b 1, d 1, e 1, c 0. Lists by popularity, the rows' own positives kept:
     # ann at 1 (seen a, b): d = e > c, ranks of d and e 1/2, spread to 0 and 1; ann at 2: d = e > c, rank of d 1/2;
-    # bob (seen a, d): b = e > c, rank of c 2; xia (seen a, d, e): a > b > c, rank of a 0;
-    # yul (seen b, e): a > b = d > c, rank of b 3/2, and "zzz" is outside the corpus.
-    assert found["bought", "recall@1"] == pytest.approx(np.mean([1 / 2, 1, 0, 1, 0]))
+    # bob (seen a, d): b = e > c, rank of c 2; xia (seen b, d, e): a > c, rank of a 0;
+    # yul (seen a, e): b = d > c, rank of b 1/2, and "zzz" is outside the corpus.
+    assert found["bought", "recall@1"] == pytest.approx(np.mean([1 / 2, 1, 0, 1, 1 / 2]))
+    assert found["bought", "recall@1_in_corpus"] == pytest.approx(np.mean([1 / 2, 1, 0, 1, 1]))
     assert found["bought", "recall@3"] == pytest.approx(np.mean([1, 1, 1, 1, 1 / 2]))
-    assert found["bought", "mrr"] == pytest.approx(np.mean([1, 1 / 1.5, 1 / 3, 1, 1 / 2.5]))
-    assert found["bought", "top_k_accuracy@1"] == pytest.approx(5 / 8)  # ann's four rows and xia's
+    assert found["bought", "mrr"] == pytest.approx(np.mean([1, 1 / 1.5, 1 / 3, 1, 1 / 1.5]))
+    assert found["bought", "top_k_accuracy@1"] == pytest.approx(6 / 8)  # ann's four rows, xia's, and yul's b
     # Half of the six training labels are 1: the log loss of the constant 1/2, and the AUC 1/2 of a constant.
     assert found["liked", "log_loss"] == pytest.approx(np.log(2))
     assert found["liked", "auc"] == pytest.approx(0.5)

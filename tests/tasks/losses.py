@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.tasks import LossInputs, Task
+from tfmtl.tasks import CandidateIds, LossInputs, Task
 
 tfrs = importlib.import_module("tensorflow_recommenders")  # after tfmtl has chosen Keras 2
 NAN = float("nan")
 NOTHING = LossInputs({})
+
+
+def ids_of(indices: Any) -> CandidateIds:
+    """Return candidates that are identified by their encoded ids."""
+    return CandidateIds(tf.cast(indices, tf.int64), tf.cast(indices, tf.int32))
 
 
 def loss_of(

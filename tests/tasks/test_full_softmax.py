@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.tasks.losses import NAN, loss_of
+from tests.tasks.losses import NAN, ids_of, loss_of
 from tfmtl._keras import tf
 from tfmtl.tasks import LossInputs, Retrieval, corpus_softmax
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
@@ -55,7 +56,9 @@ def task_of(**arguments: Any) -> Retrieval:
 
 
 def inputs(ids: list[int] = IDS, corpus: np.ndarray = CORPUS, training: bool = True) -> LossInputs:
-    return LossInputs({}, tf.constant(ids), (tf.constant(corpus), tf.constant(CORPUS_IDS)), training)
+    positions = [CORPUS_IDS.index(i) if i in CORPUS_IDS else -1 for i in ids]
+    negatives = (tf.constant(corpus), ids_of(CORPUS_IDS))
+    return LossInputs({}, ids_of(ids), negatives, training, positions=tf.constant(positions))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -78,17 +81,17 @@ def test_rows_that_are_no_positives_or_outside_the_corpus_do_not_count() -> None
 
 def test_nothing_is_counted_and_no_popularity_corrected() -> None:
     task, plain = task_of(), task_of(sampling_correction=False, remove_accidental_hits=False)
-    task._counts.assign(tf.range(10.0))
+    task._counts.known.assign(tf.range(10.0))
     left, right = (loss_of(t, [1] * 4, OUTPUTS, WEIGHTS, inputs())[0] for t in (task, plain))
     assert left == right
-    np.testing.assert_array_equal(task._counts, np.arange(10))
+    np.testing.assert_array_equal(task._counts.known, np.arange(10))
 
 
 def test_the_candidate_tower_learns_from_the_corpus() -> None:
     corpus = tf.constant(CORPUS)
     with tf.GradientTape() as tape:
         tape.watch(corpus)
-        given = LossInputs({}, tf.constant(IDS), (corpus, tf.constant(CORPUS_IDS)), True)
+        given = dataclasses.replace(inputs(), negatives=(corpus, ids_of(CORPUS_IDS)))
         rows = {side: tf.constant(value, tf.float32) for side, value in OUTPUTS.items()}
         loss, _ = task_of().compute_loss(tf.ones([4]), rows, tf.constant(WEIGHTS), given)
     powers = np.exp(QUERY @ CORPUS.T)
@@ -114,4 +117,4 @@ def test_it_asks_for_the_corpus() -> None:
     assert task_of().needs_corpus
     assert not Retrieval("t").needs_corpus
     with pytest.raises(ValueError, match="with `full_softmax` needs the corpus as `negatives`"):
-        loss_of(task_of(), [1] * 4, OUTPUTS, WEIGHTS, LossInputs({}, tf.constant(IDS)))
+        loss_of(task_of(), [1] * 4, OUTPUTS, WEIGHTS, LossInputs({}, ids_of(IDS)))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tasks.losses import NAN, loss_of, tfrs
+from tests.tasks.losses import NAN, ids_of, loss_of, tfrs
 from tfmtl._keras import keras, tf
 from tfmtl.tasks import HeadInputs, LossInputs, Retrieval
 
@@ -23,13 +23,13 @@ CORPUS = 10
 def task_of(counts: dict[int, float] | None = None, **arguments: Any) -> Retrieval:
     task = Retrieval("t", **arguments)
     task.prepare(CORPUS)
-    task._counts.assign([(counts or {}).get(index, 0.0) for index in range(CORPUS)])
+    task._counts.known.assign([(counts or {}).get(index, 0.0) for index in range(CORPUS)])
     return task
 
 
 def inputs(ids: Sequence[int] = IDS, extra: bool = False, training: bool = False) -> LossInputs:
-    negatives = (tf.constant(EXTRA, tf.float32), tf.constant(EXTRA_IDS)) if extra else None
-    return LossInputs({}, tf.constant(ids), negatives, training)
+    negatives = (tf.constant(EXTRA, tf.float32), ids_of(EXTRA_IDS)) if extra else None
+    return LossInputs({}, ids_of(ids), negatives, training)
 
 
 def reference(
@@ -134,14 +134,14 @@ def test_a_single_positive_has_no_loss(distinct: bool) -> None:
 def test_counts_are_positives_of_training_steps() -> None:
     task = task_of()
     loss_of(task, [1] * 4, OUTPUTS, WEIGHTS, inputs())
-    assert task._counts.numpy().sum() == 0  # an evaluation does not count
+    assert task._counts.known.numpy().sum() == 0  # an evaluation does not count
     loss_of(task, [1, 1, 0, NAN], OUTPUTS, [1.0, 1.0, 1.0, 0.0], inputs(training=True, extra=True))
     loss_of(task, [1, 1, 1, 1], OUTPUTS, WEIGHTS, inputs(training=True))
-    assert task._counts.numpy().tolist() == [0, 0, 3, 2, 0, 1, 0, 0, 0, 0]
+    assert task._counts.known.numpy().tolist() == [0, 0, 3, 2, 0, 1, 0, 0, 0, 0]
     assert task.trainable_weights == []
     off = task_of(sampling_correction=False)
     loss_of(off, [1] * 4, OUTPUTS, WEIGHTS, inputs(training=True))
-    assert off._counts.numpy().sum() == 0
+    assert off._counts.known.numpy().sum() == 0
 
 
 @pytest.mark.parametrize("correction", [True, False])
@@ -173,7 +173,7 @@ def test_without_a_positive_loss_weight_and_gradient_are_zero(hard: int | None, 
     assert (float(loss), float(weight)) == (0, 0)
     for gradient in tape.gradient(loss, outputs).values():
         np.testing.assert_array_equal(gradient, 0)
-    assert task._counts.numpy().sum() == 0
+    assert task._counts.known.numpy().sum() == 0
 
 
 def test_large_scores_stay_finite() -> None:

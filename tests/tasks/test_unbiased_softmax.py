@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import tf
-from tfmtl.tasks import LossInputs, Retrieval
+from tfmtl.tasks import CandidateIds, LossInputs, Retrieval
 
 TOTAL = 1e6
 Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -19,8 +19,8 @@ Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, t
 def loss_function(share: Sequence[float], *, distinct: bool = True, removed: bool = True) -> Loss:
     """Return the function of scores, ids of the positives, their weights and ids of negatives to loss and gradient."""
     task = Retrieval("t", distinct_candidates=distinct, remove_accidental_hits=removed)
-    task.prepare(len(share))
-    task._counts.assign(TOTAL * np.array(share))
+    task.prepare(2 + len(share))
+    task._counts.known.assign(TOTAL * np.array([0.0, 0.0, *share]))
 
     @tf.function
     def loss(scores: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, extra: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -28,8 +28,10 @@ def loss_function(share: Sequence[float], *, distinct: bool = True, removed: boo
             tape.watch(scores)
             candidates = scores[:, tf.newaxis]
             towers = {"query": tf.ones([tf.size(ids), 1]), "candidate": tf.gather(candidates, ids)}
-            negatives = (tf.gather(candidates, extra), extra) if extra.shape[0] else None
-            value, _ = task.compute_loss(tf.ones_like(weights), towers, weights, LossInputs({}, ids, negatives))
+            known, drawn = (CandidateIds(tf.cast(chosen, tf.int64), chosen + 2) for chosen in (ids, extra))
+            negatives = (tf.gather(candidates, extra), drawn) if extra.shape[0] else None
+            inputs = LossInputs({}, known, negatives, num_candidates=len(share))
+            value, _ = task.compute_loss(tf.ones_like(weights), towers, weights, inputs)
         return value, tf.convert_to_tensor(tape.gradient(value, scores))
 
     return loss

@@ -68,8 +68,7 @@ class Episodes:
 
 def take(batch: Batch, rows: tf.Tensor) -> Batch:
     """Return the given rows [n] of a batch."""
-    parts: Sequence[Mapping[str, Any]] = (batch.features, batch.labels, batch.weights)
-    return Batch(*({name: tf.gather(column, rows) for name, column in part.items()} for part in parts))
+    return Batch(*({name: tf.gather(column, rows) for name, column in part.items()} for part in batch))
 
 
 def _rows(batch: Batch) -> int:
@@ -80,4 +79,4 @@ def _joined(batches: Sequence[Batch]) -> Batch:
     def join(columns: Sequence[Mapping[str, Any]]) -> dict[str, tf.Tensor]:
         return {name: tf.concat([part[name] for part in columns], 0) for name in columns[0]}
 
-    return Batch(*(join([getattr(b, part) for b in batches]) for part in ("features", "labels", "weights")))
+    return Batch(*(join([getattr(b, part) for b in batches]) for part in Batch._fields))

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from tfmtl._checks import require_type
+from tfmtl._identity import NO_KEY, keys_of
 from tfmtl._keras import tf
 from tfmtl.adaptation.grown_rows import grow_network, grow_optimizer
 from tfmtl.adaptation.vocabulary import extend_statistics
-from tfmtl.data import Preprocessor, encode
+from tfmtl.data import Preprocessor, encode, to_columns
 from tfmtl.data.distinct_candidates import distinct_candidates
 from tfmtl.models import Candidates, MultiTaskModel
 
@@ -31,7 +32,7 @@ def extend_vocabularies(
             changed. Use only the returned model afterwards.
         table: pandas table with the feature columns; see `extend_statistics` for the values that enter.
         candidates: table of the whole corpus from now on, one row per candidate; by default the old corpus and the last
-            row in `table` of each candidate that the corpus lacks and that is in the vocabulary.
+            row in `table` of each candidate that the corpus lacks.
         headroom: free indices for later values, as a share of the vocabulary's size, added when it outgrows its table.
             As long as some are free, new values need no new network and no new trace of the step.
 
@@ -89,13 +90,14 @@ def _grown_corpus(corpus: Candidates | None, table: Any, frame: Any, preprocesso
     if corpus is None:
         return None
     schema = preprocessor.schema
-    column = table[schema.candidate_id]
-    known = np.asarray(preprocessor.vocabulary(schema.candidate_id))
-    fresh = table[column.notna() & column.isin(known.tolist()) & ~column.isin(corpus.ids.tolist())]
-    fresh = fresh.drop_duplicates(schema.candidate_id, keep="last")
+    raw = to_columns(table, [schema.features[schema.candidate_id]])[schema.candidate_id]
+    keys = keys_of(tf.constant(raw)).numpy()
+    _, from_end = np.unique(keys[::-1], return_index=True)
+    last = np.sort(len(keys) - 1 - from_end)  # the last row of each candidate
+    fresh = last[(corpus.positions(tf.constant(keys[last])).numpy() < 0) & (keys[last] != NO_KEY)]
     if not len(fresh):
         return corpus
-    ids, columns = distinct_candidates(fresh, schema)
+    ids, columns = distinct_candidates(table.iloc[fresh], schema)
     encoded = encode(preprocessor, columns)
     features = {name: tf.concat([old, encoded[name]], axis=0) for name, old in corpus.features.items()}
     return Candidates(np.concatenate([corpus.ids, ids]), features)

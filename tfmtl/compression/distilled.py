@@ -218,7 +218,7 @@ class DistilledModel(MultiTaskModel):
         if table is None:
             return source
         taught = self._teacher.outputs_of_table(table.features, [task.name for task in self.tasks])
-        return encoded_source(TaughtBatch(table.features, table.labels, table.weights, taught))
+        return encoded_source(TaughtBatch(table.features, table.labels, table.weights, table.ids, taught))
 
     def _build_projections(self, teacher: MultiTaskModel) -> dict[str, dict[str, Any]]:
         retrieval = [task.name for task in self.tasks if isinstance(self.network.output[task.name], Mapping)]

@@ -20,13 +20,14 @@ class TaughtBatch(NamedTuple):
     """A `Batch` with the teacher's outputs for its rows.
 
     Attributes:
-        features, labels, weights: as in `Batch`.
+        features, labels, weights, ids: as in `Batch`.
         taught: the teacher's network outputs by task.
     """
 
     features: dict[str, tf.Tensor]
     labels: dict[str, tf.Tensor]
     weights: dict[str, tf.Tensor]
+    ids: dict[str, tf.Tensor]
     taught: dict[str, Any]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl._identity import keys_of as keys_of
 from tfmtl._label_graph import LabelGraph as LabelGraph
 from tfmtl.data.chains import mask_immature as mask_immature
 from tfmtl.data.chains import mask_unreached as mask_unreached

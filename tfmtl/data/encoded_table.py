@@ -22,6 +22,7 @@ from tfmtl.data.streams import encoded_words
 from tfmtl.data.windows import Layout, batches_of, permuted, window_rows
 from tfmtl.data.word_file import WordFile, read_words, write_words
 
+_FORMAT = 2  # of the rows; the first one had no keys
 _WINDOW = 65_536  # rows encoded at a time
 _BLOCK_BYTES = 1 << 16  # read at one position: less would cost a slow disk more time for seeking than for reading
 _BLOCKS = 32  # least number of positions that a window is read from
@@ -112,7 +113,8 @@ def cache(
         [[2, 3], [2]]
         >>> folder.cleanup()
 
-    Cost: one pass; 4 bytes per id, label or weight, 8 per number. In memory up to three times that while encoding.
+    Cost: one pass; 4 bytes per id, label or weight, 8 per number or key. In memory up to three times as much while
+    encoding.
     """
     require_type(source, (pd.DataFrame, FileSource), "source")
     layout = Layout(preprocessor.schema, labels)
@@ -145,7 +147,7 @@ def _key(source: RawTable, preprocessor: Preprocessor, layout: Layout) -> str:
     """Return a hash of everything that the encoded rows depend on."""
     contents = source.state(layout.raw_columns)
     config = {name: preprocessor.get_config()[name] for name in ("schema", "statistics")}
-    text = json.dumps([contents, config, layout.labels], default=str)
+    text = json.dumps([contents, config, layout.labels, _FORMAT], default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,11 +24,14 @@ class Batch(NamedTuple):
         features: encoded tensors by feature name, [B, ...].
         labels: float32 [B] by task, NaN where the label is missing.
         weights: float32 [B] by task, 0 where the label is missing.
+        ids: int64 keys [B] of the users (`"query"`) and of the candidates (`"candidate"`), see `keys_of`; `to_batch`,
+            `from_frame` and raw data sets give them.
     """
 
     features: dict[str, tf.Tensor]
     labels: dict[str, tf.Tensor]
     weights: dict[str, tf.Tensor]
+    ids: dict[str, tf.Tensor] = {}  # noqa: RUF012  # never changed
 
 
 class Table(Protocol):
@@ -72,19 +75,28 @@ def _encode(columns: Mapping[str, np.ndarray], preprocessor: Preprocessor) -> di
     return {**encoded, **(preprocessor.compiled(_tensors(rest)) if rest else {})}
 
 
-def to_batch(frame: pd.DataFrame, preprocessor: Preprocessor, *, labels: bool = True) -> Batch:
+def to_batch(
+    frame: pd.DataFrame,
+    preprocessor: Preprocessor,
+    *,
+    labels: bool | Collection[str] = True,
+    features: Collection[str] | None = None,
+) -> Batch:
     """Encode a whole table as one batch.
 
     Args:
         frame: the table; with `labels=False` only feature columns are needed.
         preprocessor: the model's preprocessor.
-        labels: whether to read label and weight columns.
+        labels: whether to read label and weight columns, or the names of the tasks whose columns are read.
+        features: names of the features to read; all by default.
     """
-    schema = preprocessor.schema
-    check_columns(frame, schema.columns() if labels else schema.features)
-    features = encode(preprocessor, to_columns(frame, schema.features.values()))
-    values, weights = to_labels(frame, schema) if labels else ({}, {})
-    return Batch(features, _tensors(values), _tensors(weights))
+    schema = preprocessor.schema.with_labels_of(labels)
+    chosen = [feature for name, feature in schema.features.items() if features is None or name in features]
+    names = [feature.name for feature in chosen]
+    check_columns(frame, [name for name in schema.columns() if name in names or name not in schema.features])
+    columns = to_columns(frame, chosen)
+    values, weights = to_labels(frame, schema) if schema.labels else ({}, {})
+    return Batch(encode(preprocessor, columns), _tensors(values), _tensors(weights), preprocessor.keys(columns))
 
 
 def from_frame(
@@ -222,9 +234,10 @@ def encode_dataset(dataset: tf.data.Dataset, preprocessor: Preprocessor, *, labe
     require(not missing, f"The data set lacks the features {missing}; it has {names}.")
 
     def to_encoded(*element: dict[str, tf.Tensor]) -> Batch:
-        features = preprocessor({name: element[0][name] for name in schema.features})
+        raw = {name: element[0][name] for name in schema.features}
         read = {label.task: _read_label(element, label) for label in (schema.labels if labels else ())}
-        return Batch(features, {task: value for task, (value, _) in read.items()}, {t: w for t, (_, w) in read.items()})
+        values, weights = ({task: pair[part] for task, pair in read.items()} for part in (0, 1))
+        return Batch(preprocessor(raw), values, weights, preprocessor.keys(raw))
 
     return dataset.map(to_encoded, num_parallel_calls=2).prefetch(2)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require
+from tfmtl._identity import keys_of
 from tfmtl._keras import keras, register, tf
 from tfmtl.data.distinct_candidates import DistinctCandidates
 from tfmtl.data.features import Feature
@@ -105,6 +106,11 @@ class Preprocessor(keras.layers.Layer):
         raw = {name: self._checked(feature, features[name]) for name, feature in known.items() if name in features}
         encoded = self._encode_together(raw)
         return {name: encoded[name] for name in raw}
+
+    def keys(self, features: Features) -> dict[str, tf.Tensor]:
+        """Return the keys [B] of the users and candidates of raw features by role; see `keys_of`."""
+        ids = {role: features[name] for role, name in self.schema.ids.items() if name in features}
+        return {role: keys_of(tf.convert_to_tensor(raw)) for role, raw in ids.items()}
 
     def raw_signature(self, names: tuple[str, ...]) -> dict[str, tf.TensorSpec]:
         """Return the tensor specification that serving clients fill, by feature name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from tfmtl._checks import require, require_known, require_type
@@ -119,6 +119,11 @@ class Schema:
         return {feature.name: feature for feature in (*self.query, *self.candidate, *self.context)}
 
     @property
+    def ids(self) -> dict[str, str]:
+        """The names of the features that identify a row's user (`"query"`) and candidate (`"candidate"`)."""
+        return {"query": self.query_id, **({"candidate": self.candidate_id} if self.candidate else {})}
+
+    @property
     def vocabularies(self) -> dict[str, Feature]:
         """The features that own a vocabulary, by name."""
         return {name: f for name, f in self.features.items() if f.vocabulary == name}
@@ -127,6 +132,13 @@ class Schema:
     def tasks(self) -> tuple[str, ...]:
         """Names of the labelled tasks."""
         return tuple(label.task for label in self.labels)
+
+    def with_labels_of(self, tasks: bool | Collection[str]) -> Schema:
+        """Return the schema with the labels of some tasks, all of them (True) or none (False)."""
+        if tasks is True:
+            return self
+        labels = tuple(label for label in self.labels if tasks and label.task in tasks)
+        return dataclasses.replace(self, labels=labels)
 
     def label(self, task: str) -> Label:
         """Return the label of `task`."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_known
+from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns, to_labels
 from tfmtl.data.features import IdSequence
@@ -32,12 +33,14 @@ class Sequences(NamedTuple):
         labels: float32 [R, L] by task, NaN where the label is missing.
         weights: float32 [R, L] by task, 0 where the label is missing.
         events: bool [R, L], whether a position holds an event to learn from; the others are padding or history only.
+        ids: int64 [R, L] by role, as in `Batch`.
     """
 
     features: dict[str, tf.Tensor]
     labels: dict[str, tf.Tensor]
     weights: dict[str, tf.Tensor]
     events: tf.Tensor
+    ids: dict[str, tf.Tensor]
 
 
 def to_sequences(
@@ -79,7 +82,8 @@ def to_sequences(
     kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
     order, users = _in_time(frame, schema.query_id, time)
     ordered = frame.iloc[order]
-    features = {n: column.numpy() for n, column in encode(preprocessor, to_columns(ordered, kept)).items()}
+    columns = to_columns(ordered, kept)
+    features = {name: column.numpy() for name, column in encode(preprocessor, columns).items()}
     first = np.r_[True, users[1:] != users[:-1]]
     for name, history in schema.features.items():
         if isinstance(history, IdSequence):
@@ -91,6 +95,7 @@ def to_sequences(
         {task: rows.of(column, np.nan) for task, column in values.items()},
         {task: rows.of(column, 0) for task, column in weights.items()},
         tf.constant(rows.events),
+        {role: rows.of(keys.numpy(), NO_KEY) for role, keys in preprocessor.keys(columns).items()},
     )
 
 
@@ -156,8 +161,9 @@ def events_of(sequences: Sequences, schema: Schema) -> Batch:
         name: column if isinstance(schema.features[name], IdSequence) else flat(column)
         for name, column in sequences.features.items()
     }
-    labels, weights = ({task: flat(c) for task, c in part.items()} for part in (sequences.labels, sequences.weights))
-    return Batch({**features, PLACES: places}, labels, weights)
+    parts = (sequences.labels, sequences.weights, sequences.ids)
+    labels, weights, ids = ({name: flat(column) for name, column in part.items()} for part in parts)
+    return Batch({**features, PLACES: places}, labels, weights, ids)
 
 
 def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.DataFrame | None = None) -> pd.DataFrame:

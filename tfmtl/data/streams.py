@@ -89,4 +89,5 @@ def encoded_words(frame: pd.DataFrame, preprocessor: Preprocessor, layout: Layou
     """Return the rows of a table as encoded words."""
     schema = layout.schema
     values, weights = to_labels(frame, schema) if layout.labels else ({}, {})
-    return layout.pack(Batch(encode(preprocessor, to_columns(frame, schema.features.values())), values, weights))
+    columns = to_columns(frame, schema.features.values())
+    return layout.pack(Batch(encode(preprocessor, columns), values, weights, preprocessor.keys(columns)))

@@ -12,12 +12,14 @@ from tfmtl._keras import tf
 from tfmtl.data.frames import Batch, without_autotuning
 from tfmtl.data.schema import Schema
 
+_KINDS = (tf.int64, tf.int32, tf.float32)  # the order of the columns of a row
+
 Windows = Callable[[np.ndarray], Iterator[np.ndarray]]
 """A function from the number of an epoch to windows of its rows: words [rows, `width`]."""
 
 
 class Layout:
-    """The positions of the columns of an encoded table in rows of 4-byte words, integers before floats.
+    """The positions of the columns of an encoded table in rows of 4-byte words: 64-bit and other integers, then floats.
 
     Args:
         schema: of the table.
@@ -26,10 +28,10 @@ class Layout:
     Example:
         >>> from tfmtl.data import Categorical, Numeric
         >>> layout = Layout(Schema(query=[Categorical("user_id"), Numeric("age")]), labels=False)
-        >>> table = Batch({"user_id": np.int32([7]), "age": np.float32([[0.5, 0.0]])}, {}, {})
-        >>> words = layout.pack(table)
+        >>> columns = {"user_id": np.int32([7]), "age": np.float32([[0.5, 0.0]])}
+        >>> words = layout.pack(Batch(columns, {}, {}, {"query": np.int64([2**40])}))
         >>> words.shape, layout.unpack(tf.constant(words)).features["user_id"].numpy().tolist()
-        ((1, 3), [7])
+        ((1, 5), [7])
     """
 
     def __init__(self, schema: Schema, labels: bool) -> None:
@@ -37,13 +39,11 @@ class Layout:
         self.labels = labels
         number = {task: tf.TensorSpec([None], tf.float32) for task in schema.tasks if labels}
         features = {name: feature.encoded_spec for name, feature in schema.features.items()}
-        self._spec = Batch(features, number, dict(number))
+        ids = {role: tf.TensorSpec([None], tf.int64) for role in schema.ids}
+        self._spec = Batch(features, number, dict(number), ids)
         self._columns: list[tf.TensorSpec] = tf.nest.flatten(self._spec)
-        self._order = [
-            i for kind in (tf.int32, tf.float32) for i, spec in enumerate(self._columns) if spec.dtype == kind
-        ]
-        self._sizes = [int(np.prod(self._columns[i].shape[1:])) for i in self._order]
-        self._integers = sum(self._columns[i].dtype == tf.int32 for i in self._order)
+        self._order = [i for kind in _KINDS for i, spec in enumerate(self._columns) if spec.dtype == kind]
+        self._sizes = [self._columns[i].dtype.size // 4 * int(np.prod(self._columns[i].shape[1:])) for i in self._order]
 
     @property
     def raw_columns(self) -> list[str]:
@@ -63,12 +63,17 @@ class Layout:
 
     def unpack(self, words: tf.Tensor) -> Batch:
         """Return words [B, width] as a batch."""
-        split = sum(self._sizes[: self._integers])
-        integers = tf.split(words[:, :split], self._sizes[: self._integers], axis=1) if split else []
-        rest = tf.bitcast(words[:, split:], tf.float32)
-        floats = tf.split(rest, self._sizes[self._integers :], axis=1) if split < self.width else []
+        parts: list[tf.Tensor] = []
+        start = 0
+        for kind in _KINDS:
+            sizes = [n for n, i in zip(self._sizes, self._order, strict=True) if self._columns[i].dtype == kind]
+            block = words[:, start : start + sum(sizes)]
+            start += sum(sizes)
+            if kind == tf.int64:
+                block, sizes = tf.reshape(block, [-1, len(sizes), 2]), [1] * len(sizes)
+            parts += tf.split(tf.bitcast(block, kind), sizes, axis=1) if sizes else []
         columns = list(self._columns)
-        for i, part in zip(self._order, [*integers, *floats], strict=True):
+        for i, part in zip(self._order, parts, strict=True):
             columns[i] = tf.reshape(part, [-1, *self._columns[i].shape[1:]])
         return tf.nest.pack_sequence_as(self._spec, columns)
 

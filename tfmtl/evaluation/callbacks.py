@@ -9,7 +9,6 @@ from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras
 from tfmtl.data import to_batch
 from tfmtl.evaluation.corpus import Seen, locate
-from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
@@ -44,7 +43,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         for task in self.model.tasks:
             if task.retrieves:
                 seen = None if self.seen is None else Seen.from_frame(self.model, task.name, self.seen)
-                self._corpora[task.name] = locate(self.model, task.name, self.frame, batch, seen)
+                self._corpora[task.name] = locate(self.model, task.name, batch, seen)
         self._towers = (self.model.tower("query"), self.model.tower("candidate"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -53,7 +52,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             self._last = {}
             for task, corpus in self._corpora.items():
                 ranks = corpus.rank(*self._towers, task)
-                values = retrieval_metrics(ranks, corpus.query_index, self.ks, items=corpus.candidate_index)
+                values = corpus.metrics(ranks, self.ks)
                 self._last |= {f"val_{task}_{name.replace('@', '_')}": value for name, value in values.items()}
         if logs is not None:
             logs.update(self._last)

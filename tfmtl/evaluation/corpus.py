@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tfmtl._checks import require
+from tfmtl._identity import NO_KEY
 from tfmtl._keras import keras, tf
-from tfmtl.data import Batch
+from tfmtl.data import Batch, keys_of
 from tfmtl.data.columns import to_columns
 from tfmtl.evaluation.baselines import popularity, popularity_scorer
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress, rank_by_scores, rank_positives
+from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.models import Candidates, MultiTaskModel
 from tfmtl.models.inputs import require_candidates
 from tfmtl.types import Features
 
 Ints = npt.NDArray[np.int64]
+Outside = Literal["miss", "ignore"]
 _BATCH = 8192
-_USER = ""  # no feature can have this name
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
     """The positives of one retrieval task in a table, as indices of distinct queries and candidates.
 
-    A query is a distinct combination of a raw user id and encoded query features. One user in two situations has two
-    queries with a list each.
+    A query is a distinct combination of a user and encoded query features. One user in two situations has two queries
+    with a list each. Users and candidates are compared by key; see `tfmtl.data.keys_of`.
 
     Attributes:
         queries: encoded features of the Q distinct queries, by name.
         query_index: index of the query of each positive [n].
+        items: key of the candidate of each positive [n].
         candidate_index: position in the corpus of each positive [n], -1 outside the corpus.
         seen: (query indices, candidate positions) of the pairs to remove from the lists, or None.
         candidates: the corpus.
+        seen_share: share of the table's positives that were left out because their pair is in `seen`.
     """
 
     queries: Features
     query_index: Ints
+    items: Ints
     candidate_index: Ints
     seen: tuple[Ints, Ints] | None
     candidates: Candidates
+    seen_share: float = 0.0
+
+    @property
+    def coverage(self) -> float:
+        """Share of the positives that are in the corpus."""
+        return float(np.mean(self.candidate_index >= 0))
 
     def rank(
         self,
@@ -68,41 +80,68 @@ class Corpus:
         scores = popularity_scorer(popularity(chosen, len(self.candidates)))
         return rank_by_scores(scores, len(self.candidates), self.query_index, self.candidate_index, seen=self.seen)
 
+    def metrics(self, ranks: npt.NDArray[np.float64], ks: Sequence[int], outside: Outside = "miss") -> dict[str, float]:
+        """Return the metrics of the ranks [n] of the positives, and the shares that `evaluate` documents."""
 
-def locate(model: MultiTaskModel, task: str, frame: Any, batch: Batch, seen: Seen | None = None) -> Corpus:
+        def measured(rows: Ints) -> dict[str, float]:
+            size = len(self.candidates)
+            return retrieval_metrics(
+                ranks[rows], self.query_index[rows], ks, items=self.items[rows], num_candidates=size
+            )
+
+        inside = np.flatnonzero(self.candidate_index >= 0)
+        left_out = {"seen_share": self.seen_share} if self.seen_share > 0 else {}
+        if len(inside) == len(ranks):
+            return {**measured(inside), **left_out}
+        within = measured(inside) if len(inside) else {}
+        report = within if outside == "ignore" else measured(np.arange(len(ranks)))
+        apart = {f"{name}_in_corpus": value for name, value in within.items()}
+        return {**report, **apart, "corpus_coverage": self.coverage, **left_out}
+
+
+def locate(model: MultiTaskModel, task: str, batch: Batch, seen: Seen | None = None) -> Corpus:
     """Find the indices of the positives of a table, and of known interactions of its users, for one retrieval task.
+
+    A positive without a candidate id does not count. A positive that is in `seen` is left out, because a list without
+    seen candidates cannot hold it.
 
     Args:
         model: model with the schema and the candidates.
         task: name of the retrieval task.
-        frame: table to evaluate.
-        batch: the same table, encoded.
-        seen: known interactions to exclude. They are matched by the raw id of the user, so that users outside the
-            vocabulary are not confused with each other.
+        batch: the encoded table to evaluate.
+        seen: known interactions to exclude.
 
     Raises:
-        ValueError: if the model has no candidates or the table has no positive of the task.
+        ValueError: if the model has no candidates, or the table has no positive of the task or none outside `seen`.
     """
     candidates = require_candidates(model)
-    schema = model.schema
+    users, items = (batch.ids[role].numpy() for role in ("query", "candidate"))
     rows = positives(batch, task)
+    rows = rows[items[rows] != NO_KEY]
     require(len(rows) > 0, f"The table has no positive of the retrieval task {task!r}; nothing can be evaluated.")
-    columns = {feature.name: batch.features[feature.name].numpy()[rows] for feature in schema.query}
-    users = to_columns(frame, [schema.features[schema.query_id]])[schema.query_id][rows]
-    columns[_USER] = _codes(users)
-    _, first, query_index = np.unique(_as_bytes(columns), return_index=True, return_inverse=True)
-    queries = {feature.name: columns[feature.name][first] for feature in schema.query}
-    item = schema.candidate_id
-    candidate_index = positions(candidates, item, batch.features[item].numpy()[rows])
-    pairs = None if seen is None else seen.spread(users[first])
-    return Corpus(queries, query_index.reshape(-1), candidate_index, pairs, candidates)
+    found = len(rows)
+    if seen is not None:
+        rows = rows[~seen.holds(users[rows], items[rows])]
+        require(
+            len(rows) > 0,
+            f"All {found} positives of the retrieval task {task!r} are in `seen`, so that no list can hold them; pass "
+            "`seen=None` to measure repeated interactions.",
+        )
+    names = [feature.name for feature in model.schema.query if feature.name in batch.features]
+    columns = {name: batch.features[name].numpy()[rows] for name in names}
+    keyed = _as_bytes({**columns, "": users[rows]})  # no feature has the name ""
+    _, first, query_index = np.unique(keyed, return_index=True, return_inverse=True)
+    queries = {name: column[first] for name, column in columns.items()}
+    pairs = None if seen is None else seen.spread(users[rows][first], candidates)
+    index = positions(candidates, items[rows])
+    return Corpus(queries, query_index.reshape(-1), items[rows], index, pairs, candidates, 1 - len(rows) / found)
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """Known interactions: raw user ids [m] and positions in the corpus [m], -1 outside it."""
+    """Known interactions: keys of users [m] and of candidates [m]."""
 
-    users: npt.NDArray[Any]
+    users: Ints
     items: Ints
 
     @classmethod
@@ -112,21 +151,31 @@ class Seen:
         if task in schema.tasks and schema.label(task).column in frame:
             frame = frame[frame[schema.label(task).column] > 0]
         if not len(frame):
-            return cls(np.zeros(0, object), np.zeros(0, np.int64))
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
         columns = to_columns(frame, [schema.features[schema.query_id], schema.features[schema.candidate_id]])
-        encoded = model.preprocessor({schema.candidate_id: columns[schema.candidate_id]})[schema.candidate_id].numpy()
-        return cls(columns[schema.query_id], positions(require_candidates(model), schema.candidate_id, encoded))
+        users, items = (keys_of(tf.constant(columns[name])).numpy() for name in (schema.query_id, schema.candidate_id))
+        known = (users != NO_KEY) & (items != NO_KEY)
+        return cls(users[known], items[known])
 
-    def spread(self, query_users: npt.NDArray[Any]) -> tuple[Ints, Ints]:
+    def holds(self, users: Ints, items: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether each pair of a user [n] and an item [n] is a known interaction."""
+        if not len(self.users):
+            return np.zeros(len(users), bool)
+        return np.isin(_pairs(users, items), _pairs(self.users, self.items))
+
+    def spread(self, query_users: Ints, candidates: Candidates) -> tuple[Ints, Ints]:
         """Return the pairs (query indices, candidate positions) of every query with the items of its user."""
-        codes = _codes(np.concatenate([query_users, self.users]))
-        own, others = codes[: len(query_users)], codes[len(query_users) :]
-        pairs = np.unique(np.stack([others, self.items])[:, self.items >= 0], axis=1)
-        start = np.searchsorted(pairs[0], own, "left")
-        count = np.searchsorted(pairs[0], own, "right") - start
-        query = np.repeat(np.arange(len(own)), count)
+        items = positions(candidates, self.items)
+        pairs = np.unique(np.stack([self.users, items])[:, items >= 0], axis=1)
+        start = np.searchsorted(pairs[0], query_users, "left")
+        count = np.searchsorted(pairs[0], query_users, "right") - start
+        query = np.repeat(np.arange(len(query_users)), count)
         offset = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         return query, pairs[1][np.repeat(start, count) + offset]
+
+
+def _pairs(users: Ints, items: Ints) -> npt.NDArray[Any]:
+    return _as_bytes({"users": users, "items": items})
 
 
 def positives(batch: Batch, task: str) -> Ints:
@@ -137,13 +186,10 @@ def positives(batch: Batch, task: str) -> Ints:
     return np.flatnonzero((weights > 0) & (labels > 0))
 
 
-def positions(candidates: Candidates, name: str, encoded: npt.NDArray[Any]) -> Ints:
-    """Return the positions in the corpus of encoded candidate ids, -1 for ids outside it."""
-    own = candidates.features[name].numpy()
-    table = np.full(int(max(own.max(), encoded.max(initial=0))) + 1, -1, np.int64)
-    table[own] = np.arange(len(own))
-    table[:2] = -1  # "missing" and "unknown" are not candidates
-    return table[encoded]
+def positions(candidates: Candidates, keys: Ints) -> Ints:
+    """Return the positions in the corpus of candidates by their keys, -1 for candidates outside it."""
+    found: Ints = candidates.positions(tf.constant(keys, tf.int64)).numpy().astype(np.int64)
+    return found
 
 
 def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.float32]]:
@@ -161,12 +207,6 @@ def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.fl
                 found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)
             found[task][piece] = values.numpy()
     return found
-
-
-def _codes(values: npt.NDArray[Any]) -> Ints:
-    """Return a number for each distinct value; by a dictionary, because objects cannot be sorted."""
-    numbers: dict[Any, int] = {}
-    return np.asarray([numbers.setdefault(value, len(numbers)) for value in values.tolist()], np.int64)
 
 
 def _as_bytes(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -28,17 +28,17 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
         group: name of the feature with the group of each row, or None. A task passes its encoded values to
             `update_state`.
 
-    Cost: 32 bytes per row. The metrics of Keras with thresholds need a constant memory, but are approximations.
+    Cost: 40 bytes per row. The metrics of Keras with thresholds need a constant memory, but are approximations.
     """
 
     def __init__(self, name: str, group: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.group = group
-        self._rows = tf.Variable(tf.zeros([0, 4], tf.float64), shape=[None, 4], trainable=False, name="rows")
+        self._rows = tf.Variable(tf.zeros([0, 5], tf.float64), shape=[None, 5], trainable=False, name="rows")
 
     @abc.abstractmethod
     def of_rows(self, labels: _Floats, predictions: _Floats, weights: _Floats, groups: _Floats) -> float:
-        """Return the value of the stored rows, each argument [n] with n > 0."""
+        """Return the value of the stored rows, each argument [n] with n > 0; groups are numbered from 0."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, groups: Any = None) -> None:
         """Store the rows of a batch.
@@ -47,13 +47,13 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
             y_true: labels [B] or [B, 1], NaN where missing.
             y_pred: predictions [B] or [B, 1].
             sample_weight: [B] non-negative, 1 by default.
-            groups: group of each row as a number [B], such as an encoded id.
+            groups: group of each row as a number [B], such as a key or an encoded id.
         """
         labels, predictions = (tf.reshape(tf.cast(x, tf.float64), [-1]) for x in (y_true, y_pred))
         ones = tf.ones_like(labels)
         weights = ones if sample_weight is None else tf.reshape(tf.cast(sample_weight, tf.float64), [-1]) * ones
-        group = tf.zeros_like(labels) if groups is None else tf.reshape(tf.cast(groups, tf.float64), [-1])
-        rows = tf.stack([labels, predictions, weights, group], axis=1)
+        group = [tf.zeros_like(labels)] * 2 if groups is None else _halves(tf.reshape(groups, [-1]))
+        rows = tf.stack([labels, predictions, weights, *group], axis=1)
         kept = tf.boolean_mask(rows, ~tf.math.is_nan(labels) & (weights != 0))
         self._rows.assign(tf.concat([self._rows, kept], axis=0))
 
@@ -63,14 +63,26 @@ class KeptRows(keras.metrics.Metric, abc.ABC):
         return tf.cast(tf.ensure_shape(value, []), self.dtype)
 
     def _value(self, rows: _Floats) -> np.float64:
-        return np.float64(self.of_rows(*rows.T) if len(rows) else np.nan)
+        if not len(rows):
+            return np.float64(np.nan)
+        _, groups = np.unique(rows[:, 3] + 1j * rows[:, 4], return_inverse=True)
+        labels, predictions, weights, *_ = rows.T
+        return np.float64(self.of_rows(labels, predictions, weights, groups.astype(np.float64)))
 
     def reset_state(self) -> None:
         """Remove all rows."""
-        self._rows.assign(tf.zeros([0, 4], tf.float64))
+        self._rows.assign(tf.zeros([0, 5], tf.float64))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **({} if self.group is None else {"group": self.group})}
+
+
+def _halves(groups: tf.Tensor) -> list[tf.Tensor]:
+    """Return two float64 numbers [B] for each group, because a float64 has too few digits for a key."""
+    if not groups.dtype.is_integer:
+        return [tf.zeros_like(groups, tf.float64), tf.cast(groups, tf.float64)]
+    whole = tf.cast(groups, tf.int64)
+    return [tf.cast(half, tf.float64) for half in (whole // 2**32, whole % 2**32)]
 
 
 @register

@@ -68,6 +68,9 @@ def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         set_exceptions(optimizer, model.trainable_variables, config["optimizer"]["undecayed"])
         model.compile(optimizer, **config["optimizer"]["compile"])
     for part, variables in _variables(model).items():
+        saved = sum(key.startswith(f"{part}/") for key in arrays)
+        if saved < len(variables):  # models were saved without these counts
+            variables = [v for v in variables if not v.name.split(":")[0].endswith("rare_counts")]
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"{part}/{i}"])
     return model

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data import Preprocessor, encode
+from tfmtl.data import Batch, Preprocessor, encode, keys_of
 from tfmtl.data.distinct_candidates import distinct_candidates
+from tfmtl.data.schema import Schema
+from tfmtl.tasks import CandidateIds
 
 
 class Candidates:
@@ -20,25 +23,50 @@ class Candidates:
 
     Attributes:
         ids, features: the arguments.
+        keys: int64 keys [C] of the ids; see `tfmtl.data.keys_of`.
+
+    Raises:
+        ValueError: if two ids have the same key, as equal ids have.
     """
 
     def __init__(self, ids: np.ndarray, features: dict[str, tf.Tensor]) -> None:
         self.ids = ids
         self.features = features
+        self.keys = keys_of(tf.constant(ids, tf.string if ids.dtype.kind in "OUS" else tf.int64))
+        self._order = np.argsort(self.keys.numpy(), kind="stable")
+        self._sorted = tf.gather(self.keys, self._order)
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        ordered = self._sorted.numpy()
+        same = np.flatnonzero(ordered[1:] == ordered[:-1])
+        pairs = [self.ids[self._order[place : place + 2]].tolist() for place in same[:1]]
+        require(not pairs, "Two candidates must not have one key; rename one of the ids.", ids=pairs)
 
     def __len__(self) -> int:
         """Return the number of candidates."""
         return len(self.ids)
 
-    def sample(self, count: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the encoded features [count, ...] of candidates drawn uniformly, with replacement.
+    def positions(self, keys: tf.Tensor) -> tf.Tensor:
+        """Return the int32 positions [n] of keys [n] in the corpus; -1 for a key outside it.
+
+        Cost: a binary search per key.
+        """
+        if not len(self):
+            return tf.fill(tf.shape(keys), -1)
+        found = tf.minimum(tf.searchsorted(self._sorted, keys), len(self) - 1)
+        inside = tf.equal(tf.gather(self._sorted, found), keys)
+        return tf.where(inside, tf.gather(tf.constant(self._order, tf.int32), found), -1)
+
+    def sample(self, count: int, seed: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the keys [count] and encoded features [count, ...] of candidates drawn uniformly, with replacement.
 
         Args:
             count: number of draws.
             seed: two integers [2].
         """
         rows = tf.random.stateless_uniform([count], seed, 0, len(self), tf.int32)
-        return {name: tf.gather(column, rows) for name, column in self.features.items()}
+        return tf.gather(self.keys, rows), {name: tf.gather(column, rows) for name, column in self.features.items()}
 
     @classmethod
     def from_frame(cls, frame: Any, preprocessor: Preprocessor) -> Candidates:
@@ -62,3 +90,16 @@ class Candidates:
             return None
         columns = collected.columns()
         return cls(columns[preprocessor.schema.candidate_id], encode(preprocessor, columns))
+
+
+def candidate_ids(batch: Batch, schema: Schema, *, needed: bool) -> CandidateIds | None:
+    """Return the candidates of encoded rows, or None if the schema or the batch has none and they are not needed.
+
+    Raises:
+        ValueError: if they are needed and the batch has no keys.
+    """
+    if not schema.candidate or not (needed or "candidate" in batch.ids):
+        return None
+    cure = "make it by `to_batch` or `from_frame`, or give a data set of raw columns"
+    require("candidate" in batch.ids, f"The batch has no `ids` of its candidates; {cure}.")
+    return CandidateIds(batch.ids["candidate"], batch.features[schema.candidate_id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,14 +13,14 @@ from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs, marking
-from tfmtl.models.candidates import Candidates
+from tfmtl.models.candidates import Candidates, candidate_ids
 from tfmtl.models.graph import adopt, state_of
 from tfmtl.models.inputs import check_tasks, require_candidates
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
 from tfmtl.models.table_model import TableModel
-from tfmtl.tasks import LossInputs, Task
+from tfmtl.tasks import CandidateIds, LossInputs, Task
 from tfmtl.types import Features
 
 TaskLosses = dict[str, tuple[tf.Tensor, tf.Tensor]]
@@ -203,21 +204,25 @@ class MultiTaskModel(TableModel):
         rows = tf.shape(data.features[self.schema.query_id])[0]
         labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column, every row is a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
-        ids = data.features.get(self.schema.candidate_id) if self.schema.candidate_id else None
-        negatives = self._negatives(task, training)
-        return labels, weights, LossInputs(data.features, ids, negatives, training, data.labels)
+        ids = candidate_ids(data, self.schema, needed=task.retrieves)
+        keys = {name: data.ids[role] for role, name in self.schema.ids.items() if role in data.ids}
+        inputs = LossInputs(data.features, ids, None, training, data.labels, keys)
+        if task.needs_corpus or (training and task.num_extra_negatives):
+            inputs = self._with_negatives(task, inputs)
+        return labels, weights, inputs
 
-    def _negatives(self, task: Task, training: bool) -> tuple[tf.Tensor, tf.Tensor] | None:
-        if not (task.needs_corpus or (training and task.num_extra_negatives)):
-            return None
+    def _with_negatives(self, task: Task, inputs: LossInputs) -> LossInputs:
         corpus = require_candidates(self)
-        features = corpus.features
-        if not task.needs_corpus:
+        keys, features, positions = corpus.keys, corpus.features, None
+        if task.needs_corpus:
+            positions = None if inputs.candidate_ids is None else corpus.positions(inputs.candidate_ids.keys)
+        else:
             seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
-            features = corpus.sample(task.num_extra_negatives, seed)
-        embeddings = self._candidate_tower(features, training=training)[task.name]
+            keys, features = corpus.sample(task.num_extra_negatives, seed)
+        embeddings = self._candidate_tower(features, training=inputs.training)[task.name]
         mark_outputs(task.name, embeddings)
-        return embeddings, features[self.schema.candidate_id]
+        negatives = embeddings, CandidateIds(keys, features[self.schema.candidate_id])
+        return dataclasses.replace(inputs, negatives=negatives, positions=positions, num_candidates=len(corpus))
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Return the balanced objective of a batch; TFRS models define this method."""

@@ -14,6 +14,7 @@ from tfmtl.tasks.ranking import Ranking as Ranking
 from tfmtl.tasks.regression import Regression as Regression
 from tfmtl.tasks.retrieval import Retrieval as Retrieval
 from tfmtl.tasks.stackers import Stacker as Stacker
+from tfmtl.tasks.task import CandidateIds as CandidateIds
 from tfmtl.tasks.task import HeadInputs as HeadInputs
 from tfmtl.tasks.task import LossInputs as LossInputs
 from tfmtl.tasks.task import Task as Task

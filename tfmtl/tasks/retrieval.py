@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl._identity import NO_KEY
 from tfmtl._keras import keras, register, tf
+from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.pools import JoinedEmbeddings
 from tfmtl.tasks.row_softmax import row_softmax
 from tfmtl.tasks.task import (
+    CandidateIds,
     HeadInputs,
     LabelSummary,
     LossInputs,
@@ -145,14 +148,14 @@ class Retrieval(Task):
             maximum=statistics.maximum,
         )
 
-    def prepare(self, num_candidates: int) -> None:
-        """Create the streaming counts [num_candidates]."""
-        self._num_candidates = num_candidates
-        self._counts = self.add_weight("counts", [num_candidates], tf.float32, initializer="zeros", trainable=False)
+    def prepare(self, num_indices: int) -> None:
+        """Create the streaming counts."""
+        self._num_indices = num_indices
+        self._counts = CandidateCounts(self, num_indices)
 
     def limit_counts(self, total: float) -> None:
         """Scale the streaming counts down to a sum of at most `total`, so that later rows have more weight."""
-        self._counts.assign(self._counts * tf.minimum(1.0, tf.math.divide_no_nan(total, tf.reduce_sum(self._counts))))
+        self._counts.cap(total)
 
     def connect(self, encodings: HeadInputs) -> dict[str, Any]:
         """Add the layers of u and v to the towers."""
@@ -181,39 +184,55 @@ class Retrieval(Task):
         """Return the mean softmax loss over the positive rows and their weight."""
         if self.full_softmax:
             return self._full_softmax_loss(labels, outputs, sample_weight, inputs)
-        weight = tf.where(labels > 0, sample_weight, 0.0)
+        positive = labels > 0
+        if inputs.candidate_ids is not None:
+            positive &= tf.not_equal(inputs.candidate_ids.keys, NO_KEY)
+        weight = tf.where(positive, sample_weight, 0.0)
         kept = weight > 0
         weight = _not_empty(tf.boolean_mask(weight, kept))
         query, candidate = (
             _not_empty(tf.boolean_mask(tf.cast(outputs[side], tf.float32), kept)) for side in ("query", "candidate")
         )
-        ids = None if inputs.candidate_ids is None else _not_empty(tf.boolean_mask(inputs.candidate_ids, kept))
+        ids = (
+            None
+            if inputs.candidate_ids is None
+            else CandidateIds(*(_not_empty(tf.boolean_mask(part, kept)) for part in inputs.candidate_ids))
+        )
         candidate, ids, rows = self._with_others(candidate, ids, weight > 0, inputs.training)
         if inputs.negatives is not None:
             extra, extra_ids = inputs.negatives
             candidate = tf.concat([candidate, tf.cast(extra, tf.float32)], axis=0)
-            ids = None if ids is None else tf.concat([ids, tf.cast(extra_ids, ids.dtype)], axis=0)
+            ids = (
+                None
+                if ids is None
+                else CandidateIds(
+                    *(
+                        tf.concat([own, tf.cast(more, own.dtype)], axis=0)
+                        for own, more in zip(ids, extra_ids, strict=True)
+                    )
+                )
+            )
         total = total_weight(weight)
-        corrected = self.sampling_correction and ids is not None
-        expected = self._expected_counts(ids, rows, inputs.negatives) if corrected else None
-        hits = self.remove_accidental_hits
-        if self.distinct_candidates and self.num_hard_negatives is None and ids is not None:
-            losses = distinct_softmax(query, candidate, ids, expected, remove_accidental_hits=hits)
+        expected = None
+        if self.sampling_correction and ids is not None:
+            expected = self._expected_counts(ids, rows, inputs)
+        keys, hits = None if ids is None else ids.keys, self.remove_accidental_hits
+        if self.distinct_candidates and self.num_hard_negatives is None and keys is not None:
+            losses = distinct_softmax(query, candidate, keys, expected, remove_accidental_hits=hits)
         else:
             hard = self.num_hard_negatives
-            losses = row_softmax(query, candidate, ids, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
+            losses = row_softmax(query, candidate, keys, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
         return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), total), total
 
     def _full_softmax_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
     ) -> tuple[tf.Tensor, tf.Tensor]:
         require(
-            inputs.negatives is not None and inputs.candidate_ids is not None,
-            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives`, and `candidate_ids`.",
+            inputs.negatives is not None and inputs.positions is not None,
+            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives`, and `positions` in it.",
         )
-        corpus, ids = inputs.negatives  # type: ignore[misc]
-        positions = tf.scatter_nd(ids[:, tf.newaxis], tf.range(1, tf.size(ids) + 1), [self._num_candidates]) - 1
-        positive = tf.gather(positions, inputs.candidate_ids)
+        corpus, _ = inputs.negatives  # type: ignore[misc]
+        positive = tf.convert_to_tensor(inputs.positions)
         weight = tf.where((labels > 0) & (positive >= 0), sample_weight, 0.0)
         kept = weight > 0
         query = tf.boolean_mask(tf.cast(outputs["query"], tf.float32), kept)
@@ -223,26 +242,26 @@ class Retrieval(Task):
         return tf.math.divide_no_nan(summed, total), total
 
     def _with_others(
-        self, candidate: tf.Tensor, ids: tf.Tensor | None, positive: tf.Tensor, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
+        self, candidate: tf.Tensor, ids: CandidateIds | None, positive: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, CandidateIds | None, tf.Tensor]:
         """Count the positives; return candidates and ids, also of the other replicas, and the number of positives."""
         others = Others.of(positive)
-        every_id = None if ids is None else others.behind(ids)
+        every_id = None if ids is None else CandidateIds(*map(others.behind, ids))
         if every_id is not None and training and self.sampling_correction:
             seen = tf.concat([tf.cast(positive, tf.float32), tf.ones([others.count])], axis=0)
-            self._counts.scatter_add(tf.IndexedSlices(seen, every_id))
+            self._counts.add(every_id, seen)
         rows = tf.math.count_nonzero(positive, dtype=tf.int32)
         if self.gather_negatives:
             candidate, ids, rows = others.behind(candidate), every_id, rows + others.count
         return candidate, ids, tf.maximum(rows, 1)
 
-    def _expected_counts(self, ids: tf.Tensor, rows: tf.Tensor, negatives: Any) -> tf.Tensor:
+    def _expected_counts(self, ids: CandidateIds, rows: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
         """Return lambda: how often each candidate is expected among the candidates that a query is compared with."""
         drawn = tf.cast(rows - 1 if self.remove_accidental_hits else rows, tf.float32)
-        share = tf.nn.embedding_lookup(self._counts, ids) / tf.maximum(tf.reduce_sum(self._counts), 1.0)
-        uniform = 1.0 / self._num_candidates
+        share = self._counts.of(ids) / tf.maximum(self._counts.total, 1.0)
+        uniform = 1.0 / (inputs.num_candidates or self._num_indices)
         share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
-        extra = 0.0 if negatives is None else tf.cast(tf.size(negatives[1]), tf.float32)
+        extra = 0.0 if inputs.negatives is None else tf.cast(tf.shape(inputs.negatives[0])[0], tf.float32)
         expected = drawn * share + extra * uniform
         return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
 

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -80,24 +80,45 @@ class HeadInputs:
     logits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+_UNKNOWN = 1  # the encoded value of all ids outside the vocabulary; 0 is a missing id
+
+
+class CandidateIds(NamedTuple):
+    """The candidates of rows, by identity and by embedding row.
+
+    Attributes:
+        keys: int64 [n], equal for the same candidate only; -1 where the id is missing. See `tfmtl.data.keys_of`.
+        indices: int32 encoded ids [n]; all ids outside the vocabulary have one index.
+    """
+
+    keys: tf.Tensor
+    indices: tf.Tensor
+
+
 @dataclasses.dataclass(frozen=True)
 class LossInputs:
     """The inputs of a task's loss in addition to labels and outputs.
 
     Attributes:
         features: encoded features of the batch.
-        candidate_ids: encoded ids of the candidates [B], or None without candidates.
-        negatives: further candidates as a pair (output "candidate" of this task [n, d], encoded ids [n]), or None. For
-            a task that `needs_corpus` they are the whole corpus.
+        candidate_ids: the candidates of the rows [B], or None without candidates.
+        negatives: further candidates as a pair (output "candidate" of this task [n, d], ids [n]), or None. For a task
+            that `needs_corpus` they are the whole corpus.
         training: whether the loss is that of a training step.
         labels: the labels of all tasks [B], NaN where missing.
+        keys: int64 keys [B] of the users and candidates, by the names of the features that identify them.
+        positions: positions [B] of the rows' candidates in the corpus, -1 outside it, for a task that `needs_corpus`.
+        num_candidates: number of candidates in the corpus from which `negatives` come.
     """
 
     features: Features
-    candidate_ids: tf.Tensor | None = None
-    negatives: tuple[tf.Tensor, tf.Tensor] | None = None
+    candidate_ids: CandidateIds | None = None
+    negatives: tuple[tf.Tensor, CandidateIds] | None = None
     training: bool = False
     labels: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    positions: tf.Tensor | None = None
+    num_candidates: int | None = None
 
 
 class Task(keras.layers.Layer, abc.ABC):
@@ -159,7 +180,7 @@ class Task(keras.layers.Layer, abc.ABC):
     def limit_counts(self, total: float) -> None:
         """Cap the accumulated counts at `total`; a no-op by default."""
 
-    def prepare(self, num_candidates: int) -> None:
+    def prepare(self, num_indices: int) -> None:
         """Create state that depends on the number of encoded ids of candidates; called once by the model."""
 
     @abc.abstractmethod
@@ -217,7 +238,9 @@ class Task(keras.layers.Layer, abc.ABC):
     ) -> None:
         """Update `extra_metrics` with labels, served values and weights; arguments as in `compute_loss`.
 
-        A metric with the attribute `group`, the name of a feature, receives the encoded feature as `groups`.
+        A metric with the attribute `group`, the name of a feature, receives the groups of the rows as `groups`: the
+        keys of users or candidates if the feature names them; otherwise the encoded feature, without the rows in which
+        it is missing or outside the vocabulary, because the groups of these rows are unknown.
         """
         if not self.extra_metrics:
             return
@@ -225,8 +248,8 @@ class Task(keras.layers.Layer, abc.ABC):
         served = self.predict(outputs)
         for metric in self.extra_metrics:
             group = getattr(metric, "group", None)
-            groups = {} if group is None else {"groups": inputs.features[group]}
-            metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=weight, **groups)
+            counted, groups = (weight, {}) if group is None else _grouped(weight, group, inputs)
+            metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=counted, **groups)
 
     def metric_results(self) -> dict[str, tf.Tensor]:
         """Return the values of the task's metrics by name in the log."""
@@ -368,3 +391,11 @@ def total_weight(sample_weight: tf.Tensor) -> tf.Tensor:
         2.0
     """
     return mean_over_replicas(tf.reduce_sum(sample_weight))
+
+
+def _grouped(weight: tf.Tensor, group: str, inputs: LossInputs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Return the weights [B] of the rows in a metric of groups, and the argument `groups` [B]."""
+    if group in inputs.keys:
+        return weight, {"groups": inputs.keys[group]}
+    groups = inputs.features[group]
+    return tf.where(groups > _UNKNOWN, weight, 0.0), {"groups": groups}

@@ -10,11 +10,10 @@ import pandas as pd
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
-from tfmtl.data import Batch, to_batch
+from tfmtl.data import Batch, Preprocessor, to_batch
 from tfmtl.data.frames import gather_batches
-from tfmtl.evaluation.corpus import Seen, locate, positions, positives
+from tfmtl.evaluation.corpus import Corpus, Outside, Seen, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
-from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
 
@@ -28,6 +27,7 @@ def evaluate(
     seen: pd.DataFrame | None = None,
     ks: Sequence[int] = (10, 100),
     tasks: Sequence[str] | None = None,
+    outside: Outside = "miss",
     progress: Progress | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> pd.Series:
@@ -36,13 +36,21 @@ def evaluate(
     Use it for the final comparison of models; compare with `trivial_baseline`. A retrieval task is measured on the
     whole corpus, other tasks by their hook `Task.report`.
 
+    Some positives cannot be retrieved. The report counts them: `corpus_coverage` is the share of the positives whose
+    candidate is in the corpus, and the metrics that end with `_in_corpus` are those of these positives alone; both are
+    there if the share is below 1. `seen_share` is the share of the positives that were left out because they are in
+    `seen`; it is there if it is above 0.
+
     Args:
         model: the model, with `candidates` if it has a retrieval task.
-        frame: table with features and labels; rows with a missing label do not count for that task.
+        frame: table with features and labels; rows with a missing label do not count for that task. Labels of tasks
+            that are not measured may be absent.
         seen: table of known interactions, usually the training split, to remove from the lists of their users; it needs
             only the two id columns. With None all candidates remain in the lists.
         ks: cut-offs of the retrieval metrics.
         tasks: names of the tasks to measure, all by default.
+        outside: whether positives outside the corpus count as misses (`"miss"`), as for the users who wanted them, or
+            do not count (`"ignore"`), as in comparisons of models of one corpus.
         progress: called with the number of ranked queries and of all queries, such as a `ProgressBar()`.
         block_bytes: bound of the memory for a block of scores of queries and all candidates.
 
@@ -56,11 +64,14 @@ def evaluate(
     """
     require_known(tasks or (), [task.name for task in model.tasks], "task", "`tasks`")
     chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
-    batch = to_batch(frame, model.preprocessor)
+    require_known([outside], ("miss", "ignore"), "value", "`outside`")
+    batch = to_batch(frame, model.preprocessor, labels=_labels_of(model, frame, chosen))
     report: dict[tuple[str, str], float] = {}
     for task in chosen:
         if task.retrieves and len(positives(batch, task.name)):
-            values = _retrieval(model, task.name, frame, batch, seen, ks, progress, block_bytes)
+            corpus = _corpus(model, task.name, batch, seen)
+            ranks = corpus.rank(model.tower("query"), model.tower("candidate"), task.name, progress, block_bytes)
+            values = corpus.metrics(ranks, ks, outside)
             report |= {(task.name, metric): value for metric, value in values.items()}
     ranking = [task for task in chosen if not task.retrieves]
     predictions = _predict(model, batch) if ranking else {}
@@ -80,6 +91,7 @@ def trivial_baseline(
     *,
     seen: pd.DataFrame | None = None,
     ks: Sequence[int] = (10, 100),
+    outside: Outside = "miss",
 ) -> pd.Series:
     """Measure predictions without a model: popularity for retrieval, the best constant for every other task.
 
@@ -87,21 +99,22 @@ def trivial_baseline(
 
     Args:
         model: model with the schema, the tasks and the corpus; its weights are not used.
-        train: training table, which determines popularity and constants.
-        frame: table to measure on.
+        train: training table, which determines popularity and constants; it needs ids and labels only.
+        frame: table to measure on; it needs ids and labels only. Query features that it has distinguish the situations
+            of a user, as in `evaluate`.
         seen: as in `evaluate`.
         ks: cut-offs of the retrieval metrics.
+        outside: as in `evaluate`.
 
     Returns:
         Values by (task, metric), as `evaluate` returns them.
     """
-    batch, known = to_batch(frame, model.preprocessor), to_batch(train, model.preprocessor)
+    batch, known = (_without_features(table, model.preprocessor) for table in (frame, train))
     report: dict[tuple[str, str], float] = {}
     for task in model.tasks:
         if task.retrieves:
-            values = (
-                _popularity(model, task.name, frame, batch, known, seen, ks) if len(positives(batch, task.name)) else {}
-            )
+            some = len(positives(batch, task.name))
+            values = _popularity(model, task.name, batch, known, seen, ks, outside) if some else {}
         else:
             values = _constant(task, batch, known)
         report |= {(task.name, metric): value for metric, value in values.items()}
@@ -144,41 +157,37 @@ def retained_margin(
     return pd.Series(shares, name="retained_margin")
 
 
-def _retrieval(
-    model: MultiTaskModel,
-    task: str,
-    frame: pd.DataFrame,
-    batch: Batch,
-    seen: pd.DataFrame | None,
-    ks: Sequence[int],
-    progress: Progress | None,
-    block_bytes: int,
-) -> Metrics:
-    known = None if seen is None else Seen.from_frame(model, task, seen)
-    corpus = locate(model, task, frame, batch, known)
-    ranks = corpus.rank(model.tower("query"), model.tower("candidate"), task, progress, block_bytes)
-    return retrieval_metrics(
-        ranks, corpus.query_index, ks, items=corpus.candidate_index, num_candidates=len(corpus.candidates)
-    )
+def _labels_of(model: MultiTaskModel, frame: pd.DataFrame, chosen: Sequence[Task]) -> list[str]:
+    """Return the tasks whose labels are read: the chosen ones, and others with a column in the table."""
+    needed = {task.name for task in chosen}
+    return [label.task for label in model.schema.labels if label.task in needed or label.column in frame]
+
+
+def _without_features(frame: pd.DataFrame, preprocessor: Preprocessor) -> Batch:
+    """Encode the ids, the labels, and the query features that a table has."""
+    schema = preprocessor.schema
+    ids = schema.ids.values()
+    present = [f for f in schema.query if f.name in frame]
+    features = [*present, *(schema.features[name] for name in ids if schema.features[name] not in present)]
+    return to_batch(frame, preprocessor, features=[feature.name for feature in features])
+
+
+def _corpus(model: MultiTaskModel, task: str, batch: Batch, seen: pd.DataFrame | None) -> Corpus:
+    return locate(model, task, batch, None if seen is None else Seen.from_frame(model, task, seen))
 
 
 def _popularity(
     model: MultiTaskModel,
     task: str,
-    frame: pd.DataFrame,
     batch: Batch,
     train: Batch,
     seen: pd.DataFrame | None,
     ks: Sequence[int],
+    outside: Outside,
 ) -> Metrics:
-    known = None if seen is None else Seen.from_frame(model, task, seen)
-    corpus = locate(model, task, frame, batch, known)
-    item = model.schema.candidate_id
-    chosen = positions(corpus.candidates, item, train.features[item].numpy()[positives(train, task)])
-    ranks = corpus.rank_by_popularity(chosen)
-    return retrieval_metrics(
-        ranks, corpus.query_index, ks, items=corpus.candidate_index, num_candidates=len(corpus.candidates)
-    )
+    corpus = _corpus(model, task, batch, seen)
+    chosen = positions(corpus.candidates, train.ids["candidate"].numpy()[positives(train, task)])
+    return corpus.metrics(corpus.rank_by_popularity(chosen), ks, outside)
 
 
 def _constant(task: Task, batch: Batch, known: Batch) -> Metrics:
@@ -198,7 +207,7 @@ def _judged(task: Task, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, Any]:
-    unlabelled = Batch(batch.features, {}, {})
+    unlabelled = Batch(batch.features, {}, {}, batch.ids)
     predictions: dict[str, Any] = model.predict(gather_batches(unlabelled, 8192), verbose=0)
     return predictions
 

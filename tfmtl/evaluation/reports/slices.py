@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl.data import Categorical, to_columns
 
 
 def by_slice(
@@ -81,7 +82,8 @@ def activity(ids: npt.ArrayLike, train_ids: npt.ArrayLike, edges: Sequence[int] 
         ['2+', '1', '0']
     """
     require(all(a < b for a, b in itertools.pairwise([0, *edges])), "`edges` must ascend from 1.", edges=edges)
-    counts = pd.Series(np.asarray(ids)).map(pd.Series(np.asarray(train_ids)).value_counts()).fillna(0).to_numpy()
+    own, others = _of_one_kind(ids, train_ids)
+    counts = own.map(others.value_counts()).fillna(0).to_numpy()
     bounds = [0, *edges]
     names = [str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in itertools.pairwise(bounds)]
     names.append(f"{bounds[-1]}+")
@@ -106,11 +108,21 @@ def popularity_tiers(
         ['head', 'middle', 'tail', 'tail']
     """
     require(len(shares) == 2 and 0 < shares[0] < shares[1] < 1, "`shares` must be two ascending shares.", shares=shares)
-    counts = pd.Series(np.asarray(train_ids)).value_counts()
+    own, others = _of_one_kind(ids, train_ids)
+    counts = others.value_counts()
     before = (counts.cumsum() - counts) / counts.sum()
     tier = pd.Series(np.searchsorted(shares, before.to_numpy() + 1e-12, side="right"), counts.index)
-    codes = pd.Series(np.asarray(ids)).map(tier).fillna(2).to_numpy(np.int64)
+    codes = own.map(tier).fillna(2).to_numpy(np.int64)
     return pd.Categorical.from_codes(codes, ["head", "middle", "tail"], ordered=True)
+
+
+def _of_one_kind(*columns: npt.ArrayLike) -> list[pd.Series]:
+    """Return columns of ids as comparable values: numbers, or else strings as a model reads them, NaN where missing."""
+    given = [pd.Series(np.asarray(column)) for column in columns]
+    if all(pd.api.types.is_numeric_dtype(column) for column in given):
+        return given
+    read = [to_columns(pd.DataFrame({"id": column}), [Categorical("id")])["id"] for column in given]
+    return [pd.Series(column).replace("", np.nan) for column in read]
 
 
 def quantiles(values: npt.ArrayLike, parts: int = 4) -> pd.Categorical:
