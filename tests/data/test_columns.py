@@ -212,3 +212,12 @@ def test_classes_may_be_numbers(column: Any) -> None:
 def test_wrong_labels_name_the_column(label: Label, columns: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         labels_of(label, **columns)
+
+
+@pytest.mark.parametrize("dtype", [object, "category"])
+def test_bytes_are_the_text_that_they_spell(dtype: Any) -> None:
+    assert convert(Categorical("a"), ["Ü".encode(), None, b"7"], dtype).tolist() == ["Ü", "", "7"]
+    lists = convert(IdSequence("a", of="b", max_length=2), [[b"x", b"y", b"z"], []])
+    assert lists.tolist() == [["x", "y"], ["", ""]]
+    with pytest.raises(ValueError, match="Column 'a' holds bytes that are no UTF-8 text; write them as text"):
+        convert(Categorical("a"), [b"\xff"], dtype)

@@ -132,8 +132,8 @@ def test_the_picture_shows_each_model_and_its_interval() -> None:
         plots.intervals(compared, ["c"])
 
 
-@pytest.mark.parametrize("train", [["7", "7", "8"], [7, 7, 8], pd.Series([7, 7, 8], dtype="Int64")])
-@pytest.mark.parametrize("own", [["7", "8", "9"], [7, 8, 9]])
+@pytest.mark.parametrize("train", [["7", "7", "8"], [b"7", b"7", b"8"], [7, 7, 8], pd.Series([7, 7, 8], dtype="Int64")])
+@pytest.mark.parametrize("own", [["7", "8", "9"], [b"7", b"8", b"9"], [7, 8, 9]])
 def test_one_id_is_the_same_in_every_type(own: Any, train: Any) -> None:
     assert list(activity(own, train, edges=(1, 2))) == ["2+", "1", "0"]
     assert list(popularity_tiers(own, train, shares=(0.6, 0.9))) == ["head", "middle", "tail"]

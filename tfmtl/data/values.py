@@ -101,7 +101,17 @@ def _strings(column: pd.Series, name: str) -> np.ndarray:
     if kind in ("integer", "boolean"):  # pandas would write the numbers of a category column with a gap as "7.0"
         column = column.cat.rename_categories(str) if categorical else column.astype("string")
     values = column.astype(object)
+    if kind == "bytes":  # bytes and the string that they spell are one id
+        values = _decoded(values, name)
     return np.asarray(values.where(values.notna(), "").to_numpy(), dtype=object)
+
+
+def _decoded(column: pd.Series, name: str) -> pd.Series:
+    try:
+        return column.str.decode("utf-8")
+    except UnicodeDecodeError as error:
+        cure = "write them as text, such as hexadecimal digits"
+        raise ValueError(f"Column {name!r} holds bytes that are no UTF-8 text; {cure}.") from error
 
 
 def _integers(column: pd.Series, name: str) -> np.ndarray:
