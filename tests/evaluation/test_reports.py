@@ -117,7 +117,7 @@ def reference(frame: pd.DataFrame, seen: pd.DataFrame | None, ks: Sequence[int])
     inside = [row for row, rank in enumerate(ranks) if rank < np.inf]
     ranks, groups, items = ([column[row] for row in inside] for column in (ranks, groups, items))
     within = {f"{k}_in_corpus": v for k, v in retrieval_metrics(ranks, groups, ks, items=items).items()}
-    return {**found, **within, "corpus_coverage": 7 / 8}  # all but "zzz"
+    return {**found, **within, "corpus_coverage": 7 / 8}  # all except "zzz"
 
 
 @pytest.mark.parametrize("seen", [None, SEEN, SEEN[["user", "item"]], SEEN[:0]], ids=["none", "labels", "ids", "empty"])

@@ -87,7 +87,7 @@ def to_batch(
     Args:
         frame: the table; with `labels=False` only feature columns are needed.
         preprocessor: the model's preprocessor.
-        labels: whether to read label and weight columns, or the names of the tasks whose columns are read.
+        labels: whether to read label and weight columns, or the names of the tasks for which to read them.
         features: names of the features to read; all by default.
     """
     schema = preprocessor.schema.with_labels_of(labels)

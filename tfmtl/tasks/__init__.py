@@ -8,15 +8,15 @@ from tfmtl.tasks.chained_regression import ChainedRegression as ChainedRegressio
 from tfmtl.tasks.doubly_robust import DoublyRobustConversion as DoublyRobustConversion
 from tfmtl.tasks.entire_space import EntireSpaceConversion as EntireSpaceConversion
 from tfmtl.tasks.inverse_propensity import InversePropensityConversion as InversePropensityConversion
+from tfmtl.tasks.loss_inputs import CandidateIds as CandidateIds
+from tfmtl.tasks.loss_inputs import LossInputs as LossInputs
 from tfmtl.tasks.multi_class import MultiClassClassification as MultiClassClassification
 from tfmtl.tasks.pools import Pool as Pool
 from tfmtl.tasks.ranking import Ranking as Ranking
 from tfmtl.tasks.regression import Regression as Regression
 from tfmtl.tasks.retrieval import Retrieval as Retrieval
 from tfmtl.tasks.stackers import Stacker as Stacker
-from tfmtl.tasks.task import CandidateIds as CandidateIds
 from tfmtl.tasks.task import HeadInputs as HeadInputs
-from tfmtl.tasks.task import LossInputs as LossInputs
 from tfmtl.tasks.task import Task as Task
 from tfmtl.tasks.task import head as head
 from tfmtl.tasks.task import mean_over_observed as mean_over_observed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfmtl._keras import keras, tf
-from tfmtl.tasks.task import CandidateIds
+from tfmtl.tasks.loss_inputs import CandidateIds
 
 _UNKNOWN = 1  # the index of all ids outside the vocabulary
 _BUCKETS = 65_521  # a prime, so that multiples of one number spread over all buckets

@@ -11,11 +11,11 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
+from tfmtl.tasks.loss_inputs import CandidateIds
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.pools import JoinedEmbeddings
 from tfmtl.tasks.row_softmax import row_softmax
 from tfmtl.tasks.task import (
-    CandidateIds,
     HeadInputs,
     LabelSummary,
     LossInputs,

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._replicas import mean_over_replicas
 from tfmtl.tasks.constants import weighted_mean
 from tfmtl.tasks.label_metrics import regression_metrics
+from tfmtl.tasks.loss_inputs import LossInputs as LossInputs
 from tfmtl.tasks.pools import MeanValue, Pool
 from tfmtl.tasks.stackers import Stacker
-from tfmtl.types import Features
 
 
 class LabelSummary(Protocol):
@@ -78,47 +78,6 @@ class HeadInputs:
     pair: Mapping[str, Any]
     seed: int = 0
     logits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-_UNKNOWN = 1  # the encoded value of all ids outside the vocabulary; 0 is a missing id
-
-
-class CandidateIds(NamedTuple):
-    """The candidates of rows, by identity and by embedding row.
-
-    Attributes:
-        keys: int64 [n], equal for the same candidate only; -1 where the id is missing. See `tfmtl.data.keys_of`.
-        indices: int32 encoded ids [n]; all ids outside the vocabulary have one index.
-    """
-
-    keys: tf.Tensor
-    indices: tf.Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class LossInputs:
-    """The inputs of a task's loss in addition to labels and outputs.
-
-    Attributes:
-        features: encoded features of the batch.
-        candidate_ids: the candidates of the rows [B], or None without candidates.
-        negatives: further candidates as a pair (output "candidate" of this task [n, d], ids [n]), or None. For a task
-            that `needs_corpus` they are the whole corpus.
-        training: whether the loss is that of a training step.
-        labels: the labels of all tasks [B], NaN where missing.
-        keys: int64 keys [B] of the users and candidates, by the names of the features that identify them.
-        positions: positions [B] of the rows' candidates in the corpus, -1 outside it, for a task that `needs_corpus`.
-        num_candidates: number of candidates in the corpus from which `negatives` come.
-    """
-
-    features: Features
-    candidate_ids: CandidateIds | None = None
-    negatives: tuple[tf.Tensor, CandidateIds] | None = None
-    training: bool = False
-    labels: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
-    keys: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
-    positions: tf.Tensor | None = None
-    num_candidates: int | None = None
 
 
 class Task(keras.layers.Layer, abc.ABC):
@@ -248,7 +207,7 @@ class Task(keras.layers.Layer, abc.ABC):
         served = self.predict(outputs)
         for metric in self.extra_metrics:
             group = getattr(metric, "group", None)
-            counted, groups = (weight, {}) if group is None else _grouped(weight, group, inputs)
+            counted, groups = (weight, {}) if group is None else inputs.groups_of(group, weight)
             metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=counted, **groups)
 
     def metric_results(self) -> dict[str, tf.Tensor]:
@@ -391,11 +350,3 @@ def total_weight(sample_weight: tf.Tensor) -> tf.Tensor:
         2.0
     """
     return mean_over_replicas(tf.reduce_sum(sample_weight))
-
-
-def _grouped(weight: tf.Tensor, group: str, inputs: LossInputs) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Return the weights [B] of the rows in a metric of groups, and the argument `groups` [B]."""
-    if group in inputs.keys:
-        return weight, {"groups": inputs.keys[group]}
-    groups = inputs.features[group]
-    return tf.where(groups > _UNKNOWN, weight, 0.0), {"groups": groups}

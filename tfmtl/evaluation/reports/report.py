@@ -36,10 +36,9 @@ def evaluate(
     Use it for the final comparison of models; compare with `trivial_baseline`. A retrieval task is measured on the
     whole corpus, other tasks by their hook `Task.report`.
 
-    Some positives cannot be retrieved. The report counts them: `corpus_coverage` is the share of the positives whose
-    candidate is in the corpus, and the metrics that end with `_in_corpus` are those of these positives alone; both are
-    there if the share is below 1. `seen_share` is the share of the positives that were left out because they are in
-    `seen`; it is there if it is above 0.
+    Positives that no list can hold are counted: `corpus_coverage` is the share of positives inside the corpus, and the
+    metrics that end with `_in_corpus` are those of these positives alone; both are there if the share is below 1.
+    `seen_share` is the share of positives left out because they are in `seen`; it is there if above 0.
 
     Args:
         model: the model, with `candidates` if it has a retrieval task.
@@ -49,8 +48,7 @@ def evaluate(
             only the two id columns. With None all candidates remain in the lists.
         ks: cut-offs of the retrieval metrics.
         tasks: names of the tasks to measure, all by default.
-        outside: whether positives outside the corpus count as misses (`"miss"`), as for the users who wanted them, or
-            do not count (`"ignore"`), as in comparisons of models of one corpus.
+        outside: whether positives outside the corpus are misses (`"miss"`), or do not count (`"ignore"`).
         progress: called with the number of ranked queries and of all queries, such as a `ProgressBar()`.
         block_bytes: bound of the memory for a block of scores of queries and all candidates.
 
@@ -70,8 +68,8 @@ def evaluate(
     for task in chosen:
         if task.retrieves and len(positives(batch, task.name)):
             corpus = _corpus(model, task.name, batch, seen)
-            ranks = corpus.rank(model.tower("query"), model.tower("candidate"), task.name, progress, block_bytes)
-            values = corpus.metrics(ranks, ks, outside)
+            towers = (model.tower("query"), model.tower("candidate"))
+            values = corpus.metrics(corpus.rank(*towers, task.name, progress, block_bytes), ks, outside)
             report |= {(task.name, metric): value for metric, value in values.items()}
     ranking = [task for task in chosen if not task.retrieves]
     predictions = _predict(model, batch) if ranking else {}
@@ -158,7 +156,7 @@ def retained_margin(
 
 
 def _labels_of(model: MultiTaskModel, frame: pd.DataFrame, chosen: Sequence[Task]) -> list[str]:
-    """Return the tasks whose labels are read: the chosen ones, and others with a column in the table."""
+    """Return the tasks that need their labels, and those with a label column in the table."""
     needed = {task.name for task in chosen}
     return [label.task for label in model.schema.labels if label.task in needed or label.column in frame]
 

@@ -1,0 +1,62 @@
+"""The inputs of a task's loss in addition to labels and outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tfmtl._keras import tf
+from tfmtl.types import Features
+
+_UNKNOWN = 1  # the encoded value of all ids outside the vocabulary; 0 is a missing id
+
+
+class CandidateIds(NamedTuple):
+    """The candidates of rows, by identity and by embedding row.
+
+    Attributes:
+        keys: int64 [n], equal for the same candidate only; -1 where the id is missing. See `tfmtl.data.keys_of`.
+        indices: int32 encoded ids [n]; all ids outside the vocabulary have one index.
+    """
+
+    keys: tf.Tensor
+    indices: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LossInputs:
+    """The inputs of a task's loss in addition to labels and outputs.
+
+    Attributes:
+        features: encoded features of the batch.
+        candidate_ids: the candidates of the rows [B], or None without candidates.
+        negatives: further candidates as a pair (output "candidate" of this task [n, d], ids [n]), or None. For a task
+            that `needs_corpus` they are the whole corpus.
+        training: whether the loss is that of a training step.
+        labels: the labels of all tasks [B], NaN where missing.
+        keys: int64 keys [B] of the users and candidates, by the names of the features that identify them.
+        positions: positions [B] of the rows' candidates in the corpus, -1 outside it, for a task that `needs_corpus`.
+        num_candidates: number of candidates in the corpus from which `negatives` come.
+    """
+
+    features: Features
+    candidate_ids: CandidateIds | None = None
+    negatives: tuple[tf.Tensor, CandidateIds] | None = None
+    training: bool = False
+    labels: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    positions: tf.Tensor | None = None
+    num_candidates: int | None = None
+
+    def groups_of(self, feature: str, weight: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the weights [B] of the rows in a metric of groups, and its argument `groups` [B].
+
+        Args:
+            feature: name of the feature with the group of each row.
+            weight: weights [B] of the rows.
+        """
+        if feature in self.keys:
+            return weight, {"groups": self.keys[feature]}
+        groups = self.features[feature]
+        return tf.where(groups > _UNKNOWN, weight, 0.0), {"groups": groups}
