@@ -149,8 +149,10 @@ TEXT = strategies.text(alphabet="aB ß1-_|Ü字\n", max_size=8)
 def test_any_string_is_encoded_as_the_definition_says(values: list[str | None]) -> None:
     # Every character except letters and numbers separates words, on both sides and in every script.
     features = [
-        Categorical("a"), Text("b", max_length=3, min_count=1), MultiValued("c", max_length=2, separator="|"),
-    ]  # fmt: skip
+        Categorical("a"),
+        Text("b", max_length=3, min_count=1, unspaced="words"),
+        MultiValued("c", max_length=2, separator="|"),
+    ]
     column = pd.Series(values, dtype=object)
     frame = pd.DataFrame({"a": column, "b": column, "c": column})
     found = encoded(preprocessor_of(frame, *features), frame)
