@@ -91,7 +91,9 @@ def test_every_kind_comes_back(tmp_path: pathlib.Path, suffix: str, monkeypatch:
 
 TEXT = strategies.text(strategies.characters(exclude_categories=["Cs"]), max_size=5)
 INTEGERS = strategies.sampled_from([-(2**63), 2**63 - 1, 2**53 + 1, 0, -1, 5])
-NUMBERS = strategies.none() | strategies.sampled_from([math.nan, 0.0, -0.0, 1e-45, 3e38]) | strategies.floats(-9, 9)
+NUMBERS = (
+    strategies.none() | strategies.sampled_from([math.nan, 0.0, -0.0, 1e-45, 3e38]) | strategies.floats(-9, 9, width=32)
+)
 ROWS = strategies.fixed_dictionaries(
     {
         "user": strategies.none() | TEXT,

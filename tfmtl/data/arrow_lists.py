@@ -45,5 +45,7 @@ def first_values(lists: pa.Array, length: int) -> tuple[pd.Series, np.ndarray]:
         lists = pa.compute.list_slice(lists, 0, length)
         sizes = np.minimum(sizes, length)
     flat = lists.flatten()
+    if pa.types.is_dictionary(flat.type):
+        flat = flat.cast(flat.type.value_type)
     integers = pa.types.is_integer(flat.type) and flat.null_count  # pandas would make floats of them
     return flat.to_pandas(types_mapper={flat.type: pd.Int64Dtype()}.get if integers else None), sizes

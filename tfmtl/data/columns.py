@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,32 +32,33 @@ def to_columns(frame: pd.DataFrame, features: Iterable[Feature]) -> Columns:
 
     Args:
         frame: the table.
-        features: features to convert; each needs a column of its name.
+        features: features to convert.
 
     Returns:
-        Strings (object) or int64 [N] for categories, [N, length] for lists, float32 [N] or [N, size] for numbers.
+        Arrays by feature name: strings (object) or int64 [N] for categories, [N, length] for lists, and numbers [N] or
+            [N, size] in the dtype of the feature.
 
     Raises:
         ValueError: naming the column, if it is absent, holds another type, or an infinite number.
     """
     features = list(features)
-    check_columns(frame, [feature.name for feature in features])
-    return {feature.name: feature.read(frame[feature.name]) for feature in features}
+    check_columns(frame, [feature.column for feature in features])
+    return {feature.name: feature.read(frame[feature.column]) for feature in features}
 
 
-def to_labels(frame: pd.DataFrame, schema: Schema) -> tuple[Columns, Columns]:
-    """Convert label and weight columns to float32 [N] by task; a missing label is NaN, its weight 0.
+def to_labels(frame: pd.DataFrame, schema: Schema, dtype: Any = np.float32) -> tuple[Columns, Columns]:
+    """Convert label columns to `dtype` and weights to float32 [N] by task; a missing label is NaN, its weight 0.
 
     Raises:
         ValueError: naming the column, if it is absent, not a number, infinite, or a weight is negative or missing.
     """
     check_columns(frame, [c for label in schema.labels for c in (label.column, label.sample_weight) if c])
-    labels = {label.task: _label(label, frame[label.column]) for label in schema.labels}
+    labels = {label.task: _label(label, frame[label.column], dtype) for label in schema.labels}
     weights = {label.task: _weight(label, frame, labels[label.task]) for label in schema.labels}
     return labels, weights
 
 
-def _label(label: Label, column: pd.Series) -> np.ndarray:
+def _label(label: Label, column: pd.Series, dtype: Any) -> np.ndarray:
     if label.classes:
         known = column.isin(label.classes)
         unknown = column[column.notna() & ~known].unique()[:3].tolist()
@@ -65,8 +67,8 @@ def _label(label: Label, column: pd.Series) -> np.ndarray:
             f"Label column {label.column!r} holds {unknown}, which the classes {list(label.classes)} lack.",
         )
         positions = column.map({value: float(i) for i, value in enumerate(label.classes)})
-        return positions.to_numpy(np.float32, na_value=np.nan)
-    return numbers(column, f"Label column {label.column!r}")
+        return positions.to_numpy(dtype, na_value=np.nan)
+    return numbers(column, f"Label column {label.column!r}", dtype)
 
 
 def _weight(label: Label, frame: pd.DataFrame, labels: np.ndarray) -> np.ndarray:

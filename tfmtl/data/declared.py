@@ -15,7 +15,11 @@ def declared_types(schema: Schema) -> dict[str, pa.DataType]:
         >>> declared_types(Schema(query=[Categorical("user_id")], labels=[Label("click")]))
         {'user_id': DataType(string), 'click': DataType(double)}
     """
-    kinds = {name: feature.arrow_type for name, feature in schema.features.items()}
+    kinds: dict[str, pa.DataType] = {}
+    for feature in schema.features.values():
+        first = kinds.setdefault(feature.column, feature.arrow_type)
+        if {first, feature.arrow_type} == {pa.int64(), pa.float64()}:
+            kinds[feature.column] = pa.int64()  # of two features with one column: integers serve as numbers too
     for label in schema.labels:
         kinds[label.column] = _label_type(label)
         if label.sample_weight:

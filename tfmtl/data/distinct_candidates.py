@@ -72,6 +72,8 @@ class DistinctCandidates:
 
     def _check_equal(self, pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], ids: Sequence[Any] | np.ndarray) -> None:
         for name, (left, right) in pairs.items():
+            if left.dtype.kind == "f":  # numbers that are equal in float32 do not contradict
+                left, right = left.astype(np.float32), right.astype(np.float32)
             same = left == right
             if left.dtype.kind == "f":
                 same |= np.isnan(left) & np.isnan(right)

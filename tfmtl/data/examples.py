@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,24 +31,32 @@ def to_examples(columns: Mapping[str, Any]) -> tf.Tensor:
         >>> row.features.feature["k"].int64_list.value[0], row.features.feature["ids"].bytes_list.value[0]
         (3, b'a')
     """
+    return serialized(columns)
+
+
+def serialized(columns: Mapping[str, Any], whole: Collection[str] = ()) -> tf.Tensor:
+    """Return the protos of `to_examples`; columns of floats that are named in `whole` are written as integers."""
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     rows = {name: len(array) for name, array in arrays.items()}
     require(len(set(rows.values())) <= 1, "All columns must have the same number of rows.", rows=rows)
     return tf.constant(
-        [_row({name: array[i] for name, array in arrays.items()}) for i in range(next(iter(rows.values()), 0))],
+        [_row({name: array[i] for name, array in arrays.items()}, whole) for i in range(next(iter(rows.values()), 0))],
         tf.string,
     )
 
 
-def _row(values: Mapping[str, np.ndarray]) -> bytes:
-    written = {name: _written(np.atleast_1d(value)) for name, value in values.items()}
+def _row(values: Mapping[str, np.ndarray], whole: Collection[str]) -> bytes:
+    written = {name: _written(np.atleast_1d(value), name in whole) for name, value in values.items()}
     features = {name: feature for name, feature in written.items() if feature is not None}
     proto: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
     return proto
 
 
-def _written(values: np.ndarray) -> tf.train.Feature | None:
+def _written(values: np.ndarray, whole: bool) -> tf.train.Feature | None:
     """Return the values as a feature, or None if all are missing."""
+    if whole:
+        numbers = values[~np.isnan(values)].astype(np.int64).tolist()
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=numbers)) if numbers else None
     if values.dtype.kind == "f":  # a vector is missing as a whole
         floats = tf.train.FloatList(value=values.tolist())
         return None if np.isnan(values).all() else tf.train.Feature(float_list=floats)

@@ -227,7 +227,7 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
 def _check_lists(source: FileSource, schema: Schema) -> None:
     listed = [name for name, kind in source.declared.items() if pa.types.is_list(kind)]
     if listed and not source.parts[0].lists:
-        kind = type(schema.features[listed[0]]).__name__
+        kind = next(type(f).__name__ for f in schema.features.values() if f.column == listed[0])
         raise ValueError(
             f"Column {listed[0]!r} of kind {kind} holds lists, which CSV cannot; store the table as Parquet, or use a "
             "MultiValued feature with a separator."

@@ -92,8 +92,7 @@ def to_batch(
     """
     schema = preprocessor.schema.with_labels_of(labels)
     chosen = [feature for name, feature in schema.features.items() if features is None or name in features]
-    names = [feature.name for feature in chosen]
-    check_columns(frame, [name for name in schema.columns() if name in names or name not in schema.features])
+    check_columns(frame, [*(feature.column for feature in chosen), *schema.label_columns])
     columns = to_columns(frame, chosen)
     values, weights = to_labels(frame, schema) if schema.labels else ({}, {})
     return Batch(encode(preprocessor, columns), _tensors(values), _tensors(weights), preprocessor.keys(columns))
@@ -210,9 +209,9 @@ def encode_dataset(dataset: tf.data.Dataset, preprocessor: Preprocessor, *, labe
     """Encode a data set of raw batches.
 
     Args:
-        dataset: batches as dicts of raw feature and label columns, or tuples (features, labels[, weights]) of dicts;
-            already encoded data sets of `Batch` are returned as they are. Values are those a table would hold, classes
-            by their names; NaN, infinity and `""` are missing labels.
+        dataset: batches as dicts of raw feature and label columns, or tuples (features, labels[, weights]) of dicts by
+            feature and task; already encoded data sets of `Batch` are returned as they are. Values are those a table
+            would hold, classes by their names; NaN, infinity and `""` are missing labels.
         preprocessor: the model's preprocessor.
         labels: whether to read labels and weights.
 
@@ -225,16 +224,18 @@ def encode_dataset(dataset: tf.data.Dataset, preprocessor: Preprocessor, *, labe
         return dataset
     schema = preprocessor.schema
     if isinstance(spec, dict):
+        keys = {name: feature.column for name, feature in schema.features.items()}
         names = list(spec)
     else:
         valid = isinstance(spec, tuple) and 0 < len(spec) <= 3 and all(isinstance(part, dict) for part in spec)
         require(valid, "A data set must yield dicts of columns or (features, labels, weights) dicts.", element=spec)
+        keys = {name: name for name in schema.features}
         names = list(spec[0])
-    missing = [name for name in schema.features if name not in names]
+    missing = [key for key in keys.values() if key not in names]
     require(not missing, f"The data set lacks the features {missing}; it has {names}.")
 
     def to_encoded(*element: dict[str, tf.Tensor]) -> Batch:
-        raw = {name: element[0][name] for name in schema.features}
+        raw = {name: element[0][key] for name, key in keys.items()}
         read = {label.task: _read_label(element, label) for label in (schema.labels if labels else ())}
         values, weights = ({task: pair[part] for task, pair in read.items()} for part in (0, 1))
         return Batch(preprocessor(raw), values, weights, preprocessor.keys(raw))

@@ -38,13 +38,14 @@ class Preprocessor(keras.layers.Layer):
         statistics: of the training split; `Preprocessor.fit(schema, table)` computes them.
 
     Attributes:
-        schema, statistics: the arguments.
+        schema: the argument, in which numbers that need it have `dtype="float64"`; see `Numeric`.
+        statistics: the argument.
         fitted_candidates: the distinct candidates of the training table after `Preprocessor.fit`, else None; it is not
             a part of the configuration.
 
     Call arguments:
-        features: raw tensors by feature name, any subset of the schema: strings or int64 [B] or [B, length],
-            float32 [B] or [B, size].
+        features: raw tensors by feature name, any subset of the schema, as their `raw_spec`: strings or int64 [B] or
+            [B, length], float32 or float64 [B] or [B, size].
 
     Returns:
         Encoded tensors by feature name: int32 [B] or [B, max_length], float32 [B, 2] or [B, size + 1].
@@ -61,9 +62,9 @@ class Preprocessor(keras.layers.Layer):
     """
 
     def __init__(self, schema: Schema, statistics: Statistics, **kwargs: Any) -> None:
-        # float32 under every policy: half precision has too few digits for raw numbers
-        super().__init__(**{"trainable": False, "dtype": "float32", **kwargs})
-        self.schema = schema
+        # float32 under every policy: half precision has too few digits for raw numbers; nor may Keras cast float64
+        super().__init__(**{"trainable": False, "dtype": "float32", "autocast": False, **kwargs})
+        self.schema = schema.fitted(statistics)
         self.statistics = statistics
         self.fitted_candidates: DistinctCandidates | None = None
         self._tables = {
@@ -145,7 +146,9 @@ class Preprocessor(keras.layers.Layer):
         raw = tf.convert_to_tensor(raw)
         spec = feature.raw_spec
         wanted = spec.dtype
-        alike = (raw.dtype == tf.string) == (wanted == tf.string) and not (wanted.is_integer and raw.dtype.is_floating)
+        alike = (raw.dtype == tf.string) == (wanted == tf.string) and not raw.dtype.is_complex
+        coarse = wanted == tf.float64 and raw.dtype != tf.float64  # the digits that float64 is for are lost already
+        alike = alike and not (raw.dtype.is_floating and (wanted.is_integer or coarse))
         require(
             alike and raw.shape.is_compatible_with(spec.shape),
             f"Feature {feature.name!r} must be a {wanted.name} tensor of shape {spec.shape}.",

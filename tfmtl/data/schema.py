@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfmtl._checks import require, require_known, require_type
 from tfmtl.data.features import Feature
 from tfmtl.data.features.saved import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from tfmtl.data.statistics import Statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +121,19 @@ class Schema:
         """All features by name: query, candidate, then context."""
         return {feature.name: feature for feature in (*self.query, *self.candidate, *self.context)}
 
+    def fitted(self, statistics: Statistics) -> Schema:
+        """Return the schema in which numbers have the types that the training split needs; see `Numeric`."""
+        roles: dict[str, Any] = {
+            role: tuple(feature.fitted(statistics) for feature in getattr(self, role))
+            for role in ("query", "candidate", "context")
+        }
+        return dataclasses.replace(self, **roles)
+
+    @property
+    def feature_columns(self) -> tuple[str, ...]:
+        """The columns of all features."""
+        return tuple(dict.fromkeys(feature.column for feature in self.features.values()))
+
     @property
     def ids(self) -> dict[str, str]:
         """The names of the features that identify a row's user (`"query"`) and candidate (`"candidate"`)."""
@@ -147,11 +163,14 @@ class Schema:
 
     def columns(self) -> Iterator[str]:
         """Yield every column a training table must have."""
-        yield from self.features
-        for label in self.labels:
-            yield label.column
-            if label.sample_weight:
-                yield label.sample_weight
+        yield from self.feature_columns
+        yield from self.label_columns
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of all labels and of their weights."""
+        every = [column for label in self.labels for column in (label.column, label.sample_weight)]
+        return tuple(column for column in every if column)
 
     def get_config(self) -> dict[str, Any]:
         """Return plain values that `from_config` rebuilds the schema from."""

@@ -80,7 +80,7 @@ def to_sequences(
     length = _length(schema)
     require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
     kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
-    order, users = _in_time(frame, schema.query_id, time)
+    order, users = _in_time(frame, schema.features[schema.query_id].column, time)
     ordered = frame.iloc[order]
     columns = to_columns(ordered, kept)
     features = {name: column.numpy() for name, column in encode(preprocessor, columns).items()}
@@ -190,18 +190,19 @@ def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.D
     """
     histories = [feature for feature in schema.features.values() if isinstance(feature, IdSequence)]
     require(bool(histories), "The schema has no history: give it an `IdSequence` of the items' ids.")
-    needed = [schema.query_id, time, *(history.of for history in histories)]
+    user = schema.features[schema.query_id].column
+    needed = [user, time, *(schema.features[history.of].column for history in histories)]
     tables = [frame] if past is None else [past, frame]
     for table in tables:
         require_known(needed, table.columns, "column", "the table")
     every = pd.concat([table[list(dict.fromkeys(needed))] for table in tables], ignore_index=True)
-    order, users = _in_time(every, schema.query_id, time)
+    order, users = _in_time(every, user, time)
     place = np.argsort(order)[len(every) - len(frame) :]  # of the frame's rows
     begin = np.searchsorted(users, users[place])
     made = {}
     for history in histories:
-        ids = every[history.of].to_numpy()[order][::-1]  # most recent first
+        ids = every[schema.features[history.of].column].to_numpy()[order][::-1]  # most recent first
         stops = np.minimum(place - begin, history.max_length)
         lists = [ids[len(ids) - p : len(ids) - p + n].tolist() for p, n in zip(place, stops, strict=True)]
-        made[history.name] = pd.Series(lists, index=frame.index, dtype=object)
+        made[history.column] = pd.Series(lists, index=frame.index, dtype=object)
     return frame.assign(**made)

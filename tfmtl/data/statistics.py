@@ -124,8 +124,9 @@ def fit_statistics(
 
     Cost: one pass; memory of one piece and of the distinct values.
     """
-    features = [f for f in schema.features.values() if not f.borrows]
-    read = [name for name in schema.columns() if name not in schema.features or not schema.features[name].borrows]
+    features = [f.unrounded for f in schema.features.values() if not f.borrows]
+    borrowed = set(schema.feature_columns) - {feature.column for feature in features}
+    read = [column for column in schema.columns() if column not in borrowed]
     pieces = raw_table(source).chunks(list(dict.fromkeys(read)))
     tokens = {name: collections.Counter[Any]() for name in schema.vocabularies}
     sums: dict[str, RunningMoments] = {}
@@ -143,7 +144,7 @@ def fit_statistics(
                 sums.setdefault(feature.name, RunningMoments()).add(measured)
         if candidates is not None:
             candidates.add(columns)
-        values, weights = to_labels(piece, schema)
+        values, weights = to_labels(piece, schema, np.float64)
         for task, total_label in labels.items():
             total_label.add(values[task], weights[task])
     require(rows > 0, "The training table is empty; at least one row is needed.")

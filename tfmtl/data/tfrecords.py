@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data.parts import READ_ROWS, Part
+from tfmtl.data.values import check_ids
 
 _SAMPLE = 256  # records that are read for the columns when a file is opened
 _BUFFER = 1 << 20
@@ -140,6 +141,8 @@ def _column(ragged: Any, kind: pa.DataType, field: pa.Field, path: pathlib.Path,
     fits = fits or (pa.types.is_string(wanted) and pa.types.is_integer(kind))
     require(fits, f"File '{path}': column {field.name!r} holds {kind} values and cannot be read as {wanted}.")
     values = ragged.flat_values.numpy()
+    if pa.types.is_integer(wanted) and kind == pa.float32():
+        check_ids(values, 2**24, f"File '{path}': column {field.name!r}")
     try:
         items = pa.array(values, pa.binary()) if values.dtype == object else pa.array(values)
         items = items.cast(wanted)

@@ -8,42 +8,54 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tfmtl._checks import require
 from tfmtl.data.arrow_lists import arrow_lists, first_values, is_number, sizes_of
+
+_LARGEST = np.iinfo(np.int64).max
+
+_DIGITS = {"float16": 11, "halffloat[pyarrow]": 11, "float32": 24, "Float32": 24, "float[pyarrow]": 24}
+"""Binary digits of floats by the name of a column's type."""
 
 MISSING_INTEGER = -1
 """The integer that means "no value" in an integer column, in training and in serving requests."""
 
 
-def to_numbers(column: pd.Series) -> np.ndarray:
-    """Return a column of numbers as float32 [N], NaN where missing.
+def to_numbers(column: pd.Series, dtype: Any = np.float32) -> np.ndarray:
+    """Return a column of numbers as float32 or float64 [N], NaN where missing.
 
     Raises:
-        ValueError: naming the column, if it holds anything else, or infinity.
+        ValueError: naming the column, if it holds anything else, or a number beyond the largest float32.
     """
-    return numbers(column, f"Column {column.name!r}")
+    return numbers(column, f"Column {column.name!r}", dtype)
 
 
-def numbers(column: pd.Series, where: str) -> np.ndarray:
-    """Return a column of numbers as float32 [N]; errors begin with `where`."""
+def numbers(column: pd.Series, where: str, dtype: Any = np.float32) -> np.ndarray:
+    """Return a column of numbers as float32 or float64 [N]; errors begin with `where`."""
+    column = _decoded(column)
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
     require(
-        pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column) or _all_numbers(column),
+        numeric or pd.api.types.is_bool_dtype(column) or _all_numbers(column),
         f"{where} must hold numbers; it has dtype {column.dtype}.",
     )
-    values = _float32(column.to_numpy(np.float64, na_value=np.nan))
-    infinite = np.isinf(values)
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    infinite = np.isinf(_float32(values))
     require(
         not infinite.any(),
         f"{where} holds {int(infinite.sum())} infinite values, the first at position {int(infinite.argmax())}; "
         "replace them or make them missing.",
     )
-    return values
+    return values.astype(dtype)
 
 
 def _float32(values: Any) -> np.ndarray:
+    return _cast(values, np.float32)
+
+
+def _cast(values: Any, dtype: Any) -> np.ndarray:
     with np.errstate(over="ignore"):  # beyond float32 is infinity, which the callers refuse
-        return np.asarray(values, np.float32)
+        return np.asarray(values, dtype)
 
 
 def _all_numbers(column: pd.Series) -> bool:
@@ -51,34 +63,36 @@ def _all_numbers(column: pd.Series) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) in kinds
 
 
-def vectors(column: pd.Series, size: int) -> np.ndarray:
-    """Return a column of vectors as float32 [N, size]; a row without a vector is NaN.
+def vectors(column: pd.Series, size: int, dtype: Any = np.float32) -> np.ndarray:
+    """Return a column of vectors as float32 or float64 [N, size]; a row without a vector is NaN.
 
     Raises:
-        ValueError: naming the column, if a vector has another size, or holds anything except numbers, or infinity.
+        ValueError: naming the column, if a vector has another size, or holds anything except numbers, or a number
+            beyond the largest float32.
     """
     absent = column.isna().to_numpy()
-    values = np.full((len(column), size), np.nan, np.float32)
+    known = _known_vectors(column[~absent], size, dtype)
+    require(not np.isinf(_float32(known)).any(), f"Column {column.name!r} holds infinite values; replace them.")
+    if not absent.any():
+        return known
+    values = np.full((len(column), size), np.nan, dtype)
+    values[~absent] = known
+    return values
+
+
+def _known_vectors(column: pd.Series, size: int, dtype: Any) -> np.ndarray:
     rule = f"Column {column.name!r} must hold vectors of {size} numbers in every row"
     lists = arrow_lists(column)
-    if lists is not None and is_number(lists.type.value_type) and (sizes_of(lists)[~absent] == size).all():
-        known = _float32(lists.flatten().to_numpy(zero_copy_only=False)).reshape(-1, size)
-        if absent.any():
-            values[~absent] = known
-        else:
-            values = known
-        require(not np.isinf(values).any(), f"Column {column.name!r} holds infinite values; replace them.")
-        return values
+    if lists is not None and is_number(lists.type.value_type) and (sizes_of(lists) == size).all():
+        return _cast(lists.flatten().to_numpy(zero_copy_only=False), dtype).reshape(-1, size)
     try:
-        rows = [_float32(row) for row in column[~absent]]
+        require(not any(np.iscomplexobj(row) for row in column), f"{rule}; they are complex.")
+        rows = [_cast(row, dtype) for row in column]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{rule}; {error}.") from error
     wrong = next((row.shape for row in rows if row.shape != (size,)), None)
     require(wrong is None, f"{rule}; one has the shape {wrong}.")
-    if rows:
-        values[~absent] = rows
-    require(not np.isinf(values).any(), f"Column {column.name!r} holds infinite values; replace them.")
-    return values
+    return np.stack(rows) if rows else np.empty([0, size], dtype)
 
 
 def ids(column: pd.Series, dtype: str, name: str) -> np.ndarray:
@@ -88,7 +102,16 @@ def ids(column: pd.Series, dtype: str, name: str) -> np.ndarray:
         ValueError: naming the column, if it holds other values.
     """
     convert: Mapping[str, Callable[[pd.Series, str], np.ndarray]] = {"string": _strings, "int64": _integers}
-    return convert[dtype](column, name)
+    return convert[dtype](_decoded(column), name)
+
+
+def _decoded(column: pd.Series) -> pd.Series:
+    """Return the values of a column of Arrow dictionaries; another column as it is."""
+    kind = column.dtype
+    if not isinstance(kind, pd.ArrowDtype) or not pa.types.is_dictionary(kind.pyarrow_dtype):
+        return column
+    values = column.array.__arrow_array__().cast(kind.pyarrow_dtype.value_type)
+    return pd.Series(pd.arrays.ArrowExtensionArray(values), name=column.name, index=column.index)
 
 
 def _strings(column: pd.Series, name: str) -> np.ndarray:
@@ -115,10 +138,12 @@ def _decoded(column: pd.Series, name: str) -> pd.Series:
 
 
 def _integers(column: pd.Series, name: str) -> np.ndarray:
-    numeric = pd.api.types.is_numeric_dtype(column) or _all_numbers(column)
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
     require(
-        numeric, f"Column {name!r} must hold integers; it has dtype {column.dtype}. Declare dtype='string' for strings."
+        numeric or _all_numbers(column),
+        f"Column {name!r} must hold integers; it has dtype {column.dtype}. Declare dtype='string' for strings.",
     )
+    _check_digits(column, name)
     if pd.api.types.is_float_dtype(column):
         column = pd.Series(
             column.to_numpy(np.float64, na_value=np.nan)
@@ -128,6 +153,38 @@ def _integers(column: pd.Series, name: str) -> np.ndarray:
             return column.astype("Int64").to_numpy(np.int64, na_value=MISSING_INTEGER)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"Column {name!r} must hold integers of 64 bits; it holds fractions or infinity.") from error
+
+
+def _check_digits(column: pd.Series, name: str) -> None:
+    """Raise if an id is above int64, or went through floats that cannot tell it from its neighbours."""
+    if pd.api.types.is_unsigned_integer_dtype(column) or column.dtype == object:
+        large = [
+            value for value in column.dropna().unique() if isinstance(value, int | np.integer) and value > _LARGEST
+        ]
+        require(
+            not large,
+            f"Column {name!r} holds ids above the largest int64, such as {[*large, 0][0]}; declare the feature with "
+            "dtype='string'.",
+        )
+    if pd.api.types.is_float_dtype(column):
+        digits = _DIGITS.get(str(column.dtype), 53)
+        values = column.to_numpy(np.float64, na_value=np.nan)
+    elif column.dtype == object:
+        digits, values = 53, np.array([value for value in column if isinstance(value, float | np.floating)], float)
+    else:
+        return
+    check_ids(values, 2**digits, f"Column {name!r}")
+
+
+def check_ids(values: np.ndarray, limit: int, where: str) -> None:
+    """Raise if floats that hold ids are so large that two ids may have become one."""
+    whole = np.isfinite(values) & (np.abs(values) < 2.0**63)
+    merged = values[whole & (np.abs(values) >= limit)]
+    require(
+        not len(merged),
+        f"{where} holds ids such as {merged[0] if len(merged) else 0:.0f} as floats, which merge integers from "
+        f"2**{limit.bit_length() - 1} on; read the column as integers (pandas' 'Int64') or as strings.",
+    )
 
 
 def lists(column: pd.Series, dtype: str, length: int, name: str) -> np.ndarray:

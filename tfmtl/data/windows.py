@@ -48,7 +48,7 @@ class Layout:
     @property
     def raw_columns(self) -> list[str]:
         """Names of the raw columns that are encoded, each once."""
-        return list(dict.fromkeys(self.schema.columns() if self.labels else self.schema.features))
+        return list(dict.fromkeys(self.schema.columns() if self.labels else self.schema.feature_columns))
 
     @property
     def width(self) -> int:

@@ -13,11 +13,12 @@ from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data import Feature
 from tfmtl.data.examples import to_examples
+from tfmtl.serving.exact_numbers import read_exact, write_exact
 from tfmtl.types import Features
 
 Answer = dict[str, tf.Tensor]
 
-MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.float32: np.nan}
+MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.float32: np.nan, tf.float64: np.nan}
 """The missing value of each type in a request."""
 
 
@@ -74,7 +75,9 @@ class FromExamples(Signature):
 
     def request(self, features: Features) -> dict[str, tf.Tensor]:
         """Return the request of the other signature as protos."""
-        return {"examples": to_examples(self.of.request(features))}
+        request = self.of.request(features)
+        exact = {name: write_exact(value) for name, value in request.items() if value.dtype == tf.float64}
+        return {"examples": to_examples({**request, **exact})}
 
 
 def from_examples(examples: tf.Tensor, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
@@ -82,15 +85,17 @@ def from_examples(examples: tf.Tensor, specs: Mapping[str, tf.TensorSpec]) -> di
 
     Args:
         examples: strings [B].
-        specs: by input name; a width of None takes lists of any length and pads them.
+        specs: by input name; a width of None takes lists of any length and pads them. See `read_exact` for float64.
     """
+    exact = {name: _fitted(read_exact(examples, name), s) for name, s in specs.items() if s.dtype == tf.float64}
+    specs = {name: spec for name, spec in specs.items() if name not in exact}
     types = {name: tf.int64 if spec.dtype.is_integer else spec.dtype for name, spec in specs.items()}
     lists = {
         name: tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True, default_value=MISSING[dtype])
         for name, dtype in types.items()
     }
-    parsed = tf.io.parse_example(examples, lists)
-    return {name: _fitted(tf.cast(parsed[name], spec.dtype), spec) for name, spec in specs.items()}
+    parsed = tf.io.parse_example(examples, lists) if lists else {}
+    return {**exact, **{name: _fitted(tf.cast(parsed[name], spec.dtype), spec) for name, spec in specs.items()}}
 
 
 def missing_row(feature: Feature) -> tf.Tensor:

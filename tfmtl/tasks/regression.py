@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.ranking import Ranking, Scope, known
@@ -95,9 +97,15 @@ class Regression(Ranking):
         )
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Raise if all training labels are equal, or if one is too small for the logarithm."""
+        """Raise if all training labels are equal, too close together for float32, or too small for the logarithm."""
         lowest, highest = statistics.minimum, statistics.maximum
         require(lowest < highest, f"Every training label of regression task {self.name!r} is the same.", label=lowest)
+        rounding = float(np.spacing(np.float32(max(abs(lowest), abs(highest))))) / 2
+        require(
+            rounding <= 0.03 * statistics.deviation,
+            f"The labels of task {self.name!r} are float32, which rounds them by up to {rounding:.3g}, while their "
+            f"deviation is {statistics.deviation:.3g}; subtract a constant such as {lowest:.12g} from the column.",
+        )
         require(
             self.transform != "log1p" or lowest > -1,
             f"Task {self.name!r} with transform='log1p' needs labels above -1.",

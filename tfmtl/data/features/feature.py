@@ -34,18 +34,26 @@ class Feature(abc.ABC):
     frozen dataclass with a registered name, so that a saved schema finds it again. `tests/extending/kinds.py` has two.
 
     Attributes:
-        name: column name, and the name of the serving input.
+        name: name of the feature, of its Keras input and of its serving input: an identifier.
+        column: name of the column in tables and files, any string; the feature's name by default. Two features may read
+            one column.
     """
 
     name: str
+    column: str = dataclasses.field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         require(
             isinstance(self.name, str) and self.name.isidentifier(),
             "A feature's `name` must be a Python identifier, because it becomes a Keras input and a serving argument; "
-            "rename the column.",
+            "choose one and give the column's name as `column`.",
             name=self.name,
         )
+        require(
+            isinstance(self.column, str), f"`column` of feature {self.name!r} must be a string.", column=self.column
+        )
+        if not self.column:
+            object.__setattr__(self, "column", self.name)
 
     @property
     def vocabulary(self) -> str | None:
@@ -98,6 +106,15 @@ class Feature(abc.ABC):
         Raises:
             ValueError: naming the column, if it holds other values than the kind allows.
         """
+
+    @property
+    def unrounded(self) -> Feature:
+        """The feature that reads every digit of a column, for the statistics."""
+        return self
+
+    def fitted(self, statistics: Statistics) -> Feature:
+        """Return the feature with the type of raw tensor that the training split needs."""
+        return self
 
     def whole(self, column: pd.Series) -> Feature:
         """Return the feature without a limit that `read` applies to this column, to write all its values to a file."""

@@ -13,12 +13,15 @@ import pyarrow as pa
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data.features.feature import Feature
+from tfmtl.data.moments import Moments
 from tfmtl.data.values import to_numbers
 
 if TYPE_CHECKING:
     from tfmtl.data.preprocessor import Preprocessor
+    from tfmtl.data.statistics import Statistics
 
 Missing = Literal["learned", "mean", "error"]
+FloatType = Literal["float32", "float64"]
 Transform = Literal["standardize", "log1p", "none"]
 
 FAR = 1000.0
@@ -33,14 +36,21 @@ class Numeric(Feature):
     first layer learns its own weight for missing values; with `"mean"` it is the mean (0 after standardisation) and the
     flag stays 0. Infinity counts as missing at serving and is refused in a training table.
 
+    Clients send float32, unless float32 is too coarse for the training split: unix seconds within an hour are numbers
+    near 1.7e9, which float32 rounds to multiples of 128. If float32 numbers near the mean differ by more than a
+    thousandth of the deviation, the preprocessor therefore reads float64, subtracts the mean in float64, and its
+    `schema` has this feature with `dtype="float64"`. Declare the dtype to keep it over later training splits.
+
     Attributes:
         missing: `"learned"`, `"mean"`, or `"error"` to refuse tables with missing values.
         transform: `"standardize"` gives (x - mean) / deviation; `"log1p"` standardises sign(x) log(1 + |x|);
             `"none"` passes x on.
+        dtype: least precise type that clients send, `"float32"` or `"float64"`.
     """
 
     missing: Missing = "learned"
     transform: Transform = "standardize"
+    dtype: FloatType = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +64,7 @@ class Numeric(Feature):
             "`transform` must be 'standardize', 'log1p' or 'none'.",
             transform=self.transform,
         )
+        check_float_type(self.name, self.dtype)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -63,7 +74,7 @@ class Numeric(Feature):
     @property
     def raw_spec(self) -> tf.TensorSpec:
         """One number per row, [B]."""
-        return tf.TensorSpec([None], tf.float32, name=self.name)
+        return tf.TensorSpec([None], tf.as_dtype(self.dtype), name=self.name)
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
@@ -72,7 +83,7 @@ class Numeric(Feature):
 
     def read(self, column: pd.Series) -> np.ndarray:
         """Return the numbers [N], NaN where missing."""
-        values = to_numbers(column)
+        values = to_numbers(column, self.dtype)
         if self.missing == "error":
             absent = np.isnan(values)
             require(
@@ -81,6 +92,21 @@ class Numeric(Feature):
                 f"{int(absent.argmax())}; fill them or declare the feature with missing='learned'.",
             )
         return values
+
+    @property
+    def unrounded(self) -> Numeric:
+        """The feature in float64."""
+        return dataclasses.replace(self, dtype="float64")
+
+    def fitted(self, statistics: Statistics) -> Numeric:
+        """Return the feature in float64 if float32 is too coarse; with `transform="none"` it is encoded as float32."""
+        moments = statistics.moments.get(self.name)
+        coarse = moments is not None and moments.need_float64 and self.transform != "none"
+        return self.unrounded if coarse else self
+
+    def whole(self, column: pd.Series) -> Numeric:
+        """Return the feature in float64."""
+        return self.unrounded
 
     def measure(self, raw: np.ndarray) -> np.ndarray:
         """Return the numbers after the transform."""
@@ -95,20 +121,39 @@ class Numeric(Feature):
         cls, features: Sequence[Numeric], raw: Mapping[str, tf.Tensor], preprocessor: Preprocessor
     ) -> dict[str, tf.Tensor]:
         """Return (value, missing flag) [B, 2] of each feature by its `transform` and `missing`."""
-        logarithmic, plain = ([f.transform == kind for f in features] for kind in ("log1p", "none"))
-        known_moments = [preprocessor.statistics.moments[f.name] for f in features]
-        moments = [(m.mean[0], m.deviation[0]) for m in known_moments]
-        learned = [f.missing != "mean" for f in features]
-        means, deviations = np.where(np.transpose([plain]), (0.0, 1.0), moments).T.astype(np.float32)
-        fills = np.where(np.logical_or(learned, np.logical_not(plain)), 0.0, [mean for mean, _ in moments])
-        values = tf.stack([raw[f.name] for f in features], axis=1)
-        if any(logarithmic):
-            logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
-            values = logs if all(logarithmic) else tf.where(logarithmic, logs, values)
-        values = (values - means) / deviations
-        known = tf.math.is_finite(values)  # a value that overflows counts as missing
-        far = np.where(plain, np.inf, FAR).astype(np.float32)
-        values = tf.where(known, tf.clip_by_value(values, -far, far), fills.astype(np.float32))
-        missing = tf.cast(tf.logical_not(known), tf.float32) * np.asarray(learned, np.float32)
-        columns = tf.unstack(tf.stack([values, missing], axis=2), num=len(features), axis=1)
-        return {feature.name: column for feature, column in zip(features, columns, strict=True)}
+        encoded: dict[str, tf.Tensor] = {}
+        for dtype in ("float32", "float64"):
+            alike = [feature for feature in features if feature.dtype == dtype]
+            if alike:
+                encoded |= _standardized(alike, raw, preprocessor.statistics.moments, np.dtype(dtype))
+        return encoded
+
+
+def check_float_type(name: str, dtype: str) -> None:
+    """Raise unless a feature's dtype is one of floats."""
+    rule = f"`dtype` of feature {name!r} must be 'float32' or 'float64'."
+    require(dtype in ("float32", "float64"), rule, dtype=dtype)
+
+
+def _standardized(
+    features: Sequence[Numeric], raw: Mapping[str, tf.Tensor], moments: Mapping[str, Moments], dtype: np.dtype
+) -> dict[str, tf.Tensor]:
+    """Return (value, missing flag) [B, 2] of features of one dtype, in which the mean is subtracted."""
+    logarithmic, plain = ([f.transform == kind for f in features] for kind in ("log1p", "none"))
+    pairs = [(moments[f.name].mean[0], moments[f.name].deviation[0]) for f in features]
+    learned = [f.missing != "mean" for f in features]
+    means, deviations = np.where(np.transpose([plain]), (0.0, 1.0), pairs).T.astype(dtype)
+    fills = np.where(np.logical_or(learned, np.logical_not(plain)), 0.0, [mean for mean, _ in pairs])
+    values = tf.stack([raw[f.name] for f in features], axis=1)
+    if any(logarithmic):
+        logs = tf.sign(values) * tf.math.log1p(tf.abs(values))
+        values = logs if all(logarithmic) else tf.where(logarithmic, logs, values)
+    values = (values - means) / deviations
+    finite = tf.math.is_finite(values)
+    far = np.where(plain, np.inf, FAR).astype(dtype)
+    values = tf.cast(tf.clip_by_value(values, -far, far), tf.float32)
+    known = tf.logical_and(finite, tf.math.is_finite(values))  # a value that overflows counts as missing
+    values = tf.where(known, values, fills.astype(np.float32))
+    missing = tf.cast(tf.logical_not(known), tf.float32) * np.asarray(learned, np.float32)
+    columns = tf.unstack(tf.stack([values, missing], axis=2), num=len(features), axis=1)
+    return {feature.name: column for feature, column in zip(features, columns, strict=True)}
