@@ -33,7 +33,7 @@ def to_numbers(column: pd.Series, dtype: Any = np.float32) -> np.ndarray:
 
 def numbers(column: pd.Series, where: str, dtype: Any = np.float32) -> np.ndarray:
     """Return a column of numbers as float32 or float64 [N]; errors begin with `where`."""
-    column = _decoded(column)
+    column = _without_dictionary(column)
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
     require(
         numeric or pd.api.types.is_bool_dtype(column) or _all_numbers(column),
@@ -102,10 +102,10 @@ def ids(column: pd.Series, dtype: str, name: str) -> np.ndarray:
         ValueError: naming the column, if it holds other values.
     """
     convert: Mapping[str, Callable[[pd.Series, str], np.ndarray]] = {"string": _strings, "int64": _integers}
-    return convert[dtype](_decoded(column), name)
+    return convert[dtype](_without_dictionary(column), name)
 
 
-def _decoded(column: pd.Series) -> pd.Series:
+def _without_dictionary(column: pd.Series) -> pd.Series:
     """Return the values of a column of Arrow dictionaries; another column as it is."""
     kind = column.dtype
     if not isinstance(kind, pd.ArrowDtype) or not pa.types.is_dictionary(kind.pyarrow_dtype):
