@@ -95,7 +95,7 @@ def test_the_exported_model_answers_alike(model: MultiTaskModel, tmp_path: pathl
 
 def test_a_saved_model_and_a_schema_in_json_hold_the_kinds(model: MultiTaskModel, tmp_path: pathlib.Path) -> None:
     config = json.loads(json.dumps(SCHEMA.get_config()))
-    assert config["query"][1] == {"kind": "extending>Cyclic", "name": "hour", "period": 24.0}
+    assert config["query"][1] == {"kind": "extending>Cyclic", "name": "hour", "column": "hour", "period": 24.0}
     assert Schema.from_config(config) == SCHEMA
     loaded = load_model(save_model(model, tmp_path / "saved"))
     assert loaded.schema == SCHEMA

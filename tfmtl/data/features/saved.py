@@ -18,8 +18,8 @@ def to_plain(feature: Feature) -> dict[str, Any]:
 
     Example:
         >>> from tfmtl.data import Vector
-        >>> from_plain(**to_plain(Vector("image", size=8)))
-        Vector(name='image', size=8)
+        >>> from_plain(**to_plain(Vector("image", size=8))) == Vector("image", size=8)
+        True
     """
     return {"kind": _name_of(type(feature)), **feature.get_config()}
 
