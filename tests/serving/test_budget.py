@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from servers.models import MAX_K, build
 
+from tests.serving.exports import Exports
 from tfmtl.evaluation import retained_margin
 from tfmtl.serving import Budget, BudgetExceeded, ModelCard, compressed_size, export
 from tfmtl.serving.budget import Line, table
@@ -36,15 +37,8 @@ def test_bounds_are_the_share_of_the_margin_in_the_direction_that_is_better() ->
     np.testing.assert_allclose(retained_margin(bounds, teacher, trivial, metrics), 0.75)
 
 
-def test_manifest_and_card_hold_the_measurements(tmp_path: pathlib.Path) -> None:
-    budget = Budget(
-        size=10_000,
-        latency={"rank": 10_000.0, "retrieve": 10_000.0},
-        rows=3,
-        at_most={("rating", "rmse"): 0.5},
-        at_least={("clicked", "auc"): 0.7},
-    )
-    path = export(build()[0], tmp_path, max_k=MAX_K, card=CARD, budget=budget)
+def test_manifest_and_card_hold_the_measurements(exports: Exports) -> None:
+    path = exports.described()
     lines = json.loads((path / "assets.extra" / "tfmtl.json").read_text())["budget"]
     assert [line["what"] for line in lines] == [
         "size [kB]", "rank [ms, 3 rows]", "retrieve [ms, 3 rows]", "rating rmse", "clicked auc",

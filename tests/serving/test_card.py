@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from servers.models import MAX_K, IdType, build
+from servers.models import build
 
+from tests.serving.exports import Exports
 from tfmtl._keras import tf
-from tfmtl.serving import ModelCard, export, write_server_config
+from tfmtl.serving import ModelCard, write_server_config
 from tfmtl.serving.card import markdown
 from tfmtl.serving.warm_up import WARM_UP, of_size, read_requests, tensor, write_warm_up
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    index = pd.MultiIndex.from_tuples([("rating", "rmse"), ("seen", "ndcg@10")], names=["task", "metric"])
-    card = ModelCard("A test.", pd.Series([0.25, np.nan], index), data="abc")
-    return export(build()[0], tmp_path_factory.mktemp("card") / "model", max_k=MAX_K, card=card)
+def described(exports: Exports) -> pathlib.Path:
+    return exports.described()
 
 
 def test_the_manifest_describes_the_model(described: pathlib.Path) -> None:
@@ -29,7 +27,7 @@ def test_the_manifest_describes_the_model(described: pathlib.Path) -> None:
     card = json.loads((described / "assets.extra" / "tfmtl.json").read_text())["card"]
     assert card["description"] == "A test."
     assert card["tasks"]["rating"] == "Regression"
-    assert card["metrics"] == {"rating": {"rmse": 0.25}, "seen": {"ndcg@10": None}}
+    assert card["metrics"] == {"rating": {"rmse": 0.5}, "clicked": {"auc": 0.7}, "seen": {"ndcg@10": None}}
     assert card["schema"]["user_id"]["role"] == "query"
     assert card["schema"]["price"]["kind"] == "Numeric"
     assert list(card["schema"]) == list(model.schema.features)
@@ -46,7 +44,7 @@ def test_other_statistics_have_another_hash() -> None:
 
 def test_the_card_has_tasks_features_and_signatures(described: pathlib.Path) -> None:
     text = (described / "assets.extra" / "model_card.md").read_text()
-    assert "| rating | Regression | rmse 0.25 |" in text
+    assert "| rating | Regression | rmse 0.5 |" in text
     assert "| seen | Retrieval | not given |" in text
     assert "| price | candidate | Numeric |" in text
     assert "| rank |" in text
@@ -59,8 +57,8 @@ def test_without_git_there_is_no_revision(monkeypatch: pytest.MonkeyPatch) -> No
     assert ModelCard().describe(build()[0])["revision"] is None
 
 
-def test_stored_requests_are_answered(ids: IdType, exported: pathlib.Path) -> None:
-    signatures = tf.saved_model.load(str(exported)).signatures
+def test_stored_requests_are_answered(exported: pathlib.Path, loaded: Any) -> None:
+    signatures = loaded.signatures
     requests = read_requests(exported)
     assert set(requests) == set(signatures)
     for name, stored in requests.items():
@@ -76,9 +74,11 @@ def test_without_the_protos_there_is_no_warm_up(tmp_path: pathlib.Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_warm_up_requests_are_answered_in_several_sizes(exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_warm_up_requests_are_answered_in_several_sizes(
+    exported: pathlib.Path, loaded: Any, tmp_path: pathlib.Path
+) -> None:
     log = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
-    signatures = tf.saved_model.load(str(exported)).signatures
+    signatures = loaded.signatures
     requests = {n: {i: tensor(v) for i, v in stored.items()} for n, stored in read_requests(exported).items()}
     assert write_warm_up(tmp_path, signatures, requests)
     records = tf.data.TFRecordDataset(str(tmp_path / WARM_UP))

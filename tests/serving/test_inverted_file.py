@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from servers.models import MAX_K, build, queries
 
+from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import CorpusIndex, InvertedFile, export
@@ -121,7 +122,7 @@ def test_few_candidates(rows: int, int8: bool) -> None:
     assert index.trainable_variables == ()
 
 
-def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path) -> None:
+def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path, exports: Exports) -> None:
     """A search of some blocks scores no higher than the exact search, and a search of all blocks answers alike."""
     model, frame = build()
     search = InvertedFile(block=4, min_recall=0.999, int8=True, queries=frame[:50])
@@ -130,6 +131,6 @@ def test_exported_bundle_searches_approximately(tmp_path: pathlib.Path) -> None:
     reference = Reference(model, frame, query)
     answer = loaded["retrieve"](**query)
     assert (answer["scores"].numpy() <= reference.retrieve(MAX_K)["scores"] + 1e-5).all()
-    whole = export(model, tmp_path / "whole", max_k=MAX_K, search=InvertedFile(block=4, probes=99))
+    whole = exports.of(searched=True) / "1"
     check_equal(tf.saved_model.load(str(whole)).signatures["retrieve"](**query), reference.retrieve(MAX_K))
     assert '"recall": 1.0' in (whole / "assets.extra" / "tfmtl.json").read_text()

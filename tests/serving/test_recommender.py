@@ -20,9 +20,7 @@ FILTERED = ("retrieve_filtered", "recommend_filtered")
 
 
 @pytest.fixture(scope="module")
-def answer(exported: pathlib.Path) -> Any:
-    loaded = tf.saved_model.load(str(exported))
-
+def answer(loaded: Any) -> Any:
     def ask(signature: str, **inputs: Any) -> dict[str, np.ndarray]:
         answer = loaded.signatures[signature](**{name: tf.convert_to_tensor(value) for name, value in inputs.items()})
         return {name: _decoded(tensor.numpy()) for name, tensor in answer.items()}

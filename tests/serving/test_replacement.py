@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from servers.models import MAX_K, IdType, build, identifier, queries
 
+from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.models import Candidates, MultiTaskModel
@@ -29,11 +30,14 @@ def other(ids: IdType) -> tuple[MultiTaskModel, pd.DataFrame, pd.DataFrame]:
 
 @pytest.mark.parametrize(("ids", "search"), [("string", None), ("int64", InvertedFile(block=4, probes=99, int8=True))])
 def test_the_new_version_answers_for_the_new_candidates(
-    ids: IdType, search: InvertedFile | None, tmp_path: pathlib.Path
+    ids: IdType, search: InvertedFile | None, exports: Exports, tmp_path: pathlib.Path
 ) -> None:
     changed, frame, table = other(ids)
     model, _ = build(ids)
-    export(model, tmp_path / "model", max_k=MAX_K, search=search)
+    if search is None:
+        shutil.copytree(exports.of(ids), tmp_path / "model")
+    else:
+        export(model, tmp_path / "model", max_k=MAX_K, search=search)
     path = replace_candidates(tmp_path / "model", table)
     assert path.name == "2"
     query = queries(model, frame)
@@ -53,10 +57,10 @@ def test_the_new_version_answers_for_the_new_candidates(
 
 
 @pytest.mark.parametrize("ids", ["int64"])
-def test_candidates_are_added_and_removed(ids: IdType, tmp_path: pathlib.Path) -> None:
+def test_candidates_are_added_and_removed(ids: IdType, exports: Exports, tmp_path: pathlib.Path) -> None:
     changed, frame, table = other(ids)
     model, _ = build(ids)
-    export(model, tmp_path / "model", max_k=MAX_K)
+    shutil.copytree(exports.of(ids), tmp_path / "model")
     old = model.candidates.ids
     new = table[~table["item_id"].isin(old) | (table.index == 0)]
     gone = [i for i in old if i not in set(table["item_id"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from servers import client, robustness
 from servers.models import MAX_K, build, queries
 
+from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.serving import export
@@ -38,8 +40,8 @@ def good() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return export(MODEL, tmp_path_factory.mktemp("served") / "model", max_k=MAX_K)
+def version(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return shutil.copytree(exports.of(), tmp_path_factory.mktemp("served") / "model") / "1"
 
 
 @pytest.fixture(scope="module")

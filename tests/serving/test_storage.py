@@ -8,6 +8,7 @@ import pytest
 from servers import cc_loader
 from servers.models import MAX_K, build, queries, raw
 
+from tests.serving.exports import Exports
 from tfmtl._grid import nearest_codes
 from tfmtl._keras import tf
 from tfmtl.compression import quantize_model
@@ -77,10 +78,13 @@ def test_cpp_loader_widens_variables_before_it_computes_tensors(
 
 
 @pytest.mark.parametrize("search", [None, InvertedFile(block=4)])
-def test_quantized_model_is_served_smaller_and_alike(tmp_path: pathlib.Path, search: InvertedFile | None) -> None:
+def test_quantized_model_is_served_smaller_and_alike(
+    tmp_path: pathlib.Path, exports: Exports, search: InvertedFile | None
+) -> None:
     model, frame = build()
     small = quantize_model(model)
-    paths = [export(m, tmp_path / name, max_k=MAX_K, search=search) for name, m in (("large", model), ("small", small))]
+    large = exports.of(searched=search is not None) / "1"  # every block or enough of them: the stored index is the same
+    paths = [large, export(small, tmp_path / "small", max_k=MAX_K, search=search)]
     sizes = [compressed_size(path / "variables") for path in paths]
     assert sizes[1] < 0.9 * sizes[0]  # the corpus and the sample queries are in it, too
     served = tf.saved_model.load(str(paths[1])).signatures
