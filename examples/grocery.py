@@ -1,7 +1,7 @@
 """The main workflow on a year of a grocery store: tune, train a teacher, distil, prune, export, recommend.
 
     python examples/grocery.py            # everything, about five minutes on two cores
-    python examples/grocery.py --quick    # a small part of the rows, as a check that it runs
+    python examples/grocery.py --quick    # a small part of the rows and products, as a check that it runs
 
 One model predicts the next product (retrieval), its spend (regression), the response to a coupon (advertising) and the
 household's income, age and children (profile, observed for a third of the households).
@@ -160,7 +160,7 @@ def with_profile(report: pd.Series) -> pd.Series:
 def main() -> None:
     """Run the whole workflow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="use a small part of the rows")
+    parser.add_argument("--quick", action="store_true", help="use a small part of the rows and products")
     parser.add_argument("--output", type=pathlib.Path, help="folder for pictures, trials and exports")
     arguments = parser.parse_args()
     output = arguments.output or ROOT / "examples/output"

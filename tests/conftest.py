@@ -6,6 +6,7 @@ import gc
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 
 # The scripts' folder is no package: its modules find each other as neighbours of the script that is run.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
@@ -40,6 +41,15 @@ def quick_tracing() -> None:
     from tests.tracing import trace_quickly
 
     trace_quickly()
+
+
+@pytest.fixture(scope="module")
+def eager_steps() -> Iterator[None]:
+    """See `tests.tracing.eager_steps`; for a whole module with `pytest.mark.usefixtures`."""
+    from tests.tracing import eager_steps
+
+    with eager_steps():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -100,7 +100,7 @@ def test_what_a_model_was_made_frozen_with_is_shared_once_it_is_trained() -> Non
     model = small.model(heads=small.tasks()[1:3], balancer=balancing.MetaBalance("rating"))
     freeze(model, "towers")
     frozen = model.with_network(keras.models.clone_model(model.network))
-    frozen.compile(LazyAdam(0.1))
+    frozen.compile(LazyAdam(0.1), run_eagerly=True)
     assert len(frozen.shared_variables) < len(model.shared_variables)
     unfreeze(frozen)
     assert len(frozen.shared_variables) == len(model.shared_variables)

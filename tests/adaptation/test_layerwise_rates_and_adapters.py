@@ -15,6 +15,8 @@ from tfmtl.compression import prune, strip
 from tfmtl.layers import Adapter, MMoE, SharedBottom
 from tfmtl.training import GroupedOptimizer, LazyAdam, LazySGD, RowWiseAdagrad, ScaledRates
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 
 def test_adam_at_a_tenth_of_the_rate_moves_a_tenth_as_far() -> None:
     start = np.array([[1.0, -2.0], [3.0, 0.5]], np.float32)

