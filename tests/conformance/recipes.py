@@ -157,7 +157,7 @@ PARTS: Recipes = {
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
     "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, kernel_initializer=_seeded(), seed=3),
     "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(
-        3, 2, 0.25, True, kernel_initializer=_seeded(), seed=3
+        1, 2, 0.25, True, kernel_initializer=_seeded(), seed=3
     ),
     "SequenceAugmentation": lambda: layers.SequenceAugmentation(0.25, 0.5, 0.75, rate=1.0, seed=3, unknown=2),
     "SharedBottom": lambda: layers.SharedBottom(TASKS, **_EXPERTS),

@@ -71,7 +71,7 @@ def clipped() -> Any:
     return keras.optimizers.SGD(0.1, clipnorm=1.0)
 
 
-def test_its_steps_resume_exactly_and_compile(make: Any, tmp_path: pathlib.Path) -> None:
+def test_its_steps_resume_exactly_and_compile_and_a_copy_keeps_its_state(make: Any, tmp_path: pathlib.Path) -> None:
     """With penalties, clipping, and a task without a label in one batch of two."""
     model = tiny.model(make(), clipped())
     before = values(model)
@@ -90,6 +90,9 @@ def test_its_steps_resume_exactly_and_compile(make: Any, tmp_path: pathlib.Path)
     model.reset_metrics()
     assert train(model, model.make_step) == second  # all state is in the variables
     check_equal(model, expected_end)
+    copy = model.with_network(model.network)
+    for found, expected in zip(copy.balancer.weights, model.balancer.weights, strict=True):
+        np.testing.assert_array_equal(found, expected)  # a copy of a trained model keeps its state
 
     compiled = restored(make, path, optimizer=clipped())
     check_equal(compiled, halfway)
@@ -117,11 +120,3 @@ def test_fit_resumes_exactly_and_compiles(name: str, tmp_path: pathlib.Path) -> 
     compiled = restored(make, path, jit_compile=True)
     assert np.isfinite(tiny.fit(compiled, epochs=2, initial_epoch=1)["loss"]).all()
     check_equal(compiled, expected_end, rtol=1e-2, atol=1e-3)
-
-
-def test_a_copy_of_a_trained_model_keeps_its_state(make: Any) -> None:
-    model = tiny.model(make(), run_eagerly=True)
-    model.make_step(tf.nest.map_structure(lambda column: column[: tiny.BATCH], tiny.whole()))
-    copy = model.with_network(model.network)
-    for found, expected in zip(copy.balancer.weights, model.balancer.weights, strict=True):
-        np.testing.assert_array_equal(found, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -42,6 +43,19 @@ def check_equal(found: Any, expected: Any, rtol: float = 0.0) -> None:
 def through_json(instance: Any) -> Any:
     config = keras.saving.serialize_keras_object(instance)
     return keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+
+
+@functools.cache
+def first(make: Any) -> tuple[Any, list[np.ndarray]]:
+    """Return outputs and weights of an instance, from which no other may differ."""
+    keras.utils.set_random_seed(20)
+    return outputs_of(make())
+
+
+@functools.cache
+def shared_network(make: Any) -> tuple[keras.Model, Any]:
+    """Return a network and its inputs, for tests that neither train nor change it."""
+    return network_of(make())
 
 
 @pytest.fixture(params=sorted(RECIPES))
@@ -95,10 +109,8 @@ def test_config_survives_json(make_configured: Any) -> None:
 
 
 def test_a_rebuilt_instance_with_the_same_weights_gives_the_same(make_configured: Any) -> None:
-    instance = make_configured()
-    again = through_json(instance)
-    expected, weights = outputs_of(instance)
-    check_equal(outputs_of(again, weights)[0], expected)
+    expected, weights = first(make_configured)
+    check_equal(outputs_of(through_json(make_configured()), weights)[0], expected)
 
 
 def test_a_model_around_a_clone_of_its_network_gives_the_same_with_the_same_weights(make_model: Any) -> None:
@@ -110,14 +122,14 @@ def test_a_model_around_a_clone_of_its_network_gives_the_same_with_the_same_weig
 
 
 def test_the_arguments_decide_the_initial_values(make: Any) -> None:
-    expected, _ = outputs_of(make())
+    expected, _ = first(make)
     keras.utils.set_random_seed(987)
     found, _ = outputs_of(make())
     check_equal(found, expected)
 
 
 def test_a_clone_of_its_network_is_equal_and_independent(make_part: Any) -> None:
-    network, inputs = network_of(make_part())
+    network, inputs = shared_network(make_part)
     clone = keras.models.clone_model(network)
     clone.set_weights(network.get_weights())
     check_equal(clone(inputs), network(inputs))
@@ -126,7 +138,7 @@ def test_a_clone_of_its_network_is_equal_and_independent(make_part: Any) -> None
 
 
 def test_it_is_traced_once_for_every_batch_size(make_part: Any) -> None:
-    network, inputs = network_of(make_part())
+    network, inputs = shared_network(make_part)
     traces = []
 
     @tf.function(input_signature=[{n: tf.TensorSpec([None, *v.shape[1:]], v.dtype) for n, v in inputs.items()}])
@@ -141,7 +153,7 @@ def test_it_is_traced_once_for_every_batch_size(make_part: Any) -> None:
 
 
 def test_a_saved_network_gives_the_same(make_part: Any, tmp_path: pathlib.Path) -> None:
-    network, inputs = network_of(make_part())
+    network, inputs = shared_network(make_part)
     expected = network(inputs)
     network.save(tmp_path / "model", save_format="tf")
     loaded = keras.models.load_model(tmp_path / "model")
@@ -152,7 +164,7 @@ def test_a_saved_network_gives_the_same(make_part: Any, tmp_path: pathlib.Path) 
 
 
 def test_prunable_weights_are_trainable_matrices(make_part: Any) -> None:
-    network, _ = network_of(make_part())
+    network, _ = shared_network(make_part)
     for layer in network.layers:
         for weight in getattr(layer, "get_prunable_weights", list)():
             assert any(weight is variable for variable in layer.trainable_weights)
