@@ -32,7 +32,7 @@ def trace_quickly() -> None:
 
 @contextlib.contextmanager
 def eager_steps() -> Iterator[None]:
-    """Let models take their steps eagerly unless `compile` says otherwise; functions of TensorFlow are still traced.
+    """Make the steps of models eager unless `compile` sets `run_eagerly`; functions of TensorFlow are still traced.
 
     A traced step costs as much time as some twenty eager ones. For tests in which a trained model is only a means;
     never where the step, its graph or its compilation is the subject. `TFMTL_TEST_AUTOGRAPH=1` switches this off.
