@@ -19,6 +19,7 @@ Replay, epochs and rate of the increments were chosen on weeks 42 to 45 with see
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
@@ -124,7 +125,7 @@ def schema() -> data.Schema:
     """Return the schema of the example without profiles."""
     whole = grocery_models.schema()
     labels = [label for label in whole.labels if label.task in METRICS]
-    return data.Schema(whole.query, whole.candidate, whole.context, labels)
+    return dataclasses.replace(whole, labels=labels)
 
 
 def train(weeks: Weeks, week: int, seed: int, rate: float = 3e-4) -> models.MultiTaskModel:

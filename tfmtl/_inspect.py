@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -12,14 +11,14 @@ import numpy as np
 
 from tfmtl._keras import tf
 from tfmtl.serving.card import markdown
-from tfmtl.serving.versions import MANIFEST, version_of
+from tfmtl.serving.versions import MANIFEST, read_manifest, version_of
 from tfmtl.serving.warm_up import of_size, read_requests, tensor
 
 
 def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
     """Print the card of a version, in Markdown or as JSON, and return the exit code."""
-    text = (version_of(path) / MANIFEST).read_text()
-    out.write(text if as_json else markdown(json.loads(text)))
+    version = version_of(path)
+    out.write((version / MANIFEST).read_text() if as_json else markdown(read_manifest(version)))
     return 0
 
 

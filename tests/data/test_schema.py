@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.data.every_kind import SCHEMA
 from tfmtl.data.features import Categorical, IdSequence, MultiValued, Numeric
@@ -97,5 +100,33 @@ def test_bad_label_is_named(arguments: dict[str, Any], sentence: str) -> None:
         Label(**arguments)
 
 
-def test_config_survives_json() -> None:
-    assert Schema.from_config(json.loads(json.dumps(SCHEMA.get_config()))) == SCHEMA
+@pytest.mark.parametrize("role", ["query", "candidate", "context", "labels"])
+def test_config_holds_every_field_of_every_part(role: str) -> None:
+    config = SCHEMA.get_config()
+    assert set(config) == {field.name for field in dataclasses.fields(Schema)}
+    for part, values in zip(getattr(SCHEMA, role), config[role], strict=True):
+        assert set(values) - {"kind"} == {field.name for field in dataclasses.fields(part)}
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> Schema:
+    """Draw a schema in which every field differs from its default, with ids anywhere among the features."""
+    ids = [Categorical(f"id_{n}", draw(st.sampled_from(("string", "int64"))), 2, 9) for n in range(6)]
+    text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=3)
+    classes = draw(st.lists(text | st.integers() | st.booleans(), unique_by=lambda value: (str(value), value)))
+    others = [feature for feature in SCHEMA.features.values() if not isinstance(feature, IdSequence)]
+    query, candidate = draw(st.permutations([*ids[:3], *others[:3]])), draw(st.permutations([*ids[3:], *others[3:6]]))
+    return Schema(
+        query=[*query, IdSequence("list", of="id_0", max_length=5, dtype=ids[0].dtype)],
+        candidate=candidate,
+        context=draw(st.permutations(others[6:])),
+        labels=[Label("task", draw(text), draw(text), tuple(dict.fromkeys(classes)))],
+        query_id=draw(st.sampled_from(ids[:3])).name,
+        candidate_id=draw(st.sampled_from(ids[3:])).name,
+    )
+
+
+@given(schemas())
+def test_config_survives_json(schema: Schema) -> None:
+    for one in (SCHEMA, schema):
+        assert Schema.from_config(json.loads(json.dumps(one.get_config()))) == one

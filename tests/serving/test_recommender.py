@@ -6,12 +6,14 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from servers.models import MAX_K, IdType, build, queries, raw
 
 from tests.serving.reference import FUSED, Reference, check_equal
 from tfmtl._keras import tf
-from tfmtl.data import Categorical
+from tfmtl.data import Categorical, Preprocessor
+from tfmtl.models import MultiTaskModel
 from tfmtl.serving import RecommenderExporter, export, to_examples
 from tfmtl.serving.recommender import Recommender
 from tfmtl.tasks import Regression
@@ -88,14 +90,52 @@ def test_missing_filters_change_nothing(answer: Any, ids: IdType) -> None:
         check_equal(answer(f"{plain}_filtered", **query, **given), answer(plain, **query), 0)
 
 
-def test_negative_weight_counts_as_zero(answer: Any, ids: IdType) -> None:
-    query = queries(*build(ids))
+def test_negative_weight_lowers_the_score(answer: Any, ids: IdType) -> None:
+    model, frame = build(ids)
+    query = queries(model, frame)
     nothing = np.full([7, 0], "" if ids == "string" else -1)
     given = {"exclude_ids": nothing, "restrict_ids": nothing, "k": np.full(7, -1, np.int32)}
-    weights = {f"weight_{name}": np.ones(7, np.float32) for name in FUSED}
-    zero, negative = ({**weights, "weight_rating": np.full(7, w, np.float32)} for w in (0, -3))
-    found = answer("recommend_filtered", **query, **given, **negative)
-    check_equal(found, answer("recommend_filtered", **query, **given, **zero), 0)
+    weights = {name: np.full(7, -3.0 if name == "clicked" else 0.5, np.float32) for name in FUSED}
+    found = answer("recommend_filtered", **query, **given, **{f"weight_{n}": w for n, w in weights.items()})
+    check_equal(found, Reference(model, frame, query).recommend(MAX_K, weights=weights))
+
+
+def with_undesired(*tasks: str) -> tuple[MultiTaskModel, pd.DataFrame]:
+    """Return the model of `build` with undesired labels."""
+    model, frame = build()
+    labels = [dataclasses.replace(label, desired=label.task not in tasks) for label in model.schema.labels]
+    schema = dataclasses.replace(model.schema, labels=labels)
+    preprocessor = Preprocessor(schema, model.preprocessor.statistics)
+    return MultiTaskModel(model.network, model.tasks, preprocessor, candidates=model.candidates), frame
+
+
+def test_undesired_event_is_not_promoted(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, frame = with_undesired("clicked")
+    path = export(model, tmp_path, max_k=MAX_K, fusion_weights={"rating": 2.0})
+    assert caplog.messages == [
+        "`recommend` sorts by the weights seen 1, rating 2, clicked -1, of which you did not give those of seen, "
+        "clicked; give them in `fusion_weights`, and `desired=False` to the label of a bad event."
+    ]
+    query = queries(model, frame)
+    weights = {name: np.full(7, weight) for name, weight in zip(FUSED, (1.0, 2.0, -1.0), strict=True)}
+    found = {n: _decoded(v.numpy()) for n, v in tf.saved_model.load(str(path)).signatures["recommend"](**query).items()}
+    check_equal(found, Reference(model, frame, query).recommend(MAX_K, weights=weights))
+    card = (path / "assets.extra" / "model_card.md").read_text()
+    assert "| clicked | BinaryClassification, undesired | not given |" in card
+    assert "| rating | 2 | given |\n| clicked | -1 | default |\n" in card
+
+
+def test_a_chosen_fusion_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    RecommenderExporter(fusion_weights={"seen": 1.0, "rating": 1.0, "clicked": -0.1}).servable(build()[0])
+    RecommenderExporter().servable(build(retrieval=False)[0])
+    assert caplog.messages == []
+
+
+def test_retrieval_of_an_undesired_event_is_served_only_by_name() -> None:
+    model, _ = with_undesired("seen")
+    with pytest.raises(ValueError, match=r"All labels of the retrieval tasks \['seen'\] are undesired; name the task"):
+        Recommender(model)
+    assert Recommender(model, max_k=3, retrieval="seen").fusion.weights == {"seen": -1.0, "rating": 1.0, "clicked": 1.0}
 
 
 def test_few_candidates_left_are_padded(answer: Any, ids: IdType) -> None:
@@ -237,8 +277,8 @@ def test_max_k_defaults_to_a_small_corpus() -> None:
             r"Unknown task \['mood'\] in `fusion_weights` .*; known: \['seen', 'rating', 'clicked'\]",
         ),
         (
-            {"fusion_weights": {"rating": -1.0}},
-            r"The fusion weight of task 'rating' must be a number of 0 or more. Received: weight=-1",
+            {"fusion_weights": {"rating": float("inf")}},
+            r"The fusion weight of task 'rating' must be a finite number. Received: weight=inf",
         ),
         ({"retrieval": "rating"}, r"Unknown task \['rating'\] in `retrieval` .*; known: \['seen'\]"),
     ],

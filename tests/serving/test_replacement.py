@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 
@@ -11,8 +12,11 @@ from servers.models import MAX_K, IdType, build, identifier, queries
 from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
-from tfmtl.models import Candidates, MultiTaskModel
+from tfmtl.data import Categorical, Label, Preprocessor, Schema
+from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.serving import InvertedFile, add_candidates, export, replace_candidates
+from tfmtl.serving.versions import MANIFEST, read_manifest
+from tfmtl.tasks import Retrieval
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "saved_models" / "golden" / "1"
 
@@ -82,3 +86,53 @@ def test_bad_tables_leave_nothing(tmp_path: pathlib.Path) -> None:
         with pytest.raises((ValueError, KeyError), match=message):
             replace_candidates(tmp_path / "model", table)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A model with the candidate features `ean` and `item_id`, in this order; the second is the id."""
+    frame = pd.DataFrame({"user_id": ["a", "b", "c", "d"], "item_id": [f"i{n}" for n in range(4)], "bought": 1.0})
+    frame["ean"] = "ean" + frame["item_id"].str[1:]
+    schema = Schema(
+        [Categorical("user_id")],
+        [Categorical("ean"), Categorical("item_id")],
+        labels=[Label("bought")],
+        candidate_id="item_id",
+    )
+    tasks = [Retrieval("bought")]
+    preprocessor = Preprocessor.fit(schema, frame)
+    network = build_network(preprocessor, tasks, embedding_dim=2, tower_units=[2])
+    model = MultiTaskModel(network, tasks, preprocessor)
+    return export(model, tmp_path_factory.mktemp("shop") / "model", max_k=3).parent
+
+
+def test_ids_are_those_of_the_column_that_the_schema_names(shop: pathlib.Path) -> None:
+    new = pd.DataFrame({"ean": [f"ean{n}" for n in (4, 6, 7)], "item_id": ["i4", "i6", "i7"]})
+    path = replace_candidates(shop, new)
+    answer = tf.saved_model.load(str(path)).signatures["retrieve"](user_id=tf.constant(["a"]))
+    assert sorted(answer["ids"].numpy()[0].tolist()) == [b"i4", b"i6", b"i7"]
+
+
+def test_a_version_that_does_not_hold_the_id_is_refused(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Cards of earlier versions described each feature and nothing else."""
+    shutil.copytree(shop / "1", tmp_path / "1")
+    manifest = json.loads((tmp_path / "1" / MANIFEST).read_text())
+    schema = manifest["card"]["schema"]
+    manifest["card"]["schema"] = {
+        feature["name"]: {"role": role, **{k: v for k, v in feature.items() if k != "name"}}
+        for role in ("query", "candidate")
+        for feature in schema[role]
+    }
+    (tmp_path / "1" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="before versions held the name of the candidate id; export the model again"):
+        replace_candidates(tmp_path, pd.DataFrame({"ean": ["e"], "item_id": ["i"]}))
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_version_with_one_possible_id_is_replaced(tmp_path: pathlib.Path) -> None:
+    """The golden export has the earlier card."""
+    _, frame = build()
+    shutil.copytree(GOLDEN, tmp_path / "1")
+    path = replace_candidates(tmp_path, frame[frame["item_id"] != "i3"])
+    assert read_manifest(path)["card"]["schema"]["candidate_id"] == "item_id"
+    assert read_manifest(path)["candidates"] == 29

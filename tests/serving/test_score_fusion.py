@@ -31,10 +31,17 @@ def test_golden() -> None:
 
 @pytest.mark.parametrize(
     ("rating", "expected"),
-    [(2.0, [0.0, 1.0]), (float("nan"), [0.75, 0.25]), (-7.0, [1.0, 0.0]), (float("inf"), [0.75, 0.25])],
+    [
+        (2.0, [0.0, 1.0]),
+        (-3.0, [2.5, -1.5]),
+        (float("nan"), [0.75, 0.25]),
+        (float("inf"), [0.75, 0.25]),
+        (1e30, [1 - 5e5, 5e5]),
+        (-1e30, [1 + 5e5, -5e5]),
+    ],
 )
 def test_weights_of_the_request(rating: float, expected: list[float]) -> None:
-    """With weight w: 1 - w / 2 and w / 2; NaN and infinity mean the default 0.5, a negative weight counts as 0."""
+    """With weight w: 1 - w / 2 and w / 2; NaN and infinity mean the default 0.5, others are cut to a million."""
     weights = {"seen": tf.constant([1.0]), "rating": tf.constant([rating])}
     np.testing.assert_allclose(FUSION(VALUES, HITS, weights), [expected])
 
@@ -50,28 +57,37 @@ def test_equal_scores_of_a_corpus_do_not_count() -> None:
     np.testing.assert_allclose(FUSION({**VALUES, "seen": flat.scores}, flat), [[-0.25, 0.25]])
 
 
-def test_every_task_weighs_one_by_default() -> None:
-    assert ScoreFusion.of(["seen", "rating"], statistics(), "seen") == ScoreFusion(
-        {"seen": 1.0, "rating": 1.0}, {"rating": 4.0}, {"rating": 2.0}, "seen"
-    )
+@pytest.mark.parametrize(
+    ("given", "undesired", "weights", "defaults"),
+    [
+        (None, [], {"seen": 1.0, "rating": 1.0}, {"seen": 1.0, "rating": 1.0}),
+        ({}, ["rating"], {"seen": 1.0, "rating": -1.0}, {"seen": 1.0, "rating": -1.0}),
+        ({"seen": 3}, ["rating"], {"seen": 3.0, "rating": -1.0}, {"rating": -1.0}),
+        ({"rating": -0.5}, [], {"seen": 1.0, "rating": -0.5}, {"seen": 1.0}),
+        ({"rating": 0.5, "seen": 0}, ["rating"], {"seen": 0.0, "rating": 0.5}, {}),
+    ],
+)
+def test_unlisted_task_weighs_one_by_its_sign(
+    given: dict[str, float] | None, undesired: list[str], weights: dict[str, float], defaults: dict[str, float]
+) -> None:
+    fusion = ScoreFusion.of(["seen", "rating"], statistics(), "seen", given, undesired)
+    assert fusion == ScoreFusion(weights, {"rating": 4.0}, {"rating": 2.0}, "seen", tuple(sorted(given or {}))[::-1])
+    assert fusion.defaults == defaults
 
 
-def test_missing_task_weighs_nothing() -> None:
-    assert ScoreFusion.of(["seen", "rating"], statistics(), "seen", {"rating": 3}).weights == {
-        "seen": 0.0,
-        "rating": 3.0,
-    }
+def test_the_weight_of_a_single_task_is_no_choice() -> None:
+    assert ScoreFusion.of(["seen"], statistics(), "seen").defaults == {}
 
 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"seen": 0.0}, "At least one fusion weight must be above 0. Received: fusion_weights={'seen': 0.0}"),
         (
-            {"seen": float("nan")},
-            "The fusion weight of task 'seen' must be a number of 0 or more. Received: weight=nan",
+            {"seen": 0.0, "rating": 0},
+            "At least one fusion weight must differ from 0. Received: fusion_weights={'seen': 0.0, 'rating': 0.0}",
         ),
-        ({"seen": "1"}, "The fusion weight of task 'seen' must be a number of 0 or more"),
+        ({"seen": float("nan")}, "The fusion weight of task 'seen' must be a finite number. Received: weight=nan"),
+        ({"seen": "1"}, "The fusion weight of task 'seen' must be a finite number"),
     ],
 )
 def test_bad_weights(weights: dict[str, float], message: str) -> None:

@@ -23,18 +23,24 @@ class Label:
         column: label column; the task's name by default.
         sample_weight: column of weights of this task's rows, or None for 1.
         classes: values of a class label in order; the task sees their positions. Empty if the column holds numbers.
+        desired: whether larger values are better for the user or the shop. Give False for events such as a return, a
+            complaint or churn: served candidates then lose score by them, see `tfmtl.serving.ScoreFusion`.
 
     Example:
         >>> Label("rating", column="stars").column
         'stars'
+        >>> Label("returned", desired=False).desired
+        False
     """
 
     task: str
     column: str = ""
     sample_weight: str | None = None
     classes: tuple[Any, ...] = ()
+    desired: bool = True
 
     def __post_init__(self) -> None:
+        require_type(self.desired, bool, "desired")
         require(
             isinstance(self.task, str) and self.task.isidentifier(), "`task` must be an identifier.", task=self.task
         )
@@ -173,14 +179,26 @@ class Schema:
         return tuple(column for column in every if column)
 
     def get_config(self) -> dict[str, Any]:
-        """Return plain values that `from_config` rebuilds the schema from."""
-        roles = {role: [to_plain(f) for f in getattr(self, role)] for role in ("query", "candidate", "context")}
-        labels = [dataclasses.asdict(label) for label in self.labels]
-        return {**roles, "labels": labels, "query_id": self.query_id, "candidate_id": self.candidate_id}
+        """Return every field as plain values that `from_config` rebuilds the schema from."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schema:
-        """Rebuild a schema from `get_config`."""
-        roles = {role: [from_plain(**c) for c in config[role]] for role in ("query", "candidate", "context")}
-        labels = [Label(**c) for c in config["labels"]]
-        return cls(**roles, labels=labels, query_id=config["query_id"], candidate_id=config["candidate_id"])  # type: ignore[arg-type]
+        """Rebuild a schema from `get_config`; a schema is never rebuilt from a part of it."""
+        return cls(**{name: _rebuilt(value) for name, value in config.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, Feature):
+        return to_plain(value)
+    return dataclasses.asdict(value) if isinstance(value, Label) else value
+
+
+def _rebuilt(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_rebuilt(part) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    return from_plain(**value) if "kind" in value else Label(**value)

@@ -46,11 +46,7 @@ class ModelCard:
             "description": self.description,
             "tasks": {task.name: type(task).__name__ for task in model.tasks},
             "metrics": _by_task(self.metrics),
-            "schema": {
-                feature.name: {"role": role, **_plain(dataclasses.asdict(feature)), "kind": type(feature).__name__}
-                for role in ("query", "candidate", "context")
-                for feature in getattr(model.schema, role)
-            },
+            "schema": _plain(model.schema.get_config()),
             "parameters": model.network.count_params(),
             "data": {"sha256": self.data, "statistics_sha256": hashlib.sha256(statistics.encode()).hexdigest()},
             "versions": {"tfmtl": tfmtl.__version__, "python": platform.python_version(), **_versions()},
@@ -69,8 +65,7 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         lines += [f"A stock TensorFlow server lacks operations that this model needs: {names}, of {library}.", ""]
     if card:
         lines += _table("tasks", ("task", "kind", "metrics of the held-out split"), _task_rows(card))
-        rows = [(name, f["role"], f["kind"]) for name, f in card["schema"].items()]
-        lines += _table("features", ("feature", "role", "kind"), rows)
+        lines += _table("features", ("feature", "role", "kind"), _feature_rows(card["schema"]))
         facts = {
             "parameters": f"{card['parameters']:,}",
             "training data (sha256)": card["data"]["sha256"] or "not given",
@@ -79,6 +74,10 @@ def markdown(manifest: Mapping[str, Any]) -> str:
             **card["versions"],
         }
         lines += _table("provenance", ("what", "value"), list(facts.items()))
+    fusion = manifest.get("fusion", {})
+    if "chosen" in fusion:
+        rows = [(n, f"{w:g}", "given" if n in fusion["chosen"] else "default") for n, w in fusion["weights"].items()]
+        lines += _table("fusion", ("task", "weight in `recommend`", "origin"), rows)
     budget = [(b["what"], f"{b['measured']:.5g}", _limit(b)) for b in manifest.get("budget", [])]
     lines += _table("budget", ("what", "measured", "limit"), budget) if budget else []
     rows = [
@@ -105,7 +104,14 @@ def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{name} {value:.4g}" for name, value in card["metrics"].get(task, {}).items() if value is not None
         )
 
-    return [(task, kind, metrics(task) or "not given") for task, kind in card["tasks"].items()]
+    bad = {label["task"] for label in card["schema"].get("labels", ()) if not label.get("desired", True)}
+    kinds = {task: f"{kind}, undesired" if task in bad else kind for task, kind in card["tasks"].items()}
+    return [(task, kind, metrics(task) or "not given") for task, kind in kinds.items()]
+
+
+def _feature_rows(schema: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    roles = ("query", "candidate", "context")
+    return [(feature["name"], role, feature["kind"]) for role in roles for feature in schema[role]]
 
 
 def _table(title: str, header: tuple[str, ...], rows: list[Any]) -> list[str]:

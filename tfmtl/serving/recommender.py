@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class Recommender(Ranker):
 
     Raises:
         ValueError: if the model has no retrieval task or no candidates, `max_k` exceeds the number of candidates, a
-            name is unknown, a weight is negative, or a feature or task has the name of a served tensor.
+            name is unknown, a weight is not finite, or a feature or task has the name of a served tensor.
     """
 
     default = "recommend"
@@ -64,9 +64,8 @@ class Recommender(Ranker):
         if corpus is None or not retrieves(model):
             raise ValueError("A `Recommender` needs a model with a retrieval task and `candidates`; use a `Ranker`.")
         super().__init__(model)
-        names = [task.name for task in model.tasks if task.retrieves]
-        self.retrieval = names[0] if retrieval is None else retrieval
-        require_known([self.retrieval], names, "task", "`retrieval` (the model's retrieval tasks)")
+        undesired = {label.task for label in self.schema.labels if not label.desired}
+        self.retrieval = _served_retrieval(model, retrieval, undesired)
         specs = {feature.name: feature.encoded_spec for feature in self.schema.candidate}
         self._candidate_tower = tf.function(self._embed_candidates, input_signature=[specs], autograph=False)
         self._columns = _compact(corpus.features, model.preprocessor.statistics, self.schema.candidate)
@@ -75,7 +74,8 @@ class Recommender(Ranker):
         self._embed = tf.function(self._embed_query, input_signature=[self.specs("query")], autograph=False)
         self.index = self._build_index(corpus.ids, min(100, len(corpus)) if max_k is None else max_k, search)
         self._missing_context = model.preprocessor({f.name: missing_row(f) for f in self.schema.context})
-        self.fusion = ScoreFusion.of(self._fusable(), model.preprocessor.statistics, self.retrieval, fusion_weights)
+        statistics = model.preprocessor.statistics
+        self.fusion = ScoreFusion.of(self._fusable(), statistics, self.retrieval, fusion_weights, undesired)
         self._check_names()
 
     def retrieve(self, /, **query: tf.Tensor) -> Answer:
@@ -230,6 +230,19 @@ class Recommender(Ranker):
             return valid
         limit = tf.where(k < 0, self.index.max_k, k)
         return valid & (tf.range(self.index.max_k) < limit[:, tf.newaxis])
+
+
+def _served_retrieval(model: MultiTaskModel, given: str | None, undesired: Collection[str]) -> str:
+    """Return the retrieval task to serve: the given one, or the first that retrieves desired candidates."""
+    names = [task.name for task in model.tasks if task.retrieves]
+    desired = [name for name in names if name not in undesired]
+    require(
+        given is not None or bool(desired),
+        f"All labels of the retrieval tasks {names} are undesired; name the task to serve in `retrieval`.",
+    )
+    served = desired[0] if given is None else given
+    require_known([served], names, "task", "`retrieval` (the model's retrieval tasks)")
+    return served
 
 
 def _compact(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from tfmtl.serving.index import Search
 from tfmtl.serving.ranker import Ranker
 from tfmtl.serving.recommender import Recommender, retrieves
 from tfmtl.serving.signatures import ENTRIES, Entry, signatures_of
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class RecommenderExporter(Exporter):
@@ -36,8 +39,8 @@ class RecommenderExporter(Exporter):
       `ScoreFusion`: `ids` and `scores` [B, max_k], and the value of each task [B, max_k] or [B, max_k, classes]; [B] or
       [B, classes] for tasks of the query alone.
     - `recommend_filtered`: also takes `exclude_ids`, `restrict_ids`, `k` and, for every task in the fusion,
-      `weight_<task>` float32 [B]: NaN means the exported weight, and a negative weight counts as 0. All `max_k`
-      candidates are ranked, and the best k of them are returned.
+      `weight_<task>` float32 [B] of any sign: NaN means the exported weight. All `max_k` candidates are ranked, and the
+      best k of them are returned.
     - `embed_query`, `embed_candidate`: features of the query or the candidate -> `embedding` [B, d]. The dot products
       of the two are the scores.
     - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
@@ -51,8 +54,10 @@ class RecommenderExporter(Exporter):
 
     Args:
         max_k: candidates per query to retrieve, rank and return; by default 100, or the whole corpus if it is smaller.
-        retrieval: name of the retrieval task that is served; by default the model's first.
-        fusion_weights: default weights of `recommend` by task name, see `ScoreFusion.of`.
+        retrieval: name of the retrieval task that is served; by default the model's first with a desired label.
+        fusion_weights: weights of `recommend` by task name, of any sign. A task without one weighs 1, or -1 if its
+            label is not desired (`Label("returned", desired=False)`). The export logs such weights, and the card lists
+            all of them. See `ScoreFusion.of`.
         search: an `InvertedFile` or `ScaNN` for an approximate search; by default every query is compared with the
             whole corpus.
 
@@ -78,6 +83,14 @@ class RecommenderExporter(Exporter):
     def servable(self, model: MultiTaskModel) -> Servable:
         """Return the signatures of a model; the embeddings of the candidates are computed here, once."""
         served = self._computations(model)
+        if isinstance(served, Recommender) and served.fusion.defaults:
+            weights = ", ".join(f"{name} {weight:g}" for name, weight in served.fusion.weights.items())
+            _LOGGER.warning(
+                "`recommend` sorts by the weights %s, of which you did not give those of %s; "
+                "give them in `fusion_weights`, and `desired=False` to the label of a bad event.",
+                weights,
+                ", ".join(served.fusion.defaults),
+            )
         return Servable(
             signatures_of(served, self.entries),
             served.resources,

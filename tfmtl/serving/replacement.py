@@ -13,10 +13,9 @@ import numpy as np
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
-from tfmtl import data
 from tfmtl._checks import require
-from tfmtl._former import current
 from tfmtl._keras import tf
+from tfmtl.data import Schema
 from tfmtl.data.distinct_candidates import distinct_candidates
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
@@ -25,7 +24,7 @@ from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.recommender import ROWS
 from tfmtl.serving.verification import difference
-from tfmtl.serving.versions import MANIFEST, version_of
+from tfmtl.serving.versions import MANIFEST, read_manifest, version_of
 from tfmtl.serving.warm_up import read_requests, tensor
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -78,7 +77,7 @@ def _publish(
     directory: pathlib.Path, frame: Any, version: int | None, kept: bool, remove_ids: Sequence[Any] = ()
 ) -> pathlib.Path:
     source = version_of(directory)
-    manifest = current(json.loads((source / MANIFEST).read_text()))
+    manifest = read_manifest(source)
     kind = manifest.get("search", {}).get("kind", "exact")
     require(
         kind in _REPLACEABLE,
@@ -87,7 +86,12 @@ def _publish(
     )
     model = tf.saved_model.load(str(source))
     require(hasattr(model, "encode_candidates"), f"{source} does not retrieve, so it has no candidates.")
-    ids, raw = distinct_candidates(frame, _schema(manifest))
+    schema = manifest["card"]["schema"]
+    require(
+        schema["candidate_id"] != "",
+        f"{source} was exported before versions held the name of the candidate id; export the model again.",
+    )
+    ids, raw = distinct_candidates(frame, Schema.from_config(schema))
     encoded = model.encode_candidates({name: tf.constant(column) for name, column in raw.items()})
     checkpoint = Checkpoint(source)
     known = checkpoint.value("corpus_ids")
@@ -176,11 +180,3 @@ def _write(
             raise RuntimeError(
                 f"Signature {name!r} differs by {worst:.3g} with the new candidates; nothing was published."
             )
-
-
-def _schema(manifest: Mapping[str, Any]) -> data.Schema:
-    roles: dict[str, Any] = {"query": [], "candidate": [], "context": []}
-    for name, described in manifest["card"]["schema"].items():
-        fields = {k: v for k, v in described.items() if k not in ("role", "kind", "name")}
-        roles[described["role"]].append(getattr(data, described["kind"])(name, **fields))
-    return data.Schema(**roles)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+from typing import Any
 
 from tfmtl._checks import require
+from tfmtl._former import current, whole_schema
 
 MANIFEST = pathlib.PurePath("assets.extra", "tfmtl.json")
 """The description of a version, for programs, in the folder that TensorFlow Serving leaves to other tools."""
@@ -37,3 +40,11 @@ def version_of(path: pathlib.Path) -> pathlib.Path:
     versions = {number: child for number, child in versions_in(path).items() if (child / MANIFEST).is_file()}
     require(bool(versions), f"{path} holds no version exported by tfmtl; give a folder such as saved_models/NAME/1.")
     return versions[max(versions)]
+
+
+def read_manifest(version: pathlib.Path) -> dict[str, Any]:
+    """Return the description of a version, in the form in which this version of tfmtl writes it."""
+    manifest: dict[str, Any] = current(json.loads((version / MANIFEST).read_text()))
+    if "card" in manifest:
+        manifest["card"]["schema"] = whole_schema(manifest["card"]["schema"])
+    return manifest
