@@ -20,9 +20,12 @@ class Reference:
         model: from `servers.models.build`.
         frame: its table.
         query: raw query features.
+        position: the context feature of each query, -1 for none; by default all are missing.
     """
 
-    def __init__(self, model: MultiTaskModel, frame: pd.DataFrame, query: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: MultiTaskModel, frame: pd.DataFrame, query: Mapping[str, Any], position: Any = None
+    ) -> None:
         self.ids = model.candidates.ids
         self.missing: Any = "" if self.ids.dtype == object else -1
         items, rows = len(self.ids), len(query["age"])
@@ -32,7 +35,8 @@ class Reference:
         self.scores = user @ item.T
         pairs = {name: np.repeat(value, items, axis=0) for name, value in encoded.items()}
         pairs |= {name: np.concatenate([value.numpy()] * rows) for name, value in model.candidates.features.items()}
-        pairs["position"] = np.zeros(rows * items, np.int32)  # the index of a missing value
+        position = model.preprocessor({"position": np.full(rows, -1) if position is None else position})["position"]
+        pairs["position"] = np.repeat(position.numpy(), items)
         outputs = model(pairs)
         self.values = {t.name: t.predict(outputs[t.name]).numpy() for t in model.tasks}
         self.values = {n: v.reshape(rows, items, *v.shape[1:]) for n, v in self.values.items()}
@@ -49,14 +53,14 @@ class Reference:
         return {"ids": self._ids(rows, max_k), "scores": _pad(scores, max_k)}
 
     def recommend(
-        self, max_k: int, exclude: Any = None, k: Any = None, weights: Any = None, only: Any = None
+        self, max_k: int, exclude: Any = None, k: Any = None, weights: Any = None, only: Any = None, depth: int = 30
     ) -> dict[str, np.ndarray]:
-        """Sort the retrieved candidates of each query by the weighted sum of standardised values."""
+        """Sort the first `depth` retrieved candidates of each query by the weighted sum of standardised values."""
         weights = weights or {name: np.ones(len(self.scores)) for name in FUSED}
         rows = []
         fused = sum(weights[name][:, None] * self.standard[name] for name in FUSED)
         for i in range(len(self.scores)):
-            chosen = self._retrieved(i, max_k, exclude, only)
+            chosen = self._retrieved(i, depth, exclude, only)
             rows.append(chosen[np.argsort(-fused[i][chosen], kind="stable")][: _limit(k, i, max_k)])
         answer = {"ids": self._ids(rows, max_k), "scores": _pad([fused[i][r] for i, r in enumerate(rows)], max_k)}
         for name, value in self.values.items():

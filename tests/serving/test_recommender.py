@@ -15,7 +15,7 @@ from tfmtl._keras import tf
 from tfmtl.data import Categorical, Preprocessor
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import RecommenderExporter, export, to_examples
-from tfmtl.serving.recommender import Recommender
+from tfmtl.serving.recommender import Recommender, _depths
 from tfmtl.tasks import Regression
 
 FILTERED = ("retrieve_filtered", "recommend_filtered")
@@ -49,6 +49,25 @@ def filters(ids: IdType, reference: Reference, rows: int) -> dict[str, np.ndarra
     return {"exclude_ids": np.concatenate([best[:, :2], extra], 1), "restrict_ids": only, "k": k}
 
 
+def no_context(rows: int) -> dict[str, np.ndarray]:
+    return {"position": np.full(rows, -1)}
+
+
+def test_context_of_the_request_ranks(ids: IdType, answer: Any) -> None:
+    """Known positions, one that no training row had and a missing one change the values, not the retrieval."""
+    model, frame = build(ids)
+    query, position = queries(model, frame), np.asarray([1, 2, 3, 1, 3, 77, -1])
+    nothing = np.full([7, 0], "" if ids == "string" else -1)
+    given = {"exclude_ids": nothing, "restrict_ids": nothing, "k": np.full(7, -1, np.int32), "position": position}
+    weights = {f"weight_{name}": np.full(7, np.nan, np.float32) for name in FUSED}
+    found = answer("recommend_filtered", **query, **given, **weights)
+    check_equal(found, Reference(model, frame, query, position).recommend(MAX_K))
+    examples = answer("recommend_examples", examples=to_examples({**query, "position": position}))
+    check_equal(examples, found, 1e-6)
+    without = answer("recommend", **query)
+    assert (np.abs(found["clicked"] - without["clicked"]).max(1) > 1e-3).tolist() == [True] * 6 + [False]
+
+
 @pytest.mark.parametrize("signature", ["recommend", "serving_default"])
 def test_recommend_is_retrieve_rank_fuse_sort(ids: IdType, answer: Any, signature: str) -> None:
     model, frame = build(ids)
@@ -77,7 +96,9 @@ def test_filters_match_brute_force(ids: IdType, answer: Any) -> None:
     assert (found["scores"][2] == 0).all()  # k = 0
     assert [(row != reference.missing).sum() for row in found["ids"]] == [3, 5, 0, MAX_K, 3, 0, 0]
     weights = {name: np.linspace(0, 2, 7, dtype=np.float32) ** power for power, name in enumerate(FUSED)}
-    found = answer("recommend_filtered", **query, **cut, **{f"weight_{n}": w for n, w in weights.items()})
+    found = answer(
+        "recommend_filtered", **query, **cut, **{f"weight_{n}": w for n, w in weights.items()}, **no_context(7)
+    )
     check_equal(found, reference.recommend(MAX_K, cut["exclude_ids"], cut["k"], weights, cut["restrict_ids"]))
 
 
@@ -85,7 +106,7 @@ def test_missing_filters_change_nothing(answer: Any, ids: IdType) -> None:
     query = queries(*build(ids))
     nothing = np.full([7, 1], "" if ids == "string" else -1)
     inputs = {"exclude_ids": nothing, "restrict_ids": nothing, "k": np.full(7, -1, np.int32)}
-    weights = {f"weight_{name}": np.full(7, np.nan, np.float32) for name in FUSED}
+    weights = {f"weight_{name}": np.full(7, np.nan, np.float32) for name in FUSED} | no_context(7)
     for plain, given in (("retrieve", inputs), ("recommend", {**inputs, **weights})):
         check_equal(answer(f"{plain}_filtered", **query, **given), answer(plain, **query), 0)
 
@@ -96,7 +117,8 @@ def test_negative_weight_lowers_the_score(answer: Any, ids: IdType) -> None:
     nothing = np.full([7, 0], "" if ids == "string" else -1)
     given = {"exclude_ids": nothing, "restrict_ids": nothing, "k": np.full(7, -1, np.int32)}
     weights = {name: np.full(7, -3.0 if name == "clicked" else 0.5, np.float32) for name in FUSED}
-    found = answer("recommend_filtered", **query, **given, **{f"weight_{n}": w for n, w in weights.items()})
+    weighted = {f"weight_{n}": w for n, w in weights.items()} | no_context(7)
+    found = answer("recommend_filtered", **query, **given, **weighted)
     check_equal(found, Reference(model, frame, query).recommend(MAX_K, weights=weights))
 
 
@@ -122,7 +144,7 @@ def test_undesired_event_is_not_promoted(tmp_path: pathlib.Path, caplog: pytest.
     check_equal(found, Reference(model, frame, query).recommend(MAX_K, weights=weights))
     card = (path / "assets.extra" / "model_card.md").read_text()
     assert "| clicked | BinaryClassification, undesired | not given |" in card
-    assert "| rating | 2 | given |\n| clicked | -1 | default |\n" in card
+    assert "| weight of `rating` | 2, given |\n| weight of `clicked` | -1, default |\n" in card
 
 
 def test_a_chosen_fusion_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -148,7 +170,7 @@ def test_few_candidates_left_are_padded(answer: Any, ids: IdType) -> None:
     check_equal(found, reference.retrieve(MAX_K, exclude))
     assert (found["ids"][:, 4:] == reference.missing).all()
     assert (found["scores"][:, 4:] == 0).all()
-    weights = {f"weight_{name}": np.ones(7, np.float32) for name in FUSED}
+    weights = {f"weight_{name}": np.ones(7, np.float32) for name in FUSED} | no_context(7)
     check_equal(answer("recommend_filtered", **query, **given, **weights), reference.recommend(MAX_K, exclude))
 
 
@@ -173,7 +195,10 @@ def test_examples_are_answered_as_tensors(answer: Any, ids: IdType) -> None:
     candidate = {f.name: columns[f.name] for f in model.schema.candidate}
     requests = {
         "retrieve": ("retrieve_filtered", {**query, **cut}),
-        "recommend": ("recommend_filtered", {**query, **cut, **weights}),
+        "recommend": (
+            "recommend_filtered",
+            {**query, **cut, **weights, "position": np.asarray([1, 3, -1, 2, 9, 1, 1])},
+        ),
         "rank": ("rank", pairs),
         "embed_query": ("embed_query", query),
         "embed_candidate": ("embed_candidate", candidate),
@@ -252,12 +277,40 @@ def test_manifest_describes_inputs_and_outputs(ids: IdType, exported: pathlib.Pa
         "outputs": {"ids": f"{ids} [B, 10]", "scores": "float32 [B, 10]"},
     }
     assert manifest["fusion"]["weights"] == {"seen": 1.0, "rating": 1.0, "clicked": 1.0}
-    assert (manifest["candidates"], manifest["max_k"], manifest["retrieval"]) == (30, 10, "seen")
+    assert (manifest["candidates"], manifest["max_k"], manifest["rerank_depth"]) == (30, 10, 30)
+    assert manifest["retrieval"] == "seen"
     assert max(manifest["largest_difference_after_reload"].values()) <= 1e-5
 
 
-def test_max_k_defaults_to_a_small_corpus() -> None:
-    assert Recommender(build()[0]).index.max_k == 30
+@pytest.mark.parametrize(
+    ("candidates", "given", "expected"),
+    [
+        (30, {}, (30, 30)),
+        (30, {"max_k": 4}, (4, 30)),
+        (5000, {}, (100, 100)),
+        (5000, {"max_k": 300}, (300, 300)),
+        (5000, {"max_k": 4, "rerank_depth": 20}, (4, 20)),
+        (5000, {"rerank_depth": 500}, (100, 500)),
+    ],
+)
+def test_length_and_depth(candidates: int, given: dict[str, int], expected: tuple[int, int]) -> None:
+    assert _depths(candidates, **{"max_k": None, "rerank_depth": None, **given}) == expected
+
+
+@pytest.mark.parametrize("depth", [3, 8, 30])
+def test_more_candidates_are_ranked_than_returned(depth: int) -> None:
+    """A candidate of low retrieval score may be the best of the fusion only if it is ranked."""
+    model, frame = build()
+    query = queries(model, frame)
+    recommender, reference = Recommender(model, max_k=3, rerank_depth=depth), Reference(model, frame, query)
+    found = {name: _decoded(value.numpy()) for name, value in recommender.recommend(**query).items()}
+    check_equal(found, reference.recommend(3, depth=depth))
+    found = {name: _decoded(value.numpy()) for name, value in recommender.retrieve(**query).items()}
+    check_equal(found, reference.retrieve(3))
+    nothing = tf.fill([7, 1], "")
+    limits = {"exclude_ids": nothing, "restrict_ids": nothing, "k": tf.constant([2, -1, 9, 3, 1, 0, 3])}
+    found = {name: _decoded(v.numpy()) for name, v in recommender.retrieve_filtered(**query, **limits).items()}
+    check_equal(found, reference.retrieve(3, k=limits["k"].numpy()))
 
 
 @pytest.mark.parametrize(
@@ -268,6 +321,12 @@ def test_max_k_defaults_to_a_small_corpus() -> None:
             r"`max_k` must be at most the number of candidates, 30; give a smaller one. Received: max_k=31.",
         ),
         ({"max_k": 0}, r"`max_k` must be a positive integer. Received: max_k=0."),
+        ({"rerank_depth": 31}, r"`rerank_depth` must be at most the number of candidates, 30; give a smaller one."),
+        ({"rerank_depth": 2.0}, r"`rerank_depth` must be a positive integer. Received: rerank_depth=2.0."),
+        (
+            {"max_k": 5, "rerank_depth": 4},
+            r"`rerank_depth` must be at least `max_k`, .* that it ranks. Received: rerank_depth=4, max_k=5.",
+        ),
         (
             {"fusion_weights": {"ratin": 1.0}},
             r"Unknown task \['ratin'\] in `fusion_weights` .* Did you mean 'rating'\?",

@@ -107,10 +107,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def test_ids_are_those_of_the_column_that_the_schema_names(shop: pathlib.Path) -> None:
-    new = pd.DataFrame({"ean": [f"ean{n}" for n in (4, 6, 7)], "item_id": ["i4", "i6", "i7"]})
-    path = replace_candidates(shop, new)
+    new = pd.DataFrame({"ean": [f"ean{n}" for n in (4, 6, 7, 9)], "item_id": ["i4", "i6", "i7", "i9"]})
+    path = replace_candidates(shop, new, version=2)
     answer = tf.saved_model.load(str(path)).signatures["retrieve"](user_id=tf.constant(["a"]))
-    assert sorted(answer["ids"].numpy()[0].tolist()) == [b"i4", b"i6", b"i7"]
+    assert set(answer["ids"].numpy()[0].tolist()) < {b"i4", b"i6", b"i7", b"i9"}
+    with pytest.raises(ValueError, match="`rerank_depth` must be at most the number of candidates, 3"):
+        replace_candidates(shop, new[:3])
 
 
 def test_a_version_that_does_not_hold_the_id_is_refused(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:

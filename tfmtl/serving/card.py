@@ -74,10 +74,8 @@ def markdown(manifest: Mapping[str, Any]) -> str:
             **card["versions"],
         }
         lines += _table("provenance", ("what", "value"), list(facts.items()))
-    fusion = manifest.get("fusion", {})
-    if "chosen" in fusion:
-        rows = [(n, f"{w:g}", "given" if n in fusion["chosen"] else "default") for n, w in fusion["weights"].items()]
-        lines += _table("fusion", ("task", "weight in `recommend`", "origin"), rows)
+    if "rerank_depth" in manifest:
+        lines += _table("recommend", ("setting", "value"), _recommend_rows(manifest))
     budget = [(b["what"], f"{b['measured']:.5g}", _limit(b)) for b in manifest.get("budget", [])]
     lines += _table("budget", ("what", "measured", "limit"), budget) if budget else []
     rows = [
@@ -96,6 +94,16 @@ def markdown(manifest: Mapping[str, Any]) -> str:
 
 def _limit(line: Mapping[str, Any]) -> str:
     return f"{'at most' if line['at_most'] else 'at least'} {line['limit']:.5g}"
+
+
+def _recommend_rows(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    fusion = manifest["fusion"]
+    origin = {name: "given" if name in fusion["chosen"] else "default" for name in fusion["weights"]}
+    return [
+        ("candidates retrieved and ranked (`rerank_depth`)", manifest["rerank_depth"]),
+        ("candidates returned (`max_k`)", manifest["max_k"]),
+        *((f"weight of `{name}`", f"{weight:g}, {origin[name]}") for name, weight in fusion["weights"].items()),
+    ]
 
 
 def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:

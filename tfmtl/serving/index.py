@@ -198,11 +198,14 @@ def check_corpus(ids: np.ndarray, max_k: int) -> None:
     """Raise `ValueError` unless the ids are distinct and at least `max_k`."""
     count = len(ids)
     require(len(set(ids.tolist())) == count, "Candidate ids must be distinct.", candidates=count)
-    require(
-        max_k <= count,
-        f"`max_k` must be at most the number of candidates, {count}; give a smaller one.",
-        max_k=max_k,
-    )
+    check_depth(count, max_k=max_k)
+
+
+def check_depth(candidates: int, **depths: int) -> None:
+    """Raise `ValueError` unless every depth of a search is at most the number of candidates."""
+    for name, depth in depths.items():
+        rule = f"`{name}` must be at most the number of candidates, {candidates}; give a smaller one."
+        require(depth <= candidates, rule, **{name: depth})
 
 
 class Search(abc.ABC):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data import Feature, Statistics
 from tfmtl.models import MultiTaskModel
-from tfmtl.serving.index import CorpusIndex, Hits, Search
+from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
 from tfmtl.serving.ranker import Ranker
 from tfmtl.serving.score_fusion import ScoreFusion
 from tfmtl.serving.signature import Answer, missing_row
@@ -38,16 +38,18 @@ class Recommender(Ranker):
 
     Args:
         model: the trained model.
-        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
+        max_k, rerank_depth, retrieval, fusion_weights, search: as in `RecommenderExporter`.
 
     Attributes:
-        index: the corpus.
+        max_k: number of candidates in an answer.
+        index: the corpus; its `max_k` is the number of candidates that `recommend` ranks.
         fusion: the rule that orders the candidates of `recommend`.
         last_ids: up to four ids of the corpus, for probes.
 
     Raises:
-        ValueError: if the model has no retrieval task or no candidates, `max_k` exceeds the number of candidates, a
-            name is unknown, a weight is not finite, or a feature or task has the name of a served tensor.
+        ValueError: if the model has no retrieval task or no candidates, `max_k` exceeds `rerank_depth`, either
+            exceeds the number of candidates, a name is unknown, a weight is not finite, or a feature or task has the
+            name of a served tensor.
     """
 
     default = "recommend"
@@ -56,6 +58,7 @@ class Recommender(Ranker):
         self,
         model: MultiTaskModel,
         max_k: int | None = None,
+        rerank_depth: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
         search: Search | None = None,
@@ -72,8 +75,8 @@ class Recommender(Ranker):
         self.last_ids = corpus.ids[-4:]
         self._tower = model.tower("query")
         self._embed = tf.function(self._embed_query, input_signature=[self.specs("query")], autograph=False)
-        self.index = self._build_index(corpus.ids, min(100, len(corpus)) if max_k is None else max_k, search)
-        self._missing_context = model.preprocessor({f.name: missing_row(f) for f in self.schema.context})
+        self.max_k, depth = _depths(len(corpus), max_k, rerank_depth)
+        self.index = self._build_index(corpus.ids, depth, search)
         statistics = model.preprocessor.statistics
         self.fusion = ScoreFusion.of(self._fusable(), statistics, self.retrieval, fusion_weights, undesired)
         self._check_names()
@@ -89,13 +92,15 @@ class Recommender(Ranker):
         return self._retrieve(query, (exclude_ids, restrict_ids), k)
 
     def recommend(self, /, **query: tf.Tensor) -> Answer:
-        """Return ids, fused scores and task values of the best candidates."""
-        return self._recommend(query)
+        """Return ids, fused scores and task values [B, max_k] of the best candidates, without a context."""
+        missing = {feature.name: missing_row(feature) for feature in self.schema.context}
+        rows = tf.shape(next(iter(query.values())))[0]
+        return self._recommend({**query, **{name: tf.repeat(row, rows, axis=0) for name, row in missing.items()}})
 
     def recommend_filtered(
         self, /, *, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor, k: tf.Tensor, **inputs: tf.Tensor
     ) -> Answer:
-        """Return the first `k` allowed candidates, ordered by the fusion weights of the request."""
+        """Return the first `k` allowed candidates, ranked in a context and ordered by the weights of the request."""
         weights = {name: inputs.pop(weight_input(name)) for name in self.fusion.weights}
         return self._recommend(inputs, (exclude_ids, restrict_ids), k, weights)
 
@@ -125,15 +130,16 @@ class Recommender(Ranker):
 
     def describe(self) -> dict[str, Any]:
         """Return the settings of retrieval and fusion, as plain values."""
-        index = {"max_k": self.index.max_k, "candidates": int(self.index.size), "search": self.index.describe()}
+        depths = {"max_k": self.max_k, "rerank_depth": self.index.max_k}
+        index = {**depths, "candidates": int(self.index.size), "search": self.index.describe()}
         return {**index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 
-    def _build_index(self, ids: np.ndarray, max_k: int, search: Search | None) -> CorpusIndex:
+    def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:
         embed = tf.function(self._embed_corpus, autograph=False)
         if search is None:
-            return CorpusIndex(ids, embed, max_k)
+            return CorpusIndex(ids, embed, depth)
         queries = search.sample(self.schema, self.model.preprocessor.statistics)
-        return search.build_index(ids, embed, max_k, self.embed_query(**queries)["embedding"])
+        return search.build_index(ids, embed, depth, self.embed_query(**queries)["embedding"])
 
     def _fusable(self) -> list[str]:
         """Return the tasks with one value per candidate: the served retrieval, and scalars of the pair."""
@@ -183,8 +189,9 @@ class Recommender(Ranker):
     def _retrieve(self, query: Features, limits: Limits = None, k: tf.Tensor | None = None) -> Answer:
         _, embedding = self._embed(query)
         hits = self._search(embedding, limits)
-        kept = self._first(hits.valid, k)
-        return {"ids": self.index.ids(hits.rows, kept), "scores": tf.where(kept, hits.scores, 0.0)}
+        rows, scores, valid = (tensor[:, : self.max_k] for tensor in (hits.rows, hits.scores, hits.valid))
+        kept = self._first(valid, k)
+        return {"ids": self.index.ids(rows, kept), "scores": tf.where(kept, scores, 0.0)}
 
     def _search(self, embedding: tf.Tensor, limits: Limits) -> Hits:
         if limits is None:
@@ -195,15 +202,16 @@ class Recommender(Ranker):
 
     def _recommend(
         self,
-        query: Features,
+        features: Features,
         limits: Limits = None,
         k: tf.Tensor | None = None,
         weights: Mapping[str, tf.Tensor] | None = None,
     ) -> Answer:
-        encoded, embedding = self._embed(query)
-        values = self._values_of_hits(encoded, hits := self._search(embedding, limits))
+        context = self.encode("context", features)
+        encoded, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
+        values = self._values_of_hits({**encoded, **context}, hits := self._search(embedding, limits))
         fused = self.fusion(values, hits, weights)
-        order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.index.max_k).indices
+        order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.max_k).indices
         kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)
         answer = {
             "ids": self.index.ids(tf.gather(hits.rows, order, batch_dims=1), kept),
@@ -214,22 +222,35 @@ class Recommender(Ranker):
         return answer
 
     def _values_of_hits(self, encoded: Features, hits: Hits) -> Answer:
-        """Rank the hits of every query: [B, max_k] or [B, max_k, classes] by task."""
-        batch, k = tf.shape(hits.rows)[0], self.index.max_k
-        rows = tf.reshape(hits.rows, [batch * k])
-        pairs = {name: tf.repeat(value, k, axis=0) for name, value in encoded.items()}
+        """Rank the hits of every query: [B, rerank_depth] or [B, rerank_depth, classes] by task."""
+        batch, depth = tf.shape(hits.rows)[0], self.index.max_k
+        rows = tf.reshape(hits.rows, [batch * depth])
+        pairs = {name: tf.repeat(value, depth, axis=0) for name, value in encoded.items()}
         pairs |= self._candidates(rows)
-        for name, value in self._missing_context.items():
-            pairs[name] = tf.repeat(value, batch * k, axis=0)
-        values = {name: tf.reshape(value, [batch, k, *value.shape[1:]]) for name, value in self._values(pairs).items()}
+        values = {n: tf.reshape(v, [batch, depth, *v.shape[1:]]) for n, v in self._values(pairs).items()}
         return {**values, self.retrieval: hits.scores}
 
     def _first(self, valid: tf.Tensor, k: tf.Tensor | None) -> tf.Tensor:
         """Keep the first `k` positions; a negative `k` is a missing one and keeps all."""
         if k is None:
             return valid
-        limit = tf.where(k < 0, self.index.max_k, k)
-        return valid & (tf.range(self.index.max_k) < limit[:, tf.newaxis])
+        limit = tf.where(k < 0, self.max_k, k)
+        return valid & (tf.range(self.max_k) < limit[:, tf.newaxis])
+
+
+def _depths(candidates: int, max_k: int | None, rerank_depth: int | None) -> tuple[int, int]:
+    """Return the length of an answer and the number of candidates to rank; by default 100, or the whole corpus."""
+    usual = min(100, candidates)
+    length = usual if max_k is None else max_k
+    require_positive_int(max_k=length)
+    depth = max(usual, length) if rerank_depth is None else rerank_depth
+    require_positive_int(rerank_depth=depth)
+    check_depth(candidates, max_k=length, rerank_depth=depth)
+    rule = (
+        "`rerank_depth` must be at least `max_k`, since `recommend` returns the best of the candidates that it ranks."
+    )
+    require(depth >= length, rule, rerank_depth=depth, max_k=length)
+    return length, depth
 
 
 def _served_retrieval(model: MultiTaskModel, given: str | None, undesired: Collection[str]) -> str:

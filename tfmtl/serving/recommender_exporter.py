@@ -35,12 +35,13 @@ class RecommenderExporter(Exporter):
       hold the id `""` or -1 and the score 0. A k that is negative (missing) or above `max_k` means `max_k`.
     - `rank`: query, candidate and context features -> the value of each task by task name: probability [B], value in
       label units [B], class probabilities [B, classes], retrieval score [B].
-    - `recommend`: query features -> the `max_k` retrieved candidates, ranked with missing context and sorted by
-      `ScoreFusion`: `ids` and `scores` [B, max_k], and the value of each task [B, max_k] or [B, max_k, classes]; [B] or
-      [B, classes] for tasks of the query alone.
-    - `recommend_filtered`: also takes `exclude_ids`, `restrict_ids`, `k` and, for every task in the fusion,
-      `weight_<task>` float32 [B] of any sign: NaN means the exported weight. All `max_k` candidates are ranked, and the
-      best k of them are returned.
+    - `recommend`: query features -> the best `max_k` of `rerank_depth` retrieved candidates, ranked without a context
+      (all context features missing) and sorted by `ScoreFusion`: `ids` and `scores` [B, max_k], and the value of each
+      task [B, max_k] or [B, max_k, classes]; [B] or [B, classes] for tasks of the query alone.
+    - `recommend_filtered`: also takes the context features of the request, each of which may be missing;
+      `exclude_ids`, `restrict_ids` and `k`; and for every task in the fusion `weight_<task>` float32 [B] of any sign,
+      where NaN means the exported weight. All `rerank_depth` candidates are ranked, in the context of the request, and
+      the best k of them are returned.
     - `embed_query`, `embed_candidate`: features of the query or the candidate -> `embedding` [B, d]. The dot products
       of the two are the scores.
     - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
@@ -53,7 +54,9 @@ class RecommenderExporter(Exporter):
     clients.
 
     Args:
-        max_k: candidates per query to retrieve, rank and return; by default 100, or the whole corpus if it is smaller.
+        max_k: length of an answer; by default 100, or the whole corpus if it is smaller.
+        rerank_depth: number of candidates per query that `recommend` retrieves and ranks, at least `max_k`; by default
+            100 or `max_k`, or the whole corpus if it is smaller.
         retrieval: name of the retrieval task that is served; by default the model's first with a desired label.
         fusion_weights: weights of `recommend` by task name, of any sign. A task without one weighs 1, or -1 if its
             label is not desired (`Label("returned", desired=False)`). The export logs such weights, and the card lists
@@ -62,7 +65,7 @@ class RecommenderExporter(Exporter):
             whole corpus.
 
     Cost: `retrieve` multiplies each query with the embeddings of the corpus; `recommend` also runs the network on
-    `max_k` rows per query.
+    `rerank_depth` rows per query.
     """
 
     entries: ClassVar[tuple[Entry, ...]] = ENTRIES
@@ -71,11 +74,13 @@ class RecommenderExporter(Exporter):
     def __init__(
         self,
         max_k: int | None = None,
+        rerank_depth: int | None = None,
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | None = None,
         search: Search | None = None,
     ) -> None:
         self.max_k = max_k
+        self.rerank_depth = rerank_depth
         self.retrieval = retrieval
         self.fusion_weights = fusion_weights
         self.search = search
@@ -100,7 +105,7 @@ class RecommenderExporter(Exporter):
         )
 
     def _computations(self, model: MultiTaskModel) -> Ranker:
-        names = ("max_k", "retrieval", "fusion_weights", "search")
+        names = ("max_k", "rerank_depth", "retrieval", "fusion_weights", "search")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if retrieves(model):
             return Recommender(model, **given)
@@ -113,6 +118,7 @@ def export(
     directory: str | os.PathLike[str],
     *,
     max_k: int | None = None,
+    rerank_depth: int | None = None,
     retrieval: str | None = None,
     fusion_weights: Mapping[str, float] | None = None,
     search: Search | None = None,
@@ -121,12 +127,12 @@ def export(
     card: ModelCard | None = None,
     budget: Budget | None = None,
 ) -> pathlib.Path:
-    """Publish a model with `RecommenderExporter(max_k, retrieval, fusion_weights, search)`.
+    """Publish a model with `RecommenderExporter(max_k, rerank_depth, retrieval, fusion_weights, search)`.
 
     Args:
         model: the trained model.
         directory: the folder of the model, which holds its versions.
-        max_k, retrieval, fusion_weights, search: as in `RecommenderExporter`.
+        max_k, rerank_depth, retrieval, fusion_weights, search: as in `RecommenderExporter`.
         version, probe, card, budget: as in `Exporter.export`.
 
     Returns:
@@ -136,5 +142,5 @@ def export(
         ValueError, BudgetExceeded, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
         ImportError: if `search` needs a package that is not installed.
     """
-    exporter = RecommenderExporter(max_k, retrieval, fusion_weights, search)
+    exporter = RecommenderExporter(max_k, rerank_depth, retrieval, fusion_weights, search)
     return exporter.export(model, directory, version=version, probe=probe, card=card, budget=budget)

@@ -19,7 +19,7 @@ from tfmtl.data import Schema
 from tfmtl.data.distinct_candidates import distinct_candidates
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
-from tfmtl.serving.index import check_corpus
+from tfmtl.serving.index import check_corpus, check_depth
 from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.recommender import ROWS
@@ -50,7 +50,7 @@ def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version
 
     Raises:
         ValueError: if the version does not retrieve or searches by `ScaNN`, or the table lacks a column or has fewer
-            candidates than `max_k`.
+            candidates than `rerank_depth`.
         RuntimeError: if an answer of `rank` or an embedding would change.
         FileExistsError, OSError: as in `Exporter.export`.
 
@@ -102,11 +102,13 @@ def _publish(
         rows = np.flatnonzero(~np.isin(known.astype(bytes), gone.astype(bytes)))
         new = np.concatenate([known[rows], new])
         columns = {n: np.concatenate([checkpoint.value(f"candidate_{n}")[rows], v]) for n, v in columns.items()}
+    depth = "rerank_depth" if "rerank_depth" in manifest else "max_k"
     check_corpus(new, manifest["max_k"])
+    check_depth(len(new), **{depth: manifest[depth]})
     changed = {"corpus_ids": new, **{f"candidate_{name}": value for name, value in columns.items()}}
     search = dict(manifest["search"])
     if search["kind"] == "inverted file":
-        search |= _cluster(model, checkpoint, columns, search, manifest["max_k"], changed)
+        search |= _cluster(model, checkpoint, columns, search, manifest[depth], changed)
     manifest |= {"candidates": len(new), "search": search}
     return publish(directory, lambda folder: _write(folder, source, checkpoint, changed, manifest), version)
 

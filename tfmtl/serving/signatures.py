@@ -98,13 +98,17 @@ def _filters(served: Recommender) -> dict[str, np.ndarray]:
     return {
         "exclude_ids": np.stack([last, last[::-1]]),
         "restrict_ids": np.stack([missing, missing, last]),
-        "k": np.asarray([-1, served.index.max_k, 1, 0], np.int32),
+        "k": np.asarray([-1, served.max_k, 1, 0], np.int32),
     }
 
 
 def _weighted(served: Recommender) -> dict[str, tf.TensorSpec]:
     names = map(weight_input, served.fusion.weights)
-    return {**_filtered(served), **{name: tf.TensorSpec([None], tf.float32, name) for name in names}}
+    return {
+        **_filtered(served),
+        **served.specs("context"),
+        **{name: tf.TensorSpec([None], tf.float32, name) for name in names},
+    }
 
 
 def _filters_and_weights(served: Recommender) -> dict[str, np.ndarray]:
