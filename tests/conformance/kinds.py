@@ -32,7 +32,7 @@ from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.noise.mixup import MixupPartners
-from tfmtl.layers.noise.randomness import RandomUnknown
+from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import HeadInputs, LossInputs, Pool, Task
 
@@ -113,6 +113,7 @@ def _(layer: Fusion) -> tuple[keras.Model, Any]:
     return _network(layer, (vectors, presence))
 
 
+@network_of.register(RandomMissing)
 @network_of.register(RandomUnknown)
 @network_of.register(SequenceAugmentation)
 @network_of.register(CompressedEmbedding)

@@ -20,7 +20,7 @@ from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.marks import EncodingMark
 from tfmtl.layers.noise.mixup import MixupPartners
-from tfmtl.layers.noise.randomness import RandomUnknown
+from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import (
     BinaryClassification,
@@ -147,6 +147,7 @@ PARTS: Recipes = {
     "PriorGate": lambda: PriorGate(4, **_KERNELS),
     "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
     "Presence": lambda: Presence(),
+    "RandomMissing": lambda: RandomMissing(0.25, seed=3, missing=[1, 2, 3]),
     "RandomUnknown": lambda: RandomUnknown(0.25, seed=3, unknown=2),
     "Regression": lambda: Regression("t", **_NUMBER),
     "Retrieval": lambda: Retrieval(

@@ -194,6 +194,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "Mixup",
         "MixupPartners",
         "Presence",
+        "RandomMissing",
         "RandomUnknown",
     }
     gates = {"SoftmaxGate", "DSelectKGate", "TaskDense"}

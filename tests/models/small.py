@@ -28,7 +28,7 @@ SCHEMA = Schema(
     ],
 )
 ON_PAIRS = ["rating", "liked"]
-NO_NOISE = Regularization(unknown_rate=0.0)
+NO_NOISE = Regularization(unknown_rate=0.0, context_dropout=0.0)
 
 
 @functools.cache

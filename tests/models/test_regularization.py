@@ -14,7 +14,8 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import UPGrad
 from tfmtl.compression import DistilledModel
-from tfmtl.data import Batch, Categorical, Label, Numeric, Preprocessor, Schema, to_batch
+from tfmtl.data import Batch, Categorical, Label, MultiValued, Numeric, Preprocessor, Schema, to_batch
+from tfmtl.data.preprocessor import missing_row
 from tfmtl.layers import AITM, STEM, ConcatFusion, MMoE, PEPNet, SequenceAugmentation, SharedBottom
 from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.models.mixup import MIXUP_PAIRS, with_mixup_pairs
@@ -26,8 +27,11 @@ FUSION = {"query": ConcatFusion({"person": ["user", "age"]}, units=4, modality_d
 OPTIONS: dict[str, Any] = {
     "dropout": 0.5, "unknown_rate": 0.5, "embedding_dropout": 0.5, "feature_dropout": 0.5, "modality_dropout": 0.5,
     "expert_dropout": 0.5, "mixup": 1.0, "sequence": SequenceAugmentation(0.6, 0.6, 0.6, rate=1.0),
+    "context_dropout": 0.5,
 }  # fmt: skip
-PAIRED = {"mixup": {"rating", "liked"}, "expert_dropout": {"rating", "liked"}}
+ON_PAIRS = frozenset(small.ON_PAIRS)
+PAIRED = {"mixup": ON_PAIRS, "expert_dropout": ON_PAIRS, "context_dropout": ON_PAIRS}
+ON_BY_DEFAULT = {"unknown_rate", "context_dropout"}
 TRUNKS: dict[str, Callable[[], Any]] = {
     "MMoE": small.trunk,
     "SharedBottom": lambda: SharedBottom(small.ON_PAIRS, [4]),
@@ -38,7 +42,7 @@ TRUNKS: dict[str, Callable[[], Any]] = {
 
 
 def noise(*names: str, **arguments: Any) -> Regularization:
-    return Regularization(**{"unknown_rate": 0.0, **{name: OPTIONS[name] for name in names}, **arguments})
+    return Regularization(**dict.fromkeys(ON_BY_DEFAULT, 0.0) | {name: OPTIONS[name] for name in names} | arguments)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def test_every_option_is_off_at_serving_and_on_in_training(option: str, plain: k
 
 
 def test_off_is_the_default() -> None:
-    assert all(not getattr(Regularization(), name) for name in OPTIONS if name != "unknown_rate")
+    assert all(not getattr(Regularization(), name) for name in OPTIONS if name not in ON_BY_DEFAULT)
     kinds = {type(layer).__name__ for layer in small.network(regularization=Regularization()).layers}
     assert not kinds & {"Dropout", "FeatureDropout", "Mixup", "MixupPartners", "SequenceAugmentation"}
 
@@ -88,6 +92,31 @@ def layer_inputs(network: keras.Model, name: str, features: Any) -> tuple[np.nda
     layer = network.get_layer(name)
     tensors = keras.Model(network.inputs, [*tf.nest.flatten(layer.input), layer.output])(features, training=True)
     return tuple(tensor.numpy() for tensor in tensors)
+
+
+def test_context_is_missing_as_a_whole_and_as_it_is_served() -> None:
+    """A category, two numbers that encode a missing value differently, and a list are missing in the same rows."""
+    context = [Categorical("page"), Numeric("place"), Numeric("hour", missing="mean", transform="none")]
+    schema = Schema([Categorical("user")], [], [*context, MultiValued("tags", max_length=2)], [Label("y")])
+    rows = 400
+    frame = small.pd.DataFrame(
+        {"user": "u", "page": "p", "place": np.arange(rows), "hour": 7.0, "tags": [["a", "b"]] * rows, "y": 1.0}
+    )
+    preprocessor = Preprocessor.fit(schema, frame)
+    network = build_network(preprocessor, [Regression("y")], regularization=noise(context_dropout=0.25))
+    features = to_batch(frame, preprocessor).features
+    missing = preprocessor({feature.name: missing_row(feature) for feature in schema.context})
+    gone = []
+    for name in ("page", "place", "hour", "tags"):
+        before, after = layer_inputs(network, f"{name}_missing", features)
+        served = missing[name].numpy()[0]
+        np.testing.assert_array_equal(before, features[name])
+        gone.append((after == served).reshape(rows, -1).all(1) if name != "hour" else gone[0])
+        np.testing.assert_array_equal(after[gone[-1]], np.broadcast_to(served, after[gone[-1]].shape))
+        np.testing.assert_array_equal(after[~gone[-1]], before[~gone[-1]])
+    assert 60 < gone[0].sum() < 140  # 400 draws at rate 0.25 have a deviation of 9
+    for rows_without in gone[1:]:
+        np.testing.assert_array_equal(rows_without, gone[0])
 
 
 @pytest.mark.parametrize("name", ["user", "recent", "age"])

@@ -16,6 +16,9 @@ from servers.models import MAX_K, IdType, build, queries, raw
 
 from tests.serving.reference import FUSED, Reference, check_equal
 from tests.serving.wire import Call, Flat, flatten, write_calls
+from tfmtl._keras import tf
+from tfmtl.data.preprocessor import missing_row
+from tfmtl.models import MultiTaskModel
 
 HERE = pathlib.Path(__file__).parent
 
@@ -46,13 +49,16 @@ def requests(ids: IdType) -> list[tuple[str, dict[str, Any], dict[str, np.ndarra
     weights = {name: np.linspace(0.1, 1, 7, dtype=np.float32) ** power for power, name in enumerate(FUSED)}
     only = np.concatenate([reference.retrieve(4)["ids"], np.full_like(exclude, reference.missing)], 1)
     cut = {**query, "exclude_ids": exclude, "restrict_ids": only, "k": k}
-    weighed = {**cut, **{f"weight_{name}": weight for name, weight in weights.items()}}
+    position = np.asarray([1, 2, 3, -1, 1, 77, 2])
+    weighed = {**cut, "position": position, **{f"weight_{name}": weight for name, weight in weights.items()}}
+    placed = Reference(model, frame, query, position)
     rank = raw(model, frame[:7]), model.predict(frame[:7], verbose=0)
     whole = [
         ("retrieve", query, reference.retrieve(MAX_K)),
         ("retrieve_filtered", cut, reference.retrieve(MAX_K, exclude, k, only)),
         ("recommend", query, reference.recommend(MAX_K)),
-        ("recommend_filtered", weighed, reference.recommend(MAX_K, exclude, k, weights, only)),
+        ("recommend_filtered", weighed, placed.recommend(MAX_K, exclude, k, weights, only)),
+        ("embed_query_examples", *of_age_alone(model)),
         ("rank", *rank),
         ("serving_default", query, reference.recommend(MAX_K)),
     ]
@@ -61,6 +67,17 @@ def requests(ids: IdType) -> list[tuple[str, dict[str, Any], dict[str, np.ndarra
         for rows in (7, 1, 0)
         for name, inputs, answer in whole
     ]
+
+
+def of_age_alone(model: MultiTaskModel) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return protos that hold the age 8, as an integer or as a float, and the embeddings of their users."""
+    integer = tf.train.Feature(int64_list=tf.train.Int64List(value=[8]))
+    number = tf.train.Feature(float_list=tf.train.FloatList(value=[8.0]))
+    protos = [tf.train.Example(features=tf.train.Features(feature={"age": kind})) for kind in (integer, number)]
+    query = {feature.name: missing_row(feature) for feature in model.schema.query}
+    embedding = model.tower("query")(model.preprocessor({**query, "age": tf.constant([8.0])}))["seen"].numpy()
+    texts = [proto.SerializeToString().decode() for proto in protos]
+    return {"examples": np.resize(np.asarray(texts), 7)}, {"embedding": np.repeat(embedding, 7, axis=0)}
 
 
 @pytest.mark.parametrize("runtime", ["blocked_process.py", "c_api.py"])

@@ -7,7 +7,7 @@ import pytest
 
 from tfmtl._keras import tf
 from tfmtl.serving import to_examples
-from tfmtl.serving.signature import from_examples
+from tfmtl.serving.parsing import from_examples
 
 SPECS = {
     "name": tf.TensorSpec([None], tf.string),
@@ -63,3 +63,60 @@ def test_no_rows() -> None:
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^All columns must have the same number of rows. Received: rows="):
         to_examples({"a": [1], "b": [1, 2]})
+
+
+def proto(**features: list[float]) -> bytes:
+    """Return a proto in which whole numbers are written as integers, other numbers as floats."""
+    written = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        if all(isinstance(value, int) for value in values)
+        else tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        for name, values in features.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=written)).SerializeToString()
+
+
+def test_a_number_may_be_an_integer() -> None:
+    """The other rows of the batch, other inputs and the ends of lists stay as they are."""
+    rows = [
+        proto(age=[30], count=[7], vector=[1, -2], ids=[4, 5, 6]),
+        proto(age=[30.5], count=[8], vector=[0.5]),
+        proto(vector=[2**40, 4, 5], age=[], more=[3]),
+        b"",
+        proto(count=[9], age=[-(2**62)], vector=[0.25, 0.75]),
+    ]
+    parsed = from_examples(tf.constant(rows), SPECS)
+    np.testing.assert_array_equal(parsed["age"], np.asarray([30, 30.5, np.nan, np.nan, -(2.0**62)], np.float32))
+    np.testing.assert_array_equal(parsed["vector"], [[1, -2], [0.5, np.nan], [2**40, 4], [np.nan] * 2, [0.25, 0.75]])
+    np.testing.assert_array_equal(parsed["count"], [7, 8, -1, -1, 9])
+    np.testing.assert_array_equal(parsed["ids"], [[4, 5, 6], *[[-1] * 3] * 4])
+    for number, row in enumerate(rows):
+        alone = from_examples(tf.constant([row]), SPECS)
+        np.testing.assert_array_equal(alone["age"][0], parsed["age"][number])
+        np.testing.assert_array_equal(alone["vector"][0], parsed["vector"][number])
+
+
+def test_numbers_of_any_width_may_be_integers() -> None:
+    specs = {"values": tf.TensorSpec([None, None], tf.float32)}
+    parsed = from_examples(tf.constant([proto(values=[1, 2, 3]), proto(values=[0.5]), proto(values=[4])]), specs)
+    np.testing.assert_array_equal(parsed["values"], [[1, 2, 3], [0.5, *[np.nan] * 2], [4, *[np.nan] * 2]])
+
+
+def test_a_text_that_looks_like_an_integer_is_a_text() -> None:
+    text = proto(age=[3])
+    row = tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                "name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[text])),
+                "age": tf.train.Feature(float_list=tf.train.FloatList(value=[0.5])),
+            }
+        )
+    ).SerializeToString()
+    parsed = from_examples(tf.constant([row]), SPECS)
+    assert (parsed["name"].numpy().tolist(), parsed["age"].numpy().tolist()) == ([text], [0.5])
+
+
+@pytest.mark.parametrize("row", [proto(count=[0.5]), proto(name=[3]), proto(name=[3], age=[3]), b"no proto"])
+def test_other_kinds_are_errors(row: bytes) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        from_examples(tf.constant([row]), SPECS)

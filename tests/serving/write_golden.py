@@ -33,7 +33,7 @@ def test_write_golden() -> None:
     }
     calls = {
         "recommend": query,
-        "recommend_filtered": {**query, **cut, **weights},
+        "recommend_filtered": {**query, **cut, **weights, "position": tf.constant([1, 2, 3, -1, 1, 77, 2], tf.int64)},
         "retrieve_filtered": {**query, **cut},
         "rank": raw(model, frame[:5]),
         "embed_query": query,

@@ -24,6 +24,15 @@ from tfmtl.types import Features
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """Index of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
 
+MISSING_VALUES: dict[tf.DType, Any] = {
+    tf.string: "",
+    tf.int64: MISSING_INTEGER,
+    tf.int32: MISSING_INTEGER,
+    tf.float32: np.nan,
+    tf.float64: np.nan,
+}
+"""The raw missing value of each type, in a table and in a request."""
+
 
 @register
 class Preprocessor(keras.layers.Layer):
@@ -121,6 +130,11 @@ class Preprocessor(keras.layers.Layer):
         """Return the values of a vocabulary; value i has index i + 2."""
         return self.statistics.vocabularies[name]
 
+    def encoded_missing(self, name: str) -> np.ndarray:
+        """Return the encoding [...] of a missing value of a feature, as the network reads it."""
+        encoded: np.ndarray = self({name: missing_row(self.schema.features[name])})[name].numpy()[0]
+        return encoded
+
     def encodes_like(self, other: Preprocessor) -> bool:
         """Return whether both turn the same raw features into the same numbers."""
         if self is other:
@@ -185,6 +199,18 @@ class Preprocessor(keras.layers.Layer):
         """Rebuild the layer from `get_config`."""
         rest = {k: v for k, v in config.items() if k not in ("schema", "statistics", "trainable")}
         return cls(Schema.from_config(config["schema"]), Statistics.from_config(config["statistics"]), **rest)
+
+
+def missing_row(feature: Feature) -> tf.Tensor:
+    """Return one raw row [1, ...] without a value.
+
+    Example:
+        >>> from tfmtl.data import Vector
+        >>> missing_row(Vector("image", size=2)).numpy()
+        array([[nan, nan]], dtype=float32)
+    """
+    spec = feature.raw_spec
+    return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING_VALUES[spec.dtype], spec.dtype))
 
 
 def _joint_lookups(schema: Schema, statistics: Statistics) -> Iterator[JointLookup]:

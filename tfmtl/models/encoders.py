@@ -14,7 +14,7 @@ from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.marks import EncodingMark
-from tfmtl.layers.noise.randomness import RandomUnknown
+from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
 from tfmtl.models.regularization import Regularization
 
 _INITIALIZER = keras.initializers.RandomUniform(-0.05, 0.05)
@@ -49,6 +49,7 @@ class FeatureEncoder:
         check_noise(regularization, schema, self.fusion)
         self.schema, self.regularization, self.seed = schema, regularization, seed
         self.inputs = {name: _input(feature) for name, feature in schema.features.items()}
+        self._read = {**self.inputs, **self._without_context(preprocessor)}
         dims = embedding_dim if isinstance(embedding_dim, Mapping) else {"": embedding_dim}
         require_known([name for name in dims if name], schema.vocabularies, "vocabulary", "`embedding_dim`")
         self._widths = {name: dims.get(name, dims.get("", 32)) for name in schema.vocabularies}
@@ -97,12 +98,23 @@ class FeatureEncoder:
         )
         return self.embed(str(feature.vocabulary))[0]
 
+    def _without_context(self, preprocessor: Preprocessor) -> dict[str, Any]:
+        """Return the context features; training makes all of them missing in some rows, the same for each feature."""
+        rate, seed = self.regularization.context_dropout, seed_of("context", self.seed)
+        return {
+            f.name: RandomMissing(rate, seed, preprocessor.encoded_missing(f.name).tolist(), name=f"{f.name}_missing")(
+                self.inputs[f.name]
+            )
+            for f in self.schema.context
+            if rate
+        }
+
     def _fused(self, features: Sequence[Feature], role: str) -> Any:
         groups = self.fusion[role].split([feature.name for feature in features])
         modalities = {name: [self.schema.features[part] for part in parts] for name, parts in groups.items()}
         vectors = {name: self._joined(parts, f"{role}_{name}") for name, parts in modalities.items()}
         presence = {
-            name: Presence(name=f"{role}_{name}_presence")([self.inputs[part] for part in parts])
+            name: Presence(name=f"{role}_{name}_presence")([self._read[part] for part in parts])
             for name, parts in groups.items()
         }
         rate = self.regularization.modality_dropout
@@ -130,7 +142,7 @@ class FeatureEncoder:
             {n: self._sizes[n] for n in names}, width, _INITIALIZER, self._seed_of(tables),
             activity_regularizer=self._penalty(), name=name,
         )  # fmt: skip
-        indices = self._disturbed(tf.stack([self.inputs[n] for n in names], axis=1), name)
+        indices = self._disturbed(tf.stack([self._read[n] for n in names], axis=1), name)
         joined = self._dropped(layer(indices), name, len(names))
         for i, feature in enumerate(names):  # symbolic slices; only those that a layer reads become part of the network
             self._embedded[_joined_name(tables, feature)] = joined[:, i * width : (i + 1) * width], indices[:, i]
@@ -146,8 +158,8 @@ class FeatureEncoder:
         """Return an encoded feature as the vector [B, d] that the network reads."""
         rate = self.regularization.feature_dropout
         if rate and name not in self._encoded:
-            self._encoded[name] = self._left_out(self.inputs[name], name, rate)
-        return self._encoded[name] if rate else self.inputs[name]
+            self._encoded[name] = self._left_out(self._read[name], name, rate)
+        return self._encoded[name] if rate else self._read[name]
 
     def embedded(self, name: str, tables: str = "") -> Any:
         """Return the embedding [B, d] of an index, or [B, length, d] of a list of indices."""
@@ -169,7 +181,7 @@ class FeatureEncoder:
 
     def _indices_of(self, name: str) -> Any:
         if name not in self._indices:
-            indices, augmentation = self.inputs[name], self.regularization.sequence
+            indices, augmentation = self._read[name], self.regularization.sequence
             if augmentation is not None and isinstance(self.schema.features[name], IdSequence):
                 own = seed_of(str(augmentation.seed), self.seed)
                 indices = _copy(augmentation, f"{name}_augmentation", seed=own)(indices)

@@ -23,6 +23,8 @@ class Regularization:
         embedding_l2: penalty on the embeddings that a batch looks up, as their mean over the batch.
         dropout: rate after each layer of the towers, in [0, 1).
         unknown_rate: share of categories replaced by "unknown" in training, so that its embedding is trained.
+        context_dropout: rate at which all context features of a row count as missing, in [0, 1), so that the values of
+            rows without a context, which `recommend` serves, are trained too.
         embedding_dropout: rate on the coordinates of embeddings, independently for each entry of a list, in [0, 1).
         feature_dropout: rate at which the embedding or the numbers of a feature are set to 0 in a row, in [0, 1); see
             `tfmtl.layers.FeatureDropout`.
@@ -52,6 +54,7 @@ class Regularization:
     embedding_l2: float = 0.0
     dropout: float = 0.0
     unknown_rate: float = 0.01
+    context_dropout: float = 0.05
     embedding_dropout: float = 0.0
     feature_dropout: float = 0.0
     modality_dropout: float = 0.0

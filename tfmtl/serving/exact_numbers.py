@@ -59,5 +59,6 @@ def _first(messages: tf.Tensor, message: str, field: str) -> tf.Tensor:
 
 def _field(messages: tf.Tensor, message: str, field: str, dtype: tf.DType) -> Any:
     """Return a field of each message [n], ragged [n, (values)]."""
-    sizes, [values] = tf.io.decode_proto(messages, message, [field], [dtype])
-    return tf.RaggedTensor.from_tensor(values, lengths=sizes[:, 0])
+    some = tf.concat([messages, [""]], axis=0)  # the operation refuses to read no message
+    sizes, [values] = tf.io.decode_proto(some, message, [field], [dtype])
+    return tf.RaggedTensor.from_tensor(values[:-1], lengths=sizes[:-1, 0])

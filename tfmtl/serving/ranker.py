@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfmtl._keras import tf
@@ -33,7 +33,7 @@ class Ranker:
         # Traced once and called by several signatures, which keeps the saved graph small.
         self._encoders = {role: self._encoder(role) for role in ROLES}
         encoded = {name: feature.encoded_spec for name, feature in self.schema.features.items()}
-        self._values = tf.function(self._predict, input_signature=[encoded], autograph=False)
+        self._values = traced_once(self._predict, encoded)
 
     def specs(self, *roles: str) -> dict[str, tf.TensorSpec]:
         """Return the specifications of the raw features of some roles, by feature name.
@@ -81,7 +81,14 @@ class Ranker:
         return {task.name: tf.cast(task.predict(outputs[task.name]), tf.float32) for task in self.model.tasks}
 
     def _encoder(self, role: str) -> Any:
-        specs = self.specs(role)
-        encode = tf.function(lambda raw: self.model.preprocessor(raw), input_signature=[specs], autograph=False)
-        encode.get_concrete_function()  # traced by a call, TensorFlow would warn of retracing at a second model's
-        return encode
+        return traced_once(lambda raw: self.model.preprocessor(raw), self.specs(role))
+
+
+def traced_once(function: Callable[..., Any], *signature: Any) -> Any:
+    """Return the TensorFlow function of a function, traced for its only signature.
+
+    Traced by its first call, TensorFlow would warn of retracing when several models are served.
+    """
+    traced = tf.function(function, input_signature=signature, autograph=False)
+    traced.get_concrete_function()
+    return traced

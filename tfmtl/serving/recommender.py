@@ -10,11 +10,12 @@ import numpy as np
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.data import Feature, Statistics
+from tfmtl.data.preprocessor import missing_row
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
-from tfmtl.serving.ranker import Ranker
+from tfmtl.serving.ranker import Ranker, traced_once
 from tfmtl.serving.score_fusion import ScoreFusion
-from tfmtl.serving.signature import Answer, missing_row
+from tfmtl.serving.signature import Answer
 from tfmtl.types import Features
 
 Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to restrict to [B, n]
@@ -70,11 +71,11 @@ class Recommender(Ranker):
         undesired = {label.task for label in self.schema.labels if not label.desired}
         self.retrieval = _served_retrieval(model, retrieval, undesired)
         specs = {feature.name: feature.encoded_spec for feature in self.schema.candidate}
-        self._candidate_tower = tf.function(self._embed_candidates, input_signature=[specs], autograph=False)
+        self._candidate_tower = traced_once(self._embed_candidates, specs)
         self._columns = _compact(corpus.features, model.preprocessor.statistics, self.schema.candidate)
         self.last_ids = corpus.ids[-4:]
         self._tower = model.tower("query")
-        self._embed = tf.function(self._embed_query, input_signature=[self.specs("query")], autograph=False)
+        self._embed = traced_once(self._embed_query, self.specs("query"))
         self.max_k, depth = _depths(len(corpus), max_k, rerank_depth)
         self.index = self._build_index(corpus.ids, depth, search)
         statistics = model.preprocessor.statistics
@@ -135,7 +136,7 @@ class Recommender(Ranker):
         return {**index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 
     def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:
-        embed = tf.function(self._embed_corpus, autograph=False)
+        embed = traced_once(self._embed_corpus)
         if search is None:
             return CorpusIndex(ids, embed, depth)
         queries = search.sample(self.schema, self.model.preprocessor.statistics)

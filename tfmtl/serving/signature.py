@@ -11,15 +11,12 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.data import Feature
 from tfmtl.data.examples import to_examples
-from tfmtl.serving.exact_numbers import read_exact, write_exact
+from tfmtl.serving.exact_numbers import write_exact
+from tfmtl.serving.parsing import from_examples
 from tfmtl.types import Features
 
 Answer = dict[str, tf.Tensor]
-
-MISSING: dict[tf.DType, Any] = {tf.string: "", tf.int64: -1, tf.int32: -1, tf.float32: np.nan, tf.float64: np.nan}
-"""The missing value of each type in a request."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,40 +77,6 @@ class FromExamples(Signature):
         return {"examples": to_examples({**request, **exact})}
 
 
-def from_examples(examples: tf.Tensor, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
-    """Parse serialized protos [B] to the tensors of a request; absent inputs are missing, longer lists are cut.
-
-    Args:
-        examples: strings [B].
-        specs: by input name; a width of None takes lists of any length and pads them. See `read_exact` for float64.
-    """
-    exact = {name: _fitted(read_exact(examples, name), s) for name, s in specs.items() if s.dtype == tf.float64}
-    specs = {name: spec for name, spec in specs.items() if name not in exact}
-    types = {name: tf.int64 if spec.dtype.is_integer else spec.dtype for name, spec in specs.items()}
-    lists = {
-        name: tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True, default_value=MISSING[dtype])
-        for name, dtype in types.items()
-    }
-    parsed = tf.io.parse_example(examples, lists) if lists else {}
-    return {**exact, **{name: _fitted(tf.cast(parsed[name], spec.dtype), spec) for name, spec in specs.items()}}
-
-
-def missing_row(feature: Feature) -> tf.Tensor:
-    """Return one raw row [1, ...] without a value."""
-    spec = feature.raw_spec
-    return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING[spec.dtype], spec.dtype))
-
-
 def _repeat(examples: np.ndarray, rows: int) -> tf.Tensor:
     values = examples[np.arange(rows) % len(examples)]
     return tf.constant(values.tolist(), tf.string if examples.dtype.kind in "OUS" else examples.dtype)
-
-
-def _fitted(values: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-    """Return lists [B, any] in the shape of an input."""
-    if spec.shape.rank == 2 and spec.shape[1] is None:
-        return values
-    width = spec.shape[1] if spec.shape.rank == 2 else 1
-    missing = tf.fill([tf.shape(values)[0], width], tf.constant(MISSING[spec.dtype], spec.dtype))
-    fitted = tf.ensure_shape(tf.concat([values, missing], axis=1)[:, :width], [None, width])
-    return fitted if spec.shape.rank == 2 else fitted[:, 0]

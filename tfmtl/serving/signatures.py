@@ -11,9 +11,10 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl.data.preprocessor import MISSING_VALUES
 from tfmtl.serving.ranker import ROLES, Ranker
 from tfmtl.serving.recommender import Recommender, weight_input
-from tfmtl.serving.signature import MISSING, Answer, FromExamples, Signature
+from tfmtl.serving.signature import Answer, FromExamples, Signature
 
 DEFAULT = "serving_default"
 """The signature that a server answers if a request names none."""
@@ -94,7 +95,7 @@ def _filtered(served: Recommender) -> dict[str, tf.TensorSpec]:
 
 def _filters(served: Recommender) -> dict[str, np.ndarray]:
     last = served.last_ids
-    missing = np.full_like(last, MISSING[served.index.id_dtype])
+    missing = np.full_like(last, MISSING_VALUES[served.index.id_dtype])
     return {
         "exclude_ids": np.stack([last, last[::-1]]),
         "restrict_ids": np.stack([missing, missing, last]),

@@ -8,14 +8,15 @@ import pytest
 
 from tfmtl._keras import keras, tf
 from tfmtl.layers import Dropout, FeatureDropout
-from tfmtl.layers.noise.randomness import RandomUnknown
+from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
 
 ONES = tf.ones([50, 40])
 INDICES = tf.constant(np.arange(1000) % 5, tf.int32)
 
 
 @pytest.mark.parametrize(
-    ("layer", "inputs"), [(Dropout(0.5), ONES), (FeatureDropout(0.5), ONES), (RandomUnknown(0.5), INDICES)]
+    ("layer", "inputs"),
+    [(Dropout(0.5), ONES), (FeatureDropout(0.5), ONES), (RandomUnknown(0.5), INDICES), (RandomMissing(0.5), INDICES)],
 )
 def test_only_training_disturbs(layer: Any, inputs: tf.Tensor) -> None:
     np.testing.assert_array_equal(layer(inputs), inputs)
@@ -25,7 +26,7 @@ def test_only_training_disturbs(layer: Any, inputs: tf.Tensor) -> None:
     assert layer.trainable_weights == []
 
 
-@pytest.mark.parametrize("layer", [Dropout(0.0), FeatureDropout(0.0), RandomUnknown(0.0)])
+@pytest.mark.parametrize("layer", [Dropout(0.0), FeatureDropout(0.0), RandomUnknown(0.0), RandomMissing(0.0)])
 def test_a_rate_of_zero_never_disturbs(layer: Any) -> None:
     np.testing.assert_array_equal(layer(INDICES, training=True), INDICES)
 
@@ -75,7 +76,7 @@ def test_feature_dropout_checks_the_width(features: int, shape: list[int]) -> No
         FeatureDropout(0.5, features=features)(tf.ones(shape))
 
 
-@pytest.mark.parametrize("kind", [Dropout, FeatureDropout, RandomUnknown])
+@pytest.mark.parametrize("kind", [Dropout, FeatureDropout, RandomUnknown, RandomMissing])
 def test_draws_are_a_function_of_seed_and_step(kind: Any) -> None:
     inputs = tf.fill([200], 7) if kind is RandomUnknown else tf.ones([200, 1])
 
@@ -92,6 +93,28 @@ def test_draws_are_a_function_of_seed_and_step(kind: Any) -> None:
     assert steps(resumed, 1) == first[2:]
 
 
+@pytest.mark.parametrize(
+    ("value", "missing"),
+    [(7, 0), ([3, 4, 5], [0, 0, 0]), ([2.5, 0.0], [0.0, 1.0]), ([2.5, 0.0], [-1.25, 0.0])],
+)
+def test_missing_replaces_whole_rows(value: Any, missing: Any) -> None:
+    inputs = tf.repeat(tf.constant([value]), 4000, axis=0)
+    found = RandomMissing(0.2, seed=1, missing=missing)(inputs, training=True)
+    assert (found.dtype, found.shape) == (inputs.dtype, inputs.shape)
+    gone = (found.numpy() == np.asarray(missing)).reshape(4000, -1).all(1)
+    assert gone.mean() == pytest.approx(0.2, abs=0.025)  # 4,000 draws at rate 0.2 have a deviation of 0.0063
+    np.testing.assert_array_equal(found.numpy()[~gone], inputs.numpy()[~gone])
+
+
+def test_layers_of_one_seed_choose_the_same_rows() -> None:
+    number, index = RandomMissing(0.5, seed=1, missing=[0.0, 1.0]), RandomMissing(0.5, seed=1)
+    numbers, indices = tf.tile([[7.0, 0.0]], [200, 1]), tf.fill([200], 7)
+    for _ in range(3):
+        rows = index(indices, training=True).numpy() == 0
+        np.testing.assert_array_equal(number(numbers, training=True).numpy()[:, 1] == 1, rows)
+        assert 0 < rows.sum() < 200
+
+
 def test_traced_steps_differ() -> None:
     layer = Dropout(0.5)
     traced = tf.function(lambda values: layer(values, training=True))
@@ -99,7 +122,7 @@ def test_traced_steps_differ() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
-@pytest.mark.parametrize("kind", [Dropout, FeatureDropout, RandomUnknown])
+@pytest.mark.parametrize("kind", [Dropout, FeatureDropout, RandomUnknown, RandomMissing])
 def test_the_rate_is_checked(kind: Any, rate: float) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`rate` must be a number in [0, 1). Received: rate={rate!r}.")):
         kind(rate)

@@ -188,3 +188,37 @@ class RandomUnknown(_AtRate):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "unknown": self.unknown}
+
+
+@register
+class RandomMissing(_AtRate):
+    """Replace the value of a feature by its missing value in some rows in training.
+
+    Use it for features that requests may lack although no training row does; a model would otherwise answer such
+    requests by weights that were never trained. Layers of one seed that are called once per step choose the same rows,
+    so that a group of features is missing together.
+
+    Args:
+        rate: probability, in [0, 1).
+        seed: seed of the draws.
+        missing: the encoding of a missing value [...], such as 0 for an index or (0, 1) for a number and its flag.
+
+    Call arguments:
+        inputs: encoded feature [B, ...].
+
+    Example:
+        >>> layer = RandomMissing(0.5, seed=1, missing=(0.0, 1.0))
+        >>> sorted(set(map(tuple, layer(tf.tile([[7.0, 0.0]], [50, 1]), training=True).numpy().tolist())))
+        [(0.0, 1.0), (7.0, 0.0)]
+    """
+
+    def __init__(self, rate: float, seed: int = 0, missing: float | Sequence[float] = 0, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+        self.missing = missing if isinstance(missing, int | float) else list(missing)
+
+    def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        chosen = tf.reshape(self.chosen([tf.shape(inputs)[0]], seed), [-1, *[1] * (inputs.shape.rank - 1)])
+        return tf.where(chosen, tf.cast(self.missing, inputs.dtype), inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "missing": self.missing}
