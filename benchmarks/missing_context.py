@@ -49,7 +49,7 @@ class Problem:
         table = pd.read_parquet(folder / "order_products.parquet").iloc[:rows]
         last = table["order_number"] > table.groupby("user_id")["order_number"].transform("max") - HELD_OUT
         self.train, self.test = table[~last], table[last]
-        self.without = self.test.assign(**{name: -1 for name in ("order_dow", "order_hour_of_day")})
+        self.without = self.test.assign(**dict.fromkeys(("order_dow", "order_hour_of_day"), -1))
         self.without = self.without.assign(days_since_prior_order=np.nan, add_to_cart_order=np.nan)
 
     def run(self, variant: str, seed: int) -> list[float]:

@@ -218,6 +218,18 @@ def test_a_parquet_file_without_rows_is_named(tmp_path: pathlib.Path) -> None:
         open_files(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_files_to_predict_need_no_labels_and_no_weights(tmp_path: pathlib.Path, suffix: str) -> None:
+    frame = table().drop(columns=["click", "stars", "trust", "shelf"])
+    source = open_files(shards(tmp_path, frame, suffix), SCHEMA)
+    check_equal(read(source, list(SCHEMA.features)), frame[list(SCHEMA.features)])
+    with pytest.raises(ValueError, match=r"Unknown column \['click'\] in the files"):
+        read(source, ["user_id", "click"])
+    shards(tmp_path / "short", frame.drop(columns="age"), suffix)
+    with pytest.raises(ValueError, match=r"Unknown column \['age'\] in the files"):
+        open_files(tmp_path / "short", SCHEMA)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_column_that_one_shard_lacks(tmp_path: pathlib.Path, suffix: str) -> None:
     WRITERS[suffix](table(5), tmp_path / f"a{suffix}")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import shutil
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,10 @@ from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
+from tfmtl.data.distinct_candidates import candidate_ids
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.serving import InvertedFile, add_candidates, export, replace_candidates
+from tfmtl.serving.replacement import Checkpoint
 from tfmtl.serving.versions import MANIFEST, read_manifest
 from tfmtl.tasks import Retrieval
 
@@ -113,6 +117,42 @@ def test_ids_are_those_of_the_column_that_the_schema_names(shop: pathlib.Path) -
     assert set(answer["ids"].numpy()[0].tolist()) < {b"i4", b"i6", b"i7", b"i9"}
     with pytest.raises(ValueError, match="`rerank_depth` must be at most the number of candidates, 3"):
         replace_candidates(shop, new[:3])
+
+
+@pytest.mark.parametrize("removed", [["i1", "i3"], [b"i1", b"i3"], np.asarray(["i3", "i1"]), pd.Series(["i1", "i3"])])
+def test_ids_to_remove_have_any_type_of_the_column(shop: pathlib.Path, tmp_path: pathlib.Path, removed: Any) -> None:
+    shutil.copytree(shop / "1", tmp_path / "1")
+    new = pd.DataFrame({"ean": ["ean8", "ean9"], "item_id": ["i8", "i9"]})
+    path = add_candidates(tmp_path, new, remove_ids=removed)
+    assert Checkpoint(path).value("corpus_ids").tolist() == [b"i0", b"i2", b"i8", b"i9"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "sentence"),
+    [
+        ([3], "`remove_ids` must hold ids of candidates; the version lacks some. Received: absent=[b'3']."),
+        (["i1", "i7"], "absent=[b'i7']"),
+        ("i1", "`remove_ids` must be a list of ids. Received: remove_ids='i1'."),
+        (3, "`remove_ids` must be a list of ids. Received: remove_ids=3."),
+        ([0.5], "`remove_ids` must be a list of ids like those of the candidates: Column 'item_id' must hold strings"),
+    ],
+)
+def test_bad_ids_to_remove_are_one_sentence(
+    shop: pathlib.Path, tmp_path: pathlib.Path, removed: Any, sentence: str
+) -> None:
+    shutil.copytree(shop / "1", tmp_path / "1")
+    new = pd.DataFrame({"ean": ["ean8", "ean9"], "item_id": ["i8", "i9"]})
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        add_candidates(tmp_path, new, remove_ids=removed)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("ids", [[7, 8], np.asarray([7, 8], np.int8), [7.0, 8.0], pd.array([7, 8], "Int64")])
+def test_integer_ids_are_converted(ids: Any) -> None:
+    schema = Schema([Categorical("user")], [Categorical("item", dtype="int64")])
+    assert candidate_ids(ids, schema, "remove_ids") == [7, 8]
+    with pytest.raises(ValueError, match=r"`remove_ids` must be .* candidates: Column 'item' must hold integers"):
+        candidate_ids(["7"], schema, "remove_ids")
 
 
 def test_a_version_that_does_not_hold_the_id_is_refused(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -106,6 +106,33 @@ def distinct_candidates(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray
     return columns[schema.candidate_id], columns
 
 
+def candidate_ids(ids: Sequence[Any], schema: Schema, argument: str) -> list[Any]:
+    """Return ids as a table's column of candidate ids is converted: strings or integers.
+
+    Args:
+        ids: list of ids of any type that the column may have.
+        schema: holds the candidate id.
+        argument: name of the argument that holds the ids, for errors.
+
+    Raises:
+        ValueError: naming the argument, if it is no list or its values are no ids.
+
+    Example:
+        >>> from tfmtl.data import Categorical
+        >>> candidate_ids([7, 8], Schema([Categorical("user")], [Categorical("item")]), "ids")
+        ['7', '8']
+    """
+    require(pd.api.types.is_list_like(ids), f"`{argument}` must be a list of ids.", **{argument: ids})
+    if not len(ids):
+        return []
+    feature = schema.features[schema.candidate_id]
+    try:
+        column = to_columns(pd.DataFrame({feature.name: list(ids)}), [feature])[feature.name]
+    except ValueError as error:
+        raise ValueError(f"`{argument}` must be a list of ids like those of the candidates: {error}") from error
+    return list(column.tolist())
+
+
 def _is_missing(ids: np.ndarray) -> np.ndarray:
     missing: np.ndarray = ids == ("" if ids.dtype == object else MISSING_INTEGER)
     return missing

@@ -183,12 +183,13 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
             folder or pattern by name.
         schema: states the columns that the files must have, and their types in CSV and TFRecord files, which otherwise
             are guessed from the first rows of each ("007" would become 7). Records (`tf.Example`) may leave a column
-            out where it is missing, but one of them must have it.
+            out where it is missing, but one of them must have it. Labels and weights may be absent: only `fit` and
+            `evaluate` read them.
 
     Raises:
         FileNotFoundError: if a path or pattern matches no file.
         ValueError: naming the file: an unknown suffix, suffixes that differ, a file given twice, an empty or broken
-            file, a column of the schema that is absent, of a type that differs between files, or a list in CSV.
+            file, a feature of the schema that is absent, a type that differs between files, or a list in CSV.
 
     Example:
         >>> import tempfile
@@ -220,7 +221,7 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
     if not source.parts[0].typed:
         source = dataclasses.replace(source, declared=declared_types(schema))
         _check_lists(source, schema)
-    source.arrow_schema(schema.columns())
+    source.arrow_schema(name for name in schema.columns() if name in schema.features or name in source.columns)
     return source
 
 

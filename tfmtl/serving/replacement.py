@@ -16,7 +16,7 @@ from tensorflow.python.saved_model import fingerprinting_utils
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data import Schema
-from tfmtl.data.distinct_candidates import distinct_candidates
+from tfmtl.data.distinct_candidates import candidate_ids, distinct_candidates
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus, check_depth
@@ -67,8 +67,11 @@ def add_candidates(
     Args:
         directory: the folder of the model; its newest version is the source.
         frame: pandas table of the candidates to add; a candidate with a present id replaces the present one.
-        remove_ids: ids of the candidates to remove.
+        remove_ids: ids of the candidates to remove, of any type that the id column may have.
         version: a positive integer, or None for the next one.
+
+    Raises:
+        ValueError: as in `replace_candidates`, or if `remove_ids` holds an id that is no candidate of the version.
     """
     return _publish(pathlib.Path(directory), frame, version, kept=True, remove_ids=remove_ids)
 
@@ -86,20 +89,25 @@ def _publish(
     )
     model = tf.saved_model.load(str(source))
     require(hasattr(model, "encode_candidates"), f"{source} does not retrieve, so it has no candidates.")
-    schema = manifest["card"]["schema"]
+    described = manifest["card"]["schema"]
     require(
-        schema["candidate_id"] != "",
+        described["candidate_id"] != "",
         f"{source} was exported before versions held the name of the candidate id; export the model again.",
     )
-    ids, raw = distinct_candidates(frame, Schema.from_config(schema))
+    schema = Schema.from_config(described)
+    ids, raw = distinct_candidates(frame, schema)
     encoded = model.encode_candidates({name: tf.constant(column) for name, column in raw.items()})
     checkpoint = Checkpoint(source)
     known = checkpoint.value("corpus_ids")
-    new = np.asarray(tf.constant(ids.tolist(), tf.int64 if known.dtype.kind == "i" else tf.string))
+    dtype = tf.int64 if known.dtype.kind == "i" else tf.string
+    new = np.asarray(tf.constant(ids.tolist(), dtype))
     columns = {name: value.numpy() for name, value in encoded.items()}
     if kept:
-        gone = np.concatenate([new, np.asarray(tf.constant(list(remove_ids), tf.as_dtype(known.dtype)))])
-        rows = np.flatnonzero(~np.isin(known.astype(bytes), gone.astype(bytes)))
+        removed = {*np.asarray(tf.constant(candidate_ids(remove_ids, schema, "remove_ids"), dtype)).tolist()}
+        absent = sorted(removed - {*known.tolist()})
+        require(not absent, "`remove_ids` must hold ids of candidates; the version lacks some.", absent=absent[:3])
+        gone = {*new.tolist(), *removed}
+        rows = np.asarray([row for row, value in enumerate(known.tolist()) if value not in gone], np.int64)
         new = np.concatenate([known[rows], new])
         columns = {n: np.concatenate([checkpoint.value(f"candidate_{n}")[rows], v]) for n, v in columns.items()}
     depth = "rerank_depth" if "rerank_depth" in manifest else "max_k"
