@@ -26,7 +26,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tfmtl import data, layers, models, tasks
 
 EPOCHS, BATCH_SIZE, HELD_OUT = 3, 1024, 3
-RATES = (0.0, 0.01, 0.05, 0.1, 0.2)
+RATES = (0.0, 0.05, 0.1, 0.2)
 NO_FEATURES = "no features"
 METRICS = [(part, name) for part in ("with", "without") for name in ("AUC", "log loss", "bias")]
 SCHEMA = data.Schema(

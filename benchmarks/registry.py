@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from environments import ENVIRONMENTS
 
-DATA = ("census_income", "hillstrom", "ml_100k", "ml_1m", "tmall")
+DATA = ("census_income", "hillstrom", "instacart_sample", "ml_100k", "ml_1m", "tmall")
 """Folders of data that a benchmark may name in braces."""
 
 
@@ -230,6 +230,11 @@ ENTRIES = (
         "regularization",
         "What does each kind of noise and augmentation gain on MovieLens-100K, alone?",
         "regularization.py", (), ("--data", "{ml_100k}"), ("--quick",),
+    ),
+    Entry(
+        "missing_context",
+        "How good are probabilities without a context, by the rate at which training leaves the context out?",
+        "missing_context.py", ("--data", "{instacart_sample}"), (), ("--quick",),
     ),
     Entry(
         "lifecycle_ensembles",

@@ -96,18 +96,18 @@ def layer_inputs(network: keras.Model, name: str, features: Any) -> tuple[np.nda
 
 def test_context_is_missing_as_a_whole_and_as_it_is_served() -> None:
     """A category, two numbers that encode a missing value differently, and a list are missing in the same rows."""
-    context = [Categorical("page"), Numeric("place"), Numeric("hour", missing="mean", transform="none")]
+    context = [Categorical("page"), Numeric("rank"), Numeric("hour", missing="mean", transform="none")]
     schema = Schema([Categorical("user")], [], [*context, MultiValued("tags", max_length=2)], [Label("y")])
     rows = 400
     frame = small.pd.DataFrame(
-        {"user": "u", "page": "p", "place": np.arange(rows), "hour": 7.0, "tags": [["a", "b"]] * rows, "y": 1.0}
+        {"user": "u", "page": "p", "rank": np.arange(rows), "hour": 7.0, "tags": [["a", "b"]] * rows, "y": 1.0}
     )
     preprocessor = Preprocessor.fit(schema, frame)
     network = build_network(preprocessor, [Regression("y")], regularization=noise(context_dropout=0.25))
     features = to_batch(frame, preprocessor).features
     missing = preprocessor({feature.name: missing_row(feature) for feature in schema.context})
     gone = []
-    for name in ("page", "place", "hour", "tags"):
+    for name in ("page", "rank", "hour", "tags"):
         before, after = layer_inputs(network, f"{name}_missing", features)
         served = missing[name].numpy()[0]
         np.testing.assert_array_equal(before, features[name])
