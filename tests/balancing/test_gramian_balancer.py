@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_shared_variables_get_the_weighted_sum_and_others_their_own(at: Any, nam
     if names and negatives:
         pytest.skip("extra negatives belong to retrieval")
     chosen = [WEIGHTS[name] for name in (names or WEIGHTS)]
-    penalized = {"regularization": small.Regularization(l2=0.1, embedding_l2=0.1, unknown_rate=0.0)}
+    penalized = {"regularization": dataclasses.replace(small.NO_NOISE, l2=0.1, embedding_l2=0.1)}
     arguments = {"negatives": negatives, **penalized}
     weighted, plain, given = Plain({name: WEIGHTS[name] for name in names or WEIGHTS}), Plain(), Given(chosen, at)
     for balancer in (weighted, plain, given):
