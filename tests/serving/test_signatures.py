@@ -91,7 +91,7 @@ def test_signature_from_outside_may_search_the_corpus() -> None:
         "ids": np.asarray([[*model.candidates.ids[o], ""] for o in order], object),
         "scores": np.stack([[*scores[row][o], 0.0] for row, o in zip((0, 7), order, strict=True)]),
     }
-    signature = Shop(max_k=4).servable(model).signatures["similar"]
+    signature = Shop(max_k=4, rerank_depth=4).servable(model).signatures["similar"]
     ids = tf.constant(model.candidates.ids[[0, 7]].tolist())
     check_equal(_plain(signature.traced(item=ids, k=tf.constant([3, 3]))), expected)
     probe = signature.request({"age": tf.zeros([6])})

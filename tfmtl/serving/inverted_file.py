@@ -31,7 +31,7 @@ class InvertedFile(Search):
     scores them again by their embeddings.
 
     Args:
-        min_recall: share of the true first `max_k` candidates that must be found, on average over sample queries.
+        min_recall: share of the true first `rerank_depth` candidates to be found, on average over sample queries.
         probes: number of blocks to search; by default the smallest that reaches `min_recall`.
         clusters: number of clusters; by default half the number of blocks.
         block: largest number of candidates per block.

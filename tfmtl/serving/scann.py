@@ -37,7 +37,7 @@ class ScaNN(Search):
     such a version, since leaves and codes are learned from the candidates.
 
     Args:
-        min_recall: share of the true first `max_k` candidates that must be found, on average over sample queries.
+        min_recall: share of the true first `rerank_depth` candidates to be found, on average over sample queries.
         num_leaves: number of leaves; by default about the square root of the number of candidates.
         num_leaves_to_search: number of leaves per query; by default a sixteenth of them, doubled until `min_recall` is
             reached.
