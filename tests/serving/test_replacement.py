@@ -15,7 +15,7 @@ from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
-from tfmtl.data.distinct_candidates import candidate_ids
+from tfmtl.data.distinct_candidates import raw_candidate_ids
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.serving import InvertedFile, add_candidates, export, replace_candidates
 from tfmtl.serving.replacement import Checkpoint
@@ -150,9 +150,9 @@ def test_bad_ids_to_remove_are_one_sentence(
 @pytest.mark.parametrize("ids", [[7, 8], np.asarray([7, 8], np.int8), [7.0, 8.0], pd.array([7, 8], "Int64")])
 def test_integer_ids_are_converted(ids: Any) -> None:
     schema = Schema([Categorical("user")], [Categorical("item", dtype="int64")])
-    assert candidate_ids(ids, schema, "remove_ids") == [7, 8]
+    assert raw_candidate_ids(ids, schema, "remove_ids") == [7, 8]
     with pytest.raises(ValueError, match=r"`remove_ids` must be .* candidates: Column 'item' must hold integers"):
-        candidate_ids(["7"], schema, "remove_ids")
+        raw_candidate_ids(["7"], schema, "remove_ids")
 
 
 def test_a_version_that_does_not_hold_the_id_is_refused(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -106,7 +106,7 @@ def distinct_candidates(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray
     return columns[schema.candidate_id], columns
 
 
-def candidate_ids(ids: Sequence[Any], schema: Schema, argument: str) -> list[Any]:
+def raw_candidate_ids(ids: Sequence[Any], schema: Schema, argument: str) -> list[Any]:
     """Return ids as a table's column of candidate ids is converted: strings or integers.
 
     Args:
@@ -119,7 +119,7 @@ def candidate_ids(ids: Sequence[Any], schema: Schema, argument: str) -> list[Any
 
     Example:
         >>> from tfmtl.data import Categorical
-        >>> candidate_ids([7, 8], Schema([Categorical("user")], [Categorical("item")]), "ids")
+        >>> raw_candidate_ids([7, 8], Schema([Categorical("user")], [Categorical("item")]), "ids")
         ['7', '8']
     """
     require(pd.api.types.is_list_like(ids), f"`{argument}` must be a list of ids.", **{argument: ids})

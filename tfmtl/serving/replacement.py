@@ -16,7 +16,7 @@ from tensorflow.python.saved_model import fingerprinting_utils
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.data import Schema
-from tfmtl.data.distinct_candidates import candidate_ids, distinct_candidates
+from tfmtl.data.distinct_candidates import distinct_candidates, raw_candidate_ids
 from tfmtl.serving.card import markdown
 from tfmtl.serving.exporter import CARD
 from tfmtl.serving.index import check_corpus, check_depth
@@ -103,7 +103,7 @@ def _publish(
     new = np.asarray(tf.constant(ids.tolist(), dtype))
     columns = {name: value.numpy() for name, value in encoded.items()}
     if kept:
-        removed = {*np.asarray(tf.constant(candidate_ids(remove_ids, schema, "remove_ids"), dtype)).tolist()}
+        removed = {*np.asarray(tf.constant(raw_candidate_ids(remove_ids, schema, "remove_ids"), dtype)).tolist()}
         absent = sorted(removed - {*known.tolist()})
         require(not absent, "`remove_ids` must hold ids of candidates; the version lacks some.", absent=absent[:3])
         gone = {*new.tolist(), *removed}
