@@ -116,6 +116,22 @@ def test_a_text_that_looks_like_an_integer_is_a_text() -> None:
     assert (parsed["name"].numpy().tolist(), parsed["age"].numpy().tolist()) == ([text], [0.5])
 
 
+@pytest.mark.parametrize("rows", [[], [b""], [b"", proto(other=[1])]])
+def test_exact_numbers_may_be_absent_from_the_whole_batch(rows: list[bytes]) -> None:
+    specs = {"time": tf.TensorSpec([None], tf.float64), **SPECS}
+    parsed = from_examples(tf.constant(rows, tf.string), specs)
+    assert parsed["time"].dtype == tf.float64
+    np.testing.assert_array_equal(parsed["time"], [np.nan] * len(rows))
+    np.testing.assert_array_equal(parsed["age"], [np.nan] * len(rows))
+
+
+def test_exact_numbers_and_integers_in_one_row() -> None:
+    specs = {"time": tf.TensorSpec([None], tf.float64), **SPECS}
+    parsed = from_examples(tf.constant([proto(time=[1_700_000_001], age=[3]), proto(age=[0.5])]), specs)
+    np.testing.assert_array_equal(parsed["time"], [1_700_000_001.0, np.nan])
+    np.testing.assert_array_equal(parsed["age"], [3, 0.5])
+
+
 @pytest.mark.parametrize("row", [proto(count=[0.5]), proto(name=[3]), proto(name=[3], age=[3]), b"no proto"])
 def test_other_kinds_are_errors(row: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):

@@ -127,7 +127,7 @@ def raw_candidate_ids(ids: Sequence[Any], schema: Schema, argument: str) -> list
         return []
     feature = schema.features[schema.candidate_id]
     try:
-        column = to_columns(pd.DataFrame({feature.name: list(ids)}), [feature])[feature.name]
+        column = to_columns(pd.DataFrame({feature.column: list(ids)}), [feature])[feature.name]
     except ValueError as error:
         raise ValueError(f"`{argument}` must be a list of ids like those of the candidates: {error}") from error
     return list(column.tolist())

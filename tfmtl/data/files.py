@@ -221,7 +221,7 @@ def open_files(paths: Paths | Iterable[Paths], schema: Schema | None = None) -> 
     if not source.parts[0].typed:
         source = dataclasses.replace(source, declared=declared_types(schema))
         _check_lists(source, schema)
-    source.arrow_schema(name for name in schema.columns() if name in schema.features or name in source.columns)
+    source.arrow_schema(name for name in schema.columns() if name in schema.feature_columns or name in source.columns)
     return source
 
 
