@@ -130,10 +130,10 @@ def run(
     """Train once; return the metrics, the error of the rating, and the wall and CPU seconds of training."""
     movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
     model = joint_model(train, movies, pooling, seed)
-    rows = data.to_sequences(train, model.preprocessor, "timestamp", overlap=options.overlap)
+    rows = data.to_sequences(train, model.preprocessor, "timestamp", overlap=options.overlap, same_moment=True)
     steps = options.epochs * -(-len(rows.events) // options.batch)
     model.compile(keras.optimizers.Adam(WarmUp(options.rate, steps)))
-    queries = data.with_histories(test, SCHEMA, "timestamp", past=train)
+    queries = data.with_histories(test, SCHEMA, "timestamp", past=train, same_moment=True)
     start = np.array([time.perf_counter(), time.process_time()])
     watch = [_Watch(queries, train)] if options.validate else []
     model.fit(rows, batch_size=options.batch, epochs=options.epochs, callbacks=watch, verbose=2 if watch else 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Any
 
@@ -60,13 +61,37 @@ EXPECTED = [0.0, 0.0, NAN, 1.0, NAN, 1.0]  # at 10 with a window of 7: final up 
     [
         (TIMES, 10, 7),
         (pd.to_datetime(TIMES, unit="D"), pd.Timestamp("1970-01-11"), pd.Timedelta(days=7)),
+        (pd.to_datetime(TIMES, unit="D"), "1970-01-11", datetime.timedelta(days=7)),
+        (pd.to_datetime(TIMES, unit="D"), np.datetime64("1970-01-11"), pd.DateOffset(days=7)),
+        (pd.to_datetime(TIMES, unit="D").dt.tz_localize("UTC"), "1970-01-11", pd.offsets.Day(7)),
+        (
+            pd.to_datetime(TIMES, unit="D").dt.tz_localize("UTC"),
+            pd.Timestamp("1970-01-11 01:00", tz="Europe/Oslo"),
+            np.timedelta64(7, "D"),
+        ),
     ],
-    ids=["numbers", "dates"],
+    ids=["numbers", "dates", "text bound", "offset", "zone", "zones"],
 )
 def test_a_label_is_missing_until_its_window_has_passed(times: pd.Series, until: Any, window: Any) -> None:
     table = pd.DataFrame({"time": times, "buy": LABELS})
     np.testing.assert_array_equal(mask_immature(table, "buy", "time", until, window)["buy"], EXPECTED)
     assert table["buy"].tolist() == LABELS
+
+
+@pytest.mark.parametrize(
+    ("times", "until", "window", "sentence"),
+    [
+        (["9/1/2024", "10/1/2024"], "2024-10-02", pd.Timedelta(days=1), "Column 'time' must hold datetimes or numbers"),
+        ([1, 2], pd.Timestamp(0), 1, "`observed_until` must be Real"),
+        ([1, 2], 3, pd.Timedelta(days=1), "`window` must be Real"),
+        (pd.to_datetime([1, 2], unit="D"), 3, pd.Timedelta(days=1), "`observed_until` must be a datetime"),
+        (pd.to_datetime([1, 2], unit="D"), pd.Timestamp(0, tz="UTC"), pd.Timedelta(0), "It must have no time zone"),
+        (pd.to_datetime([1, 2], unit="D"), pd.Timestamp(0), 7, "`window` must be a pandas.Timedelta or an offset of"),
+    ],
+)
+def test_times_of_different_kinds_are_refused(times: Any, until: Any, window: Any, sentence: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(sentence)):
+        mask_immature(pd.DataFrame({"time": times, "buy": [0.0, 1.0]}), "buy", "time", until, window)
 
 
 def test_without_a_window_every_label_with_a_time_is_final() -> None:
@@ -80,9 +105,15 @@ def test_without_a_window_every_label_with_a_time_is_final() -> None:
         (("sell", "time", 10, 7), "Unknown column ['sell'] in the table"),
         (("buy", "tine", 10, 7), "Unknown column ['tine'] in the table; known: ['time', 'buy']. Did you mean 'time'?"),
         (("buy", "time", 10, -1), "`window` must be 0 or more. Received: window=-1."),
-        (("buy", "time", pd.Timestamp(0), pd.Timedelta(days=-1)), "`window` must be 0 or more."),
     ],
 )
 def test_bad_argument_is_named(arguments: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         mask_immature(pd.DataFrame({"time": TIMES, "buy": LABELS}), *arguments)
+
+
+@pytest.mark.parametrize("window", [pd.Timedelta(days=-1), pd.DateOffset(days=-1)])
+def test_a_negative_window_is_named(window: Any) -> None:
+    table = pd.DataFrame({"time": pd.to_datetime([1, 2], unit="D"), "buy": [0.0, 1.0]})
+    with pytest.raises(ValueError, match=re.escape("`window` must be 0 or more.")):
+        mask_immature(table, "buy", "time", pd.Timestamp(0), window)

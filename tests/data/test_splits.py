@@ -244,7 +244,7 @@ def test_a_column_name_that_occurs_twice() -> None:
 
 @pytest.mark.parametrize("values", [["2024-01-01", "2024-01-02"], [True, False], [("a",), ("b",)]])
 def test_text_and_truth_values_are_no_times(values: list[Any]) -> None:
-    with pytest.raises(TypeError, match=r"^Column 'time' must hold datetimes or numbers to split by time\. Received: "):
+    with pytest.raises(TypeError, match=r"^Column 'time' must hold datetimes or numbers to order rows by time"):
         temporal_split(pd.DataFrame({"time": pd.Series(values)}), "time", test_fraction=0.5)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_known
 from tfmtl._label_graph import LabelGraph
+from tfmtl.data.times import comparable, duration, times_of
 
 
 def mask_unreached(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
@@ -48,13 +50,15 @@ def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_unt
     Args:
         frame: table with the label and the time of the event that the label follows, such as the click.
         label: column of the label.
-        event_time: column of times, or of numbers; a label without a time is missing unless it is above 0.
-        observed_until: time at which the table was extracted, of the same kind.
-        window: longest delay of a positive label, a `pandas.Timedelta`, or a number for times that are numbers; 0 or
-            more.
+        event_time: column of datetimes, or of numbers; a label without a time is missing unless it is above 0.
+        observed_until: time at which the table was extracted, of the same kind; without a time zone it takes that of
+            the column.
+        window: longest delay of a positive label, a `pandas.Timedelta` or an offset such as `pandas.DateOffset`, or a
+            number for times that are numbers; 0 or more.
 
     Raises:
         ValueError: if a column is absent or the window is negative.
+        TypeError: if the column holds no times, or another argument is of another kind than the column.
 
     Example:
         >>> frame = pd.DataFrame({"day": [1, 8, 9], "buy": [0.0, 0.0, 1.0]})
@@ -66,6 +70,7 @@ def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_unt
         Advertising", KDD 2014, https://doi.org/10.1145/2623330.2623634, who models the delay instead.
     """
     require_known([label, event_time], frame.columns, "column", "the table")
-    require(window >= type(window)(0), "`window` must be 0 or more.", window=window)
-    final = frame[event_time] + window <= observed_until
+    times = times_of(frame, event_time, missing=True)
+    end = comparable(observed_until, times, event_time, "observed_until")
+    final = np.asarray(times + duration(window, times, event_time, "window") <= end, dtype=bool) & times.notna()
     return frame.assign(**{label: frame[label].where(final | (frame[label] > 0))})

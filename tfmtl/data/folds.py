@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_positive_int, require_type
-from tfmtl.data.splits import Split, column_of, divided, generator_of, require_rows, times_of
+from tfmtl.data.splits import Split, divided, generator_of
+from tfmtl.data.times import column_of, require_rows, times_of
 
 
 def random_kfold(frame: pd.DataFrame, *, folds: int, seed: int) -> Iterator[Split]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,10 @@ from tfmtl.data.features import IdSequence
 from tfmtl.data.frames import Batch, encode
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Schema
+from tfmtl.data.times import column_of, moments_of
 
 PLACES = "event.places"
-"""Key of the positions of the events in the features of a batch; no feature has such a name."""
+"""Key, in the features of a batch, of the positions at which the histories end; no feature has such a name."""
 
 
 class Sequences(NamedTuple):
@@ -34,6 +36,8 @@ class Sequences(NamedTuple):
         weights: float32 [R, L] by task, 0 where the label is missing.
         events: bool [R, L], whether a position holds an event to learn from; the others are padding or history only.
         ids: int64 [R, L] by role, as in `Batch`.
+        ends: int32 [R, L], the position of the row at which the history of an event ends: the first event of its
+            moment, or its own with `same_moment=True`.
     """
 
     features: dict[str, tf.Tensor]
@@ -41,29 +45,40 @@ class Sequences(NamedTuple):
     weights: dict[str, tf.Tensor]
     events: tf.Tensor
     ids: dict[str, tf.Tensor]
+    ends: tf.Tensor
 
 
 def to_sequences(
-    frame: pd.DataFrame, preprocessor: Preprocessor, time: str, *, overlap: int = 0, labels: bool = True
+    frame: pd.DataFrame,
+    preprocessor: Preprocessor,
+    time: str,
+    *,
+    overlap: int = 0,
+    same_moment: bool = False,
+    labels: bool = True,
 ) -> Sequences:
     """Return a table of events as `Sequences`, user by user.
 
     A user's events are cut into rows of L, the `max_length` of the histories, from the latest backwards; the history of
-    an event holds the user's earlier events in its row, and the last one before the row.
+    an event holds the user's earlier events in its row, and the last one before the row, unless the row begins within
+    a moment.
 
     Args:
-        frame: one row an event, with the schema's columns except the histories, the `IdSequence` features, which are
-            made here: each holds the values of the column it is `of`.
+        frame: one row per event, with the schema's columns except the histories, the `IdSequence` features of the
+            candidate's id, which are made here.
         preprocessor: the model's preprocessor.
-        time: column to order a user's events by; rows of one moment keep the table's order.
+        time: column to order a user's events by, datetimes or numbers, as in `temporal_split`.
         overlap: positions at the start of a row, from 0 to L - 1, that repeat the end of the preceding row, so that
             events have histories of at least about this length. Repeated events fill the history and are not learned
             from twice.
+        same_moment: whether a history also holds the rows of the event's own moment, such as a basket or a day, that
+            are earlier in the table. By default they are not known yet, as in the splits, which keep a moment whole.
         labels: whether to read label and weight columns.
 
     Raises:
-        ValueError: if the schema has no history, or several of different lengths, a column is absent, or `overlap` is
-            out of range.
+        ValueError: if the schema has no history, several of different lengths or a list of other ids, a column is
+            absent, or `overlap` is out of range.
+        TypeError: if the column of times holds text or other values without an order in time.
 
     Example:
         >>> from tfmtl.data import Categorical, fit_statistics
@@ -80,34 +95,45 @@ def to_sequences(
     length = _length(schema)
     require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
     kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
-    order, users = _in_time(frame, schema.features[schema.query_id].column, time)
+    order, users, begins = _in_time([frame], schema.features[schema.query_id].column, time)
     ordered = frame.iloc[order]
     columns = to_columns(ordered, kept)
     features = {name: column.numpy() for name, column in encode(preprocessor, columns).items()}
     first = np.r_[True, users[1:] != users[:-1]]
+    rows = _rows(np.bincount(users), length, overlap)
+    begins = np.arange(len(users)) if same_moment else begins
+    ends = np.maximum(begins[rows.row] - rows.row[:, :1], 0)
+    cut = begins[rows.row[:, 0]] < rows.row[:, 0]  # the event before the row belongs to the moment of its first event
     for name, history in schema.features.items():
         if isinstance(history, IdSequence):
             features[name] = np.where(first, 0, np.roll(features[history.of], 1))
-    rows = _rows(np.bincount(users), length, overlap)
     values, weights = to_labels(ordered, schema) if labels else ({}, {})
+    made = {name: rows.of(column, 0) for name, column in features.items()}
+    for name, history in schema.features.items():
+        if isinstance(history, IdSequence):
+            made[name][cut, 0] = 0
     return Sequences(
-        {name: rows.of(column, 0) for name, column in features.items()},
-        {task: rows.of(column, np.nan) for task, column in values.items()},
-        {task: rows.of(column, 0) for task, column in weights.items()},
+        {name: tf.constant(column) for name, column in made.items()},
+        {task: tf.constant(rows.of(column, np.nan)) for task, column in values.items()},
+        {task: tf.constant(rows.of(column, 0)) for task, column in weights.items()},
         tf.constant(rows.events),
-        {role: rows.of(keys.numpy(), NO_KEY) for role, keys in preprocessor.keys(columns).items()},
+        {role: tf.constant(rows.of(keys.numpy(), NO_KEY)) for role, keys in preprocessor.keys(columns).items()},
+        tf.constant(ends, tf.int32),
     )
 
 
-def _in_time(frame: pd.DataFrame, user: str, time: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of the rows by user and time, and the users' numbers in that order."""
-    require_known([user, time], frame.columns, "column", "the table")
-    for name in (user, time):
-        missing = int(frame[name].isna().sum())
-        require(missing == 0, f"Column {name!r} has {missing} missing values; drop these rows.")
-    users, _ = pd.factorize(frame[user])
-    order = np.lexsort((frame[time].to_numpy(), users))  # stable: rows of one moment stay as they are
-    return order, users[order]
+def _in_time(frames: Sequence[pd.DataFrame], user: str, time: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the order of all rows by user and time, the users' numbers in that order, and where their moments begin.
+
+    Rows of one moment stay as they are. The last array holds, for each position, that of the first row of the same user
+    and moment.
+    """
+    users, _ = pd.factorize(pd.concat([column_of(frame, user) for frame in frames], ignore_index=True))
+    moments = moments_of(frames, time)
+    order = np.lexsort((moments, users))
+    users, moments = users[order], moments[order]
+    new = np.r_[True, (users[1:] != users[:-1]) | (moments[1:] != moments[:-1])]
+    return order, users, np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
 
 
 class _Rows(NamedTuple):
@@ -117,9 +143,9 @@ class _Rows(NamedTuple):
     real: np.ndarray
     events: np.ndarray
 
-    def of(self, column: np.ndarray, padding: float) -> tf.Tensor:
+    def of(self, column: np.ndarray, padding: float) -> np.ndarray:
         real = self.real.reshape(*self.real.shape, *[1] * (column.ndim - 1))
-        return tf.constant(np.where(real, column[self.row], np.asarray(padding, column.dtype)))
+        return np.where(real, column[self.row], np.asarray(padding, column.dtype))
 
 
 def _rows(counts: np.ndarray, length: int, overlap: int) -> _Rows:
@@ -139,8 +165,10 @@ def _rows(counts: np.ndarray, length: int, overlap: int) -> _Rows:
 
 
 def _length(schema: Schema) -> int:
-    lengths = {name: f.max_length for name, f in schema.features.items() if isinstance(f, IdSequence)}
+    lengths = {history.name: history.max_length for history in _histories(schema, None)}
     require(bool(lengths), "Sequences need a history: give the schema an `IdSequence` of the items' ids.")
+    others = [name for name, f in schema.features.items() if isinstance(f, IdSequence) and name not in lengths]
+    require(not others, f"Sequences hold histories of the candidate's id alone; train {others} on single rows.")
     require(len(set(lengths.values())) == 1, "Histories of sequences must have one `max_length`.", lengths=lengths)
     return next(iter(lengths.values()))
 
@@ -153,6 +181,8 @@ def events_of(sequences: Sequences, schema: Schema) -> Batch:
         schema: of the events; its `IdSequence` features are histories.
     """
     places = tf.cast(tf.where(tf.reshape(sequences.events, [-1]))[:, 0], tf.int32)
+    length = tf.shape(sequences.events)[1]
+    ends = places // length * length + tf.gather(tf.reshape(sequences.ends, [-1]), places)
 
     def flat(column: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.reshape(column, [-1, *column.shape[2:]]), places)
@@ -164,20 +194,35 @@ def events_of(sequences: Sequences, schema: Schema) -> Batch:
     parts = (sequences.labels, sequences.weights, sequences.ids)
     labels, weights, ids = ({name: flat(column) for name, column in part.items()} for part in parts)
     return Batch({**features, PLACES: places}, labels, weights, ids)
+    labels, weights = ({task: flat(c) for task, c in part.items()} for part in (sequences.labels, sequences.weights))
+    return Batch({**features, PLACES: ends}, labels, weights)
 
 
-def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.DataFrame | None = None) -> pd.DataFrame:
+def with_histories(
+    frame: pd.DataFrame,
+    schema: Schema,
+    time: str,
+    *,
+    past: pd.DataFrame | None = None,
+    histories: Sequence[str] | None = None,
+    same_moment: bool = False,
+) -> pd.DataFrame:
     """Return the table with the history of each row: the ids of the user's earlier rows, most recent first.
 
     Args:
-        frame: one row an event, with the columns of the user and of the items.
-        schema: its `IdSequence` features are the new columns, each from the column it is `of`.
-        time: column to order by; rows of one moment keep the order of the table, those of `past` before those
-            of `frame`.
+        frame: one row per event, with the columns of the user and of the items.
+        schema: its `IdSequence` features of the candidate's id are the new columns; other lists stay as they are.
+        time: column to order by, datetimes or numbers, as in `temporal_split`.
         past: earlier events that fill histories, such as the training table before test rows.
+        histories: names of the `IdSequence` features to make, each from the column it is `of`; by default those of the
+            candidate's id.
+        same_moment: whether a history also holds the rows of the row's own moment, such as a basket or a day, that are
+            earlier in the table; those of `past` are earlier than those of `frame`. By default they are not known yet,
+            as in the splits, which keep a moment whole.
 
     Raises:
-        ValueError: if the schema has no history or a column is absent.
+        ValueError: if the schema has no such history or a column is absent.
+        TypeError: if the column of times holds text or other values without an order in time.
 
     Example:
         >>> from tfmtl.data import Categorical
@@ -188,21 +233,33 @@ def with_histories(frame: pd.DataFrame, schema: Schema, time: str, *, past: pd.D
 
     Cost: one sort, and one list per row.
     """
-    histories = [feature for feature in schema.features.values() if isinstance(feature, IdSequence)]
-    require(bool(histories), "The schema has no history: give it an `IdSequence` of the items' ids.")
+    wanted = _histories(schema, histories)
+    require(bool(wanted), "The schema has no history: give it an `IdSequence` of the items' ids, or name `histories`.")
     user = schema.features[schema.query_id].column
-    needed = [user, time, *(schema.features[history.of].column for history in histories)]
+    needed = [user, time, *(schema.features[history.of].column for history in wanted)]
     tables = [frame] if past is None else [past, frame]
     for table in tables:
         require_known(needed, table.columns, "column", "the table")
-    every = pd.concat([table[list(dict.fromkeys(needed))] for table in tables], ignore_index=True)
-    order, users = _in_time(every, user, time)
-    place = np.argsort(order)[len(every) - len(frame) :]  # of the frame's rows
+    order, users, begins = _in_time(tables, user, time)
+    place = np.argsort(order)[len(order) - len(frame) :]  # of the frame's rows
     begin = np.searchsorted(users, users[place])
+    place = place if same_moment else begins[place]
     made = {}
-    for history in histories:
-        ids = every[schema.features[history.of].column].to_numpy()[order][::-1]  # most recent first
+    for history in wanted:
+        every = pd.concat([table[schema.features[history.of].column] for table in tables], ignore_index=True)
+        ids = every.to_numpy()[order][::-1]  # most recent first
         stops = np.minimum(place - begin, history.max_length)
         lists = [ids[len(ids) - p : len(ids) - p + n].tolist() for p, n in zip(place, stops, strict=True)]
         made[history.column] = pd.Series(lists, index=frame.index, dtype=object)
     return frame.assign(**made)
+
+
+def _histories(schema: Schema, names: Sequence[str] | None) -> list[IdSequence]:
+    """Return the named lists, by default those of the candidate's id; without candidates, those of no user's id."""
+    lists = {name: feature for name, feature in schema.features.items() if isinstance(feature, IdSequence)}
+    if names is not None:
+        require_known(names, lists, "history", "the `IdSequence` features of the schema")
+        return [lists[name] for name in names]
+    if schema.candidate_id:
+        return [feature for feature in lists.values() if feature.of == schema.candidate_id]
+    return [feature for feature in lists.values() if feature.of != schema.query_id]

@@ -5,13 +5,13 @@ Every function keeps the index and the order of the rows, puts each row on exact
 
 from __future__ import annotations
 
-import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from tfmtl._checks import require, require_fraction, require_known, require_positive_int, require_type
+from tfmtl._checks import require, require_fraction, require_positive_int
+from tfmtl.data.times import column_of, comparable, require_rows, times_of
 
 
 class Split(NamedTuple):
@@ -63,7 +63,7 @@ def temporal_split(
         test_from=test_from,
     )
     if test_fraction is None:
-        held_out = np.asarray(times >= _bound(test_from, times, column), dtype=bool)
+        held_out = np.asarray(times >= comparable(test_from, times, column, "test_from"), dtype=bool)
         return divided(frame, held_out, f"`test_from` and the times of column {column!r}")
     wanted = _share(test_fraction, len(frame))
     codes, distinct = pd.factorize(times, sort=True)
@@ -157,55 +157,3 @@ def generator_of(seed: int) -> np.random.Generator:
     valid = isinstance(seed, int | np.integer) and seed >= 0
     require(valid, "`seed` must be an integer of at least 0.", seed=seed)
     return np.random.default_rng(seed)
-
-
-def require_rows(frame: pd.DataFrame) -> None:
-    """Raise unless `frame` is a table with a row."""
-    require_type(frame, pd.DataFrame, "frame")
-    require(len(frame) > 0, "The table is empty; at least one row is needed.")
-
-
-def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column without missing values, or raise."""
-    require_rows(frame)
-    require_known([name], frame.columns, "column", "the table")
-    column = frame[name]
-    require(isinstance(column, pd.Series), f"The table has more than one column {name!r}; rename or drop one.")
-    missing = int(column.isna().sum())
-    require(
-        missing == 0,
-        f"Column {name!r} has {missing} missing values in {len(frame)} rows; drop these rows before splitting.",
-    )
-    return column
-
-
-def times_of(frame: pd.DataFrame, name: str) -> pd.Index:
-    """Return the column as an index that sorts: a `DatetimeIndex` in its own unit, or numbers."""
-    column = column_of(frame, name)
-    kind = pd.api.types.infer_dtype(column)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype) or kind in ("date", "datetime", "datetime64"):
-        return pd.DatetimeIndex(pd.to_datetime(column))
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-        return pd.Index(column)
-    # text would sort by its letters: "10/1/2024" before "9/1/2024"
-    raise TypeError(
-        f"Column {name!r} must hold datetimes or numbers to split by time. Received: {kind} values of dtype "
-        f"{column.dtype}; convert it with pandas.to_datetime or pandas.to_numeric."
-    )
-
-
-def _bound(test_from: Any, times: pd.Index, name: str) -> Any:
-    """Return `test_from` as a value that compares with `times`."""
-    if not isinstance(times, pd.DatetimeIndex):
-        require_type(test_from, numbers.Real, "test_from", f"Column {name!r} holds numbers.")
-        return test_from
-    rule = f"`test_from` must be a datetime, as column {name!r} is. Received: test_from={test_from!r}."
-    if isinstance(test_from, numbers.Number):  # its unit is a guess: pandas 2 counts nanoseconds, 3 microseconds
-        raise TypeError(rule)
-    try:
-        bound = pd.Timestamp(test_from)
-    except (TypeError, ValueError) as error:
-        raise TypeError(rule) from error
-    if bound.tz is not None and times.tz is None:
-        raise TypeError(f"{rule} It must have no time zone, because the column has none.")
-    return bound if bound.tz is not None or times.tz is None else bound.tz_localize(times.tz)
