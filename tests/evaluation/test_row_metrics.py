@@ -120,6 +120,15 @@ def test_f1_names_its_threshold() -> None:
     assert (float(metric.result()), metric.threshold()) == (pytest.approx(0.8), pytest.approx(0.7))
 
 
+def test_a_bin_holds_its_upper_edge() -> None:
+    # Guo et al. close bins above: 0.45 and 0.5 share (0.4, 0.5] with the gap 0.95 - 1, and 0.55 is alone with 0.55 - 1.
+    assert evaluation.calibration_error([1, 0, 1], [0.45, 0.5, 0.55], bins=10) == pytest.approx(0.5 / 3)
+    # Every tenth is the upper edge of its own bin, and 0 is in the first bin with 0.1: the gaps are 0, 0.2, ..., 1.
+    tenths = np.arange(11) / 10
+    assert evaluation.calibration_error(np.zeros(11), tenths, bins=10) == pytest.approx(tenths.sum() / 11)
+    assert evaluation.calibration_error([0, 0, 1], [0.0, 0.1, 0.1], bins=10) == pytest.approx(0.8 / 3)
+
+
 def test_bins_of_equal_mass() -> None:
     # Four rows in two bins of two: |0.3 - 1| + |1.5 - 1| over four rows.
     assert evaluation.calibration_error([0, 1, 0, 1], [0.1, 0.2, 0.7, 0.8], bins=2, equal_mass=True) == pytest.approx(

@@ -59,7 +59,8 @@ def calibration_error(
         weights: [n] non-negative, 1 by default.
         bins: number of bins.
         equal_mass: whether bins hold equally many rows, except that equal probabilities share a bin; otherwise bins
-            have equal widths.
+            have equal widths: bin b holds the probabilities above (b - 1) / bins and up to b / bins, and the first
+            bin also 0.
 
     Raises:
         ValueError: if a label is none of 0, 1 and NaN, a probability is outside [0, 1], a weight is negative or lengths
@@ -82,7 +83,7 @@ def calibration_error(
         edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
         place = np.searchsorted(edges, probability, side="left")
     else:
-        place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+        place = np.searchsorted(np.arange(1, bins) / bins, probability, side="left")
     gaps = np.bincount(place, weights=weight * (probability - label))
     return float(np.abs(gaps).sum() / weight.sum())
 

@@ -72,6 +72,18 @@ def rounded(embeddings: np.ndarray) -> np.ndarray:
     return values
 
 
+def halves(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return every second sample query to choose a search by, and the others to measure its recall on.
+
+    A recall on the queries by which the search was chosen is too high. A single query serves both purposes.
+
+    Example:
+        >>> [part.tolist() for part in halves(np.arange(5))]
+        [[0, 2, 4], [1, 3]]
+    """
+    return queries[::2], queries[1::2] if len(queries) > 1 else queries
+
+
 def ranks_of_best(
     blocks: np.ndarray, embeddings: np.ndarray, queries: np.ndarray, k: int, coarse: np.ndarray | None = None
 ) -> np.ndarray:

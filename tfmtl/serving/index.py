@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from tfmtl.data.columns import to_columns
 from tfmtl.data.lookup_tables import NumberedKeys
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.verification import probe_features
+
+FEW_QUERIES = 100
+"""Sample queries below which a warning tells that the measured recall is uncertain."""
 
 Embed = Callable[[], tf.Tensor]
 """Returns the embeddings [C, d] of the corpus."""
@@ -212,8 +216,8 @@ class Search(abc.ABC):
     """Settings of an approximate search, from which an export builds its index.
 
     Attributes:
-        queries: pandas table of query features on which the recall is measured at export, some hundred rows as they are
-            expected in service; None for 256 rows made of the vocabularies.
+        queries: pandas table of query features as they are expected in service, at least a hundred rows. At export one
+            half chooses the search and the other half measures its recall. None for 256 rows made of the vocabularies.
     """
 
     queries: Any
@@ -234,4 +238,10 @@ class Search(abc.ABC):
         if self.queries is None:
             features = probe_features(schema, statistics, rows=256)
             return {feature.name: features[feature.name] for feature in schema.query}
+        if len(self.queries) < FEW_QUERIES:
+            warnings.warn(
+                f"The recall of the search is measured on {len(self.queries)} `queries`, half of which choose the "
+                f"search; give at least {FEW_QUERIES} for a reliable number.",
+                stacklevel=2,
+            )
         return {name: tf.constant(column) for name, column in to_columns(self.queries, schema.query).items()}

@@ -12,6 +12,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
+from tfmtl.serving.blocks import halves
 from tfmtl.serving.index import CorpusIndex, Embed, Hits, Search
 
 _CODES = 16  # codes that ScaNN learns per block of dimensions, and so the smallest number of candidates
@@ -110,9 +111,10 @@ class ScaNN(Search):
         reordered = min(count, max(k, self.num_reordering_candidates or 10 * k))
         leaves = min(count, self.num_leaves or round(count**0.5))
         searched = min(leaves, self.num_leaves_to_search or max(1, leaves // _FIRST))
+        tuning, held_out = halves(queries)
         while True:
             near = self._train(embeddings, leaves, searched)
-            recall = recall_of(near, embeddings, queries, k, reordered)
+            recall = recall_of(near, embeddings, tuning, k, reordered)
             if recall >= self.min_recall or self.num_leaves_to_search is not None or searched == leaves:
                 break
             searched = min(leaves, 2 * searched)
@@ -122,6 +124,7 @@ class ScaNN(Search):
             f"reordered candidates, less than `min_recall` {self.min_recall}; give more `num_leaves_to_search` (or "
             "None to choose it), more `num_reordering_candidates` or fewer `dimensions_per_block`.",
         )
+        recall = recall_of(near, embeddings, held_out, k, reordered)
         measured = {"leaves": leaves, "leaves_searched": searched, "reordered": reordered, "recall": recall}
         return near, {**measured, "sample_queries": len(queries)}
 
