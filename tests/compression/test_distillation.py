@@ -257,3 +257,6 @@ def test_teacher_that_does_not_fit_is_refused() -> None:
         DistilledModel.of(models.model(3), stranger)
     with pytest.raises(TypeError, match="`teacher` must be MultiTaskModel"):
         DistilledModel.of(models.model(3), models.teacher().network)
+    own = models.model(3)
+    with pytest.raises(ValueError, match=r"Teacher and student must be two networks, but share \d+ variables, such as"):
+        distil(own, own, models.table())

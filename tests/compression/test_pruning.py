@@ -168,6 +168,8 @@ def test_pruned_model_is_checked_compiled_and_as_sparse_as_asked() -> None:
     assert len(pruned.history.history["loss"]) == 2
     assert "rating_rmse" in pruned.evaluate(models.table(), verbose=0, return_dict=True)
     assert max(sparsity(model.network).values()) == 0
+    assert sparsity(pruned) == sparsity(pruned.network)
+    check_sparsity(pruned, 0.5)
 
 
 @pytest.mark.usefixtures("eager")

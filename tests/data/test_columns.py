@@ -194,7 +194,7 @@ def test_classes_may_be_numbers(column: Any) -> None:
     ("label", "columns", "sentence"),
     [
         (Label("a", classes=("x",)), {"a": ["x", "z"]}, "Label column 'a' holds ['z'], which the classes ['x'] lack."),
-        (Label("a"), {"a": ["x"]}, "Label column 'a' must hold numbers;"),
+        (Label("a"), {"a": ["x"]}, "; name the classes of text in `Label(classes=...)`."),
         (Label("a"), {"a": [1.0, np.inf]}, "Label column 'a' holds 1 infinite values, the first at position 1;"),
         (Label("a", sample_weight="w"), {"a": [1.0]}, "The table lacks the columns ['w']"),
         (

@@ -211,6 +211,13 @@ def test_wrong_weights_of_a_data_set_name_the_task(small: Preprocessor, weight: 
         list(encode_dataset(dataset, small))
 
 
+def test_text_labels_of_a_data_set_need_classes(small: Preprocessor) -> None:
+    dataset = elements().map(lambda row: (row, {"y": tf.fill(tf.shape(row["y"]), "good")}))
+    sentence = r"^The label of task 'y' must be numbers; the data set holds strings; name the classes of text in `Label"
+    with pytest.raises(ValueError, match=sentence):
+        encode_dataset(dataset, small)
+
+
 def test_an_unknown_class_of_a_data_set_names_the_task(every_kind: Preprocessor) -> None:
     columns = {**raw(table()), "slot": np.array(["top"] * 7 + ["middle"], object)}
     dataset = encode_dataset(tf.data.Dataset.from_tensor_slices(columns).batch(8), every_kind)

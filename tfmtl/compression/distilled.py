@@ -105,6 +105,13 @@ class DistilledModel(MultiTaskModel):
     ) -> None:
         super().__init__(network, *args, **kwargs)
         require_type(teacher, MultiTaskModel, "teacher")
+        held = {id(variable) for variable in teacher.network.variables}
+        shared = [variable.name for variable in network.variables if id(variable) in held]
+        require(
+            not shared,
+            f"Teacher and student must be two networks, but share {len(shared)} variables, such as {shared[:1]}; build "
+            "another network for the student.",
+        )
         mixed = any(isinstance(layer, MixupPartners) for layer in network.layers)
         require(not mixed, "A teacher has no predictions for mixed rows; build the student's network without `mixup`.")
         self._alphas, self._temperatures = self._by_task(alpha, "alpha"), self._by_task(temperature, "temperature")

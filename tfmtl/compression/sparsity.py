@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfmtl._checks import require, require_fraction, require_known
+from tfmtl._checks import require, require_fraction, require_known, require_type
 from tfmtl._keras import keras, tf
+from tfmtl.models import MultiTaskModel
 
 Select = Callable[[keras.layers.Layer], bool]
 
@@ -89,7 +90,7 @@ def sparsity(network: keras.Model, select: Select = is_prunable) -> dict[str, fl
     """Return the fraction of zeros of each prunable weight, by "layer/weight".
 
     Args:
-        network: a functional network without pruning wrappers.
+        network: a functional network without pruning wrappers, or a `MultiTaskModel` of one.
         select: layers to look at.
 
     Example:
@@ -97,7 +98,7 @@ def sparsity(network: keras.Model, select: Select = is_prunable) -> dict[str, fl
         >>> sparsity(keras.Model(inputs, keras.layers.Dense(2, kernel_initializer="zeros", name="head")(inputs)))
         {'head/kernel': 1.0}
     """
-    return {name: float(np.mean(values == 0)) for name, values in _selected(network, select)}
+    return {name: _zeros(values) for name, values in _selected(_network_of(network), select)}
 
 
 def check_sparsity(
@@ -106,7 +107,7 @@ def check_sparsity(
     """Raise unless every prunable weight has the stated fraction of zeros, or its m zeros of n.
 
     Args:
-        network: a network after `strip`.
+        network: a network after `strip`, or a `MultiTaskModel` of one.
         target: fraction of zeros in [0, 1), or (m, n), one for all or by layer name as in `prune`.
         tolerance: a weight may have this fraction less, and one zero less, since a fraction of few entries is not
             whole.
@@ -115,6 +116,7 @@ def check_sparsity(
     Raises:
         ValueError: naming the weight that misses the target by most.
     """
+    network = _network_of(network)
     wanted = targets(network, target, select, "target")
     lacking, values_of, target_of = {}, {}, {}
     for name, values in _selected(network, lambda layer: layer.name in wanted):
@@ -141,6 +143,12 @@ def _lacking_groups(values: np.ndarray, zeros: int, size: int) -> float:
     """Return the fraction of groups of successive inputs that have more non-zero entries than they may."""
     filled = np.pad(values != 0, [(0, -len(values) % size), (0, 0)]).reshape(-1, size, values.shape[1])
     return float(np.mean(filled.sum(axis=1) > size - zeros))
+
+
+def _network_of(model: keras.Model) -> keras.Model:
+    """Return the network of a `MultiTaskModel`, or a network as it is."""
+    require_type(model, keras.Model, "network")
+    return model.network if isinstance(model, MultiTaskModel) else model
 
 
 def _selected(network: keras.Model, select: Select) -> Iterator[tuple[str, np.ndarray]]:

@@ -14,6 +14,8 @@ from tfmtl.data.schema import Label, Schema
 from tfmtl.data.values import numbers
 
 Columns = dict[str, np.ndarray]
+NAME_CLASSES = "; name the classes of text in `Label(classes=...)`"
+"""The cure for a label column of strings."""
 
 
 def check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
@@ -68,7 +70,7 @@ def _label(label: Label, column: pd.Series, dtype: Any) -> np.ndarray:
         )
         positions = column.map({value: float(i) for i, value in enumerate(label.classes)})
         return positions.to_numpy(dtype, na_value=np.nan)
-    return numbers(column, f"Label column {label.column!r}", dtype)
+    return numbers(column, f"Label column {label.column!r}", dtype, NAME_CLASSES)
 
 
 def _weight(label: Label, frame: pd.DataFrame, labels: np.ndarray) -> np.ndarray:

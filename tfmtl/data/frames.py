@@ -10,7 +10,7 @@ import pandas as pd
 
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
-from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
+from tfmtl.data.columns import NAME_CLASSES, Columns, check_columns, to_columns, to_labels
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label
 
@@ -247,6 +247,10 @@ def _read_label(element: tuple[dict[str, tf.Tensor], ...], label: Label) -> tupl
     """Return labels [B], NaN where missing, and weights [B], 0 where the label is missing."""
     source, key = (element[1], label.task) if len(element) > 1 else (element[0], label.column)
     require_known([key], source, "label", f"the data set (task {label.task!r})")
+    require(
+        bool(label.classes) or source[key].dtype != tf.string,
+        f"The label of task {label.task!r} must be numbers; the data set holds strings{NAME_CLASSES}.",
+    )
     value = _positions(source[key], label) if label.classes else tf.cast(source[key], tf.float32)
     observed = tf.math.is_finite(value)
     given = _given_weight(element, label.task, label.sample_weight)

@@ -31,13 +31,16 @@ def to_numbers(column: pd.Series, dtype: Any = np.float32) -> np.ndarray:
     return numbers(column, f"Column {column.name!r}", dtype)
 
 
-def numbers(column: pd.Series, where: str, dtype: Any = np.float32) -> np.ndarray:
-    """Return a column of numbers as float32 or float64 [N]; errors begin with `where`."""
+def numbers(column: pd.Series, where: str, dtype: Any = np.float32, cure: str = "") -> np.ndarray:
+    """Return a column of numbers as float32 or float64 [N].
+
+    Errors begin with `where`; for values that are no numbers they end with `cure`.
+    """
     column = _without_dictionary(column)
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
     require(
         numeric or pd.api.types.is_bool_dtype(column) or _all_numbers(column),
-        f"{where} must hold numbers; it has dtype {column.dtype}.",
+        f"{where} must hold numbers; it has dtype {column.dtype}{cure}.",
     )
     values = column.to_numpy(np.float64, na_value=np.nan)
     infinite = np.isinf(_float32(values))
