@@ -104,10 +104,10 @@ def test_the_budget_decides_whether_files_are_kept_in_memory(
     assert (source.in_memory(preprocessor) is not None) == kept
 
 
-def test_only_files_are_encoded_to_be_kept(forms: dict[str, Any], preprocessor: Preprocessor) -> None:
+def test_only_tables_and_files_are_encoded_to_be_kept(forms: dict[str, Any], preprocessor: Preprocessor) -> None:
     for form in FORMS:
         source = as_source(forms[form])
-        assert (source.kept(preprocessor, 1 << 30) is source) == (form not in ("parquet", "csv"))
+        assert (source.kept(preprocessor, 1 << 30) is source) == (form not in ("frame", "parquet", "csv"))
 
 
 def test_tables_are_sent_to_parameter_servers_and_files_are_not(

@@ -193,9 +193,7 @@ def events_of(sequences: Sequences, schema: Schema) -> Batch:
     }
     parts = (sequences.labels, sequences.weights, sequences.ids)
     labels, weights, ids = ({name: flat(column) for name, column in part.items()} for part in parts)
-    return Batch({**features, PLACES: places}, labels, weights, ids)
-    labels, weights = ({task: flat(c) for task, c in part.items()} for part in (sequences.labels, sequences.weights))
-    return Batch({**features, PLACES: ends}, labels, weights)
+    return Batch({**features, PLACES: ends}, labels, weights, ids)
 
 
 def with_histories(

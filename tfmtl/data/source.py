@@ -52,12 +52,20 @@ class Source(abc.ABC):
         """Return the number of batches of an epoch, or None if unknown."""
         return None if self.rows is None else -(-self.rows // batch_size)
 
-    def in_memory(self, preprocessor: Preprocessor) -> Table | None:
-        """Return all encoded rows if they are in memory, or None if they are streamed."""
+    @property
+    def encoded(self) -> Table | None:
+        """The rows if they are in memory and encoded already, or None."""
         return None
 
+    def in_memory(self, preprocessor: Preprocessor) -> Table | None:
+        """Return all encoded rows if they are in memory, or None if they are streamed."""
+        return self.encoded
+
     def kept(self, preprocessor: Preprocessor, memory_bytes: int) -> Source:
-        """Return files as an encoded table in memory if it takes at most `memory_bytes`; any other source as it is."""
+        """Return a pandas table, and files that take at most `memory_bytes`, as an encoded table in memory.
+
+        Any other source is returned as it is.
+        """
         return self
 
     @property
@@ -88,7 +96,8 @@ class _InMemory(Source):
     def batches(self, preprocessor: Preprocessor, batch_size: int, *, labels: bool = True, **order: Any) -> Any:
         return gather_batches(self.table, batch_size, **order)
 
-    def in_memory(self, preprocessor: Preprocessor) -> Table:
+    @property
+    def encoded(self) -> Table:
         return self.table
 
     def for_servers(self, preprocessor: Preprocessor, batch_size: int, shuffle_seed: int | None) -> Shared:
@@ -110,6 +119,9 @@ class _Frame(Source):
 
     def in_memory(self, preprocessor: Preprocessor) -> Table:
         return to_batch(self.frame, preprocessor)
+
+    def kept(self, preprocessor: Preprocessor, memory_bytes: int) -> Source:
+        return _InMemory(self.in_memory(preprocessor))
 
     def for_servers(self, preprocessor: Preprocessor, batch_size: int, shuffle_seed: int | None) -> Shared:
         return SharedTable(self.in_memory(preprocessor), batch_size, shuffle_seed)

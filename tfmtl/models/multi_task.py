@@ -11,11 +11,13 @@ from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
+from tfmtl.data.frames import Table
 from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates, candidate_ids
 from tfmtl.models.graph import adopt, state_of
 from tfmtl.models.inputs import check_tasks, require_candidates
+from tfmtl.models.label_checks import check_table, checked
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
@@ -183,6 +185,10 @@ class MultiTaskModel(TableModel):
     def _over_sequences(self) -> keras.Model:
         return over_sequences(self._training_network, self.schema)
 
+    def check_labels(self, table: Table) -> None:
+        """Raise if a table in memory holds labels that a task cannot use."""
+        check_table(self.tasks, self.schema, table)
+
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
         """Return each task's mean loss over its observed rows and the weight of these rows."""
         return self.losses_of(data, self(data.features, training=training), training)
@@ -204,6 +210,8 @@ class MultiTaskModel(TableModel):
         rows = tf.shape(data.features[self.schema.query_id])[0]
         labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column, every row is a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
+        if task.name in data.labels:
+            labels = checked(task, self.schema, labels, weights)
         ids = candidate_ids(data, self.schema, needed=task.retrieves)
         keys = {name: data.ids[role] for role, name in self.schema.ids.items() if role in data.ids}
         inputs = LossInputs(data.features, ids, None, training, data.labels, keys)

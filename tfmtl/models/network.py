@@ -37,7 +37,8 @@ def build_network(
 
     Args:
         preprocessor: holds the features by role and the sizes of the vocabularies, from `Preprocessor.fit`.
-        tasks: the tasks to predict; each adds its head.
+        tasks: the tasks to predict; each adds its head. The bias of the output starts at the best constant of the
+            training labels: the log-odds of an event, the log of each class's share, the mean of a number.
         trunk: architecture shared by the tasks on pairs of query and candidate; `SharedBottom` by default. A trunk
             without task names takes the names of these tasks. It reads the concatenation of the query, candidate and
             context encodings and, if there are candidates, the product of the two towers' outputs.
@@ -76,7 +77,8 @@ def build_network(
     trunk = trunk and trunk.for_tasks(on_pairs)
     pair = _pair(encoded, towers, interactions, features) if trunk else None
     represented = _connect_trunk(regularization.regularized(trunk), pair, features)
-    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed)
+    labels = preprocessor.statistics.labels
+    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed, labels=labels)
     return keras.Model(features.inputs, _connect(tasks, encodings), name="network")
 
 

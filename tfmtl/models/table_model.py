@@ -13,8 +13,10 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Sequences
+from tfmtl.data.frames import Table
 from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
+from tfmtl.models.label_checks import label_errors
 from tfmtl.models.strategies import serves_parameters, shared_batches
 
 _STEPS_PER_EXECUTION = 32  # one Python call per step takes a quarter of the time of small batches
@@ -135,17 +137,27 @@ class TableModel(tfrs.models.Model, abc.ABC):
             **kwargs: as in `keras.Model.fit`.
         """
         require(memory_bytes >= 0, "`memory_bytes` must be 0 or more.", memory_bytes=memory_bytes)
-        source = self.training_source(as_source(x).kept(self.preprocessor, memory_bytes))
+        source = self.training_source(self._checked(as_source(x).kept(self.preprocessor, memory_bytes)))
         train = self._training_batches(source, batch_size, kwargs)
         validation = None
         if validation_data is not None:
-            held_out = as_source(validation_data).kept(self.preprocessor, memory_bytes)
+            held_out = self._checked(as_source(validation_data).kept(self.preprocessor, memory_bytes))
             validation = self._batches(held_out, batch_size, "validation_steps", kwargs)
         if hasattr(self.optimizer, "build"):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)  # slots that a trace creates cost a second trace
         callbacks = [_EndEpoch(), *(kwargs.pop("callbacks", None) or [])]
-        return super().fit(train, validation_data=validation, callbacks=callbacks, **kwargs)
+        with label_errors():
+            return super().fit(train, validation_data=validation, callbacks=callbacks, **kwargs)
+
+    def _checked(self, source: Source) -> Source:
+        """Return the data, or raise if labels in memory are wrong; a step checks those of streamed batches."""
+        if source.encoded is not None:
+            self.check_labels(source.encoded)
+        return source
+
+    def check_labels(self, table: Table) -> None:
+        """Raise if a table in memory holds labels that the model cannot use; by default all are usable."""
 
     def training_source(self, source: Source) -> Source:
         """Return the data over which `fit` iterates; override it to add columns to the training data."""
@@ -175,10 +187,10 @@ class TableModel(tfrs.models.Model, abc.ABC):
     def evaluate(self, x: Any, *, batch_size: int = 4096, **kwargs: Any) -> Any:
         """Return the mean losses and metrics of data; see `fit` for the arguments."""
         kwargs.pop("_use_cached_eval_dataset", None)  # an option of `fit` for its own steps per call
-        source = as_source(x)
+        source = self._checked(as_source(x).kept(self.preprocessor, 0))
         if serves_parameters(self.distribute_strategy):
             return self._evaluate_here(source.batches(self.preprocessor, batch_size), kwargs.get("return_dict", False))
-        with self._single_steps():
+        with self._single_steps(), label_errors():
             return super().evaluate(self._batches(source, batch_size, "steps", kwargs), **kwargs)
 
     def _evaluate_here(self, dataset: tf.data.Dataset, return_dict: bool) -> Any:

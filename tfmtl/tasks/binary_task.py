@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ class BinaryTask(Ranking, abc.ABC):
     """
 
     pool = MeanProbability
+    label_rule = "0 or 1"
 
     def __init__(self, name: str, units: Sequence[int] = (), scope: Scope = "pair", **kwargs: Any) -> None:
         super().__init__(name, units, scope, **kwargs)
@@ -48,6 +50,10 @@ class BinaryTask(Ranking, abc.ABC):
             labels == [0, 1], f"Binary task {self.name!r} needs training labels 0 and 1, and both.", labels=labels[:5]
         )
 
+    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return whether each label is 0 or 1."""
+        return tf.equal(labels, 0) | tf.equal(labels, 1)
+
     @property
     def output_units(self) -> int:
         """One logit."""
@@ -56,6 +62,10 @@ class BinaryTask(Ranking, abc.ABC):
     def keras_loss(self) -> keras.losses.Loss:
         """Return cross-entropy from logits."""
         return keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
+
+    def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
+        """Return the log-odds of the training labels, so that the first probabilities are the observed rate."""
+        return log_odds(labels[self.name].mean) if self.name in labels else None
 
     @abc.abstractmethod
     def event_logit(self, outputs: Any) -> Any:
@@ -116,6 +126,27 @@ def beside_parent(outputs: Any, encodings: HeadInputs, task: str, after: str, co
     join = keras.layers.Concatenate(name=f"{task}_after_{after}", dtype="float32")
     logit = encodings.logits[after]
     return join([outputs, tf.stop_gradient(logit) if constant else logit])
+
+
+def log_odds(rate: float) -> list[float] | None:
+    """Return [log(rate / (1 - rate))], or None unless the rate lies between 0 and 1.
+
+    Example:
+        >>> log_odds(0.5), log_odds(0.0)
+        ([0.0], None)
+    """
+    return [math.log(rate / (1 - rate))] if 0 < rate < 1 else None
+
+
+def share_with_parent(labels: Mapping[str, LabelSummary], task: str, after: str) -> float | None:
+    """Return the share of a task's labels in whose rows the preceding event happened, or None if it is unknown.
+
+    It is 1 if the labels of the other rows are missing.
+    """
+    if task not in labels or after not in labels:
+        return None
+    share = labels[after].mean * labels[after].count / labels[task].count
+    return min(share, 1.0) if share > 0 else None
 
 
 def given_parent(weight: tf.Tensor, labels: Mapping[str, tf.Tensor], after: str) -> tf.Tensor:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.binary_task import beside_parent, given_parent
+from tfmtl.tasks.binary_task import beside_parent, given_parent, share_with_parent
 from tfmtl.tasks.pools import MeanExpectation
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.regression import Regression
 from tfmtl.tasks.stackers import Stacker
-from tfmtl.tasks.task import HeadInputs, LossInputs
+from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs
 
 
 @register
@@ -67,6 +67,10 @@ class ChainedRegression(Regression):
     def connect(self, encodings: HeadInputs) -> Any:
         """Add hidden layers and z; return z and the logit of the event [B, 2], the latter without gradient."""
         return beside_parent(super().connect(encodings), encodings, self.name, self.after, constant=True)
+
+    def _typical(self, mean: float, labels: Mapping[str, LabelSummary]) -> float:
+        """Return the mean in the rows with the event: all other labels, and their logarithms, are 0 or missing."""
+        return mean / (share_with_parent(labels, self.name, self.after) or 1.0)
 
     def compute_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.binary_task import BinaryTask, beside_parent, given_parent, joint_logit
+from tfmtl.tasks.binary_task import BinaryTask, beside_parent, given_parent, joint_logit, log_odds, share_with_parent
 from tfmtl.tasks.pools import MeanConversion
 from tfmtl.tasks.ranking import Scope, known
-from tfmtl.tasks.task import HeadInputs, LossInputs
+from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs
 
 Serve = Literal["entire", "conditional"]
 
@@ -75,6 +75,11 @@ class EntireSpaceConversion(BinaryTask):
     def connect(self, encodings: HeadInputs) -> Any:
         """Add hidden layers and the logit a; return a and the logit of the preceding event [B, 2]."""
         return beside_parent(super().connect(encodings), encodings, self.name, self.after)
+
+    def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
+        """Return the log-odds of the event given the preceding one in the training labels."""
+        share = share_with_parent(labels, self.name, self.after)
+        return None if share is None else log_odds(labels[self.name].mean / share)
 
     def event_logit(self, outputs: Any) -> Any:
         """Return the logit of p."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,26 @@ class MultiClassClassification(Ranking):
         require(len(labels) > 1, f"Every training label of task {self.name!r} is the same class.", label=labels[0])
 
     @property
+    def label_rule(self) -> str:  # type: ignore[override]
+        """The class numbers."""
+        return f"integers from 0 to {self.num_classes - 1} (see `Label.classes` for others)"
+
+    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return whether each label is the number of a class."""
+        return tf.equal(labels, tf.floor(labels)) & (labels >= 0) & (labels < self.num_classes)
+
+    @property
     def output_units(self) -> int:
         """One logit per class."""
         return self.num_classes
+
+    def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
+        """Return the log of each class's share of the training labels; a class without labels counts half a label."""
+        if self.name not in labels or not labels[self.name].frequencies:
+            return None
+        own = labels[self.name]
+        shares = [own.frequencies.get(float(c), 0.0) for c in range(self.num_classes)]
+        return [math.log(max(share, 0.5 / own.count)) for share in shares]
 
     def keras_loss(self) -> keras.losses.Loss:
         """Return cross-entropy from logits."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
-from tfmtl.tasks.task import HeadInputs, LossInputs, Task, float32_policy, head, total_weight
+from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, float32_policy, head, total_weight
 
 Scope = Literal["pair", "query"]
 
@@ -63,9 +63,20 @@ class Ranking(Task, abc.ABC):
         return labels
 
     def connect(self, encodings: HeadInputs) -> Any:
-        """Add hidden layers and a linear output [B, output_units]."""
+        """Add hidden layers and a linear output [B, output_units], whose first bias is `initial_bias`."""
         inputs = encodings.pair[self.name] if self.scope == "pair" else encodings.query
-        return head(inputs, self.units, self.output_units, self.name, encodings.seed)
+        bias = self.initial_bias(encodings.labels)
+        return head(inputs, self.units, self.output_units, self.name, encodings.seed, bias)
+
+    def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
+        """Return the initial bias of the linear output [output_units], or None (the default) for zeros.
+
+        With the bias of the best constant, the first predictions are those without features.
+
+        Args:
+            labels: summaries of the training labels by task; empty if they are unknown.
+        """
+        return None
 
     def compute_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs

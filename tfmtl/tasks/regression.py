@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from tfmtl.tasks.stackers import Stacker, least_squares
 from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed
 
 _LARGEST = 80.0  # e^80 is near the largest float32
+_SMALLEST_LOSS, _LARGEST_LOSS = 1e-4, 1e2  # of the first step; beyond them the task or the others are drowned
 
 
 @register
@@ -111,6 +113,36 @@ class Regression(Ranking):
             f"Task {self.name!r} with transform='log1p' needs labels above -1.",
             minimum=lowest,
         )
+
+    @property
+    def label_rule(self) -> str:  # type: ignore[override]
+        """The numbers that have a logarithm, with `transform="log1p"`."""
+        return "above -1, because of transform='log1p'" if self.transform == "log1p" else "numbers"
+
+    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return whether each label is above -1; with `transform="none"` all labels are usable."""
+        return labels > -1 if self.transform == "log1p" else super().usable_labels(labels)
+
+    def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
+        """Return t of the mean training label; warn if the scale makes the first loss huge or tiny."""
+        own = labels.get(self.name)
+        if own is None:
+            return None
+        log = self.transform == "log1p"
+        mean, deviation = (own.log_mean, own.log_deviation) if log else (own.mean, own.deviation)
+        first = (deviation / self.scale) ** 2
+        if not _SMALLEST_LOSS <= first <= _LARGEST_LOSS:
+            warnings.warn(
+                f"The loss of task {self.name!r} starts near {first:.1e}, losses of other tasks near 1; use "
+                f"`{type(self).__name__}.from_statistics({self.name!r}, preprocessor.statistics, ...)`, which scales "
+                "the labels.",
+                stacklevel=2,
+            )
+        return [(self._typical(mean, labels) - self.offset) / self.scale]
+
+    def _typical(self, mean: float, labels: Mapping[str, LabelSummary]) -> float:
+        """Return the mean of the (transformed) labels in the rows of the loss."""
+        return mean
 
     @property
     def output_units(self) -> int:

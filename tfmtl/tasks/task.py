@@ -24,6 +24,10 @@ class LabelSummary(Protocol):
     """The part of `tfmtl.data.LabelStatistics` that tasks read."""
 
     @property
+    def count(self) -> int:
+        """Number of observed labels."""
+
+    @property
     def mean(self) -> float:
         """Mean of the labels."""
 
@@ -71,6 +75,7 @@ class HeadInputs:
         pair: output of the trunk by task, [B, units].
         seed: seed of the network's initial values.
         logits: `Task.event_logit` of the tasks that are already connected, by task, [B, 1].
+        labels: summaries of the training labels by task, from which heads take their initial biases.
     """
 
     query: Any
@@ -78,6 +83,7 @@ class HeadInputs:
     pair: Mapping[str, Any]
     seed: int = 0
     logits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, LabelSummary] = dataclasses.field(default_factory=dict)
 
 
 class Task(keras.layers.Layer, abc.ABC):
@@ -124,6 +130,9 @@ class Task(keras.layers.Layer, abc.ABC):
     needs_corpus: bool = False
     """Whether the loss needs the whole corpus as negatives, in training and in evaluation."""
 
+    label_rule: str = "numbers"
+    """The labels that the loss can use, as the end of the sentence "labels that are ..."; see `usable_labels`."""
+
     def __init__(self, name: str, extra_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
         require(isinstance(name, str) and name.isidentifier(), "A task's `name` must be an identifier.", name=name)
         super().__init__(name=name, **kwargs)
@@ -135,6 +144,13 @@ class Task(keras.layers.Layer, abc.ABC):
 
     def check_labels(self, statistics: LabelSummary) -> None:
         """Raise `ValueError` if the training labels are unsuitable; called once by the model, a no-op by default."""
+
+    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return whether the loss can use each label, bool of the shape of `labels`; by default it can use all.
+
+        The model refuses data with other observed labels, in training and evaluation, by a sentence with `label_rule`.
+        """
+        return tf.ones_like(labels, tf.bool)
 
     def limit_counts(self, total: float) -> None:
         """Cap the accumulated counts at `total`; a no-op by default."""
@@ -289,7 +305,9 @@ class Task(keras.layers.Layer, abc.ABC):
         return cls(**{**config, **({"extra_metrics": metrics} if metrics else {})})
 
 
-def head(inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int) -> Any:
+def head(
+    inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int, bias: Sequence[float] | None = None
+) -> Any:
     """Add a head to a network: dense layers of widths `units` and a linear layer in float32; return its output.
 
     Args:
@@ -298,6 +316,7 @@ def head(inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int) 
         outputs: width of the linear layer.
         name: prefix of the names of the layers; unique in the network.
         seed: seed of the initial values.
+        bias: initial bias of the linear layer [outputs]; None for zeros.
     """
     hidden = inputs
     for i, width in enumerate(units):
@@ -305,7 +324,10 @@ def head(inputs: Any, units: Sequence[int], outputs: int, name: str, seed: int) 
         initializer = spawn("glorot_uniform", 0, seed_of(part, seed))
         hidden = keras.layers.Dense(width, activation="relu", kernel_initializer=initializer, name=part)(hidden)
     initializer = spawn("glorot_uniform", 0, seed_of(name, seed))
-    dense = keras.layers.Dense(outputs, kernel_initializer=initializer, name=f"{name}_output", dtype="float32")
+    start = "zeros" if bias is None else keras.initializers.Constant([float(value) for value in bias])
+    dense = keras.layers.Dense(
+        outputs, kernel_initializer=initializer, bias_initializer=start, name=f"{name}_output", dtype="float32"
+    )
     return dense(hidden)
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
-from tfmtl.data import Batch, Preprocessor, to_batch
+from tfmtl.data import Batch, Preprocessor, Schema, to_batch
 from tfmtl.data.frames import gather_batches
 from tfmtl.evaluation.corpus import Corpus, Outside, Seen, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.label_checks import check_values
 from tfmtl.tasks import Task
 
 Metrics = dict[str, float]
@@ -74,7 +75,7 @@ def evaluate(
     ranking = [task for task in chosen if not task.retrieves]
     predictions = _predict(model, batch) if ranking else {}
     for task in ranking:
-        labels, weights = _judged(task, batch)
+        labels, weights = _judged(task, model.schema, batch)
         rows = np.flatnonzero(weights > 0)
         if len(rows):
             values = task.report(labels[rows], _rows_of(predictions[task.name], rows), weights[rows])
@@ -114,7 +115,7 @@ def trivial_baseline(
             some = len(positives(batch, task.name))
             values = _popularity(model, task.name, batch, known, seen, ks, outside) if some else {}
         else:
-            values = _constant(task, batch, known)
+            values = _constant(task, model.schema, batch, known)
         report |= {(task.name, metric): value for metric, value in values.items()}
     return _series(report)
 
@@ -188,20 +189,22 @@ def _popularity(
     return corpus.metrics(corpus.rank_by_popularity(chosen), ks, outside)
 
 
-def _constant(task: Task, batch: Batch, known: Batch) -> Metrics:
-    labels, weights = _judged(task, batch)
+def _constant(task: Task, schema: Schema, batch: Batch, known: Batch) -> Metrics:
+    labels, weights = _judged(task, schema, batch)
     rows = np.flatnonzero(weights > 0)
     if not len(rows):
         return {}
-    constant = task.constant_prediction(*_judged(task, known), len(rows))
+    constant = task.constant_prediction(*_judged(task, schema, known), len(rows))
     return task.report(labels[rows], constant, weights[rows])
 
 
-def _judged(task: Task, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+def _judged(task: Task, schema: Schema, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels [N] of a task and the weights [N] of the rows in the metrics of its served value."""
     ones = tf.ones([len(next(iter(batch.features.values())))])  # without a label in the schema, every row is a positive
-    weights = task.served_weight(batch.weights.get(task.name, ones), batch.labels)
-    return batch.labels.get(task.name, ones).numpy(), weights.numpy()
+    labels, weights = batch.labels.get(task.name, ones), batch.weights.get(task.name, ones)
+    if task.name in batch.labels:
+        check_values(task, schema, labels, weights)
+    return labels.numpy(), task.served_weight(weights, batch.labels).numpy()
 
 
 def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, Any]:
