@@ -116,8 +116,8 @@ def test_codes_that_lose_candidates_cost_recall() -> None:
     """A coordinate of 1000 makes the step 8: the other coordinates, and with them the order, are rounded away."""
     coarse = np.concatenate([VECTORS, np.full((900, 1), 1000.0, np.float32)], axis=1)
     queries = np.concatenate([QUERIES, np.zeros((80, 1), np.float32)], axis=1)
-    kept = InvertedFile(block=16, probes=10_000, min_recall=0.01)
-    lossy = InvertedFile(block=16, probes=10_000, min_recall=0.01, int8=True)
+    kept = InvertedFile(block=16, probes=10_000, min_recall=0.0)
+    lossy = InvertedFile(block=16, probes=10_000, min_recall=0.0, int8=True)
     exact, rough = (InvertedFileIndex(IDS, tf.constant(coarse), 20, queries, s) for s in (kept, lossy))
     assert exact.describe()["recall"] == 1
     assert rough.describe()["recall"] < 0.5

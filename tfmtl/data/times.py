@@ -116,12 +116,12 @@ def duration(value: Any, times: pd.Index, column: str, argument: str) -> Any:
         require_type(value, numbers.Real, argument, f"Column {column!r} holds numbers.")
         require(value >= 0, f"`{argument}` must be 0 or more.", **{argument: value})
         return value
-    if not isinstance(value, pd.Timedelta | datetime.timedelta | np.timedelta64 | pd.DateOffset):
+    if not isinstance(value, pd.Timedelta | datetime.timedelta | np.timedelta64 | pd.offsets.BaseOffset):
         raise TypeError(
             f"`{argument}` must be a pandas.Timedelta or an offset of pandas, because column {column!r} holds "
             f"datetimes. Received: {argument}={value!r}."
         )
-    length = value if isinstance(value, pd.DateOffset) else pd.Timedelta(value)
+    length = value if isinstance(value, pd.offsets.BaseOffset) else pd.Timedelta(value)
     start = pd.Timestamp("2000-01-01")
     require(start + length >= start, f"`{argument}` must be 0 or more.", **{argument: value})
     return length

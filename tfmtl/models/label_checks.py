@@ -73,19 +73,8 @@ def label_errors() -> Iterator[None]:
         if found is None:
             raise
         message, label, row = found.groups()
-        raise ValueError(f"{_unescaped(message)}{float(label)}, row of the batch={row}.") from error
-
-
-def _unescaped(text: str) -> str:
-    r"""Return a text from the message of `tf.debugging.Assert`, which escapes quotes and letters outside of ASCII.
-
-    Example:
-        >>> _unescaped(r"column \'gr\303\266\303\237e\'")
-        "column 'größe'"
-    """
-    return (
-        text.encode("ascii", "backslashreplace").decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
-    )
+        message = message.replace("\\'", "'").replace('\\"', '"')  # TensorFlow escapes quotes
+        raise ValueError(f"{message}{float(label)}, row of the batch={row}.") from error
 
 
 def _rule(task: Task, schema: Schema) -> str:
