@@ -121,9 +121,10 @@ def test_a_wrong_label_of_a_stream_ends_with_the_same_sentence(
 
 def test_another_fault_of_a_step_stays_as_it_is(model: MultiTaskModel) -> None:
     def broken(batch: data.Batch) -> data.Batch:
-        rows = tf.size(batch.labels["buy"])
-        return batch._replace(labels={**batch.labels, "spend": tf.reshape(batch.labels["spend"], [rows + 1])})
+        fault = tf.debugging.Assert(tf.size(batch.labels["buy"]) < 0, ["Another fault."])
+        with tf.control_dependencies([fault]):
+            return batch._replace(labels={**batch.labels, "spend": tf.identity(batch.labels["spend"])})
 
     stream = tf.data.Dataset.from_tensors(data.to_batch(GOOD, model.preprocessor)).map(broken)
-    with pytest.raises(tf.errors.InvalidArgumentError):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Another fault"):
         model.evaluate(stream, verbose=0)
