@@ -94,14 +94,22 @@ def to_sequences(
     schema = preprocessor.schema
     length = _length(schema)
     require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
-    kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
     order, users, begins = _in_time([frame], schema.features[schema.query_id].column, time)
-    ordered = frame.iloc[order]
+    begins = np.arange(len(users)) if same_moment else begins
+    return _sequences(
+        frame.iloc[order], users, begins, _rows(np.bincount(users), length, overlap), preprocessor, labels
+    )
+
+
+def _sequences(
+    ordered: pd.DataFrame, users: np.ndarray, begins: np.ndarray, rows: _Rows, preprocessor: Preprocessor, labels: bool
+) -> Sequences:
+    """Lay out events in the order of `_in_time`; `begins` holds the position up to which each history reaches."""
+    schema = preprocessor.schema
+    kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
     columns = to_columns(ordered, kept)
     features = {name: column.numpy() for name, column in encode(preprocessor, columns).items()}
     first = np.r_[True, users[1:] != users[:-1]]
-    rows = _rows(np.bincount(users), length, overlap)
-    begins = np.arange(len(users)) if same_moment else begins
     ends = np.maximum(begins[rows.row] - rows.row[:, :1], 0)
     cut = begins[rows.row[:, 0]] < rows.row[:, 0]  # the event before the row belongs to the moment of its first event
     for name, history in schema.features.items():

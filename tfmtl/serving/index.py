@@ -18,7 +18,7 @@ from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.verification import probe_features
 
 FEW_QUERIES = 100
-"""Sample queries below which a warning tells that the measured recall is uncertain."""
+"""Number of sample queries below which an export warns that the measured recall is uncertain."""
 
 Embed = Callable[[], tf.Tensor]
 """Returns the embeddings [C, d] of the corpus."""

@@ -139,7 +139,7 @@ def log_odds(rate: float) -> list[float] | None:
 
 
 def share_with_parent(labels: Mapping[str, LabelSummary], task: str, after: str) -> float | None:
-    """Return the share of a task's labels in whose rows the preceding event happened, or None if it is unknown.
+    """Return the share of a task's labels with the preceding event, or None if it is unknown.
 
     It is 1 if the labels of the other rows are missing.
     """

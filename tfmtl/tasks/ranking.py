@@ -63,7 +63,7 @@ class Ranking(Task, abc.ABC):
         return labels
 
     def connect(self, encodings: HeadInputs) -> Any:
-        """Add hidden layers and a linear output [B, output_units], whose first bias is `initial_bias`."""
+        """Add hidden layers and a linear output [B, output_units] that starts with `initial_bias`."""
         inputs = encodings.pair[self.name] if self.scope == "pair" else encodings.query
         bias = self.initial_bias(encodings.labels)
         return head(inputs, self.units, self.output_units, self.name, encodings.seed, bias)
