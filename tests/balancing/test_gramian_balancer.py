@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,18 @@ def is_shared(step: TrainingStep) -> list[bool]:
     return [contains(list(step.shared), variable) for variable in step.variables]
 
 
+PENALIZED = {"regularization": dataclasses.replace(small.NO_NOISE, l2=0.1, embedding_l2=0.1)}
+
+
+@functools.cache
+def gradients_of_sums(names: tuple[str, ...], negatives: int) -> list[list[np.ndarray]]:
+    """Return the gradients of the plain and of the weighted sum of the losses of some tasks, or of all."""
+    sums = Plain(), Plain({name: WEIGHTS[name] for name in names or WEIGHTS})
+    for balancer in sums:
+        make_step(balancer, list(names), negatives=negatives, **PENALIZED)
+    return [dense(balancer.returned) for balancer in sums]
+
+
 PLACES = [
     ("representation", None),
     ("shared", None),
@@ -81,14 +94,11 @@ def test_shared_variables_get_the_weighted_sum_and_others_their_own(at: Any, nam
     if names and negatives:
         pytest.skip("extra negatives belong to retrieval")
     chosen = [WEIGHTS[name] for name in (names or WEIGHTS)]
-    penalized = {"regularization": dataclasses.replace(small.NO_NOISE, l2=0.1, embedding_l2=0.1)}
-    arguments = {"negatives": negatives, **penalized}
-    weighted, plain, given = Plain({name: WEIGHTS[name] for name in names or WEIGHTS}), Plain(), Given(chosen, at)
-    for balancer in (weighted, plain, given):
-        make_step(balancer, names, **arguments)
+    given = Given(chosen, at)
+    make_step(given, names, negatives=negatives, **PENALIZED)
     shared = is_shared(given.step)
     assert 0 < sum(shared) < len(shared)
-    found, expected = dense(given.returned), [dense(plain.returned), dense(weighted.returned)]
+    found, expected = dense(given.returned), gradients_of_sums(tuple(names or ()), negatives)
     for place, between_tasks in enumerate(shared):
         np.testing.assert_allclose(found[place], expected[between_tasks][place], rtol=1e-4, atol=1e-6)
 

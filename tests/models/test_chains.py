@@ -173,14 +173,22 @@ def test_two_losses_reach_every_shared_variable(make: Any, chained: bool) -> Non
     assert heads_shared == ({"click", "cart"} if chained else set())  # not `buy`: `spend` stops its gradient
 
 
+def gradients_of_step(trunk: Any, balancer: Any) -> list[np.ndarray]:
+    model(heads(), trunk(list(WEIGHTS)), balancer).make_step(batch())
+    return [tf.convert_to_tensor(gradient).numpy() for gradient in balancer.returned]
+
+
+@functools.cache
+def gradients_of_sums(trunk: Any) -> list[list[np.ndarray]]:
+    """Return the gradients of the plain and of the weighted sum of the losses."""
+    return [gradients_of_step(trunk, Plain()), gradients_of_step(trunk, Plain(WEIGHTS))]
+
+
 @pytest.mark.parametrize("at", ["representation", "shared"])
 @pytest.mark.parametrize("trunk", [mmoe, SharedBottom, aitm])
 def test_shared_variables_get_the_weighted_sum_and_others_their_own(at: Any, trunk: Any) -> None:
-    given, plain, weighted = Given(list(WEIGHTS.values()), at), Plain(), Plain(WEIGHTS)
-    for balancer in (given, plain, weighted):
-        built = model(heads(), trunk(list(WEIGHTS)), balancer)
-        built.make_step(batch())
-    found, *expected = ([tf.convert_to_tensor(g).numpy() for g in b.returned] for b in (given, plain, weighted))
+    given = Given(list(WEIGHTS.values()), at)
+    found, expected = gradients_of_step(trunk, given), gradients_of_sums(trunk)
     shared = [contains(given.step.shared, variable) for variable in given.step.variables]
     assert 0 < sum(shared) < len(shared)
     for place, between_tasks in enumerate(shared):
