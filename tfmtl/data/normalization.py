@@ -68,7 +68,7 @@ def _composed(texts: tf.Tensor) -> tf.Tensor:
     order = tf.argsort(tf.cast(runs, tf.int64) * 256 + tf.cast(classes, tf.int64), stable=True)
     state = tf.gather(rows, order), tf.gather(flat, order), tf.gather(classes, order), tf.constant(True)
     shapes = (*[tf.TensorShape([None])] * 3, tf.TensorShape([]))
-    rows, flat, _, _ = tf.while_loop(lambda *s: s[3], lambda *s: _compose_once(*s[:3]), state, shapes)
+    rows, flat, _, _ = tf.while_loop(_joined_any, _compose_once, state, shapes)
     ragged = tf.RaggedTensor.from_value_rowids(flat, tf.cast(rows, tf.int64), tf.shape(texts, tf.int64)[0])
     return tf.strings.unicode_encode(ragged, "UTF-8")
 
@@ -94,8 +94,12 @@ def _decomposed(rows: tf.Tensor, flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     return tf.boolean_mask(repeated, kept), tf.boolean_mask(parts, kept)
 
 
+def _joined_any(rows: tf.Tensor, flat: tf.Tensor, classes: tf.Tensor, joined: tf.Tensor) -> tf.Tensor:
+    return joined
+
+
 def _compose_once(
-    rows: tf.Tensor, flat: tf.Tensor, classes: tf.Tensor
+    rows: tf.Tensor, flat: tf.Tensor, classes: tf.Tensor, joined_before: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Join every letter with the first code point after it that composes with it; return whether any was joined."""
     size = tf.shape(flat)[0]
@@ -180,7 +184,7 @@ def _tables() -> _Tables:
         np.asarray([unicodedata.combining(chr(p)) for p in marks], np.int32),
         np.asarray(sorted(pairs), np.int64),
         np.asarray([pairs[key] for key in sorted(pairs)], np.int32),
-        f"(?s).*[{_character_class(suspects)}].*",
+        rf"\C*[{_character_class(suspects)}]\C*",  # \C is any byte, also one that is no text
     )
 
 
