@@ -49,7 +49,7 @@ served, of_servers = copy.predict(table(), verbose=0), trained.predict(table(), 
 found = {
     "shards": sum("/part_1" in variable.name for variable in trained.network.weights),
     "steps": int(trained.optimizer.iterations),
-    "counted": float(tf.reduce_sum(trained.tasks[0]._counts)),
+    "counted": float(trained.tasks[0]._counts.total),
     "losses": [before["loss"], after["loss"]],
     "logged": {name: len(values) for name, values in log.items()},
     "copy": max(abs(after[name] - of_copy[name]) for name in after),

@@ -46,7 +46,7 @@ def outcome(strategy: Any, data: Any, balancer: type[Balancer] | None = None, **
         trained = model(None if balancer is None else balancer(), **retrieval)
     logs = trained.fit(data, batch_size=BATCH, epochs=2, verbose=0, **arguments).history
     metrics = trained.evaluate(table(), batch_size=BATCH, verbose=0, return_dict=True)
-    parts = [*trained.network.weights, *trained.balancer.weights, trained.tasks[0]._counts]
+    parts = [*trained.network.weights, *trained.balancer.weights, trained.tasks[0]._counts.known]
     weights = np.concatenate([tf.convert_to_tensor(variable).numpy().ravel() for variable in parts])
     return {**logs, **{f"evaluated_{name}": value for name, value in metrics.items()}, "weights": weights.tolist()}
 
