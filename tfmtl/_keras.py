@@ -126,4 +126,20 @@ def seed_of(name: str, seed: int) -> int:
     return (zlib.crc32(name.encode()) + 1_000_003 * seed) % 2**31
 
 
-__all__ = ["keras", "register", "seed_of", "spawn", "tf"]
+def traced(function: Callable[..., Any], **options: Any) -> Any:
+    """Return `tf.function(function, **options)` without a warning of many traces.
+
+    TensorFlow counts the traces of a line of code, so that five models in one process, each traced once, look like one
+    function that is traced for every call.
+    """
+    return without_trace_warning(tf.function(function, **options))
+
+
+def without_trace_warning(function: Any) -> Any:
+    """Switch off the warning of many traces of a traced function, and return the function; see `traced`."""
+    if isinstance(function, tf.types.experimental.PolymorphicFunction):
+        function._omit_frequent_tracing_warning = True  # TensorFlow has no public name for it
+    return function
+
+
+__all__ = ["keras", "register", "seed_of", "spawn", "tf", "traced", "without_trace_warning"]

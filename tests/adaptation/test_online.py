@@ -93,7 +93,7 @@ def test_it_tests_before_it_trains_and_may_fail_to_publish(tmp_path: pathlib.Pat
     (record,) = learner.increments
     assert record.version is None
     assert record.metrics == expected
-    assert record.metrics["seen/rows"] == 30
+    assert record.metrics["seen_rows"] == 30
     assert learner.evaluate(newcomers.week(1)) != expected
 
 

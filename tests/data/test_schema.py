@@ -49,7 +49,11 @@ def test_a_schema_without_candidates_has_no_candidate_id() -> None:
             "Every feature name may occur once in a schema. Received: twice=['user'].",
         ),
         ({"query": [USER], "labels": [Label("a", "b"), Label("a")]}, "Every task may have one label"),
-        ({"query": [Numeric("age")]}, "`query_id` must be a Categorical feature."),
+        ({"query": [Numeric("age")], "query_id": "age"}, "`query_id` must be a Categorical feature."),
+        (
+            {"query": [USER], "candidate": [Numeric("price")]},
+            "`candidate_id` must be a Categorical feature. Candidates without an id have no corpus; list their",
+        ),
         (
             {"query": [USER], "query_id": "usr"},
             "Unknown query feature ['usr'] in `query_id`; known: ['user']. Did you mean 'user'?",
@@ -130,3 +134,11 @@ def schemas(draw: st.DrawFn) -> Schema:
 def test_config_survives_json(schema: Schema) -> None:
     for one in (SCHEMA, schema):
         assert Schema.from_config(json.loads(json.dumps(one.get_config()))) == one
+
+
+def test_a_schema_needs_no_user() -> None:
+    schema = Schema([Numeric("age"), USER])
+    assert schema.query_id == ""  # the user is the first feature or named, never guessed
+    assert Schema.from_config(schema.get_config()) == schema
+    with pytest.raises(ValueError, match=r"`to_sequences` needs the user, .*; name a Categorical query feature by"):
+        schema.user("`to_sequences`")

@@ -10,6 +10,7 @@ import numpy as np
 from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
+from tfmtl.data.source import as_source
 from tfmtl.layers import SharedBottom
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.tasks import BinaryClassification, Retrieval
@@ -44,7 +45,8 @@ def outcome(strategy: Any, data: Any, balancer: type[Balancer] | None = None, **
     retrieval = arguments.pop("retrieval", {})
     with strategy.scope() if strategy else contextlib.nullcontext():
         trained = model(None if balancer is None else balancer(), **retrieval)
-    logs = trained.fit(data, batch_size=BATCH, epochs=2, verbose=0, **arguments).history
+    sized = {} if as_source(data).batched else {"batch_size": BATCH}
+    logs = trained.fit(data, epochs=2, verbose=0, **sized, **arguments).history
     metrics = trained.evaluate(table(), batch_size=BATCH, verbose=0, return_dict=True)
     parts = [*trained.network.weights, *trained.balancer.weights, trained.tasks[0]._counts.known]
     weights = np.concatenate([tf.convert_to_tensor(variable).numpy().ravel() for variable in parts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import sklearn.metrics as sk
 
 from tfmtl import evaluation
+from tfmtl._keras import keras
 from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, to_batch
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.layers import SharedBottom
@@ -280,14 +282,45 @@ def history() -> Any:
 
 
 def test_the_callback_logs_what_evaluate_measures(history: dict[str, list[float]]) -> None:
-    assert len(history["val_bought_recall_1"]) == 3
+    assert len(history["val_bought_recall@1"]) == 3
     # Epoch 1 measures because there is no value to repeat, epoch 2 measures, epoch 3 repeats.
-    assert history["val_bought_recall_3"][2] == history["val_bought_recall_3"][1]
+    assert history["val_bought_recall@3"][2] == history["val_bought_recall@3"][1]
     callback = evaluation.RetrievalEvaluation(TEST, SEEN, ks=(1, 3))
     again = model().fit(TRAIN, batch_size=7, epochs=1, callbacks=[callback], verbose=0).history
     expected = evaluation.evaluate(model(), TEST, seen=SEEN, ks=(1, 3), tasks=["bought"]).loc["bought"]
-    logged = {name: again[f"val_bought_{name.replace('@', '_')}"][0] for name in expected.index}
+    logged = {name: again[f"val_bought_{name}"][0] for name in expected.index}
     assert logged == pytest.approx(expected.to_dict())
+
+
+def test_the_names_of_the_callback_suit_other_callbacks(tmp_path: pathlib.Path) -> None:
+    name = "val_bought_recall@3"
+    callbacks = [
+        evaluation.RetrievalEvaluation(TEST, SEEN, ks=3),
+        keras.callbacks.EarlyStopping(name, mode="max", patience=2),
+        keras.callbacks.ModelCheckpoint(
+            str(tmp_path / f"best-{{{name}:.2f}}.weights.h5"), name, mode="max", save_best_only=True,
+            save_weights_only=True,
+        ),
+        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+        keras.callbacks.TensorBoard(str(tmp_path / "board")),
+    ]  # fmt: skip
+    logged = model().fit(TRAIN, batch_size=7, callbacks=callbacks, verbose=0).history[name]
+    assert (tmp_path / f"best-{logged[0]:.2f}.weights.h5").exists()
+    assert pd.read_csv(tmp_path / "log.csv")[name].tolist() == pytest.approx(logged)
+    (events,) = (tmp_path / "board" / "validation").glob("events*")
+    assert f"epoch_{name.removeprefix('val_')}".encode() in events.read_bytes()
+
+
+def test_cut_offs_default_to_those_that_the_corpus_has() -> None:
+    """100 is above the number of candidates; one cut-off needs no tuple."""
+    found = evaluation.evaluate(model(), TEST, tasks=["bought"]).loc["bought"]
+    size = len(model().candidates)
+    assert size < 10
+    assert {name.removesuffix("_in_corpus") for name in found.index if "recall" in name} == {f"recall@{size}"}
+    one = evaluation.evaluate(model(), TEST, ks=2, tasks=["bought"]).loc["bought"]
+    assert one.to_dict() == evaluation.evaluate(model(), TEST, ks=(2,), tasks=["bought"]).loc["bought"].to_dict()
+    with pytest.raises(ValueError, match="where every metric is trivial; leave it out"):
+        evaluation.evaluate(model(), TEST, ks=(2, 100), tasks=["bought"])
 
 
 def test_learning_curves_have_a_panel_a_metric(history: dict[str, list[float]]) -> None:

@@ -12,6 +12,7 @@ from tests.models import small
 from tests.models.test_network_parts import network
 from tfmtl.data import Categorical, IdSequence, Preprocessor, Schema
 from tfmtl.layers import ConcatFusion, DotInteraction, MaskedMean, SelfAttentionHistory, TargetAttention
+from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.tasks import BinaryClassification
 
@@ -112,3 +113,28 @@ def test_target_attention_needs_candidates() -> None:
     sentence = "Feature 'friends' holds no ids of a candidate feature; name an `IdSequence` of one of []."
     with pytest.raises(ValueError, match=re.escape(sentence)):
         FeatureEncoder(preprocessor, 3, small.NO_NOISE, 0).embed_target("friends")
+
+
+@pytest.mark.parametrize("tasks", [BinaryClassification("liked"), {"liked": BinaryClassification("liked")}, ["liked"]])
+def test_tasks_are_a_list_of_tasks(tasks: Any) -> None:
+    cure = re.escape('Pass a list of tasks, such as [Regression("rating")].')
+    with pytest.raises(TypeError, match=cure):
+        build_network(small.preprocessor(), tasks)
+    with pytest.raises(TypeError, match=cure):
+        MultiTaskModel(small.network(), tasks, small.preprocessor())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        ({"balancer": "uncertainty"}, "Pass an instance such as Uncertainty()."),
+        ({"candidates": small.table()}, "Pass `Candidates.from_frame(table, preprocessor)`."),
+        ({"network": None}, "Pass the network of `build_network`."),
+        ({"preprocessor": small.SCHEMA}, "Pass `Preprocessor.fit(schema, table)`."),
+    ],
+)
+def test_parts_of_a_model_are_instances(arguments: dict[str, Any], cure: str) -> None:
+    heads = [BinaryClassification("liked")]
+    given = {"network": small.network(heads, trunk=None), "tasks": heads, "preprocessor": small.preprocessor()}
+    with pytest.raises(TypeError, match=re.escape(cure)):
+        MultiTaskModel(**{**given, **arguments})

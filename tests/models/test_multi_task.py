@@ -150,7 +150,7 @@ def test_a_copy_around_another_network_is_equal_and_independent(batch: Batch) ->
 
 @pytest.mark.parametrize("name", ["loss", "metrics", "loss_weights", "weighted_metrics"])
 def test_losses_and_metrics_cannot_be_compiled_in(model: MultiTaskModel, name: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"compile() takes no ['{name}']: tasks have losses and metrics")):
+    with pytest.raises(ValueError, match=f"`compile` takes no `{name}`: tasks have losses and metrics"):
         model.compile("adam", **{name: ["mse"]})
 
 
@@ -211,9 +211,7 @@ def test_a_retrieval_task_without_a_label_takes_every_row() -> None:
 
 @pytest.mark.parametrize("x", [[1, 2], {"user": ["a"]}, np.zeros([2, 2])])
 def test_data_must_be_a_table_or_a_data_set(model: MultiTaskModel, x: Any) -> None:
-    with pytest.raises(
-        ValueError, match=r"must be a pandas DataFrame, files from .* Received: type='(list|dict|ndarray)'"
-    ):
+    with pytest.raises(ValueError, match=r"must be a table .*, files from .* Received: type='(list|dict|ndarray)'"):
         model.fit(x)
 
 

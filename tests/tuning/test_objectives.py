@@ -15,6 +15,12 @@ from tfmtl import tuning
         ("val_rating_root_mean_squared_error", "min"),
         ("val_click_auc", "max"),
         ("accuracy", "max"),
+        ("val_seen_recall@100", "max"),
+        ("val_seen_hit_rate@10", "max"),
+        ("val_seen_top_k_accuracy@5", "max"),
+        ("val_seen_ndcg@10", "max"),
+        ("val_seen_mrr", "max"),
+        ("val_liked_log_loss", "min"),
     ],
 )
 def test_a_plain_name_says_its_direction(name: str, direction: str) -> None:
@@ -22,7 +28,7 @@ def test_a_plain_name_says_its_direction(name: str, direction: str) -> None:
     assert (objective.name, objective.direction) == (name, direction)
 
 
-@pytest.mark.parametrize("name", ["val_r2_score", "val_rating_ndcg", "val_recall_at_100", "glossy", "lossy_loss_2"])
+@pytest.mark.parametrize("name", ["val_r2_score", "val_rate", "val_recall_at_100", "glossy", "lossy_loss_2"])
 def test_a_name_without_a_direction_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"cannot be derived from its name; give Objective\('{name}', 'min'\) or"):
         tuning.as_objective(name)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfmtl._checks import require, require_positive_int, require_type
-from tfmtl._keras import keras, tf
+from tfmtl._keras import keras, tf, traced
 from tfmtl.adaptation.episodes import Episodes, take
 from tfmtl.adaptation.meta_gradient import descend
 from tfmtl.adaptation.parts import layers_of, variables_of
@@ -50,7 +50,7 @@ class MetaLearner(abc.ABC):
         require(not scaled, "A meta-learner needs float32; build the model without mixed precision.")
         self.model, self.inner_rate, self.inner_steps, self.parts = model, inner_rate, inner_steps, adapt
         self.adapted = _variables(model, adapt)
-        self._descend = tf.function(self._descend_on, reduce_retracing=True)
+        self._descend = traced(self._descend_on, reduce_retracing=True)
 
     @abc.abstractmethod
     def learn(self, batch: Batch, support: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, list[Any]]:
@@ -95,7 +95,7 @@ class MetaLearner(abc.ABC):
         rng = np.random.default_rng(seed)
         rows = tf.TensorSpec([None], tf.int64)
         signature = [tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), episodes.batch)]
-        learn = tf.function(self.learn, input_signature=[*signature, rows, rows])
+        learn = traced(self.learn, input_signature=[*signature, rows, rows])
         self.model.optimizer.build(self.model.trainable_variables)
         history: list[float] = []
         for _ in range(epochs):

@@ -223,7 +223,7 @@ class OnlineLearner:
         metrics = dict(self.model.evaluate(table, return_dict=True, verbose=0))
         if self._evaluate is not None:
             more = self._evaluate(self.model, table)
-            metrics |= {"/".join(k) if isinstance(k, tuple) else str(k): value for k, value in more.items()}
+            metrics |= {"_".join(k) if isinstance(k, tuple) else str(k): value for k, value in more.items()}
         return {name: float(value) for name, value in metrics.items()}
 
     def _train(self, table: Any) -> None:

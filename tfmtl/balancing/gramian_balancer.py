@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from tfmtl._checks import require
-from tfmtl._keras import tf
+from tfmtl._keras import tf, traced
 from tfmtl._replicas import all_reduce, replicas
 from tfmtl.balancing.balancer import Balancer, SeparatingBalancer
 from tfmtl.balancing.gramian import Gradient, gramian_of
@@ -50,7 +50,7 @@ class GramianBalancer(SeparatingBalancer):
     def _build_log(self) -> None:
         super()._build_log()
         # Dozens of operations on K x K numbers take longer to start than to run: XLA makes one of them.
-        self._compiled = tf.function(self.weigh, jit_compile=True, autograph=False)
+        self._compiled = traced(self.weigh, jit_compile=True, autograph=False)
 
     @abc.abstractmethod
     def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:

@@ -193,7 +193,8 @@ def prune_model(
     pruned = model.with_network(wrapped)
     pruned.compile(fresh_optimizer(model) if optimizer is None else optimizer)
     everything = [UpdatePruning(), *(callbacks or [])]
-    history = pruned.fit(x, epochs=epochs, batch_size=batch_size, callbacks=everything, **fit)
+    rows = None if as_source(x).batched else batch_size
+    history = pruned.fit(x, epochs=epochs, batch_size=rows, callbacks=everything, **fit)
     result = pruned.with_network(strip(pruned.network))
     check_sparsity(result.network, sparsity, select=select)
     result.compile(fresh_optimizer(pruned))

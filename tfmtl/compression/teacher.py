@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tfmtl._checks import require, require_known
-from tfmtl._keras import keras, tf
+from tfmtl._keras import keras, tf, traced
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
@@ -82,7 +82,7 @@ class Teacher:
 
         Cost: one forward pass over the table; the outputs stay in memory, 4 bytes per number.
         """
-        ask = tf.function(lambda part: self.outputs(part, tasks), reduce_retracing=True)
+        ask = traced(lambda part: self.outputs(part, tasks), reduce_retracing=True)
         rows = int(next(iter(features.values())).shape[0])
         parts = [
             ask({name: column[start : start + _ROWS] for name, column in features.items()})

@@ -7,6 +7,29 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 
+_NULLABLE = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.uint8(): pd.UInt8Dtype(),
+    pa.uint16(): pd.UInt16Dtype(),
+    pa.uint32(): pd.UInt32Dtype(),
+    pa.uint64(): pd.UInt64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}  # pandas would turn integers with a missing value into floats, which garbles ids above 2^53
+
+
+def arrow_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as pandas; integers and booleans keep their types if values are missing."""
+    return pd.DataFrame({name: _column(table.column(name)) for name in table.column_names})
+
+
+def _column(column: pa.ChunkedArray) -> pd.Series:
+    if is_listed(column.type):
+        return to_series(column)
+    return column.to_pandas(types_mapper=_NULLABLE.get if column.null_count else None)
+
 
 def is_listed(kind: pa.DataType) -> bool:
     """Return whether values of the type are lists."""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_type
 from tfmtl.data.features import Feature
+from tfmtl.data.interchange import as_frame
 from tfmtl.data.schema import Label, Schema
 from tfmtl.data.values import numbers
 
@@ -20,6 +21,8 @@ NAME_CLASSES = "; name the classes of text in `Label(classes=...)`"
 
 def check_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
     """Raise `ValueError` if the table is empty, lacks one of `names` or has it twice."""
+    cure = "Convert it, such as by `table.to_pandas()`, or read files by `tfmtl.data.open_files`."
+    require_type(frame, pd.DataFrame, "table", cure)
     names = list(dict.fromkeys(names))
     missing = [name for name in names if name not in frame.columns]
     known = list(map(str, frame.columns))
@@ -43,7 +46,7 @@ def to_columns(frame: pd.DataFrame, features: Iterable[Feature]) -> Columns:
     Raises:
         ValueError: naming the column, if it is absent, holds another type, or an infinite number.
     """
-    features = list(features)
+    features, frame = list(features), as_frame(frame)
     check_columns(frame, [feature.column for feature in features])
     return {feature.name: feature.read(frame[feature.column]) for feature in features}
 
@@ -54,6 +57,7 @@ def to_labels(frame: pd.DataFrame, schema: Schema, dtype: Any = np.float32) -> t
     Raises:
         ValueError: naming the column, if it is absent, not a number, infinite, or a weight is negative or missing.
     """
+    frame = as_frame(frame)
     check_columns(frame, [c for label in schema.labels for c in (label.column, label.sample_weight) if c])
     labels = {label.task: _label(label, frame[label.column], dtype) for label in schema.labels}
     weights = {label.task: _weight(label, frame, labels[label.task]) for label in schema.labels}

@@ -16,6 +16,7 @@ from tfmtl._checks import require_type
 from tfmtl._keras import tf
 from tfmtl.data.files import FileSource
 from tfmtl.data.frames import Batch, to_batch
+from tfmtl.data.interchange import as_frame
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.raw_table import RawTable, raw_table
 from tfmtl.data.streams import encoded_words
@@ -116,6 +117,7 @@ def cache(
     Cost: one pass; 4 bytes per id, label or weight, 8 per number or key. In memory up to three times as much while
     encoding.
     """
+    source = as_frame(source)
     require_type(source, (pd.DataFrame, FileSource), "source")
     layout = Layout(preprocessor.schema, labels)
     if path is None:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tfmtl._checks import require, require_known, require_positive_int
-from tfmtl.data.arrow_lists import is_listed, to_series
+from tfmtl.data.arrow_lists import arrow_frame
 from tfmtl.data.declared import declared_types
 from tfmtl.data.formats import FORMATS, spread
 from tfmtl.data.parts import Part
@@ -24,17 +24,6 @@ from tfmtl.data.schema import Schema
 Paths = str | os.PathLike[str]
 
 _READERS = 4  # parts mixed at a time in a shuffled epoch; each holds one decoded run of rows
-_NULLABLE = {
-    pa.int8(): pd.Int8Dtype(),
-    pa.int16(): pd.Int16Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.uint8(): pd.UInt8Dtype(),
-    pa.uint16(): pd.UInt16Dtype(),
-    pa.uint32(): pd.UInt32Dtype(),
-    pa.uint64(): pd.UInt64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}  # pandas would turn integers with a missing value into floats, which garbles ids above 2^53
 _GUESS_WINS = {(pa.float64(), pa.bool_()), (pa.int64(), pa.float64())}  # labels True / False; ids "3.0" beside ""
 
 
@@ -103,7 +92,7 @@ class FileSource:
         require_positive_int(rows=rows)
         schema = self.arrow_schema(columns)
         batches = (batch for part in self.parts for batch in part.batches(schema))
-        return map(_to_frame, _regroup(batches, rows))
+        return map(arrow_frame, _regroup(batches, rows))
 
     def shuffled_chunks(
         self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
@@ -125,13 +114,13 @@ class FileSource:
         Cost: memory of about three pieces.
         """
         pieces = self._mixed_pieces(columns, rows, generator)
-        return (_to_frame(piece.take(generator.permutation(piece.num_rows))) for piece in pieces)
+        return (arrow_frame(piece.take(generator.permutation(piece.num_rows))) for piece in pieces)
 
     def mixed_chunks(
         self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
     ) -> Iterator[pd.DataFrame]:
         """Yield the pieces of `shuffled_chunks` before their rows are permuted, to permute them later at less cost."""
-        return map(_to_frame, self._mixed_pieces(columns, rows, generator))
+        return map(arrow_frame, self._mixed_pieces(columns, rows, generator))
 
     def _mixed_pieces(
         self, columns: Iterable[str] | None, rows: int, generator: np.random.Generator
@@ -282,14 +271,3 @@ def _mixed(parts: Sequence[Part], schema: pa.Schema, generator: np.random.Genera
             yield batch
             continue
         reading[chosen : chosen + 1] = itertools.islice(waiting, 1)
-
-
-def _to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table as pandas; integers and booleans keep their types if values are missing."""
-    return pd.DataFrame({name: _to_series(table.column(name)) for name in table.column_names})
-
-
-def _to_series(column: pa.ChunkedArray) -> pd.Series:
-    if is_listed(column.type):
-        return to_series(column)
-    return column.to_pandas(types_mapper=_NULLABLE.get if column.null_count else None)

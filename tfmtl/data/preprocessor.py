@@ -11,7 +11,7 @@ import pandas as pd
 
 from tfmtl._checks import require
 from tfmtl._identity import keys_of
-from tfmtl._keras import keras, register, tf
+from tfmtl._keras import keras, register, tf, traced
 from tfmtl.data.distinct_candidates import DistinctCandidates
 from tfmtl.data.features import Feature
 from tfmtl.data.lookup_tables import JointLookup, NumberedKeys, small_together
@@ -80,7 +80,7 @@ class Preprocessor(keras.layers.Layer):
             name: _table(feature, statistics.vocabularies[name]) for name, feature in schema.vocabularies.items()
         }
         self._joint = list(_joint_lookups(schema, statistics))
-        self._traced = functools.cache(lambda names: tf.function(self.call, reduce_retracing=True))
+        self._traced = functools.cache(lambda names: traced(self.call, reduce_retracing=True))
 
     @classmethod
     def fit(cls, schema: Schema, source: pd.DataFrame | RawTable, **kwargs: Any) -> Preprocessor:
@@ -99,6 +99,10 @@ class Preprocessor(keras.layers.Layer):
         preprocessor = cls(schema, fit_statistics(schema, source, candidates), **kwargs)
         preprocessor.fitted_candidates = candidates
         return preprocessor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the arguments, since look-up tables cannot be pickled."""
+        return _rebuilt, (type(self), self.schema, self.statistics, self.name, self.fitted_candidates)
 
     def compiled(self, features: Features) -> dict[str, tf.Tensor]:
         """Encode the features that are given in one traced call.
@@ -157,8 +161,8 @@ class Preprocessor(keras.layers.Layer):
         return tf.where(absent, MISSING, self._tables[name].lookup(values))
 
     def _checked(self, feature: Feature, raw: Any) -> tf.Tensor:
-        raw = tf.convert_to_tensor(raw)
         spec = feature.raw_spec
+        raw = _dense(feature, raw, spec.dtype)
         wanted = spec.dtype
         alike = (raw.dtype == tf.string) == (wanted == tf.string) and not raw.dtype.is_complex
         coarse = wanted == tf.float64 and raw.dtype != tf.float64  # the digits that float64 is for are lost already
@@ -211,6 +215,28 @@ def missing_row(feature: Feature) -> tf.Tensor:
     """
     spec = feature.raw_spec
     return tf.fill([size or 1 for size in spec.shape], tf.constant(MISSING_VALUES[spec.dtype], spec.dtype))
+
+
+def _rebuilt(
+    kind: type[Preprocessor], schema: Schema, statistics: Statistics, name: str, candidates: Any
+) -> Preprocessor:
+    preprocessor = kind(schema, statistics, name=name)
+    preprocessor.fitted_candidates = candidates
+    return preprocessor
+
+
+def _dense(feature: Feature, raw: Any, dtype: tf.DType) -> tf.Tensor:
+    """Return a ragged or sparse tensor of ids as a dense one, padded by the missing value; others as a tensor."""
+    if not isinstance(raw, tf.RaggedTensor | tf.SparseTensor):
+        return tf.convert_to_tensor(raw)
+    require(
+        not dtype.is_floating,
+        f"Numbers of feature {feature.name!r} must be dense, since an absent one may be 0 or missing; call "
+        "`tf.sparse.to_dense` or `to_tensor` with the value that is meant.",
+        type=type(raw).__name__,
+    )
+    absent = tf.constant("" if raw.dtype == tf.string else MISSING_INTEGER, raw.dtype)
+    return raw.to_tensor(absent) if isinstance(raw, tf.RaggedTensor) else tf.sparse.to_dense(raw, absent)
 
 
 def _joint_lookups(schema: Schema, statistics: Statistics) -> Iterator[JointLookup]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tfmtl.data.columns import check_columns
+from tfmtl.data.interchange import as_frame
 
 
 class RawTable(Protocol):
@@ -46,7 +47,8 @@ class FrameTable:
 
 
 def raw_table(source: Any) -> Any:
-    """Return a pandas table as a `FrameTable`; another `RawTable` as it is."""
+    """Return a table as a `FrameTable`; another `RawTable` as it is."""
+    source = as_frame(source)
     return FrameTable(source) if isinstance(source, pd.DataFrame) else source
 
 

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tfmtl._checks import require, require_known, require_type
 from tfmtl.data.features import Feature
 from tfmtl.data.features.saved import from_plain, to_plain
@@ -46,8 +48,26 @@ class Label:
         )
         if not self.column:
             object.__setattr__(self, "column", self.task)
-        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "classes", _plain_classes(self.classes))
         require(len(set(self.classes)) == len(self.classes), "`classes` must be distinct.", classes=self.classes)
+
+
+def _plain_classes(classes: Any) -> tuple[Any, ...]:
+    """Return classes as strings, numbers or booleans of Python, which a saved model can hold.
+
+    Raises:
+        ValueError: if there are others, or no sequence is given.
+    """
+    require(not isinstance(classes, str | bytes), "`classes` must be a sequence of values.", classes=classes)
+    plain = tuple(value.item() if isinstance(value, np.generic) else value for value in classes)
+    for value in plain:
+        require(
+            isinstance(value, str | int | float) and value == value,
+            "`classes` must be strings, numbers or booleans; convert the column, such as by "
+            "`table[column].astype(str)`, or bytes by `.str.decode('utf-8')`.",
+            received=value,
+        )
+    return plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +80,8 @@ class Schema:
         context: features of the pair or of the moment that retrieval cannot use, such as the position on the page;
             only ranking tasks see them.
         labels: one `Label` per task.
-        query_id: categorical feature that names the user; the first query feature by default.
+        query_id: categorical feature that names the user; the first query feature by default, if it is `Categorical`.
+            Without one, nothing can be grouped by user: histories, sequences and evaluation of retrieval need it.
         candidate_id: categorical feature that names the item; the first candidate feature by default.
 
     Raises:
@@ -117,10 +138,27 @@ class Schema:
         if not roles:
             return
         name = getattr(self, f"{role}_id") or roles[0].name
+        if role == "query" and not self.query_id and not roles[0].is_id:
+            return  # a model of texts and numbers alone needs no user
         require_known([name], [f.name for f in roles], f"{role} feature", f"`{role}_id`")
         feature = self.features[name]
-        require(feature.is_id, f"`{role}_id` must be a Categorical feature.", feature=feature)
+        cure = " Candidates without an id have no corpus; list their features under `context`."
+        rule = f"`{role}_id` must be a Categorical feature.{cure if role == 'candidate' else ''}"
+        require(feature.is_id, rule, feature=feature)
         object.__setattr__(self, f"{role}_id", name)
+
+    def user(self, purpose: str) -> str:
+        """Return `query_id`.
+
+        Args:
+            purpose: the operation that needs it, for the error.
+
+        Raises:
+            ValueError: if the schema has none.
+        """
+        cure = "name a Categorical query feature by `query_id`"
+        require(bool(self.query_id), f"{purpose} needs the user, and the schema has none; {cure}.")
+        return self.query_id
 
     @property
     def features(self) -> dict[str, Feature]:
@@ -143,7 +181,8 @@ class Schema:
     @property
     def ids(self) -> dict[str, str]:
         """The names of the features that identify a row's user (`"query"`) and candidate (`"candidate"`)."""
-        return {"query": self.query_id, **({"candidate": self.candidate_id} if self.candidate else {})}
+        names = {"query": self.query_id, "candidate": self.candidate_id if self.candidate else ""}
+        return {role: name for role, name in names.items() if name}
 
     @property
     def vocabularies(self) -> dict[str, Feature]:

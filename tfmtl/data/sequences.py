@@ -94,7 +94,7 @@ def to_sequences(
     schema = preprocessor.schema
     length = _length(schema)
     require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
-    order, users, begins = _in_time([frame], schema.features[schema.query_id].column, time)
+    order, users, begins = _in_time([frame], schema.features[schema.user("`to_sequences`")].column, time)
     begins = np.arange(len(users)) if same_moment else begins
     return _sequences(
         frame.iloc[order], users, begins, _rows(np.bincount(users), length, overlap), preprocessor, labels
@@ -241,7 +241,7 @@ def with_histories(
     """
     wanted = _histories(schema, histories)
     require(bool(wanted), "The schema has no history: give it an `IdSequence` of the items' ids, or name `histories`.")
-    user = schema.features[schema.query_id].column
+    user = schema.features[schema.user("`with_histories`")].column
     needed = [user, time, *(schema.features[history.of].column for history in wanted)]
     tables = [frame] if past is None else [past, frame]
     for table in tables:

@@ -7,11 +7,14 @@ import dataclasses
 import functools
 from typing import Any
 
-from tfmtl._checks import require
+import pandas as pd
+
+from tfmtl._checks import require, require_fraction
 from tfmtl._keras import keras, tf
 from tfmtl.data.encoded_table import EncodedTable, cache
 from tfmtl.data.files import FileSource
 from tfmtl.data.frames import Batch, Table, encode_dataset, from_frame, gather_batches, rows_of, to_batch
+from tfmtl.data.interchange import as_frame
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.sequences import Sequences
 from tfmtl.data.sharded import ShardedFiles, Shared, SharedTable
@@ -30,6 +33,9 @@ class Source(abc.ABC):
 
     distributed: bool = False
     """Whether `batches` is no tf.data.Dataset, but distributed by a strategy already."""
+
+    batched: bool = False
+    """Whether the data come in batches already, so that a batch size cannot be chosen."""
 
     @property
     @abc.abstractmethod
@@ -68,6 +74,15 @@ class Source(abc.ABC):
         """
         return self
 
+    def split(self, share: float) -> tuple[Source, Source]:
+        """Return the first rows, and the last ones, a share of all.
+
+        Raises:
+            ValueError: if the data are no table in memory, or one part would have no rows.
+        """
+        cure = "give `validation_data`, such as a part of `tfmtl.data.temporal_split`"
+        raise ValueError(f"`validation_split` divides a table in memory; {cure}. Received: {type(self).__name__}.")
+
     @property
     def shared(self) -> Shared | None:
         """The data of which each worker reads only its own part, or None if all workers read everything."""
@@ -100,6 +115,14 @@ class _InMemory(Source):
     def encoded(self) -> Table:
         return self.table
 
+    def split(self, share: float) -> tuple[Source, Source]:
+        first = _first_rows(self.rows, share)
+        parts = (
+            tf.nest.map_structure(lambda c, p=part: c[p], self.table) for part in (slice(first), slice(first, None))
+        )
+        first_part, last_part = (_InMemory(part, self.sequences) for part in parts)
+        return first_part, last_part
+
     def for_servers(self, preprocessor: Preprocessor, batch_size: int, shuffle_seed: int | None) -> Shared:
         return SharedTable(self.table, batch_size, shuffle_seed)
 
@@ -122,6 +145,10 @@ class _Frame(Source):
 
     def kept(self, preprocessor: Preprocessor, memory_bytes: int) -> Source:
         return _InMemory(self.in_memory(preprocessor))
+
+    def split(self, share: float) -> tuple[Source, Source]:
+        first = _first_rows(self.rows, share)
+        return _Frame(self.frame.iloc[:first]), _Frame(self.frame.iloc[first:])
 
     def for_servers(self, preprocessor: Preprocessor, batch_size: int, shuffle_seed: int | None) -> Shared:
         return SharedTable(self.in_memory(preprocessor), batch_size, shuffle_seed)
@@ -173,6 +200,7 @@ class _Shared(Source):
 
     data: Shared
     rows: None = None
+    batched: bool = True
 
     def steps(self, batch_size: int) -> int:
         return self.data.steps()
@@ -193,6 +221,7 @@ class _Dataset(Source):
 
     dataset: tf.data.Dataset
     rows: None = None
+    batched: bool = True
 
     @property
     def sequences(self) -> bool:  # type: ignore[override]
@@ -213,9 +242,18 @@ class _Distributed(Source):
     dataset: Any
     rows: None = None
     distributed: bool = True
+    batched: bool = True
 
     def batches(self, preprocessor: Preprocessor, batch_size: int, **options: Any) -> Any:
         return self.dataset
+
+
+def _first_rows(rows: int, share: float) -> int:
+    """Return the number of rows of the first part."""
+    require_fraction(validation_split=share)
+    first = int(rows * (1 - share))
+    require(0 < first < rows, f"`validation_split` leaves a part of the {rows} rows empty.", validation_split=share)
+    return first
 
 
 @functools.singledispatch
@@ -225,8 +263,9 @@ def as_source(x: Any) -> Source:
     Register a further form by `as_source.register`.
 
     Args:
-        x: pandas table, files from `open_files`, a table from `cache` or `to_batch`, `Sequences` from `to_sequences`,
-            files from `distribute`, or a data set of raw batches, of `Batch` or of `Sequences`.
+        x: table (pandas, PyArrow, Polars or another with the interchange protocol), files from `open_files`, a table
+            from `cache` or `to_batch`, `Sequences` from `to_sequences`, files from `distribute`, or a data set of raw
+            batches, of `Batch` or of `Sequences`.
 
     Raises:
         ValueError: if `x` has none of these forms.
@@ -237,13 +276,14 @@ def as_source(x: Any) -> Source:
         >>> source.rows, source.steps(2)
         (3, 2)
     """
+    frame = as_frame(x)
     require(
-        hasattr(x, "columns"),
-        "Training data must be a pandas DataFrame, files from `open_files`, a table from `cache`, sequences from "
-        "`to_sequences` or a tf.data.Dataset.",
+        isinstance(frame, pd.DataFrame),
+        "Training data must be a table (pandas, PyArrow, Polars), files from `open_files`, a table from `cache`, "
+        "sequences from `to_sequences` or a tf.data.Dataset, each with the labels among its columns.",
         type=type(x).__name__,
     )
-    return _Frame(x)
+    return _Frame(frame)
 
 
 def encoded_source(table: Table) -> Source:

@@ -17,7 +17,7 @@ _ZONE_CURE = "give all of them a time zone, or none"
 
 def require_rows(frame: pd.DataFrame) -> None:
     """Raise unless `frame` is a table with a row."""
-    require_type(frame, pd.DataFrame, "frame")
+    require_type(frame, pd.DataFrame, "frame", "Convert it, such as by `table.to_pandas()`.")
     require(len(frame) > 0, "The table is empty; at least one row is needed.")
 
 

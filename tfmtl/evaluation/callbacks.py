@@ -12,24 +12,25 @@ from tfmtl.evaluation.corpus import Seen, locate
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
-    """Adds `val_<task>_<metric>_<k>` of every retrieval task to the log of an epoch, measured on the whole corpus.
+    """Adds the metrics of every retrieval task on the whole corpus to the log of an epoch, as `val_seen_recall@10`.
 
-    Use it for early stopping and tuning by retrieval quality. Put it before callbacks that read the log, such as
+    Use it for early stopping and tuning by retrieval quality; the names are those of `tfmtl.evaluate` behind
+    `val_<task>_`. Put it before callbacks that read the log, such as
     `EarlyStopping`.
 
     Args:
         frame: validation table.
         seen: table of known interactions to remove from the lists of their users, or None.
-        ks: cut-offs.
+        ks: cut-offs, as in `tfmtl.evaluate`.
         every: epochs between two measurements; the log of other epochs repeats the last values.
 
     Cost: one pass of each tower and one matrix product per block of users, far below the cost of a training epoch.
     """
 
-    def __init__(self, frame: Any, seen: Any = None, ks: Sequence[int] = (10, 100), every: int = 1) -> None:
+    def __init__(self, frame: Any, seen: Any = None, ks: Sequence[int] | int | None = None, every: int = 1) -> None:
         super().__init__()
         require_positive_int(every=every)
-        self.frame, self.seen, self.ks, self.every = frame, seen, tuple(ks), every
+        self.frame, self.seen, self.ks, self.every = frame, seen, ks, every
         self._corpora: dict[str, Any] = {}
         self._last: dict[str, float] = {}
 
@@ -53,6 +54,6 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             for task, corpus in self._corpora.items():
                 ranks = corpus.rank(*self._towers, task)
                 values = corpus.metrics(ranks, self.ks)
-                self._last |= {f"val_{task}_{name.replace('@', '_')}": value for name, value in values.items()}
+                self._last |= {f"val_{task}_{name}": value for name, value in values.items()}
         if logs is not None:
             logs.update(self._last)

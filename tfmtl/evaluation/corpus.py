@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from tfmtl._checks import require
 from tfmtl._identity import NO_KEY
-from tfmtl._keras import keras, tf
+from tfmtl._keras import keras, tf, traced
 from tfmtl.data import Batch, keys_of
 from tfmtl.data.columns import to_columns
+from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.baselines import popularity, popularity_scorer
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress, rank_by_scores, rank_positives
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
@@ -80,7 +81,9 @@ class Corpus:
         scores = popularity_scorer(popularity(chosen, len(self.candidates)))
         return rank_by_scores(scores, len(self.candidates), self.query_index, self.candidate_index, seen=self.seen)
 
-    def metrics(self, ranks: npt.NDArray[np.float64], ks: Sequence[int], outside: Outside = "miss") -> dict[str, float]:
+    def metrics(
+        self, ranks: npt.NDArray[np.float64], ks: Sequence[int] | int | None, outside: Outside = "miss"
+    ) -> dict[str, float]:
         """Return the metrics of the ranks [n] of the positives, and the shares that `evaluate` documents."""
 
         def measured(rows: Ints) -> dict[str, float]:
@@ -115,6 +118,7 @@ def locate(model: MultiTaskModel, task: str, batch: Batch, seen: Seen | None = N
         ValueError: if the model has no candidates, or the table has no positive of the task or none outside `seen`.
     """
     candidates = require_candidates(model)
+    model.schema.user("Evaluation of retrieval")
     users, items = (batch.ids[role].numpy() for role in ("query", "candidate"))
     rows = positives(batch, task)
     rows = rows[items[rows] != NO_KEY]
@@ -147,13 +151,14 @@ class Seen:
     @classmethod
     def from_frame(cls, model: MultiTaskModel, task: str, frame: Any) -> Seen:
         """Read the two id columns of a table; if the table has the label of `task`, read only its positive rows."""
-        schema = model.schema
+        schema, frame = model.schema, as_frame(frame)
         if task in schema.tasks and schema.label(task).column in frame:
             frame = frame[frame[schema.label(task).column] > 0]
         if not len(frame):
             return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        columns = to_columns(frame, [schema.features[schema.query_id], schema.features[schema.candidate_id]])
-        users, items = (keys_of(tf.constant(columns[name])).numpy() for name in (schema.query_id, schema.candidate_id))
+        ids = (schema.user("`seen`"), schema.candidate_id)
+        columns = to_columns(frame, [schema.features[name] for name in ids])
+        users, items = (keys_of(tf.constant(columns[name])).numpy() for name in ids)
         known = (users != NO_KEY) & (items != NO_KEY)
         return cls(users[known], items[known])
 
@@ -194,7 +199,7 @@ def positions(candidates: Candidates, keys: Ints) -> Ints:
 
 def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.float32]]:
     """Run a tower over all rows in batches and return its embeddings by retrieval task."""
-    call = tf.function(tower, reduce_retracing=True)
+    call = traced(tower, reduce_retracing=True)
     rows = len(next(iter(features.values())))
     inputs = {name: features[name] for name in tower.input}
     found: dict[str, npt.NDArray[np.float32]] = {}

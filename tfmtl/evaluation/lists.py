@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl.evaluation.retrieval_metrics import cut_offs
 from tfmtl.tasks.label_metrics import observed, require_vector
 
 _Floats = npt.NDArray[np.float64]
 
 
 def list_metrics(
-    grades: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, ks: Sequence[int] = (10,)
+    grades: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike, ks: Sequence[int] | int = (10,)
 ) -> dict[str, float]:
     r"""Return ranking metrics of lists, such as NDCG, MAP and MRR, averaged over the lists.
 
@@ -58,6 +59,7 @@ def list_metrics(
     rows = observed(grades, scores)
     require_vector(rows)
     require(bool((rows.labels >= 0).all()), "Grades must be 0 or more, or NaN.", grades=rows.labels)
+    ks = cut_offs(ks)
     require(len(ks) > 0, "`ks` must hold at least one cut-off.", ks=ks)
     for k in ks:
         require_positive_int(k=k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ _Ints = npt.NDArray[np.integer[Any]]
 def retrieval_metrics(
     ranks: npt.ArrayLike,
     groups: npt.ArrayLike,
-    ks: Sequence[int] = (10, 100),
+    ks: Sequence[int] | int | None = None,
     *,
     items: npt.ArrayLike | None = None,
     num_candidates: int | None = None,
@@ -42,7 +43,7 @@ def retrieval_metrics(
     Args:
         ranks: [n] ranks from 0, as `rank_positives` returns them.
         groups: [n] query of each row, of any sortable dtype.
-        ks: cut-offs, integers from 1.
+        ks: cut-offs, integers from 1, or one of them; by default 10 and 100, except those above `num_candidates`.
         items: [n] candidate of each row. Given `items`, a (group, item) pair in several rows, which have equal ranks,
             is one positive of the group; `top_k_accuracy` still counts rows. Without `items` all pairs must be
             distinct.
@@ -67,6 +68,7 @@ def retrieval_metrics(
 
     Cost: one sort of the rows.
     """
+    ks = cut_offs(ks, num_candidates)
     _, values = retrieval_values(ranks, groups, ks, items=items, num_candidates=num_candidates)
     metrics: dict[str, float] = {}
     for k in ks:
@@ -78,7 +80,7 @@ def retrieval_metrics(
 def retrieval_values(
     ranks: npt.ArrayLike,
     groups: npt.ArrayLike,
-    ks: Sequence[int] = (10, 100),
+    ks: Sequence[int] | int | None = None,
     *,
     items: npt.ArrayLike | None = None,
     num_candidates: int | None = None,
@@ -97,10 +99,30 @@ def retrieval_values(
         (['ann', 'bob'], [1.0, 0.0])
     """
     row_ranks, row_groups = np.asarray(ranks, np.float64), np.asarray(groups)
+    ks = cut_offs(ks, num_candidates)
     _check(row_ranks, row_groups, ks, num_candidates)
     lists = _ideal_checked(_listed(row_ranks, row_groups, items))
     values = {f"{name}@{k}": value for k in ks for name, value in _metrics_at(lists, k).items()}
     return np.unique(row_groups), {**values, "mrr": 1 / (lists.rank[lists.place == 0] + 1)}
+
+
+def cut_offs(ks: Sequence[int] | int | None, num_candidates: int | None = None) -> tuple[int, ...]:
+    """Return the cut-offs of an argument `ks`.
+
+    Args:
+        ks: several, one, or None for 10 and 100, of which those above the number of candidates are left out.
+        num_candidates: size of the corpus, if known. In a corpus of fewer than 10 the default is its size.
+
+    Example:
+        >>> cut_offs(5), cut_offs(None), cut_offs(None, 60), cut_offs(None, 4)
+        ((5,), (10, 100), (10,), (4,))
+    """
+    if ks is None:
+        size = math.inf if num_candidates is None else num_candidates
+        return tuple(k for k in (10, 100) if k <= size) or (int(size),)
+    if isinstance(ks, int | np.integer):
+        return (int(ks),)
+    return tuple(ks)
 
 
 class _Lists(NamedTuple):
@@ -186,7 +208,7 @@ def _check(ranks: _Floats, groups: npt.NDArray[Any], ks: Sequence[int], num_cand
         require_positive_int(k=k)
         require(
             num_candidates is None or k <= num_candidates,
-            "A cut-off in `ks` must not be above the number of candidates.",
+            "A cut-off in `ks` is above the number of candidates, where every metric is trivial; leave it out.",
             k=k,
             num_candidates=num_candidates,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.data import Preprocessor
 from tfmtl.models.candidates import Candidates
-from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.models.optimizer_parts import exceptions_of, set_exceptions
+
+if TYPE_CHECKING:
+    from tfmtl.models.multi_task import MultiTaskModel
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,16 +28,7 @@ def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
         ValueError: if the model has arguments beyond those of `MultiTaskModel`, which cannot be saved, or if its class
             is not registered with Keras.
     """
-    config = {
-        "class": _class_of(model),
-        "network": json.loads(model.network.to_json()),
-        "tasks": [keras.saving.serialize_keras_object(task) for task in model.tasks],
-        "balancer": keras.saving.serialize_keras_object(model.balancer),
-        "preprocessor": model.preprocessor.get_config(),
-        "ids": None if model.candidates is None else model.candidates.ids.tolist(),
-        "seed": model.seed,
-        "optimizer": _optimizer_of(model),
-    }
+    config = {**to_config(model), "optimizer": optimizer_of(model)}
     arrays = {
         f"{part}/{i}": v.numpy() for part, variables in _variables(model).items() for i, v in enumerate(variables)
     }
@@ -44,29 +37,42 @@ def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
     return config, arrays
 
 
+def to_config(model: MultiTaskModel) -> dict[str, Any]:
+    """Return a model without its weights, its corpus and its optimizer as JSON values.
+
+    Raises:
+        ValueError: as `to_arrays`.
+    """
+    config = {
+        "class": _class_of(model),
+        "network": json.loads(model.network.to_json()),
+        "tasks": [keras.saving.serialize_keras_object(task) for task in model.tasks],
+        "balancer": keras.saving.serialize_keras_object(model.balancer),
+        "preprocessor": model.preprocessor.get_config(),
+        "ids": None if model.candidates is None else model.candidates.ids.tolist(),
+        "seed": model.seed,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar or array as JSON values; arguments may hold them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"A model's arguments must be numbers, strings, lists or mappings. Received: {value!r}.")
+
+
 def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> MultiTaskModel:
     """Return the model that `to_arrays` described, compiled if the original was.
 
     Raises:
         ValueError: if its class is not registered with Keras.
     """
-    config = copy.deepcopy(config)  # Keras puts objects into the configurations that it reads
-    preprocessor = Preprocessor.from_config(config["preprocessor"])
-    corpus = None
-    if config["ids"] is not None:
-        ids = np.asarray(config["ids"])
-        columns = [key for key in arrays if key.startswith("corpus/")]  # a file reads an array on each access
-        features = {key.split("/", 1)[1]: tf.constant(arrays[key]) for key in columns}
-        corpus = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
-    kind = keras.saving.get_registered_object(config["class"])
-    require(kind is not None, f"The class {config['class']} is not registered; import the module that defines it.")
-    tasks, balancer = map(keras.saving.deserialize_keras_object, (config["tasks"], config["balancer"]))
-    network = keras.models.model_from_json(json.dumps(config["network"]))
-    model = kind(network, tasks, preprocessor, balancer, corpus, seed=config["seed"])
+    columns = [key for key in arrays if key.startswith("corpus/")]  # a file reads an array on each access
+    model = from_config(config, {key.split("/", 1)[1]: arrays[key] for key in columns})
     if config["optimizer"]:
-        optimizer = keras.saving.deserialize_keras_object(config["optimizer"]["config"])
-        set_exceptions(optimizer, model.trainable_variables, config["optimizer"]["undecayed"])
-        model.compile(optimizer, **config["optimizer"]["compile"])
+        compile_like(model, config["optimizer"])
     for part, variables in _variables(model).items():
         saved = sum(key.startswith(f"{part}/") for key in arrays)
         if saved < len(variables):  # models were saved without these counts
@@ -74,6 +80,38 @@ def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"{part}/{i}"])
     return model
+
+
+def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray]) -> MultiTaskModel:
+    """Return the model that `to_config` described, with initial weights and not compiled.
+
+    Args:
+        config: from `to_config`.
+        corpus: encoded features of the candidates, by name; empty without candidates.
+
+    Raises:
+        ValueError: if its class is not registered with Keras.
+    """
+    config = copy.deepcopy(config)  # Keras puts objects into the configurations that it reads
+    preprocessor = Preprocessor.from_config(config["preprocessor"])
+    candidates = None
+    if config["ids"] is not None:
+        ids = np.asarray(config["ids"])
+        features = {name: tf.constant(column) for name, column in corpus.items()}
+        candidates = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
+    kind = keras.saving.get_registered_object(config["class"])
+    require(kind is not None, f"The class {config['class']} is not registered; import the module that defines it.")
+    tasks, balancer = map(keras.saving.deserialize_keras_object, (config["tasks"], config["balancer"]))
+    network = keras.models.model_from_json(json.dumps(config["network"]))
+    model: MultiTaskModel = kind(network, tasks, preprocessor, balancer, candidates, seed=config["seed"])
+    return model
+
+
+def compile_like(model: MultiTaskModel, described: Mapping[str, Any]) -> None:
+    """Compile a model with the optimizer that `optimizer_of` described."""
+    optimizer = keras.saving.deserialize_keras_object(copy.deepcopy(described["config"]))
+    set_exceptions(optimizer, model.trainable_variables, described["undecayed"])
+    model.compile(optimizer, **described["compile"])
 
 
 def _class_of(model: MultiTaskModel) -> str:
@@ -89,7 +127,8 @@ def _class_of(model: MultiTaskModel) -> str:
     return name
 
 
-def _optimizer_of(model: MultiTaskModel) -> dict[str, Any] | None:
+def optimizer_of(model: MultiTaskModel) -> dict[str, Any] | None:
+    """Return the optimizer without its state and the other arguments of `compile`; None if not compiled."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return None

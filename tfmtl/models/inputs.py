@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfmtl._checks import require, require_type
+from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras
-from tfmtl.data import Preprocessor
+from tfmtl.data import Preprocessor, Schema
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task
 from tfmtl.tasks.dependencies import in_order
+from tfmtl.tasks.extra_metrics import check_metrics
 
 
 def require_candidates(model: Any) -> Candidates:
@@ -31,14 +32,24 @@ def require_candidates(model: Any) -> Candidates:
     )
 
 
+def require_tasks(tasks: Any) -> None:
+    """Raise `TypeError` unless `tasks` is a sequence of tasks."""
+    cure = 'Pass a list of tasks, such as [Regression("rating")].'
+    require_type(tasks, Sequence, "tasks", cure)
+    for task in tasks:
+        require_type(task, Task, "tasks[...]", cure)
+
+
 def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Preprocessor) -> None:
     """Raise unless every task has its output of the network and its label in the schema.
 
     Raises:
         ValueError: naming the tasks at fault.
     """
-    for task in tasks:
-        require_type(task, Task, "tasks[...]")
+    require_type(network, keras.Model, "network", "Pass the network of `build_network`.")
+    require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
+    require_tasks(tasks)
+    _require_own_metrics(tasks, preprocessor.schema)
     in_order(tasks)  # raises if a task lacks its parents
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
@@ -48,3 +59,41 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
     for task in tasks:
         if task.name in labels:
             task.check_labels(labels[task.name])
+        check_metrics(task, network.output[task.name])
+
+
+def _require_own_metrics(tasks: Sequence[Task], schema: Schema) -> None:
+    """Raise unless every task has metric objects of its own, and every group of a metric is an id of the schema.
+
+    A shared metric would count the rows of several tasks.
+    """
+    owners: dict[int, str] = {}
+    for task in tasks:
+        for metric in task.extra_metrics:
+            other = owners.setdefault(id(metric), task.name)
+            require(
+                other == task.name,
+                f"The tasks {other!r} and {task.name!r} have one metric object in `extra_metrics`; make one for each.",
+                metric=metric.name,
+            )
+            group = getattr(metric, "group", None)
+            require_known([] if group is None else [group], schema.features, "feature", "`group` of a metric")
+            rule = f"`group` of a metric of task {task.name!r} must be a Categorical feature."
+            require(group is None or schema.features[group].is_id, rule, group=group)
+
+
+def check_log_names(names: Sequence[str]) -> None:
+    """Raise unless all values of the log of an epoch have names of their own.
+
+    Args:
+        names: names of the values of training and validation, without the `val_` of the latter.
+
+    Raises:
+        ValueError: naming the values that share a name.
+    """
+    every = [*names, *(f"val_{name}" for name in names)]
+    twice = sorted({name for name in every if every.count(name) > 1})
+    require(
+        not twice,
+        f"The log would have two values named {twice}: rename a task, or a metric of `extra_metrics` by its `name`.",
+    )

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tfmtl._checks import require_type
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
@@ -16,7 +17,8 @@ from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates, candidate_ids
 from tfmtl.models.graph import adopt, state_of
-from tfmtl.models.inputs import check_tasks, require_candidates
+from tfmtl.models.inputs import check_log_names, check_tasks, require_candidates
+from tfmtl.models.keras_arguments import check_encoded
 from tfmtl.models.label_checks import check_table, checked
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
@@ -80,6 +82,10 @@ class MultiTaskModel(TableModel):
     ) -> None:
         super().__init__(**kwargs)
         check_tasks(tasks, network, preprocessor)
+        if balancer is not None:
+            require_type(balancer, Balancer, "balancer", "Pass an instance such as Uncertainty().")
+        if candidates is not None:
+            require_type(candidates, Candidates, "candidates", "Pass `Candidates.from_frame(table, preprocessor)`.")
         self.network = network
         self.tasks = list(tasks)
         self.preprocessor = preprocessor
@@ -127,6 +133,7 @@ class MultiTaskModel(TableModel):
         self._objective_mean, self._penalty_mean = mean("loss"), mean("regularization_loss")
         self._loss_means = {name: mean(f"{name}_loss") for name in names}
         self._weight_means = {name: mean(f"{name}_weight") for name in names}
+        check_log_names(self.metrics_names)
         wanted = any(task.num_extra_negatives or task.needs_corpus for task in self.tasks)
         self._candidate_tower: Any = self.tower("candidate") if wanted else None
 
@@ -170,6 +177,7 @@ class MultiTaskModel(TableModel):
 
         A training pass of a network with mixup also returns the `MixupPairs` of the rows under `MIXUP_PAIRS`.
         """
+        check_encoded(features, self.network, sequences=isinstance(features, Mapping) and PLACES in features)
         network = self._over_sequences if PLACES in features else self._training_network
         outputs = network({name: features[name] for name in network.input}, training=training)
         pairs = {key: outputs.pop(key) for key in [MIXUP_PAIRS] if key in outputs}
@@ -207,7 +215,7 @@ class MultiTaskModel(TableModel):
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return the arguments of a task's loss other than its outputs: labels [B], weights [B] and `LossInputs`."""
-        rows = tf.shape(data.features[self.schema.query_id])[0]
+        rows = tf.shape(next(iter(data.features.values())))[0]
         labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column, every row is a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
         if task.name in data.labels:
@@ -343,7 +351,7 @@ class MultiTaskModel(TableModel):
         return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
 
     def _log(self, data: Batch, losses: StepLosses) -> dict[str, tf.Tensor]:
-        rows = tf.cast(tf.shape(data.features[self.schema.query_id])[0], tf.float32)
+        rows = tf.cast(tf.shape(next(iter(data.features.values())))[0], tf.float32)
         self._objective_mean.update_state(losses.objective, sample_weight=mean_over_replicas(rows))
         self._penalty_mean.update_state(losses.penalty)
         for name, (loss, weight) in losses.tasks.items():
@@ -354,6 +362,16 @@ class MultiTaskModel(TableModel):
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
         """Return the running means that `fit` logs."""
-        means = [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
         unweighted = tf.add_n([metric.result() for metric in self._loss_means.values()])
-        return {**{metric.name: metric.result() for metric in means}, "unweighted_loss": unweighted}
+        return {**{metric.name: metric.result() for metric in self._means}, "unweighted_loss": unweighted}
+
+    @property
+    def _means(self) -> list[keras.metrics.Mean]:
+        """The running means of training and validation, in the order of the log."""
+        return [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the values of `evaluate`, in their order; those of `train_on_batch` come first."""
+        logged = [*(metric.name for metric in self._means), "unweighted_loss"]
+        return [*logged, *(name for task in self.tasks for name, _ in task.named_metrics())]

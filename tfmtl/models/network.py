@@ -14,6 +14,7 @@ from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBot
 from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.models.graph import ancestors, unwrapped
+from tfmtl.models.inputs import require_tasks
 from tfmtl.models.mixup import MixupFeatures
 from tfmtl.models.regularization import Regularization
 from tfmtl.tasks import HeadInputs, Task
@@ -86,6 +87,7 @@ def _check_parts(
     tasks: Sequence[Task], trunk: Any, interactions: Sequence[Interaction], tower_units: Sequence[int]
 ) -> list[str]:
     """Return the names of the tasks on pairs, or raise if the parts contradict each other."""
+    require_tasks(tasks)
     names = [task.name for task in tasks]
     require(bool(names) and len(set(names)) == len(names), "`tasks` must have distinct names.", tasks=names)
     on_pairs = [task.name for task in tasks if task.uses_trunk]

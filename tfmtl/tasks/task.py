@@ -14,6 +14,7 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._replicas import mean_over_replicas
 from tfmtl.tasks.constants import weighted_mean
+from tfmtl.tasks.extra_metrics import arranged
 from tfmtl.tasks.label_metrics import regression_metrics
 from tfmtl.tasks.loss_inputs import LossInputs as LossInputs
 from tfmtl.tasks.pools import MeanValue, Pool
@@ -98,8 +99,9 @@ class Task(keras.layers.Layer, abc.ABC):
 
     Args:
         name: name of the task and of its label in the schema.
-        extra_metrics: Keras metrics of served values, computed in evaluation only, such as those of
-            `tfmtl.evaluation`; their names in the log are `<task>_<metric>`.
+        extra_metrics: metrics of served values, computed in evaluation only, such as those of `tfmtl.evaluation` and
+            of Keras; their names in the log are `<task>_<metric>`. The model refuses a metric of Keras that does not
+            measure the kind of value that the task serves.
     """
 
     uses_trunk: ClassVar[bool] = True
@@ -224,12 +226,18 @@ class Task(keras.layers.Layer, abc.ABC):
         for metric in self.extra_metrics:
             group = getattr(metric, "group", None)
             counted, groups = (weight, {}) if group is None else inputs.groups_of(group, weight)
-            metric.update_state(tf.where(weight > 0, labels, 0.0), served, sample_weight=counted, **groups)
+            values, predictions, weights = arranged(metric, tf.where(weight > 0, labels, 0.0), served, counted)
+            metric.update_state(values, predictions, sample_weight=weights, **groups)
+
+    def named_metrics(self) -> list[tuple[str, Any]]:
+        """Return the task's metrics with their names in the log, those of `extra_metrics` last."""
+        extra = {id(metric) for metric in self.extra_metrics}
+        own = [(metric.name, metric) for metric in self.metrics if id(metric) not in extra]
+        return own + [(f"{self.name}_{metric.name}", metric) for metric in self.extra_metrics]
 
     def metric_results(self) -> dict[str, tf.Tensor]:
         """Return the values of the task's metrics by name in the log."""
-        own = {metric.name: metric.result() for metric in self.metrics if metric not in self.extra_metrics}
-        return own | {f"{self.name}_{metric.name}": metric.result() for metric in self.extra_metrics}
+        return {name: metric.result() for name, metric in self.named_metrics()}
 
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
         """Return the metrics of the served values by name, for `tfmtl.evaluation.evaluate`.

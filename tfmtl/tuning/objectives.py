@@ -18,7 +18,7 @@ from tfmtl.tuning._keras_tuner import (
 Goal: TypeAlias = "str | keras_tuner.Objective | Sequence[str | keras_tuner.Objective] | None"
 
 _MINIMIZED = ("loss", "error", "crossentropy", "mse", "mae", "rmse")
-_MAXIMIZED = ("accuracy", "acc", "auc", "precision", "recall")
+_MAXIMIZED = ("accuracy", "acc", "auc", "precision", "recall", "hit_rate", "ndcg", "map", "mrr")
 _DIRECTIONS = dict.fromkeys(_MINIMIZED, "min") | dict.fromkeys(_MAXIMIZED, "max")
 
 
@@ -30,9 +30,10 @@ def as_objective(goal: Goal) -> Any:
 
     Args:
         goal: a `keras_tuner.Objective`; or a name in the training log that ends in `loss`, `error`, `crossentropy`,
-            `mse`, `mae`, `rmse` (minimised) or `accuracy`, `acc`, `auc`, `precision`, `recall` (maximised); or a
-            sequence of these (their sum is minimised; a metric to be maximised counts negative); or None if the
-            hypermodel's `fit` returns the number to minimise.
+            `mse`, `mae`, `rmse` (minimised) or `accuracy`, `acc`, `auc`, `precision`, `recall`, `hit_rate`, `ndcg`,
+            `map`, `mrr` (maximised), with or without a cut-off such as `@10`; or a sequence of these (their sum is
+            minimised; a metric to be maximised counts negative); or None if the hypermodel's `fit` returns the number
+            to minimise.
 
     Raises:
         ValueError: if the direction cannot be derived from the name.
@@ -44,7 +45,7 @@ def as_objective(goal: Goal) -> Any:
     if goal is None:
         return None
     if isinstance(goal, str):
-        direction = _DIRECTIONS.get(goal.rsplit("_", 1)[-1])
+        direction = _direction(goal)
         cure = f"give Objective({goal!r}, 'min') or Objective({goal!r}, 'max') from tfmtl.tuning"
         rule = f"The direction of the objective {goal!r} cannot be derived from its name; {cure}."
         require(direction is not None, rule)
@@ -54,6 +55,12 @@ def as_objective(goal: Goal) -> Any:
         require(goal.direction in ("min", "max"), rule, direction=goal.direction)
         return goal
     return [as_objective(part) for part in goal]
+
+
+def _direction(name: str) -> str | None:
+    """Return the direction that the last words of a name decide, without the cut-off behind them."""
+    words = name.partition("@")[0].split("_")
+    return _DIRECTIONS.get(words[-1]) or _DIRECTIONS.get("_".join(words[-2:]))
 
 
 def checked_outcome(outcome: Any, objective: keras_tuner.Objective) -> Any:

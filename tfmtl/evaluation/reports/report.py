@@ -12,6 +12,7 @@ from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl.data import Batch, Preprocessor, Schema, to_batch
 from tfmtl.data.frames import gather_batches
+from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Corpus, Outside, Seen, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
 from tfmtl.models import MultiTaskModel
@@ -26,7 +27,7 @@ def evaluate(
     frame: pd.DataFrame,
     *,
     seen: pd.DataFrame | None = None,
-    ks: Sequence[int] = (10, 100),
+    ks: Sequence[int] | int | None = None,
     tasks: Sequence[str] | None = None,
     outside: Outside = "miss",
     progress: Progress | None = None,
@@ -47,7 +48,8 @@ def evaluate(
             that are not measured may be absent.
         seen: table of known interactions, usually the training split, to remove from the lists of their users; it needs
             only the two id columns. With None all candidates remain in the lists.
-        ks: cut-offs of the retrieval metrics.
+        ks: cut-offs of the retrieval metrics, or one of them; by default 10 and 100, except those above the number of
+            candidates.
         tasks: names of the tasks to measure, all by default.
         outside: whether positives outside the corpus are misses (`"miss"`), or do not count (`"ignore"`).
         progress: called with the number of ranked queries and of all queries, such as a `ProgressBar()`.
@@ -61,6 +63,7 @@ def evaluate(
 
     Cost: one forward pass; for retrieval one matrix product per block of distinct queries.
     """
+    frame = as_frame(frame)
     require_known(tasks or (), [task.name for task in model.tasks], "task", "`tasks`")
     chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
     require_known([outside], ("miss", "ignore"), "value", "`outside`")
@@ -89,7 +92,7 @@ def trivial_baseline(
     frame: pd.DataFrame,
     *,
     seen: pd.DataFrame | None = None,
-    ks: Sequence[int] = (10, 100),
+    ks: Sequence[int] | int | None = None,
     outside: Outside = "miss",
 ) -> pd.Series:
     """Measure predictions without a model: popularity for retrieval, the best constant for every other task.
@@ -102,7 +105,7 @@ def trivial_baseline(
         frame: table to measure on; it needs ids and labels only. Query features that it has distinguish the situations
             of a user, as in `evaluate`.
         seen: as in `evaluate`.
-        ks: cut-offs of the retrieval metrics.
+        ks: as in `evaluate`.
         outside: as in `evaluate`.
 
     Returns:
@@ -164,7 +167,7 @@ def _labels_of(model: MultiTaskModel, frame: pd.DataFrame, chosen: Sequence[Task
 
 def _without_features(frame: pd.DataFrame, preprocessor: Preprocessor) -> Batch:
     """Encode the ids, the labels, and the query features that a table has."""
-    schema = preprocessor.schema
+    schema, frame = preprocessor.schema, as_frame(frame)
     ids = schema.ids.values()
     present = [f for f in schema.query if f.name in frame]
     features = [*present, *(schema.features[name] for name in ids if schema.features[name] not in present)]
@@ -181,7 +184,7 @@ def _popularity(
     batch: Batch,
     train: Batch,
     seen: pd.DataFrame | None,
-    ks: Sequence[int],
+    ks: Sequence[int] | int | None,
     outside: Outside,
 ) -> Metrics:
     corpus = _corpus(model, task, batch, seen)

@@ -1,0 +1,206 @@
+"""Keras' own files of a model, copies of it, and arguments of types that JSON lacks."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pathlib
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conformance.recipes import OTHERS, PARTS
+from tests.data import every_kind
+from tests.models import small
+from tfmtl._keras import keras
+from tfmtl.balancing import Uncertainty
+from tfmtl.data import Label, Preprocessor, Schema
+from tfmtl.models import MultiTaskModel, load_model, save_model
+
+TABLE = small.table()
+
+
+@pytest.fixture(scope="module")
+def trained() -> MultiTaskModel:
+    model = small.model(eager=True, balancer=Uncertainty(0.5), negatives=3)
+    model.optimizer.exclude_from_weight_decay(var_names=["embedding"])
+    model.fit(TABLE, batch_size=20, verbose=0)
+    return model
+
+
+def through_file(model: MultiTaskModel, folder: pathlib.Path) -> Any:
+    model.save(folder / "model.keras")
+    return keras.models.load_model(folder / "model.keras")
+
+
+def through_checkpoint(model: MultiTaskModel, folder: pathlib.Path) -> Any:
+    before = [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+    path = str(folder / "{epoch}.keras")
+    model.fit(TABLE, batch_size=20, epochs=2, verbose=0, callbacks=keras.callbacks.ModelCheckpoint(path))
+    loaded = keras.models.load_model(folder / "2.keras")
+    assert any((old != new).any() for old, new in zip(before, model.get_weights(), strict=False))
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        through_file,
+        through_checkpoint,
+        lambda model, _: pickle.loads(pickle.dumps(model)),
+        lambda model, _: copy.deepcopy(model),
+    ],
+    ids=["file", "checkpoint", "pickle", "deepcopy"],
+)
+def test_a_copy_trains_on_like_the_original(
+    trained: MultiTaskModel, tmp_path: pathlib.Path, copied: Callable[..., Any]
+) -> None:
+    found = copied(trained, tmp_path)
+    assert type(found) is MultiTaskModel
+    assert found.compile_options == trained.compile_options
+    assert found.optimizer._exclude_from_weight_decay_names == ["embedding"]
+    assert list(found.candidates.ids) == list(trained.candidates.ids)  # type: ignore[union-attr]
+    for _ in range(2):
+        for part in ("weights", "state"):
+            for own, other in zip(getattr(found, part), getattr(trained, part), strict=True):
+                np.testing.assert_array_equal(own, other, err_msg=own.name)
+        for own, other in zip(found.optimizer.variables, trained.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(own, other, err_msg=own.name)
+        for model in (found, trained):
+            model.fit(TABLE, batch_size=20, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["weights", "model.weights.h5"])
+def test_weights_alone_in_every_format(trained: MultiTaskModel, tmp_path: pathlib.Path, name: str) -> None:
+    trained.save_weights(str(tmp_path / name))
+    other = small.model(eager=True, balancer=Uncertainty(0.5), negatives=3, seed=7)
+    other.build_optimizer()
+    other.load_weights(str(tmp_path / name))
+    for own, expected in zip([*other.weights, *other.state], [*trained.weights, *trained.state], strict=True):
+        np.testing.assert_array_equal(own, expected, err_msg=own.name)
+
+
+def test_weights_in_a_format_that_loses_the_state_are_refused(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:
+    for name, options in (("weights.h5", {}), ("weights", {"save_format": "h5"})):
+        with pytest.raises(ValueError, match=r"name a file that ends in `.weights.h5`"):
+            trained.save_weights(tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("folder", {}),
+        ("model.h5", {}),
+        ("model.keras", {"save_format": "tf"}),
+        ("model.keras", {"save_format": "h5"}),
+        ("model.keras", {"include_optimizer": False}),
+    ],
+)
+def test_other_files_are_refused_before_they_are_written(
+    trained: MultiTaskModel, tmp_path: pathlib.Path, name: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"writes `.keras` files; give a path that ends in `.keras`, save to a folder"):
+        trained.save(tmp_path / name, **options)
+    with pytest.raises(ValueError, match=r"use `tfmtl.export`"):
+        trained.export(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_format_is_refused_before_training(
+    trained: MultiTaskModel, tmp_path: pathlib.Path
+) -> None:
+    steps = int(trained.optimizer.iterations)
+    given = keras.callbacks.ModelCheckpoint(str(tmp_path / "best"))
+    with pytest.raises(ValueError, match=r"writes `.keras` files; name one, or pass `save_weights_only=True`"):
+        trained.fit(TABLE, callbacks=[given], verbose=0)
+    assert int(trained.optimizer.iterations) == steps
+
+
+def test_a_preprocessor_can_be_pickled_and_copied() -> None:
+    table = every_kind.table()
+    preprocessor = Preprocessor.fit(every_kind.SCHEMA, table, name="raw")
+    for other in (pickle.loads(pickle.dumps(preprocessor)), copy.deepcopy(preprocessor)):
+        assert other is not preprocessor
+        assert other.encodes_like(preprocessor)
+        assert other.get_config() == preprocessor.get_config()
+        found, expected = other.fitted_candidates, preprocessor.fitted_candidates
+        assert (found is None) == (expected is None)
+    for part in (every_kind.SCHEMA, preprocessor.statistics):
+        for other in (pickle.loads(pickle.dumps(part)), copy.deepcopy(part)):
+            assert other.get_config() == part.get_config()
+
+
+def test_classes_of_numpy_are_those_of_python(tmp_path: pathlib.Path) -> None:
+    label = Label("mood", classes=np.array([3, 5]))  # type: ignore[arg-type]
+    assert label == Label("mood", classes=(3, 5))
+    assert [type(value) for value in label.classes] == [int, int]
+    assert Label("mood", classes=pd.Index(["a", "b"])).classes == ("a", "b")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [pd.interval_range(0, 2), [b"a", b"b"], pd.to_datetime(["2026-01-01"]), [float("nan"), 1.0], [None, "a"], [(1, 2)]],
+)
+def test_classes_that_could_not_be_saved_are_refused(classes: Any) -> None:
+    with pytest.raises(ValueError, match=r"`classes` must be strings, numbers or booleans; convert the column"):
+        Label("mood", classes=classes)
+    with pytest.raises(ValueError, match="`classes` must be a sequence"):
+        Label("mood", classes="ab")  # type: ignore[arg-type]
+
+
+def numpy_values(value: Any) -> Any:
+    """Return a configuration with NumPy's numbers and arrays in place of Python's."""
+    if isinstance(value, dict):
+        return {name: numpy_values(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        numbers = value and all(isinstance(each, int | float) and not isinstance(each, bool) for each in value)
+        return np.asarray(value) if numbers else [numpy_values(each) for each in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return np.float32(value) if isinstance(value, float) else np.int64(value)
+    return value
+
+
+@pytest.mark.parametrize("name", sorted({**PARTS, **OTHERS}.keys() - {"Preprocessor"}))
+def test_an_argument_of_numpy_is_saved_or_refused_at_once(name: str) -> None:
+    part = {**PARTS, **OTHERS}[name]()
+    config = part.get_config()
+    for argument, value in config.items():
+        try:
+            changed = type(part).from_config({**config, argument: numpy_values(value)})
+        except (ValueError, TypeError):
+            continue  # refused when it is made
+        written = json.dumps(keras.saving.serialize_keras_object(changed))
+        loaded = keras.saving.deserialize_keras_object(json.loads(written))
+        again = json.loads(json.dumps(keras.saving.serialize_keras_object(loaded)))
+        assert again == json.loads(written), argument
+
+
+def test_features_of_numpy_are_saved_or_refused_at_once() -> None:
+    for role in ("query", "candidate", "context"):
+        for feature in getattr(every_kind.SCHEMA, role):
+            for argument, value in dataclasses.asdict(feature).items():
+                try:
+                    changed = dataclasses.replace(feature, **{argument: numpy_values(value)})
+                except (ValueError, TypeError):
+                    continue
+                json.dumps(dataclasses.asdict(changed))
+
+
+def test_a_model_with_arguments_of_numpy_is_saved(tmp_path: pathlib.Path) -> None:
+    heads = small.tasks()
+    model = MultiTaskModel(small.network(heads), heads, small.preprocessor(), seed=np.int64(3))  # type: ignore[arg-type]
+    assert load_model(save_model(model, tmp_path / "model")).seed == 3
+
+
+def test_columns_of_numpy_are_those_of_a_schema(tmp_path: pathlib.Path) -> None:
+    """A label of NumPy's numbers is learned, saved and served by the same numbers."""
+    schema = Schema(small.SCHEMA.query[:1], labels=[Label("size", classes=np.array([38, 40]))])  # type: ignore[arg-type]
+    table = pd.DataFrame({"user": ["a", "b"], "size": np.array([40, 38])})
+    config = json.loads(json.dumps(Preprocessor.fit(schema, table).get_config()["schema"]))
+    assert Schema.from_config(config) == schema

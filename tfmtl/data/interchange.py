@@ -1,0 +1,49 @@
+"""Tables of other libraries, such as PyArrow and Polars, as pandas tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.interchange
+
+from tfmtl.data.arrow_lists import arrow_frame
+
+
+def as_frame(table: Any) -> Any:
+    """Return a table of another library as a pandas table; a pandas table, and any object that is no table, as it is.
+
+    Args:
+        table: a `pyarrow.Table` or `RecordBatch`; or an object with Arrow's stream protocol (`__arrow_c_stream__`) or
+            the dataframe interchange protocol (`__dataframe__`), as those of Polars and cuDF.
+
+    Example:
+        >>> as_frame(pa.table({"user": ["a", "b"]})).shape
+        (2, 1)
+
+    Cost: lists are not copied; other columns are, once.
+    """
+    if isinstance(table, pd.DataFrame | pd.Series | type):
+        return table
+    if isinstance(table, pa.RecordBatch):
+        return _pandas(pa.Table.from_batches([table]))
+    if isinstance(table, pa.Table):
+        return _pandas(table)
+    if hasattr(table, "__arrow_c_stream__"):
+        return _pandas(pa.table(table))
+    if hasattr(table, "__dataframe__"):
+        return _pandas(pyarrow.interchange.from_dataframe(table))
+    return table
+
+
+def _pandas(table: pa.Table) -> pd.DataFrame:
+    return arrow_frame(pa.table({name: _plain(table.column(name)) for name in table.column_names}))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return dictionaries decoded and views of strings as strings, as the conversions of columns expect them."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    view = getattr(pa.types, "is_string_view", lambda _: False)
+    return column.cast(pa.large_string()) if view(column.type) else column

@@ -1,0 +1,114 @@
+"""Keras' own files of a model: `.keras` files hold everything, other forms are refused before they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_recommenders as tfrs
+
+from tfmtl._checks import require
+from tfmtl._keras import keras
+from tfmtl.models.as_arrays import compile_like, from_config, optimizer_of, to_config
+
+_CURE = (
+    "give a path that ends in `.keras`, save to a folder with `tfmtl.models.save_model`, or export for serving with "
+    "`tfmtl.export`"
+)
+
+
+class KerasFiles(tfrs.models.Model):
+    """A model that `model.save("shop.keras")` writes and `keras.models.load_model` reads."""
+
+    def save(
+        self, filepath: str | os.PathLike[str], overwrite: bool = True, save_format: str | None = None, **kwargs: Any
+    ) -> None:
+        """Save the model to a `.keras` file: network, weights, tasks, balancer, optimizer, vocabularies and corpus.
+
+        Args:
+            filepath: path that ends in `.keras`; `keras.models.load_model` reads it after `import tfmtl`.
+            overwrite: whether to replace a file that exists.
+            save_format: None or `"keras"`.
+            **kwargs: refused; they belong to other formats of Keras.
+
+        Raises:
+            ValueError: if the path or the format is another one, or the model cannot be saved; see `save_model`.
+        """
+        require_keras_file(filepath, {"save_format": save_format, **kwargs})
+        super().save(os.fspath(filepath), overwrite=overwrite, save_format="keras")
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, save_format: str | None = None, options: Any = None
+    ) -> None:
+        """Save the weights and the state of the balancer and the tasks; the arguments are those of Keras.
+
+        Raises:
+            ValueError: for Keras' old HDF5 format, which loses the state.
+        """
+        path = os.fspath(filepath)
+        old = save_format == "h5" or (path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5"))
+        cure = "name a file that ends in `.weights.h5`, or leave out the suffix"
+        require(not old, f"Keras' old HDF5 format loses the state of tasks; {cure}.", filepath=path)
+        super().save_weights(path, overwrite=overwrite, save_format=save_format, options=options)
+
+    def export(self, filepath: Any) -> None:
+        """Refuse the export of Keras: its signature takes encoded features.
+
+        Raises:
+            ValueError: always, with the cure.
+        """
+        raise ValueError(f"`export` of Keras takes encoded features; use `tfmtl.export`. Received: {filepath!r}.")
+
+    def get_config(self) -> dict[str, Any]:
+        config: Any = to_config(self)
+        corpus = {} if self.candidates is None else self.candidates.features
+        columns = {name: np.asarray(column) for name, column in corpus.items()}
+        described = {name: [str(column.dtype), column.tolist()] for name, column in columns.items()}
+        # One string, because Keras would make objects of the configurations inside of a configuration.
+        return {"model": json.dumps({**config, "corpus": described})}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
+        described = json.loads(config["model"])
+        corpus = {name: np.asarray(values, kind) for name, (kind, values) in described.pop("corpus").items()}
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            return from_config(described, corpus)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return the optimizer without its state and the other arguments of `compile`; None if not compiled."""
+        described = optimizer_of(self)
+        return described and {"optimizer": json.dumps(described, default=float)}
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """Compile the model as `get_compile_config` described."""
+        compile_like(self, json.loads(config["optimizer"]))
+        self.optimizer.build(self.trainable_variables)
+
+
+def require_keras_file(filepath: Any, given: Mapping[str, Any]) -> None:
+    """Raise unless Keras' `save` can write the model to a path in a form that can be loaded.
+
+    Raises:
+        ValueError: with the cure.
+    """
+    path, kind = os.fspath(filepath), given.get("save_format")
+    others = {name: value for name, value in given.items() if value is not None}
+    valid = path.endswith(".keras") and kind in (None, "keras") and set(others) <= {"save_format"}
+    require(valid, f"`model.save` writes `.keras` files; {_CURE}.", filepath=path, **others)
+
+
+def check_checkpoints(callbacks: Any) -> None:
+    """Raise if a `ModelCheckpoint` would fail at the end of an epoch.
+
+    Raises:
+        ValueError: with the cure.
+    """
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.ModelCheckpoint) and not callback.save_weights_only:
+            rule = (
+                "A `ModelCheckpoint` of whole models writes `.keras` files; name one, or pass `save_weights_only=True`."
+            )
+            require(str(callback.filepath).endswith(".keras"), rule, filepath=callback.filepath)
