@@ -25,6 +25,7 @@ from tfmtl.models.keras_files import check_checkpoints
 from tfmtl.models.label_checks import label_errors
 from tfmtl.models.one_batch import OneBatch, unpacked
 from tfmtl.models.strategies import serves_parameters, shared_batches
+from tfmtl.tasks import Task
 
 _STEPS_PER_EXECUTION = 32  # one Python call per step takes a quarter of the time of small batches
 
@@ -33,6 +34,7 @@ class TableModel(OneBatch, abc.ABC):
     """The training loop of `MultiTaskModel`, independent of the tasks: Keras' loop over tables."""
 
     balancer: Balancer
+    tasks: list[Task]
     seed: int
     step_observer: Callable[[TrainingStep], object] | None = None
     """The observer that `observe_steps` set."""
@@ -81,12 +83,17 @@ class TableModel(OneBatch, abc.ABC):
             run_eagerly: whether steps run without being traced, to debug them.
             steps_per_execution: training steps per call of the traced function; by default and with `"auto"` the steps
                 of an epoch, at most 32, or 1 if their number is unknown.
-            jit_compile: whether XLA compiles the steps.
+            jit_compile: whether XLA compiles the steps; refused with retrieval tasks.
         """
         refuse_others(
             "compile", loss=loss, metrics=metrics, loss_weights=loss_weights, weighted_metrics=weighted_metrics,
             pss_evaluation_shards=pss_evaluation_shards,
         )  # fmt: skip
+        retrieving = [task.name for task in self.tasks if task.retrieves]
+        cure = "XLA pads the positives of a batch, so that their loss is another one; leave it out"
+        require(
+            not (jit_compile and retrieving), f"`compile` takes no `jit_compile` with the tasks {retrieving}: {cure}."
+        )
         self._automatic_steps = steps_per_execution in (None, "auto")
         steps = 1 if self._automatic_steps else steps_per_execution
         require_positive_int(steps_per_execution=steps)
