@@ -35,14 +35,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def softmax_loss(rows: list[int], weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the summed loss of some rows of the batch over each other's candidates, and its gradients.
 
-    l_i = -log softmax_i(s_i), s_ij = u_i v_j - log q_j, without j of the same item as i; q_j = n_j / n, the shares
-    after this batch, in which item 3 occurs twice and 2, 5 and 7 once. dl_i/du_i = sum_j (p_ij - [i = j]) v_j and
+    l_i = -log softmax_i(s_i), s_ii = u_i v_i, s_ij = u_i v_j - log lambda_j, without j of the same item as i;
+    lambda_j = (B - 1) n_j / n for B rows and the shares n_j / n after this batch, in which item 3 occurs twice and 2, 5
+    and 7 once. dl_i/du_i = sum_j (p_ij - [i = j]) v_j and
     dl_i/dv_j = (p_ij - [i = j]) u_i.
     """
     share = {2: 1 / 5, 3: 2 / 5, 5: 1 / 5, 7: 1 / 5}
     query, candidate = (np.array(ROWS[side])[rows] for side in ("query", "candidate"))
     ids = np.array(IDS)[rows]
-    scores = query @ candidate.T - np.log([share[item] for item in ids])
+    scores = query @ candidate.T
+    scores -= np.log([(len(rows) - 1) * share[item] for item in ids]) * ~np.eye(len(rows), dtype=bool)
     hidden = (ids[:, None] == ids) & ~np.eye(len(rows), dtype=bool)
     scores = np.where(hidden, -np.inf, scores)
     chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
