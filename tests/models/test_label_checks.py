@@ -13,6 +13,7 @@ import pytest
 from tfmtl import data, evaluation
 from tfmtl._keras import tf
 from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.models.label_checks import checked
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression
 
 SCHEMA = data.Schema(
@@ -128,3 +129,9 @@ def test_another_fault_of_a_step_stays_as_it_is(model: MultiTaskModel) -> None:
     stream = tf.data.Dataset.from_tensors(data.to_batch(GOOD, model.preprocessor)).map(broken)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Another fault"):
         model.evaluate(stream, verbose=0)
+
+
+def test_a_batch_without_rows_has_no_wrong_label() -> None:
+    """Replicas of a distribution strategy may get no row of a last batch."""
+    nothing = tf.zeros([0])
+    assert checked(BinaryClassification("buy"), SCHEMA, nothing, nothing).shape == [0]

@@ -56,9 +56,9 @@ def checked(task: Task, schema: Schema, labels: tf.Tensor, weights: tf.Tensor) -
     """
     observed = weights > 0
     wrong = observed & ~task.usable_labels(labels)
-    row = tf.argmax(wrong)
+    row = tf.argmax(tf.pad(wrong, [[0, 1]]))  # a replica may have no row
     message = f"{_rule(task, schema)} in a batch; {_CURE}. Received: label="
-    fine = tf.debugging.Assert(~tf.reduce_any(wrong), [message, labels[row], row])
+    fine = tf.debugging.Assert(~tf.reduce_any(wrong), [message, tf.pad(labels, [[0, 1]])[row], row])
     with tf.control_dependencies([fine] if fine is not None else []):
         return tf.where(observed, labels, float("nan"))
 
