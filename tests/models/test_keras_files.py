@@ -87,7 +87,7 @@ def test_weights_alone_in_every_format(trained: MultiTaskModel, tmp_path: pathli
 
 def test_weights_in_a_format_that_loses_the_state_are_refused(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:
     for name, options in (("weights.h5", {}), ("weights", {"save_format": "h5"})):
-        with pytest.raises(ValueError, match=r"name a file that ends in `.weights.h5`"):
+        with pytest.raises(ValueError, match=r"give a path that ends in `.weights.h5`"):
             trained.save_weights(tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 

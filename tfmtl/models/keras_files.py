@@ -50,7 +50,7 @@ class KerasFiles(tfrs.models.Model):
         """
         path = os.fspath(filepath)
         old = save_format == "h5" or (path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5"))
-        cure = "name a file that ends in `.weights.h5`, or leave out the suffix"
+        cure = "give a path that ends in `.weights.h5`, or leave out the suffix"
         require(not old, f"Keras' old HDF5 format loses the state of tasks; {cure}.", filepath=path)
         super().save_weights(path, overwrite=overwrite, save_format=save_format, options=options)
 

@@ -163,19 +163,17 @@ class TableModel(OneBatch, abc.ABC):
                 data set of raw batches or of `Batch`; or files from `tfmtl.data.distribute`.
             batch_size: rows per batch of a table, over all replicas of a distribution strategy; 1024 by default.
             epochs, verbose, callbacks, initial_epoch, validation_freq: as in `keras.Model.fit`.
-            validation_split: share of the last rows of a table that validate instead of training; not used with
-                `validation_data`. Prefer a split by time or by user, such as `tfmtl.data.temporal_split`.
+            validation_split: share of the last rows of a table that validate, without `validation_data`; prefer a split
+                by time or by user, such as `tfmtl.data.temporal_split`.
             validation_data: like `x`, but never shuffled.
             shuffle: whether each epoch reads a table or files in another random order. A data set has its own order.
-            steps_per_epoch: steps of an epoch; by default those that read all rows once. A table or files are read
-                again from the start as soon as they end, also within an epoch.
+            steps_per_epoch: steps of an epoch, which may read a table or files several times; by default once.
             validation_steps: batches per validation; by default all.
-            validation_batch_size: rows per batch of the validation data; 4096 by default, as in `evaluate`, for any
-                `batch_size`: the loss of retrieval depends on it and must be comparable between trainings.
+            validation_batch_size: rows per batch of the validation data; 4096 by default for any `batch_size`, so that
+                the loss of retrieval, which depends on it, can be compared between trainings.
             memory_bytes: limit below which encoded files stay in memory. Larger files are encoded again in each epoch;
                 `tfmtl.data.cache` keeps them encoded in a file.
-            y, class_weight, sample_weight, max_queue_size, workers, use_multiprocessing: refused; labels and weights
-                are columns of the table.
+            y, class_weight, sample_weight, max_queue_size, workers, use_multiprocessing: refused.
 
         Raises:
             RuntimeError: if the model is not compiled.

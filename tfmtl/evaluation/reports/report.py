@@ -44,13 +44,11 @@ def evaluate(
 
     Args:
         model: the model, with `candidates` if it has a retrieval task.
-        frame: table with features and labels; rows with a missing label do not count for that task. Labels of tasks
-            that are not measured may be absent.
+        frame: table with features and labels; rows with a missing label do not count for that task.
         seen: table of known interactions, usually the training split, to remove from the lists of their users; it needs
             only the two id columns. With None all candidates remain in the lists.
-        ks: cut-offs of the retrieval metrics, or one of them; by default 10 and 100, except those above the number of
-            candidates.
-        tasks: names of the tasks to measure, all by default.
+        ks: cut-offs of the retrieval metrics, or a single one; by default those of 10 and 100 that the corpus allows.
+        tasks: names of the tasks to measure, all by default; the labels of other tasks may be absent.
         outside: whether positives outside the corpus are misses (`"miss"`), or do not count (`"ignore"`).
         progress: called with the number of ranked queries and of all queries, such as a `ProgressBar()`.
         block_bytes: bound of the memory for a block of scores of queries and all candidates.
