@@ -117,7 +117,7 @@ def test_a_wrong_label_of_a_stream_ends_with_the_same_sentence(
     with pytest.raises(ValueError, match=re.escape(sentence)):
         model.evaluate(stream, verbose=0)
     with pytest.raises(ValueError, match=re.escape(f"{SHELF} others in a batch; {CURE} Received: label=9.0, row")):
-        model.fit(stream, batch_size=4, memory_bytes=0, verbose=0)
+        model.fit(stream, batch_size=None if form == "dataset" else 4, memory_bytes=0, verbose=0)
 
 
 def test_another_fault_of_a_step_stays_as_it_is(model: MultiTaskModel) -> None:
