@@ -168,3 +168,14 @@ def test_the_grouped_auc_tells_unknown_users_apart() -> None:
     logits, labels = (tf.constant(x, tf.float32) for x in ([[0.9], [0.5], [0.4], [0.1]], frame["bought"]))
     task.update_extra_metrics(labels, logits, tf.ones([4]), LossInputs({}, keys={"user": keys}))
     assert float(metric.result()) == 1.0
+
+
+def test_a_second_model_of_the_same_tasks_starts_with_counts_of_its_own() -> None:
+    """As in a notebook where the cell that makes the model runs twice."""
+    frame = table()
+    first = model_of(2, frame)
+    first.compute_losses(to_batch(frame, first.preprocessor), training=True)
+    second = MultiTaskModel(first.network, first.tasks, first.preprocessor)
+    assert [variable.name for variable in second.state] == ["counts:0", "rare_counts:0"]
+    assert float(second.tasks[0]._counts.total) == 0.0
+    assert second.with_network(second.network).state[0].shape == second.state[0].shape

@@ -84,6 +84,7 @@ class Retrieval(Task):
     needs_label: ClassVar[bool] = False
     retrieves: ClassVar[bool] = True
     pool = JoinedEmbeddings
+    _counts: CandidateCounts
 
     def __init__(
         self,
@@ -149,7 +150,9 @@ class Retrieval(Task):
         )
 
     def prepare(self, num_indices: int) -> None:
-        """Create the streaming counts."""
+        """Create the streaming counts; those of an earlier model with this task are dropped."""
+        if hasattr(self, "_counts"):
+            self._counts.remove_from(self)
         self._num_indices = num_indices
         self._counts = CandidateCounts(self, num_indices)
 
