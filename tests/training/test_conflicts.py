@@ -31,7 +31,8 @@ def model(names: list[str] | None = None, **arguments: Any) -> MultiTaskModel:
 
 
 def fit(trained: MultiTaskModel, *callbacks: Any, table: Any = TABLE, batch: int = 10, epochs: int = 1) -> Any:
-    return trained.fit(table, batch_size=batch, epochs=epochs, callbacks=list(callbacks), verbose=0).history
+    rows = None if isinstance(table, tf.data.Dataset) else batch
+    return trained.fit(table, batch_size=rows, epochs=epochs, callbacks=list(callbacks), verbose=0).history
 
 
 class Trained(NamedTuple):
