@@ -148,5 +148,5 @@ def test_a_data_set_that_is_distributed_already_stays_as_it_is(preprocessor: Pre
 
 
 def test_data_of_no_known_form_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be a pandas DataFrame, files from `open_files`, a table from `cache`"):
+    with pytest.raises(ValueError, match=r"must be a table \(pandas, PyArrow, Polars\), files from `open_files`"):
         as_source([1])

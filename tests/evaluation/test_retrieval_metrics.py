@@ -137,7 +137,7 @@ def test_values_grow_with_k_and_stay_in_the_unit_interval() -> None:
         ({"ranks": [0.0], "groups": [1], "ks": (0,)}, "`k` must be a positive integer. Received: k=0"),
         (
             {"ranks": [0.0], "groups": [1], "ks": (10,), "num_candidates": 9},
-            "above the number of candidates. Received: k=10, num_candidates=9",
+            "above the number of candidates, where every metric is trivial; leave it out. Received: k=10",
         ),
         ({"ranks": [0.0, 0.0], "groups": [1, 1]}, "pass `items`"),
         ({"ranks": [0.0], "groups": [1], "items": [1, 2]}, "`items` must name one candidate"),

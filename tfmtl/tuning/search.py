@@ -92,8 +92,9 @@ def sample_regularization(
 
     Example:
         >>> sample_regularization(keras_tuner.HyperParameters(), unknown_rate=0.0)
-        Regularization(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, embedding_dropout=0.0, \
-feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, mixup=0.0, sequence=None)
+        Regularization(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, \
+context_dropout=0.05, embedding_dropout=0.0, feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, \
+mixup=0.0, sequence=None)
         >>> sample_regularization(keras_tuner.HyperParameters(), further=["mixup", "feature_dropout"]).mixup
         0.0
     """
