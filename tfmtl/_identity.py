@@ -7,6 +7,9 @@ from tfmtl._keras import tf
 NO_KEY = -1
 """Key of a missing id."""
 
+MISSING, UNKNOWN, FIRST = 0, 1, 2
+"""Index of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
+
 _KEYS = 2**63 - 1  # hashed keys are not negative, so that none is `NO_KEY`
 _HASH = [0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179]  # any fixed numbers: a key must not depend on the process
 

@@ -78,7 +78,8 @@ def test_every_program_is_in_the_registry() -> None:
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("entry", registry.ENTRIES, ids=lambda entry: entry.name)
 def test_scripts_take_their_arguments(entry: registry.Entry, quick: bool) -> None:
-    accept(entry, entry.command(EVERYWHERE, quick=quick))
+    found = accept(entry, entry.command(EVERYWHERE, quick=quick))
+    assert (found is None) == ("argparse" not in (FOLDER / entry.script).read_text())
     least = {name: path for name, path in EVERYWHERE.items() if name in (*entry.needs(quick=quick), *entry.peers)}
     accept(entry, entry.command(least, quick=quick))
 

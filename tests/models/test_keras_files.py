@@ -189,7 +189,8 @@ def test_features_of_numpy_are_saved_or_refused_at_once() -> None:
                     changed = dataclasses.replace(feature, **{argument: numpy_values(value)})
                 except (ValueError, TypeError):
                     continue
-                json.dumps(dataclasses.asdict(changed))
+                saved = json.loads(json.dumps(dataclasses.asdict(changed)))
+                assert saved == json.loads(json.dumps(dataclasses.asdict(feature))), argument
 
 
 def test_a_model_with_arguments_of_numpy_is_saved(tmp_path: pathlib.Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tfmtl._checks import require
+from tfmtl._identity import UNKNOWN
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.graph import inputs_before
 from tfmtl.data import Schema
-from tfmtl.data.preprocessor import UNKNOWN
 from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.models.optimizer_parts import (

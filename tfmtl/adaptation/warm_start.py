@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tfmtl._checks import require, require_type
+from tfmtl._identity import FIRST, MISSING, UNKNOWN
 from tfmtl._keras import keras, tf
 from tfmtl.adaptation.columns import Columns, axes, task_axes, weights_of
 from tfmtl.adaptation.graph import layer_of
 from tfmtl.adaptation.tables import EmbeddingTable, tables_of
-from tfmtl.data.preprocessor import FIRST, MISSING, UNKNOWN
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel, load_model
 from tfmtl.models.graph import unwrapped

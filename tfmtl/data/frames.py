@@ -65,6 +65,14 @@ def encode(preprocessor: Preprocessor, columns: Mapping[str, np.ndarray]) -> dic
     }
 
 
+def encode_rows(
+    preprocessor: Preprocessor, columns: Mapping[str, np.ndarray]
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the encoded columns of `encode`, and the keys [N] of the users and candidates by role."""
+    ids = {name: tf.constant(columns[name]) for name in preprocessor.schema.ids.values() if name in columns}
+    return encode(preprocessor, {**columns, **ids}), preprocessor.keys(ids)  # strings become tensors once
+
+
 def _encode(columns: Mapping[str, np.ndarray], preprocessor: Preprocessor) -> dict[str, tf.Tensor]:
     encoded, rest = {}, dict(columns)
     for name, values in columns.items():
@@ -94,9 +102,9 @@ def to_batch(
     schema, frame = preprocessor.schema.with_labels_of(labels), as_frame(frame)
     chosen = [feature for name, feature in schema.features.items() if features is None or name in features]
     check_columns(frame, [*(feature.column for feature in chosen), *schema.label_columns])
-    columns = to_columns(frame, chosen)
+    encoded, ids = encode_rows(preprocessor, to_columns(frame, chosen))
     values, weights = to_labels(frame, schema) if schema.labels else ({}, {})
-    return Batch(encode(preprocessor, columns), _tensors(values), _tensors(weights), preprocessor.keys(columns))
+    return Batch(encoded, _tensors(values), _tensors(weights), ids)
 
 
 def from_frame(

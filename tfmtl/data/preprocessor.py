@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require
-from tfmtl._identity import keys_of
+from tfmtl._identity import FIRST, MISSING, UNKNOWN, keys_of
 from tfmtl._keras import keras, register, tf, traced
 from tfmtl.data.distinct_candidates import DistinctCandidates
 from tfmtl.data.features import Feature
@@ -20,9 +20,6 @@ from tfmtl.data.schema import Schema
 from tfmtl.data.statistics import Statistics, fit_statistics
 from tfmtl.data.values import MISSING_INTEGER
 from tfmtl.types import Features
-
-MISSING, UNKNOWN, FIRST = 0, 1, 2
-"""Index of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
 
 MISSING_VALUES: dict[tf.DType, Any] = {
     tf.string: "",

@@ -13,7 +13,7 @@ from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns, to_labels
 from tfmtl.data.features import IdSequence
-from tfmtl.data.frames import Batch, encode
+from tfmtl.data.frames import Batch, encode_rows
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Schema
 from tfmtl.data.times import column_of, moments_of
@@ -107,8 +107,8 @@ def _sequences(
     """Lay out events in the order of `_in_time`; `begins` holds the position up to which each history reaches."""
     schema = preprocessor.schema
     kept = [feature for feature in schema.features.values() if not isinstance(feature, IdSequence)]
-    columns = to_columns(ordered, kept)
-    features = {name: column.numpy() for name, column in encode(preprocessor, columns).items()}
+    encoded, ids = encode_rows(preprocessor, to_columns(ordered, kept))
+    features = {name: column.numpy() for name, column in encoded.items()}
     first = np.r_[True, users[1:] != users[:-1]]
     ends = np.maximum(begins[rows.row] - rows.row[:, :1], 0)
     cut = begins[rows.row[:, 0]] < rows.row[:, 0]  # the event before the row belongs to the moment of its first event
@@ -125,7 +125,7 @@ def _sequences(
         {task: tf.constant(rows.of(column, np.nan)) for task, column in values.items()},
         {task: tf.constant(rows.of(column, 0)) for task, column in weights.items()},
         tf.constant(rows.events),
-        {role: tf.constant(rows.of(keys.numpy(), NO_KEY)) for role, keys in preprocessor.keys(columns).items()},
+        {role: tf.constant(rows.of(keys.numpy(), NO_KEY)) for role, keys in ids.items()},
         tf.constant(ends, tf.int32),
     )
 

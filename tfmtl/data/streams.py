@@ -11,7 +11,7 @@ import pandas as pd
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns, to_labels
 from tfmtl.data.files import FileSource
-from tfmtl.data.frames import Batch, encode
+from tfmtl.data.frames import Batch, encode_rows
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.windows import Layout, batches_of, permuted, regrouped, window_rows
 
@@ -89,5 +89,5 @@ def encoded_words(frame: pd.DataFrame, preprocessor: Preprocessor, layout: Layou
     """Return the rows of a table as encoded words."""
     schema = layout.schema
     values, weights = to_labels(frame, schema) if layout.labels else ({}, {})
-    columns = to_columns(frame, schema.features.values())
-    return layout.pack(Batch(encode(preprocessor, columns), values, weights, preprocessor.keys(columns)))
+    encoded, ids = encode_rows(preprocessor, to_columns(frame, schema.features.values()))
+    return layout.pack(Batch(encoded, values, weights, ids))

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_known, require_positive_int, require_type
+from tfmtl._identity import UNKNOWN
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl.data import Feature, IdSequence, Preprocessor, Schema
-from tfmtl.data.preprocessor import UNKNOWN
 from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.fusions.presence import Presence

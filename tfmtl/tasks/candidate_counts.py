@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfmtl._identity import UNKNOWN
 from tfmtl._keras import keras, tf
 from tfmtl.tasks.loss_inputs import CandidateIds
 
-_UNKNOWN = 1  # the index of all ids outside the vocabulary
 _BUCKETS = 65_521  # a prime, so that multiples of one number spread over all buckets
 _FACTORS = (0x9E3779B97F4A7C1, 0xC2B2AE3D27D4EB5)  # odd numbers without a common pattern
 
@@ -52,16 +52,15 @@ class CandidateCounts:
 
     def add(self, ids: CandidateIds, amounts: tf.Tensor) -> None:
         """Add amounts [n] to the counts of candidates [n]."""
-        rare = tf.cast(tf.equal(ids.indices, _UNKNOWN), amounts.dtype)
-        self.known.scatter_add(tf.IndexedSlices(amounts * (1 - rare), ids.indices))
-        for buckets in _buckets(ids.keys):
-            self.rare.scatter_add(tf.IndexedSlices(amounts * rare, buckets))
+        rare = amounts * tf.cast(tf.equal(ids.indices, UNKNOWN), amounts.dtype)
+        self.known.scatter_add(tf.IndexedSlices(amounts - rare, ids.indices))
+        self.rare.scatter_add(tf.IndexedSlices(tf.tile(rare, [len(_FACTORS)]), tf.reshape(_buckets(ids.keys), [-1])))
 
     def of(self, ids: CandidateIds) -> tf.Tensor:
         """Return the counts [n] of candidates [n]."""
-        estimates = [tf.nn.embedding_lookup(self.rare, buckets) for buckets in _buckets(ids.keys)]
+        estimates = tf.reduce_min(tf.nn.embedding_lookup(self.rare, _buckets(ids.keys)), axis=0)
         exact = tf.nn.embedding_lookup(self.known, ids.indices)
-        return tf.where(tf.equal(ids.indices, _UNKNOWN), tf.reduce_min(estimates, axis=0), exact)
+        return tf.where(tf.equal(ids.indices, UNKNOWN), estimates, exact)
 
     def cap(self, total: float) -> None:
         """Scale all counts down to a sum of at most `total`."""
@@ -70,9 +69,7 @@ class CandidateCounts:
             counts.assign(counts * factor)
 
 
-def _buckets(keys: tf.Tensor) -> list[tf.Tensor]:
-    """Return the positions [n] of keys in each row of the sketch."""
-    return [
-        tf.cast(tf.math.floormod(keys * factor, _BUCKETS), tf.int32) + row * _BUCKETS
-        for row, factor in enumerate(_FACTORS)
-    ]
+def _buckets(keys: tf.Tensor) -> tf.Tensor:
+    """Return the positions [rows, n] of keys [n] in the rows of the sketch."""
+    hashed = tf.math.floormod(keys * tf.constant(_FACTORS, tf.int64)[:, tf.newaxis], _BUCKETS)
+    return tf.cast(hashed, tf.int32) + _BUCKETS * tf.range(len(_FACTORS))[:, tf.newaxis]

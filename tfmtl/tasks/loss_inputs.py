@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tfmtl._identity import FIRST
 from tfmtl._keras import tf
 from tfmtl.types import Features
-
-_UNKNOWN = 1  # the encoded value of all ids outside the vocabulary; 0 is a missing id
 
 
 class CandidateIds(NamedTuple):
@@ -59,4 +58,4 @@ class LossInputs:
         if feature in self.keys:
             return weight, {"groups": self.keys[feature]}
         groups = self.features[feature]
-        return tf.where(groups > _UNKNOWN, weight, 0.0), {"groups": groups}
+        return tf.where(groups >= FIRST, weight, 0.0), {"groups": groups}
