@@ -273,8 +273,9 @@ ENTRIES = (
     ),
     Entry(
         "serving_robustness",
-        "Does a server survive malformed requests, versions swapped under load and killed exports?",
-        "serving_robustness.py", (), (), ("--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2"),
+        "Do serving and publishing survive malformed requests, swaps under load, killed and parallel exports?",
+        "serving_robustness.py", (), (),
+        ("--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2", "--versions", "5"),
     ),
     Entry(
         "serving_rows",

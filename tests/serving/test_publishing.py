@@ -9,6 +9,7 @@ import sys
 import tarfile
 
 import pytest
+from servers.publisher import publish_in_parallel
 
 from tfmtl._keras import tf
 from tfmtl.serving.publishing import compressed_size, publish
@@ -76,6 +77,8 @@ def test_any_error_leaves_nothing(tmp_path: pathlib.Path, error: BaseException) 
     [
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EFBIG, "File too large"),
+        tf.errors.UnknownError(None, None, "/model/variables; Disk quota exceeded"),
         tf.errors.ResourceExhaustedError(None, None, "/model/variables; No space left on device"),
     ],
 )
@@ -85,7 +88,7 @@ def test_full_disk_is_one_sentence(tmp_path: pathlib.Path, error: Exception) -> 
         raise error
 
     with pytest.raises(
-        OSError, match=r"No space is left in .*, nothing was published; free some and export again"
+        OSError, match=r"No space is left in .*, nothing was written; free some and try again"
     ) as caught:
         publish(tmp_path, fail)
     assert caught.value.errno == errno.ENOSPC
@@ -106,6 +109,10 @@ def test_number_taken_meanwhile_is_skipped(tmp_path: pathlib.Path, monkeypatch: 
     assert publish(tmp_path, write) == tmp_path / "2"
     assert (tmp_path / "1" / "saved_model.pb").read_text() == "the other's"
     assert (tmp_path / "2" / "saved_model.pb").read_text() == "model"
+
+
+def test_processes_that_publish_at_once_lose_no_version(tmp_path: pathlib.Path) -> None:
+    assert publish_in_parallel(tmp_path / "model", processes=6, versions=12) == 72
 
 
 def test_killed_process_leaves_no_version_and_the_next_export_cleans_up(tmp_path: pathlib.Path) -> None:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import os
 import pathlib
-import shutil
 import tarfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO, cast
 
 from tfmtl._checks import require_positive_int
+from tfmtl._staging import flush_tree, locked, rename, staged
 from tfmtl.serving.versions import versions_in
-
-_STAGING = ".tmp-"  # not an integer, so that TensorFlow Serving never takes it for a version
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], version: int | None = None) -> pathlib.Path:
@@ -42,19 +34,11 @@ def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], vers
     if version is not None:
         require_positive_int(version=version)
         _require_free(directory, version)
-    made = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(directory)
-    try:
-        return _fill_and_move(directory, write, version)
-    except BaseException as error:
-        if made:
-            with contextlib.suppress(OSError):
-                directory.rmdir()  # fails if another process has published there meanwhile
-        if _is_full(error):
-            message = f"No space is left in {directory}, nothing was published; free some and export again"
-            raise OSError(errno.ENOSPC, message) from error
-        raise
+    with staged(directory) as folder:
+        write(folder)
+        flush_tree(folder)
+        with locked(directory):
+            return _move(folder, directory, version)
 
 
 def compressed_size(path: str | os.PathLike[str]) -> int:
@@ -92,65 +76,13 @@ def _require_free(directory: pathlib.Path, version: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def _locked(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Make a staging folder and lock it; the system releases the lock even if this process is killed."""
-    while True:
-        folder = directory / f"{_STAGING}{uuid.uuid4().hex}"
-        folder.mkdir()
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # on a file system without locks, only the cleaning up is lost
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if folder.exists():  # another export may have removed it as abandoned before the lock
-                yield folder
-                return
-        finally:
-            os.close(handle)
-
-
-def _fill_and_move(directory: pathlib.Path, write: Callable[[pathlib.Path], None], version: int | None) -> pathlib.Path:
-    with _locked(directory) as folder:
-        try:
-            write(folder)
-            _flush(folder)
-            return _move(folder, directory, version)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-def _remove_abandoned(directory: pathlib.Path) -> None:
-    for folder in directory.glob(f"{_STAGING}*"):
-        with contextlib.suppress(OSError):  # locked by a running process, or removed meanwhile
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
-
-
-def _flush(folder: pathlib.Path) -> None:
-    """Write the folder to the disk, so that the new name never shows half a model after a power cut."""
-    for path in (*folder.rglob("*"), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def _move(folder: pathlib.Path, directory: pathlib.Path, version: int | None) -> pathlib.Path:
     while True:
-        number = max(versions_in(directory), default=0) + 1 if version is None else version
-        _require_free(directory, number)
+        if version is not None:
+            _require_free(directory, version)
+        target = directory / str(max(versions_in(directory), default=0) + 1 if version is None else version)
         try:
-            return folder.rename(directory / str(number))
-        except OSError as error:  # another export took the number meanwhile
-            if error.errno not in _TAKEN:
-                raise
-
-
-def _is_full(error: BaseException) -> bool:
-    return getattr(error, "errno", None) in _FULL or "No space left on device" in str(error)
+            rename(folder, target)
+        except FileExistsError:  # taken meanwhile by another tool, which does not lock the folder
+            continue
+        return target
