@@ -217,12 +217,21 @@ def test_a_cache_of_a_table_knows_its_contents(small: Preprocessor, tmp_path: pa
     assert stored(numbered()[::-1], small, path).to_batch().labels["y"][0] == 10.0 * (ROWS - 1)
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
-def test_a_cut_cache_is_made_anew(small: Preprocessor, tmp_path: pathlib.Path, keep: float) -> None:
+@pytest.mark.parametrize("keep", [0.0, 1e-3, 0.3, 0.99])
+def test_a_cut_cache_is_written_again(small: Preprocessor, tmp_path: pathlib.Path, keep: float) -> None:
     path = tmp_path / "a.cache"
     stored(numbered(), small, path)
     data = path.read_bytes()
-    path.write_bytes(data[: 30 + int(keep * (len(data) - 30))])
+    path.write_bytes(data[: int(keep * len(data))])
+    assert epoch(stored(numbered(), small, path).batches(64)) == list(range(ROWS))
+    assert path.read_bytes() == data
+
+
+def test_a_cache_with_a_changed_bit_is_written_again(small: Preprocessor, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.cache"
+    stored(numbered(), small, path)
+    data = path.read_bytes()
+    path.write_bytes(data[:500] + bytes([data[500] ^ 16]) + data[501:])
     assert epoch(stored(numbered(), small, path).batches(64)) == list(range(ROWS))
     assert path.read_bytes() == data
 

@@ -88,8 +88,8 @@ def cache(
 
     Use it if encoding takes a large part of an epoch, or if the table does not fit in memory. The file holds the rows
     as the model's preprocessor encodes them. It is written again if the source (its contents, or the sizes and times of
-    its files), the schema, the vocabularies or the moments have changed. It appears only when it is complete; of
-    several writers at once, the last one stays.
+    its files), the schema, the vocabularies or the moments have changed, or if it is empty or damaged, as checksums
+    show. It appears only when it is complete; of several writers at once, the last one stays.
 
     Args:
         source: pandas table, or files from `open_files`.
@@ -115,7 +115,7 @@ def cache(
         >>> folder.cleanup()
 
     Cost: one pass; 4 bytes per id, label or weight, 8 per number or key. In memory up to three times as much while
-    encoding.
+    encoding. An existing file is read once, at the speed of the disk, to compare it with its checksums.
     """
     source = as_frame(source)
     require_type(source, (pd.DataFrame, FileSource), "source")

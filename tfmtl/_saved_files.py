@@ -1,0 +1,163 @@
+"""Files that the package writes and reads again: JSON and arrays with checksums; damaged ones are refused by name."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import lzma
+import os
+import pathlib
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+_CHECKSUM = "crc32"
+_END = re.compile(rb',\s*"crc32":\s*"([0-9a-f]{8})"\s*\}\s*\Z')
+_ARCHIVE_END = struct.Struct("<4s6xH8xH")  # signature, number of files (below 65,535), length of a comment
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError,
+    OverflowError,
+)  # fmt: skip
+
+
+class DamagedFileError(ValueError):
+    """A file is cut, empty, changed, or no file of its kind; the message holds its path and the cure."""
+
+    def __init__(self, path: pathlib.Path, fault: str, cure: str) -> None:
+        super().__init__(f"{path} is damaged: {fault}; {cure}.")
+        self.path = path
+
+
+@contextlib.contextmanager
+def contents_of(path: pathlib.Path, cure: str) -> Iterator[None]:
+    """Turn errors of missing or wrong entries, which a block reads from a file, into `DamagedFileError`."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DamagedFileError(path, f"its contents lack an entry or hold a wrong one ({error!r})", cure) from error
+
+
+def to_json(value: Mapping[str, Any], indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """Return a mapping as JSON with a last entry `crc32`, the CRC-32 of the text before it, for `read_json`.
+
+    Example:
+        >>> to_json({"rows": 3})
+        '{"rows": 3, "crc32": "7369f3fc"}'
+    """
+    text = json.dumps(value, indent=indent, default=default)[:-1].rstrip()
+    separator = ", " if indent is None else ",\n" + " " * indent
+    end = "}" if indent is None else "\n}\n"
+    return f'{text}{separator}"{_CHECKSUM}": "{zlib.crc32(text.encode()):08x}"{end}'
+
+
+def read_json(path: pathlib.Path, cure: str, entries: Collection[str] = ()) -> dict[str, Any]:
+    """Return the mapping that `to_json` wrote to a file; files of earlier versions have no checksum.
+
+    Args:
+        path: of the file.
+        cure: the last words of an error, such as "export the model again".
+        entries: names that the mapping must have.
+
+    Raises:
+        DamagedFileError: a `ValueError`, if the file is no JSON, lacks an entry, or does not match its checksum.
+        FileNotFoundError: if there is no file.
+    """
+    return parse_json(path, path.read_bytes(), cure, entries)
+
+
+def parse_json(path: pathlib.Path, data: bytes, cure: str, entries: Collection[str] = ()) -> dict[str, Any]:
+    """Return the mapping of the contents of a file, as `read_json`."""
+    end = _END.search(data)
+    if end and zlib.crc32(data[: end.start()]) != int(end[1], 16):
+        fault = f"it does not match its checksum (remove its entry `{_CHECKSUM}` if you have edited the file)"
+        raise DamagedFileError(path, fault, cure)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(path, "it is empty" if not data else f"it is no JSON ({error})", cure) from error
+    if not isinstance(value, dict) or (not end and _CHECKSUM in value):
+        raise DamagedFileError(path, "it is no mapping with a checksum at its end", cure)
+    value.pop(_CHECKSUM, None)
+    absent = [name for name in entries if name not in value]
+    if absent:
+        raise DamagedFileError(path, f"it lacks the entries {absent}", cure)
+    return value
+
+
+def read_arrays(path: pathlib.Path, cure: str) -> dict[str, np.ndarray]:
+    """Return the arrays of an `.npz` file by name; every one is compared with its checksum, the CRC-32 of the archive.
+
+    `numpy.load` compares only arrays that it reads to the end, which a changed shape prevents.
+
+    Args:
+        path: of the file.
+        cure: the last words of an error.
+
+    Raises:
+        DamagedFileError: a `ValueError`, if the file is no whole archive of arrays without Python objects.
+        FileNotFoundError: if there is no file.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                if len(set(names)) != _count(file):
+                    raise ValueError("its directory does not list all arrays")
+                return {name.removesuffix(".npy"): _array(archive.read(name)) for name in names}
+        except _UNREADABLE as error:
+            fault = f"it is no whole archive of arrays ({error})" if path.stat().st_size else "it is empty"
+            raise DamagedFileError(path, fault, cure) from error
+
+
+def _count(file: BinaryIO) -> int:
+    """Return the number of files of an archive, which its end repeats; `zipfile` does not compare the two."""
+    file.seek(-_ARCHIVE_END.size, os.SEEK_END)
+    signature, count, comment = _ARCHIVE_END.unpack(file.read())
+    if signature != b"PK\5\6" or comment:
+        raise ValueError("its end is not that of an archive")
+    return int(count)
+
+
+def _array(data: bytes) -> np.ndarray:
+    stream = io.BytesIO(data)
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    if stream.read(1):
+        raise ValueError("an array is longer than its shape")
+    return array
+
+
+def checksums_of(folder: pathlib.Path, without: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return size and CRC-32 of every file in a folder, by its path in the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: _described(path) for name, path in names.items() if name not in without}
+
+
+def check_file(folder: pathlib.Path, name: str, described: Mapping[str, Mapping[str, Any]], cure: str) -> None:
+    """Raise if a file of a folder differs from its description in `checksums_of`; undescribed ones pass.
+
+    Raises:
+        DamagedFileError: a `ValueError`, with the path and the cure.
+    """
+    path = folder / name
+    if name not in described:
+        return
+    if not path.is_file():
+        raise DamagedFileError(path, "it is missing", cure)
+    found = _described(path)
+    if found != described[name]:
+        raise DamagedFileError(path, f"it was written as {dict(described[name])} and is {found}", cure)
+
+
+def _described(path: pathlib.Path) -> dict[str, Any]:
+    checksum = size = 0
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            checksum, size = zlib.crc32(data, checksum), size + len(data)
+    return {"size": size, _CHECKSUM: f"{checksum:08x}"}
