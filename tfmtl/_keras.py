@@ -77,6 +77,7 @@ _choose_keras_2()
 
 import tensorflow as tf  # noqa: E402 - only now is the choice made
 import tf_keras as keras  # noqa: E402
+from tf_keras.src.saving.legacy.saved_model import utils as _saved_model  # noqa: E402
 
 _point_package_at_keras_2()
 _hide_broken_scann()
@@ -95,6 +96,11 @@ def register(cls: _Class) -> _Class:
         raise ValueError(f"{known.__module__} has a {cls.__name__} already; name that of {cls.__module__} otherwise.")
     decorate: Callable[[_Class], _Class] = keras.saving.register_keras_serializable(package="tfmtl")
     return decorate(cls)
+
+
+def writes_keras_folder() -> bool:
+    """Return whether Keras writes a model in its SavedModel format at the moment."""
+    return bool(_saved_model.in_tf_saved_model_scope())
 
 
 def spawn(initializer: Any, index: int, seed: int = 0) -> Any:

@@ -197,9 +197,16 @@ def test_wrong_data_sets_are_named(small: Preprocessor, dataset: Any, sentence: 
         encode_dataset(dataset(), small)
 
 
-def test_infinite_labels_of_a_data_set_are_missing(small: Preprocessor) -> None:
-    labels = np.where(np.arange(ROWS) == 1, np.inf, 2.0)
-    batch: Batch = next(iter(encode_dataset(elements(y=labels), small)))
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_labels_of_a_data_set_are_refused_as_those_of_a_table(small: Preprocessor, value: float) -> None:
+    labels = np.where(np.arange(ROWS) == 1, value, 2.0)
+    sentence = "The labels of task `y` must be finite; a missing label is NaN"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+        next(iter(encode_dataset(elements(y=labels), small)))
+
+
+def test_missing_labels_of_a_data_set_weigh_nothing(small: Preprocessor) -> None:
+    batch: Batch = next(iter(encode_dataset(elements(y=np.where(np.arange(ROWS) == 1, np.nan, 2.0)), small)))
     np.testing.assert_array_equal(batch.labels["y"][:3], [2, np.nan, 2])
     assert batch.weights["y"].numpy()[:3].tolist() == [1, 0, 1]
 

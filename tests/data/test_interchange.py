@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import warnings
 from typing import Any
 
@@ -11,8 +12,29 @@ import pyarrow as pa
 import pytest
 
 from tests.data import every_kind
+from tfmtl import LabelGraph
 from tfmtl._keras import tf
-from tfmtl.data import Categorical, Numeric, Preprocessor, Schema, cache, temporal_split, to_batch
+from tfmtl.data import (
+    Categorical,
+    IdSequence,
+    Numeric,
+    Preprocessor,
+    Schema,
+    Split,
+    cache,
+    grouped_kfold,
+    leave_last_split,
+    mask_immature,
+    mask_unreached,
+    random_kfold,
+    random_split,
+    rolling_origin,
+    temporal_split,
+    to_batch,
+    to_sequences,
+    with_histories,
+    write_tfrecords,
+)
 from tfmtl.data.interchange import as_frame
 from tfmtl.data.source import as_source
 
@@ -70,11 +92,6 @@ def test_dictionaries_and_views_of_arrow_are_strings() -> None:
     assert frame.iloc[1].isna().all()
 
 
-def test_a_function_of_pandas_names_the_conversion() -> None:
-    with pytest.raises(TypeError, match=r"Convert it, such as by `table.to_pandas\(\)`"):
-        temporal_split(arrow(FLAT), "age")
-
-
 def test_ragged_and_sparse_ids_are_lists() -> None:
     preprocessor = Preprocessor.fit(every_kind.SCHEMA, TABLE)
     ragged = tf.ragged.constant([[7, 8], [], [every_kind.LARGE]], dtype=tf.int64)
@@ -90,3 +107,47 @@ def test_sparse_numbers_are_refused() -> None:
     preprocessor = Preprocessor.fit(schema, FLAT)
     with pytest.raises(ValueError, match="Numbers of feature 'age' must be dense, since an absent one may be 0"):
         preprocessor({"age": tf.sparse.from_dense([1.0, 0.0])})
+
+
+EVENTS = pd.DataFrame({"user": ["u", "u", "v", "u", "v"], "item": ["a", "b", "a", "c", "b"], "day": [1, 2, 3, 4, 5]})
+EVENTS = EVENTS.assign(click=[1.0, 1.0, 0.0, 1.0, 1.0], buy=[1.0, 0.0, 0.0, 0.0, 1.0])
+HISTORY = Schema([Categorical("user"), IdSequence("recent", of="item", max_length=2)], [Categorical("item")])
+
+
+def _both(split: Split) -> list[Any]:
+    return [split.train.to_dict("list"), split.test.to_dict("list")]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda table: _both(temporal_split(table, "day", test_fraction=0.4)),
+        lambda table: _both(leave_last_split(table, "user", "day")),
+        lambda table: _both(random_split(table, test_fraction=0.4, seed=0)),
+        lambda table: [_both(split) for split in random_kfold(table, folds=2, seed=0)],
+        lambda table: [_both(split) for split in grouped_kfold(table, "user", folds=2, seed=0)],
+        lambda table: [_both(split) for split in rolling_origin(table, "day", folds=1, horizon=2)],
+        lambda table: mask_unreached(table, LabelGraph.chain("click", "buy")).fillna(-1).to_dict("list"),
+        lambda table: mask_immature(table, "buy", "day", observed_until=5, window=2).fillna(-1).to_dict("list"),
+        lambda table: with_histories(table, HISTORY, "day", past=table)["recent"].tolist(),
+        lambda table: to_sequences(table, Preprocessor.fit(HISTORY, EVENTS), "day").features["item"].numpy().tolist(),
+    ],
+)
+def test_splits_masks_and_histories_take_tables_of_other_libraries(function: Any) -> None:
+    expected = function(EVENTS)
+    assert function(arrow(EVENTS)) == expected
+    assert function(Streamed(arrow(EVENTS))) == expected
+
+
+def test_tfrecords_are_written_from_tables_of_other_libraries(tmp_path: pathlib.Path) -> None:
+    for name, table in (("a", FLAT), ("b", arrow(FLAT))):
+        write_tfrecords(table, Schema([Categorical("user"), Numeric("age")]), tmp_path / f"{name}.tfrecord")
+    assert (tmp_path / "a.tfrecord").read_bytes() == (tmp_path / "b.tfrecord").read_bytes()
+
+
+@pytest.mark.parametrize("table", [{"user": ["a"], "day": [1]}, [("a", 1)], None])
+def test_objects_that_are_no_tables_are_named(table: Any) -> None:
+    with pytest.raises(TypeError, match="`frame` must be DataFrame"):
+        temporal_split(table, "day", test_fraction=0.5)
+    with pytest.raises(TypeError, match="`past` must be DataFrame"):
+        with_histories(EVENTS, HISTORY, "day", past={"day": [1]})

@@ -112,6 +112,14 @@ def test_other_files_are_refused_before_they_are_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_function_of_keras_refuses_folders_before_they_are_written(
+    trained: MultiTaskModel, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(ValueError, match=r"loses the preprocessor and the tasks; give a path that ends in `.keras`"):
+        keras.models.save_model(trained, str(tmp_path / "folder"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_of_another_format_is_refused_before_training(
     trained: MultiTaskModel, tmp_path: pathlib.Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from tests.tasks.losses import NAN, loss_of
 from tfmtl._keras import keras, tf
 from tfmtl.tasks import BinaryClassification, EntireSpaceConversion, HeadInputs, Regression, Retrieval, Task
-from tfmtl.tasks.binary_task import given_parent, joint_logit
+from tfmtl.tasks.binary_task import given_parent, joint_logit, share_with_parent
 from tfmtl.tasks.dependencies import in_order
 
 
@@ -28,6 +29,29 @@ def test_the_joint_logit_is_that_of_the_product() -> None:
     product = sigmoid(first) * sigmoid(second)
     found = joint_logit(column(first), column(second))[:, 0]
     np.testing.assert_allclose(found, np.log(product / (1 - product)), rtol=1e-5, atol=1e-5)
+
+
+@dataclasses.dataclass
+class Summary:
+    """The statistics of a label."""
+
+    count: int
+    mean: float
+    deviation: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("click", "buy", "share"),
+    [
+        (Summary(100, 0.2), Summary(80, 0.1), 0.25),  # 20 clicks among 80 labels
+        (Summary(100, 0.2), Summary(20, 0.1), 1.0),
+        (Summary(100, 0.2), Summary(10, 0.1), 1.0),  # a share is at most 1
+        (Summary(100, 0.0), Summary(80, 0.0), None),
+    ],
+)
+def test_the_share_of_labels_with_the_preceding_event(click: Summary, buy: Summary, share: float | None) -> None:
+    assert share_with_parent({"click": click, "buy": buy}, "buy", "click") == share
+    assert share_with_parent({"buy": buy}, "buy", "click") is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tfmtl._checks import require, require_known
 from tfmtl._label_graph import LabelGraph
+from tfmtl.data.interchange import as_rows
 from tfmtl.data.times import comparable, duration, times_of
 
 
@@ -31,6 +32,7 @@ def mask_unreached(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
         >>> mask_unreached(frame, LabelGraph.chain("click", "buy"))["buy"].tolist()
         [1.0, 0.0, nan]
     """
+    frame = as_rows(frame)
     require_known(graph.order, frame.columns, "label", "the table")
     hidden: dict[str, pd.Series] = {}
     for label in graph.order:
@@ -69,6 +71,7 @@ def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_unt
         Delayed feedback is described by Chapelle, "Modeling Delayed Feedback in Display
         Advertising", KDD 2014, https://doi.org/10.1145/2623330.2623634, who models the delay instead.
     """
+    frame = as_rows(frame)
     require_known([label, event_time], frame.columns, "column", "the table")
     times = times_of(frame, event_time, missing=True)
     end = comparable(observed_until, times, event_time, "observed_until")

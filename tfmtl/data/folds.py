@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_positive_int, require_type
+from tfmtl.data.interchange import as_rows
 from tfmtl.data.splits import Split, divided, generator_of
-from tfmtl.data.times import column_of, require_rows, times_of
+from tfmtl.data.times import column_of, times_of
 
 
 def random_kfold(frame: pd.DataFrame, *, folds: int, seed: int) -> Iterator[Split]:
@@ -34,7 +35,7 @@ def random_kfold(frame: pd.DataFrame, *, folds: int, seed: int) -> Iterator[Spli
 
     Cost: one copy of the table per fold, made when the fold is yielded.
     """
-    require_rows(frame)
+    frame = as_rows(frame)
     require_positive_int(folds=folds)
     require(2 <= folds <= len(frame), f"`folds` must be from 2 to the {len(frame)} rows of the table.", folds=folds)
     fold_of = generator_of(seed).permutation(np.arange(len(frame)) % folds)
@@ -64,6 +65,7 @@ def grouped_kfold(frame: pd.DataFrame, group: str, *, folds: int, seed: int) -> 
     Cost: one copy of the table per fold, made when the fold is yielded.
     """
     require_positive_int(folds=folds)
+    frame = as_rows(frame)
     groups, distinct = pd.factorize(column_of(frame, group))
     require(
         2 <= folds <= len(distinct),
@@ -110,6 +112,7 @@ def rolling_origin(frame: pd.DataFrame, time: str, *, folds: int, horizon: Any, 
     Cost: one copy of the past per fold, made when the fold is yielded.
     """
     require_positive_int(folds=folds)
+    frame = as_rows(frame)
     times = times_of(frame, time)
     step = _length(horizon, times, time, "horizon")
     past = None if window is None else _length(window, times, time, "window")

@@ -220,13 +220,14 @@ def encode_dataset(dataset: tf.data.Dataset, preprocessor: Preprocessor, *, labe
     Args:
         dataset: batches as dicts of raw feature and label columns, or tuples (features, labels[, weights]) of dicts by
             feature and task; already encoded data sets of `Batch` are returned as they are. Values are those a table
-            would hold, classes by their names; NaN, infinity and `""` are missing labels.
+            would hold, classes by their names; NaN and `""` are missing labels.
         preprocessor: the model's preprocessor.
         labels: whether to read labels and weights.
 
     Raises:
-        ValueError: if elements have another structure, lack a feature or label, or hold another type. A negative weight
-            or an unknown class ends the iteration with an `InvalidArgumentError` that names the task.
+        ValueError: if elements have another structure, lack a feature or label, or hold another type. A negative
+            weight, an infinite label or an unknown class ends the iteration with an `InvalidArgumentError` that names
+            the task.
     """
     spec = dataset.element_spec
     if isinstance(spec, Batch):
@@ -261,11 +262,13 @@ def _read_label(element: tuple[dict[str, tf.Tensor], ...], label: Label) -> tupl
         f"The label of task {label.task!r} must be numbers; the data set holds strings{NAME_CLASSES}.",
     )
     value = _positions(source[key], label) if label.classes else tf.cast(source[key], tf.float32)
-    observed = tf.math.is_finite(value)
+    observed = tf.logical_not(tf.math.is_nan(value))
     given = _given_weight(element, label.task, label.sample_weight)
     weight = tf.where(observed, 1.0 if given is None else tf.cast(given, tf.float32), 0.0)
     rule = f"The weights of task `{label.task}` must be zero or positive where the label is known"
-    with tf.control_dependencies([tf.debugging.assert_non_negative(weight, rule)]):
+    infinite = f"The labels of task `{label.task}` must be finite; a missing label is NaN"
+    finite = tf.debugging.Assert(tf.reduce_all(tf.logical_not(tf.math.is_inf(value))), [infinite, value])
+    with tf.control_dependencies([tf.debugging.assert_non_negative(weight, rule), finite]):
         return tf.where(observed, value, float("nan")), tf.identity(weight)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.interchange
 
+from tfmtl._checks import require, require_type
 from tfmtl.data.arrow_lists import arrow_frame
 
 
@@ -35,6 +36,23 @@ def as_frame(table: Any) -> Any:
     if hasattr(table, "__dataframe__"):
         return _pandas(pyarrow.interchange.from_dataframe(table))
     return table
+
+
+def as_rows(table: Any, name: str = "frame") -> pd.DataFrame:
+    """Return a table as a pandas table, or raise unless it is a table with a row.
+
+    Args:
+        table: as for `as_frame`.
+        name: of the argument, for the error.
+
+    Raises:
+        TypeError: if it is no table.
+        ValueError: if it has no row.
+    """
+    frame: pd.DataFrame = as_frame(table)
+    require_type(frame, pd.DataFrame, name, "Convert it, such as by `table.to_pandas()`.")
+    require(len(frame) > 0, "The table is empty; at least one row is needed.")
+    return frame
 
 
 def _pandas(table: pa.Table) -> pd.DataFrame:

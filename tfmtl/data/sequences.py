@@ -14,6 +14,7 @@ from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns, to_labels
 from tfmtl.data.features import IdSequence
 from tfmtl.data.frames import Batch, encode_rows
+from tfmtl.data.interchange import as_rows
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Schema
 from tfmtl.data.times import column_of, moments_of
@@ -94,6 +95,7 @@ def to_sequences(
     schema = preprocessor.schema
     length = _length(schema)
     require(0 <= overlap < length, f"`overlap` must be from 0 to {length - 1}.", overlap=overlap)
+    frame = as_rows(frame)
     order, users, begins = _in_time([frame], schema.features[schema.user("`to_sequences`")].column, time)
     begins = np.arange(len(users)) if same_moment else begins
     return _sequences(
@@ -243,7 +245,8 @@ def with_histories(
     require(bool(wanted), "The schema has no history: give it an `IdSequence` of the items' ids, or name `histories`.")
     user = schema.features[schema.user("`with_histories`")].column
     needed = [user, time, *(schema.features[history.of].column for history in wanted)]
-    tables = [frame] if past is None else [past, frame]
+    frame = as_rows(frame)
+    tables = [frame] if past is None else [as_rows(past, "past"), frame]
     for table in tables:
         require_known(needed, table.columns, "column", "the table")
     order, users, begins = _in_time(tables, user, time)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_fraction, require_positive_int
-from tfmtl.data.times import column_of, comparable, require_rows, times_of
+from tfmtl.data.interchange import as_rows
+from tfmtl.data.times import column_of, comparable, times_of
 
 
 class Split(NamedTuple):
@@ -55,6 +56,7 @@ def temporal_split(
 
     Cost: one sort of the column.
     """
+    frame = as_rows(frame)
     times = times_of(frame, column)
     require(
         (test_fraction is None) != (test_from is None),
@@ -99,6 +101,7 @@ def leave_last_split(frame: pd.DataFrame, user: str, time: str, *, n: int = 1) -
     Cost: one sort of the rows.
     """
     require_positive_int(n=n)
+    frame = as_rows(frame)
     users, _ = pd.factorize(column_of(frame, user))
     times, _ = pd.factorize(times_of(frame, time), sort=True)
     ordered = times[np.lexsort((times, users))]
@@ -126,7 +129,7 @@ def random_split(frame: pd.DataFrame, *, test_fraction: float, seed: int) -> Spl
         >>> len(train), len(test)
         (8, 2)
     """
-    require_rows(frame)
+    frame = as_rows(frame)
     generator = generator_of(seed)
     held_out = np.zeros(len(frame), dtype=bool)
     held_out[generator.permutation(len(frame))[: _share(test_fraction, len(frame))]] = True

@@ -15,6 +15,7 @@ from tfmtl._keras import tf
 from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
 from tfmtl.data.declared import declared_types
 from tfmtl.data.examples import serialized
+from tfmtl.data.interchange import as_rows
 from tfmtl.data.moments import RunningMoments
 from tfmtl.data.schema import Label, Schema
 from tfmtl.data.values import to_numbers
@@ -54,6 +55,7 @@ def write_tfrecords(frame: pd.DataFrame, schema: Schema, path: str | os.PathLike
     path = pathlib.Path(path)
     suffixes = (".tfrecord", ".tfrecord.gz")
     require(path.name.endswith(suffixes), f"`path` must end in one of {list(suffixes)}.", path=str(path))
+    frame = as_rows(frame)
     check_columns(frame, schema.columns())
     whole = _rounded(frame, schema)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -15,15 +15,8 @@ from tfmtl._checks import require, require_known, require_type
 _ZONE_CURE = "give all of them a time zone, or none"
 
 
-def require_rows(frame: pd.DataFrame) -> None:
-    """Raise unless `frame` is a table with a row."""
-    require_type(frame, pd.DataFrame, "frame", "Convert it, such as by `table.to_pandas()`.")
-    require(len(frame) > 0, "The table is empty; at least one row is needed.")
-
-
 def column_of(frame: pd.DataFrame, name: str, *, missing: bool = False) -> pd.Series:
     """Return a column, or raise; with `missing=False` also if values are missing."""
-    require_rows(frame)
     require_known([name], frame.columns, "column", "the table")
     column = frame[name]
     require(isinstance(column, pd.Series), f"The table has more than one column {name!r}; rename or drop one.")

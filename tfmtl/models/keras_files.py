@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require
-from tfmtl._keras import keras
+from tfmtl._keras import keras, writes_keras_folder
 from tfmtl.models.as_arrays import compile_like, from_config, optimizer_of, to_config
 
 _CURE = (
@@ -61,6 +61,13 @@ class KerasFiles(tfrs.models.Model):
             ValueError: always, with the cure.
         """
         raise ValueError(f"`export` of Keras takes encoded features; use `tfmtl.export`. Received: {filepath!r}.")
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        # `keras.models.save_model` with a folder does not call `save`; the folder would load without its vocabularies.
+        keras_folder = save_type == "savedmodel" and writes_keras_folder()
+        require(not keras_folder, f"Keras' SavedModel format loses the preprocessor and the tasks; {_CURE}.")
+        children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)
+        return children
 
     def get_config(self) -> dict[str, Any]:
         config: Any = to_config(self)

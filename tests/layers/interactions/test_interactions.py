@@ -16,6 +16,14 @@ from tfmtl.layers import CrossNetwork, DotInteraction
 INPUTS = np.random.default_rng(3).normal(size=(4, 5)).astype(np.float32)
 
 
+@pytest.mark.parametrize(("structure", "kept"), [("parallel", [("a",), ("b",)]), ("stacked", [])])
+def test_a_crossed_column_comes_from_its_input_by_the_layer(structure: Any, kept: list[Any]) -> None:
+    inputs: Any = [[("a",), ("b",)]]
+    own: Any = [("cross", 0), ("cross", 1)]
+    found = CrossNetwork(structure=structure).column_sources(inputs, own)
+    assert list(found) == [*kept, (("cross", 0), ("a",)), (("cross", 0), ("b",))]
+
+
 @pytest.mark.parametrize("structure", ["parallel", "stacked"])
 @pytest.mark.parametrize("rank", [None, 2])
 def test_the_cross_network_is_its_definition(structure: Any, rank: int | None) -> None:

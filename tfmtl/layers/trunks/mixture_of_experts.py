@@ -31,9 +31,9 @@ class MixtureOfExperts(MultiTaskLayer, DenseStack, abc.ABC):
 
     def __init__(
         self,
-        task_names: Sequence[str] | None = None,
-        num_experts: int = 4,
-        units: Sequence[int] = (32,),
+        task_names: Sequence[str] | None,
+        num_experts: int,
+        units: Sequence[int],
         **kwargs: Unpack[StackArguments],
     ) -> None:
         super().__init__(task_names, units=units, **kwargs)
