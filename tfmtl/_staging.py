@@ -176,6 +176,11 @@ def is_running(process: int, start: int) -> bool:
     return state not in ("Z", "X") and began in (start, 0)
 
 
+def started(process: int) -> int:
+    """Return the time of the start of a process in ticks since that of its machine, 0 if it cannot be read."""
+    return _stat(process)[1]
+
+
 def _is_abandoned(path: pathlib.Path) -> bool:
     owner = _NAME.fullmatch(path.name)
     if owner and owner["machine"] == _machine():
@@ -190,7 +195,7 @@ def _is_abandoned(path: pathlib.Path) -> bool:
 
 def _name() -> str:
     process = os.getpid()
-    return f".tmp-{_machine()}-{process}-{_stat(process)[1]}-{uuid.uuid4().hex[:12]}"
+    return f".tmp-{_machine()}-{process}-{started(process)}-{uuid.uuid4().hex[:12]}"
 
 
 @functools.cache

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl._saved_files import DamagedFileError, contents_of
 from tfmtl.adaptation.drift import Alarm, DriftMonitor
 from tfmtl.adaptation.growth import extend_vocabularies
-from tfmtl.adaptation.journal import Journal
+from tfmtl.adaptation.journal import CURE, Journal
 from tfmtl.adaptation.replay import Replay, joined
 from tfmtl.data import to_batch
 from tfmtl.models import MultiTaskModel
@@ -55,6 +58,10 @@ class OnlineLearner:
     one is not repeated. Only publishing can happen twice, with the same model, if the process is killed between the
     publication and its record.
 
+    One process at a time may hold a learner of a folder; a process that has ended holds none. Within a process, the
+    learner that `resume` returns replaces an earlier one of the folder. Every file has a checksum, and `resume`
+    continues from the preceding state if the newest one is damaged.
+
     Args:
         model: compiled, and trained on earlier data. Its learning rate schedule must not have fallen to 0: let it end
             above 0, or compile the model again.
@@ -80,7 +87,8 @@ class OnlineLearner:
         increments: the records of all increments, oldest first.
 
     Raises:
-        ValueError: if the folder already contains a learner, or an argument is out of range.
+        ValueError: if the folder already contains a learner or states of one, or an argument is out of range.
+        RuntimeError: if another process holds a learner of the folder.
 
     Example:
         >>> import tempfile
@@ -133,14 +141,22 @@ class OnlineLearner:
             keep,
             fit,
         )
-        require(
-            not self._journal.exists,
-            f"{folder} has a learner already; continue it with `OnlineLearner.resume(folder)`.",
-        )
         require(getattr(model, "optimizer", None) is not None, "The model has no optimizer; compile it first.")
+        self._require_unused()
+        self._journal.lock()
+        self._require_unused()  # by a process that has ended since
         self.model, self.replay, self.drift = model, replay, drift
         self.increments: list[Increment] = []
         self._save()
+
+    def _require_unused(self) -> None:
+        resume = "continue it with `OnlineLearner.resume(folder)`"
+        require(not self._journal.exists, f"{self.folder} has a learner already; {resume}.")
+        require(
+            not self._journal.states,
+            f"{self.folder} holds states of a learner but no {self._journal.manifest.name}, which a new learner would "
+            f"delete; {resume}, which restores it from the newest state, or give another folder.",
+        )
 
     def _configure(
         self, folder: Any, evaluate: Evaluate | None, publish: Publish | None,
@@ -151,10 +167,10 @@ class OnlineLearner:
         memory = options["memory"]
         require(memory is None or memory > 0, "`memory` must be above 0, or None to keep all counts.", memory=memory)
         require(keep >= 2, "`keep` must be at least 2: the current and the preceding state.", keep=keep)
-        self._journal = Journal(folder)
+        self._journal = folder if isinstance(folder, Journal) else Journal(folder)
         self._evaluate, self._publish = evaluate, publish
         self._options, self._keep, self._fit = dict(options), keep, {"verbose": 0, **fit}
-        self._whole = True
+        self._whole, self._fallback = True, True
 
     @classmethod
     def resume(
@@ -163,6 +179,7 @@ class OnlineLearner:
         *,
         evaluate: Evaluate | None = None,
         publish: Publish | None = None,
+        fallback: bool = True,
         **fit: Any,
     ) -> OnlineLearner:
         """Return the learner of a folder in its state after the last complete increment, such as in a new process.
@@ -171,14 +188,24 @@ class OnlineLearner:
 
         Args:
             folder, evaluate, publish, **fit: as in the constructor; the folder contains the other arguments.
+            fallback: whether to continue from the newest whole state if a later one is damaged, with a warning that
+                lists the increments that must be repeated; False to raise.
 
         Raises:
-            ValueError: if the folder has no learner.
+            ValueError: if the folder has no learner; a `DamagedFileError`, with the file, if no state is whole.
+            RuntimeError: if another process holds a learner of the folder.
         """
-        manifest = Journal(folder).read()
+        journal = Journal(folder)
+        if journal.exists or journal.states:
+            journal.lock()
+        manifest, restored = _manifest_of(journal, fallback)
         learner = cls.__new__(cls)
-        learner._configure(folder, evaluate, publish, manifest["options"], manifest["keep"], fit)
+        with contents_of(journal.manifest, CURE):
+            learner._configure(journal, evaluate, publish, manifest["options"], manifest["keep"], fit)
+        learner._fallback = fallback
         learner._load(manifest)
+        if restored:
+            journal.write(learner._manifest())
         learner._publish_if_due()
         return learner
 
@@ -196,6 +223,7 @@ class OnlineLearner:
         done = [increment for increment in self.increments if increment.name == name]
         if done:
             return done[0]
+        self._journal.check_lock()
         if not self._whole:  # an error interrupted an increment and left a half-trained model
             self._load(self._journal.read())
         self._whole = False
@@ -265,6 +293,7 @@ class OnlineLearner:
     def _save(self) -> None:
         config, arrays = to_arrays(self.model)
         state: dict[str, Any] = {"model": config, "drift": self.drift.get_state() if self.drift else None}
+        state["manifest"] = self._manifest()  # in case the file is lost
         state["replay"], rows = self.replay.get_state() if self.replay is not None else (None, {})
         arrays |= {f"replay/{name}": column for name, column in rows.items()}
         number = len(self.increments)
@@ -277,15 +306,38 @@ class OnlineLearner:
         return {"options": self._options, "keep": self._keep, "increments": increments}
 
     def _load(self, manifest: Mapping[str, Any]) -> None:
-        self.increments = [
-            Increment(**{**record, "alarms": tuple(Alarm(**alarm) for alarm in record["alarms"])})
-            for record in manifest["increments"]
-        ]
-        state, arrays = self._journal.read_state(len(self.increments))
+        with contents_of(self._journal.manifest, CURE):
+            increments = [
+                Increment(**{**record, "alarms": tuple(Alarm(**alarm) for alarm in record["alarms"])})
+                for record in manifest["increments"]
+            ]
+        count = len(increments)
+        earlier = [number for number in reversed(self._journal.states) if number < count]
+        fault: DamagedFileError | None = None
+        for number in [count, *(earlier if self._fallback else [])]:
+            try:
+                self._restore(number)
+            except DamagedFileError as error:
+                fault = fault or error
+                continue
+            self.increments = increments[:number]
+            if fault is not None:
+                _warn(fault, self._journal.state(number), [increment.name for increment in increments[number:]])
+            return
+        assert fault is not None
+        raise fault
+
+    def _restore(self, number: int) -> None:
+        """Set the model, the sample of rows and the state of drift detection to those of a state."""
+        path = self._journal.state(number)
+        if not path.is_file():
+            raise DamagedFileError(path, "it is missing", CURE)
+        state, arrays = self._journal.read_state(number)
         rows = {key.split("/", 1)[1]: arrays.pop(key) for key in list(arrays) if key.startswith("replay/")}
-        self.model = from_arrays(state["model"], arrays)
-        self.replay = Replay.from_state(state["replay"], rows) if state["replay"] else None
-        self.drift = DriftMonitor.from_state(state["drift"]) if state["drift"] else None
+        with contents_of(path, CURE):
+            self.model = from_arrays(state["model"], arrays)
+            self.replay = Replay.from_state(state["replay"], rows) if state["replay"] else None
+            self.drift = DriftMonitor.from_state(state["drift"]) if state["drift"] else None
         self._whole = True
 
     def _publish_if_due(self) -> None:
@@ -295,3 +347,27 @@ class OnlineLearner:
         version = str(self._publish(self.model))
         self.increments[-1] = dataclasses.replace(self.increments[-1], version=version)
         self._journal.write(self._manifest())
+
+
+def _manifest_of(journal: Journal, fallback: bool) -> tuple[dict[str, Any], bool]:
+    """Return the manifest of a folder, or the copy in the newest state that has one, and whether it is this copy."""
+    try:
+        if journal.exists or not journal.states:
+            return journal.read(), False
+        raise DamagedFileError(journal.manifest, "it is missing", CURE)
+    except DamagedFileError as error:
+        for number in reversed(journal.states if fallback else []):
+            with contextlib.suppress(DamagedFileError):
+                manifest = journal.read_state(number)[0].get("manifest")  # earlier versions stored no copy
+                if manifest:
+                    _warn(error, journal.state(number), [])
+                    return manifest, True
+        raise
+
+
+def _warn(fault: DamagedFileError, used: pathlib.Path, lost: Sequence[str]) -> None:
+    repeat = f"; the increments {list(lost)} must be made again" if lost else ""
+    warnings.warn(
+        f"{fault} The learner continues from {used}{repeat}. Pass `fallback=False` to `resume` to refuse this.",
+        stacklevel=4,
+    )
