@@ -78,6 +78,7 @@ _choose_keras_2()
 import tensorflow as tf  # noqa: E402 - only now is the choice made
 import tf_keras as keras  # noqa: E402
 from tf_keras.src.saving.legacy.saved_model import utils as _saved_model  # noqa: E402
+from tf_keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode  # noqa: E402
 
 _point_package_at_keras_2()
 _hide_broken_scann()
@@ -148,4 +149,14 @@ def without_trace_warning(function: Any) -> Any:
     return function
 
 
-__all__ = ["keras", "register", "seed_of", "spawn", "tf", "traced", "without_trace_warning"]
+__all__ = [
+    "SafeModeScope",
+    "in_safe_mode",
+    "keras",
+    "register",
+    "seed_of",
+    "spawn",
+    "tf",
+    "traced",
+    "without_trace_warning",
+]

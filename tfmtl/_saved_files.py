@@ -12,12 +12,13 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 _CHECKSUM = "crc32"
+_DEPTH = 200  # a network of layers in layers takes about four levels per layer
 _END = re.compile(rb',\s*"crc32":\s*"([0-9a-f]{8})"\s*\}\s*\Z')
 _ARCHIVE_END = struct.Struct("<4s6xH8xH")  # signature, number of files (below 65,535), length of a comment
 _UNREADABLE = (
@@ -65,7 +66,8 @@ def read_json(path: pathlib.Path, cure: str, entries: Collection[str] = ()) -> d
         entries: names that the mapping must have.
 
     Raises:
-        DamagedFileError: a `ValueError`, if the file is no JSON, lacks an entry, or does not match its checksum.
+        DamagedFileError: a `ValueError`, if the file is no JSON, is nested more than 200 levels deep, names an entry
+            twice, lacks one, or does not match its checksum.
         FileNotFoundError: if there is no file.
     """
     return parse_json(path, path.read_bytes(), cure, entries)
@@ -78,7 +80,8 @@ def parse_json(path: pathlib.Path, data: bytes, cure: str, entries: Collection[s
         fault = f"it does not match its checksum (remove its entry `{_CHECKSUM}` if you have edited the file)"
         raise DamagedFileError(path, fault, cure)
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_once)
+        _require_shallow(value)
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(path, "it is empty" if not data else f"it is no JSON ({error})", cure) from error
     if not isinstance(value, dict) or (not end and _CHECKSUM in value):
@@ -88,6 +91,25 @@ def parse_json(path: pathlib.Path, data: bytes, cure: str, entries: Collection[s
     if absent:
         raise DamagedFileError(path, f"it lacks the entries {absent}", cure)
     return value
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; programs that read the first or the last of two entries would see different files."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"an object has the entry {twice[:80]!r} twice")
+    return found
+
+
+def _require_shallow(value: Any) -> None:
+    level = [value]
+    for _ in range(_DEPTH):
+        parts = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [inner for items in parts for inner in items if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_DEPTH} levels deep")
 
 
 def read_arrays(path: pathlib.Path, cure: str) -> dict[str, np.ndarray]:

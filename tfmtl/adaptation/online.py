@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl._keras import SafeModeScope
 from tfmtl._saved_files import DamagedFileError, contents_of
 from tfmtl.adaptation.drift import Alarm, DriftMonitor
 from tfmtl.adaptation.growth import extend_vocabularies
@@ -170,7 +171,7 @@ class OnlineLearner:
         self._journal = folder if isinstance(folder, Journal) else Journal(folder)
         self._evaluate, self._publish = evaluate, publish
         self._options, self._keep, self._fit = dict(options), keep, {"verbose": 0, **fit}
-        self._whole, self._fallback = True, True
+        self._whole = self._fallback = self._safe_mode = True
 
     @classmethod
     def resume(
@@ -180,6 +181,7 @@ class OnlineLearner:
         evaluate: Evaluate | None = None,
         publish: Publish | None = None,
         fallback: bool = True,
+        safe_mode: bool = True,
         **fit: Any,
     ) -> OnlineLearner:
         """Return the learner of a folder in its state after the last complete increment, such as in a new process.
@@ -190,9 +192,11 @@ class OnlineLearner:
             folder, evaluate, publish, **fit: as in the constructor; the folder contains the other arguments.
             fallback: whether to continue from the newest whole state if a later one is damaged, with a warning that
                 lists the increments that must be repeated; False to raise.
+            safe_mode: as in `tfmtl.models.load_model`.
 
         Raises:
-            ValueError: if the folder has no learner; a `DamagedFileError`, with the file, if no state is whole.
+            ValueError: if the folder has no learner, or could run code of its author; a `DamagedFileError`, with the
+                file, if no state is whole.
             RuntimeError: if another process holds a learner of the folder.
         """
         journal = Journal(folder)
@@ -202,7 +206,7 @@ class OnlineLearner:
         learner = cls.__new__(cls)
         with contents_of(journal.manifest, CURE):
             learner._configure(journal, evaluate, publish, manifest["options"], manifest["keep"], fit)
-        learner._fallback = fallback
+        learner._fallback, learner._safe_mode = fallback, safe_mode
         learner._load(manifest)
         if restored:
             journal.write(learner._manifest())
@@ -334,8 +338,8 @@ class OnlineLearner:
             raise DamagedFileError(path, "it is missing", CURE)
         state, arrays = self._journal.read_state(number)
         rows = {key.split("/", 1)[1]: arrays.pop(key) for key in list(arrays) if key.startswith("replay/")}
-        with contents_of(path, CURE):
-            self.model = from_arrays(state["model"], arrays)
+        with contents_of(path, CURE), SafeModeScope(self._safe_mode):
+            self.model = from_arrays(state["model"], arrays, str(path))
             self.replay = Replay.from_state(state["replay"], rows) if state["replay"] else None
             self.drift = DriftMonitor.from_state(state["drift"]) if state["drift"] else None
         self._whole = True

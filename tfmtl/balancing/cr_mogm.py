@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_type
 from tfmtl._keras import keras, register, tf
+from tfmtl._trusted import deserialize
 from tfmtl.balancing.gramian_balancer import GramianBalancer
 
 
@@ -102,5 +103,5 @@ class CRMOGM(GramianBalancer):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CRMOGM:
         """Rebuild it, and the other balancer."""
-        balancer = keras.saving.deserialize_keras_object(config["balancer"])
+        balancer = deserialize(keras.saving.deserialize_keras_object, config["balancer"], "CRMOGM")
         return cls(**{**config, "balancer": balancer})

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
+from tfmtl._trusted import deserialize
 from tfmtl.balancing.balancer import Balancer
 
 
@@ -207,8 +208,9 @@ class ScheduledWeights(Balancer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ScheduledWeights:
         """Return the balancer of `get_config`."""
+        read = keras.saving.deserialize_keras_object
         schedules = {
-            task: keras.saving.deserialize_keras_object(given) if isinstance(given, Mapping) else given
+            task: deserialize(read, given, "ScheduledWeights") if isinstance(given, Mapping) else given
             for task, given in config["schedules"].items()
         }
         return cls(**{**config, "schedules": schedules})

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
+from tfmtl._trusted import require_trusted
 from tfmtl.data import Preprocessor
 from tfmtl.models.candidates import Candidates
 from tfmtl.models.optimizer_parts import exceptions_of, set_exceptions
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tfmtl.models.multi_task import MultiTaskModel
 
 Arrays = dict[str, np.ndarray]
+_SOURCE = "The configuration of a model"
 
 
 def to_arrays(model: MultiTaskModel) -> tuple[dict[str, Any], Arrays]:
@@ -63,14 +65,18 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"A model's arguments must be numbers, strings, lists or mappings. Received: {value!r}.")
 
 
-def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> MultiTaskModel:
+def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str = _SOURCE) -> MultiTaskModel:
     """Return the model that `to_arrays` described, compiled if the original was.
 
+    Args:
+        config, arrays: from `to_arrays`.
+        source: name of the file of the configuration, for messages.
+
     Raises:
-        ValueError: if its class is not registered with Keras.
+        ValueError: if its class is not registered with Keras, or the configuration could run code of its author.
     """
     columns = [key for key in arrays if key.startswith("corpus/")]  # a file reads an array on each access
-    model = from_config(config, {key.split("/", 1)[1]: arrays[key] for key in columns})
+    model = from_config(config, {key.split("/", 1)[1]: arrays[key] for key in columns}, source)
     if config["optimizer"]:
         compile_like(model, config["optimizer"])
     for part, variables in _variables(model).items():
@@ -82,16 +88,18 @@ def from_arrays(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     return model
 
 
-def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray]) -> MultiTaskModel:
+def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray], source: str = _SOURCE) -> MultiTaskModel:
     """Return the model that `to_config` described, with initial weights and not compiled.
 
     Args:
         config: from `to_config`.
         corpus: encoded features of the candidates, by name; empty without candidates.
+        source: name of the file of the configuration, for messages.
 
     Raises:
-        ValueError: if its class is not registered with Keras.
+        ValueError: if its class is not registered with Keras, or the configuration could run code of its author.
     """
+    require_trusted(config, source)
     config = copy.deepcopy(config)  # Keras puts objects into the configurations that it reads
     preprocessor = Preprocessor.from_config(config["preprocessor"])
     candidates = None
@@ -100,7 +108,8 @@ def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray]) -> 
         features = {name: tf.constant(column) for name, column in corpus.items()}
         candidates = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
     kind = keras.saving.get_registered_object(config["class"])
-    require(kind is not None, f"The class {config['class']} is not registered; import the module that defines it.")
+    valid = isinstance(kind, type) and issubclass(kind, keras.Model)
+    require(valid, f"The class {config['class']} is not registered; import the module that defines it.")
     tasks, balancer = map(keras.saving.deserialize_keras_object, (config["tasks"], config["balancer"]))
     network = keras.models.model_from_json(json.dumps(config["network"]))
     model: MultiTaskModel = kind(network, tasks, preprocessor, balancer, candidates, seed=config["seed"])

@@ -11,7 +11,12 @@ import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require
+<<<<<<< HEAD
 from tfmtl._keras import keras, writes_keras_folder
+=======
+from tfmtl._keras import keras
+from tfmtl._trusted import require_trusted
+>>>>>>> cac714f (Saved models and learners of strangers are checked before Keras reads them; models are saved through staged folders; no links are copied into versions)
 from tfmtl.models.as_arrays import compile_like, from_config, optimizer_of, to_config
 
 _CURE = (
@@ -91,7 +96,9 @@ class KerasFiles(tfrs.models.Model):
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         """Compile the model as `get_compile_config` described."""
-        compile_like(self, json.loads(config["optimizer"]))
+        described = json.loads(config["optimizer"])
+        require_trusted(described, "The configuration of an optimizer")
+        compile_like(self, described)
         self.optimizer.build(self.trainable_variables)
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 
 from tfmtl._checks import require_type
 from tfmtl._former import current
+from tfmtl._keras import SafeModeScope
+from tfmtl._saved_files import DamagedFileError, read_arrays, read_json, to_json
+from tfmtl._staging import move, staged
 from tfmtl.models.as_arrays import from_arrays, to_arrays
 from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.models.strategies import local_copy
 
 _MODEL, _ARRAYS = "model.json", "arrays.npz"
+_CURE = "save the model again"
 
 
 def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -31,12 +32,14 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
         folder: a folder that does not exist yet.
 
     Returns:
-        The folder. It is written under another name and renamed at the end, so that it is complete when it appears.
+        The folder. It is written under another name, flushed to the disk and renamed at the end, so that it is complete
+        when it appears. The remains of a killed process are removed by the next call with the same parent folder.
 
     Raises:
         TypeError: if the model is of another class.
         ValueError: if its class is not registered with Keras.
         FileExistsError: if the folder exists.
+        OSError: if the disk is full.
 
     Example:
         >>> import pathlib, tempfile
@@ -63,27 +66,39 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
     if folder.exists():
         raise FileExistsError(f"{folder} exists; save the model to a new folder.")
     config, arrays = to_arrays(local_copy(model))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        (beside / _MODEL).write_text(json.dumps(config))
-        np.savez(beside / _ARRAYS, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes any name for `allow_pickle`
-        beside.rename(folder)
-    except BaseException:
-        shutil.rmtree(beside)
-        raise
+    with staged(folder.parent) as staging:
+        (staging / _MODEL).write_text(to_json(config), encoding="utf-8")
+        np.savez(staging / _ARRAYS, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes any name for `allow_pickle`
+        move(staging, folder)
     return folder
 
 
-def load_model(folder: str | os.PathLike[str]) -> MultiTaskModel:
+def load_model(folder: str | os.PathLike[str], *, safe_mode: bool = True) -> MultiTaskModel:
     """Return the model that `save_model` wrote, compiled if the original was.
+
+    The folder may come from a stranger: no code of its author runs and no file is written, see SECURITY.md.
+
+    Args:
+        folder: from `save_model`.
+        safe_mode: whether to refuse everything that could run code of the author of the folder: classes and functions
+            that are not registered with Keras, `Lambda` layers, layers that read files, and operations of TensorFlow
+            beyond those of numbers and strings. Pass False only for folders that you trust.
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
-        ValueError: if its class is not registered with Keras; import the module that defines it.
+        ValueError: if a class is not registered with Keras (import the module that defines it), or if the folder is
+            damaged or could run code; in one sentence with the file and the position in it.
     """
     folder = pathlib.Path(folder)
-    if not (folder / _MODEL).is_file():
+    path = folder / _MODEL
+    if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {_MODEL}; give a folder that `save_model` wrote.")
-    with np.load(folder / _ARRAYS) as arrays:
-        return from_arrays(current(json.loads((folder / _MODEL).read_text())), arrays)
+    config, arrays = current(read_json(path, _CURE)), read_arrays(folder / _ARRAYS, _CURE)
+    try:
+        with SafeModeScope(safe_mode):
+            return from_arrays(config, arrays, str(path))
+    except ValueError:
+        raise
+    except Exception as error:  # a changed configuration can raise any error of Keras
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DamagedFileError(path, f"no model can be made of it ({reason})", _CURE) from error

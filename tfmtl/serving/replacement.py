@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version
 
     Raises:
         ValueError: if the version does not retrieve or searches by `ScaNN`, or the table lacks a column or has fewer
-            candidates than `rerank_depth`.
+            candidates than `rerank_depth`, or the version's folder holds a symbolic link.
         RuntimeError: if an answer of `rank` or an embedding would change.
         FileExistsError, OSError: as in `Exporter.export`.
 
@@ -80,6 +81,7 @@ def _publish(
     directory: pathlib.Path, frame: Any, version: int | None, kept: bool, remove_ids: Sequence[Any] = ()
 ) -> pathlib.Path:
     source = version_of(directory)
+    require_plain_files(source)
     manifest = read_manifest(source)
     kind = manifest.get("search", {}).get("kind", "exact")
     require(
@@ -119,6 +121,19 @@ def _publish(
         search |= _cluster(model, checkpoint, columns, search, manifest[depth], changed)
     manifest |= {"candidates": len(new), "search": search}
     return publish(directory, lambda folder: _write(folder, source, checkpoint, changed, manifest), version)
+
+
+def require_plain_files(folder: pathlib.Path) -> None:
+    """Raise unless a folder holds only files and folders: a link would copy a file from elsewhere into a version.
+
+    Raises:
+        ValueError: with the path of the link or the special file.
+    """
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "no plain file"
+        require(plain, f"{path} is {kind}, which is not copied into a version; replace it by the file itself.")
 
 
 class Checkpoint:
@@ -173,7 +188,7 @@ def _cluster(
 def _write(
     folder: pathlib.Path, source: pathlib.Path, checkpoint: Checkpoint, changed: Any, manifest: dict[str, Any]
 ) -> None:
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("variables", "fingerprint.pb"))
+    shutil.copytree(source, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("variables", "fingerprint.pb"))
     (folder / "variables").mkdir()
     checkpoint.write(folder / "variables", changed)
     fingerprinting_utils.write_fingerprint(str(folder))

@@ -13,6 +13,7 @@ import numpy as np
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._replicas import mean_over_replicas
+from tfmtl._trusted import deserialize
 from tfmtl.tasks.constants import weighted_mean
 from tfmtl.tasks.extra_metrics import arranged
 from tfmtl.tasks.label_metrics import regression_metrics
@@ -309,7 +310,7 @@ class Task(keras.layers.Layer, abc.ABC):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Task:
         """Return a task from its configuration."""
-        metrics = [keras.metrics.deserialize(metric) for metric in config.get("extra_metrics", ())]
+        metrics = [deserialize(keras.metrics.deserialize, m, cls.__name__) for m in config.get("extra_metrics", ())]
         return cls(**{**config, **({"extra_metrics": metrics} if metrics else {})})
 
 

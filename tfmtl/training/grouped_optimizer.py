@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, register
+from tfmtl._trusted import deserialize
 from tfmtl.training.split_optimizer import SplitOptimizer
 
 
@@ -92,6 +93,7 @@ class GroupedOptimizer(SplitOptimizer):
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> GroupedOptimizer:
         """Return an optimiser without state from its configuration."""
         parts = {
-            group: keras.optimizers.deserialize(config[group], custom_objects) for group in ("embeddings", "dense")
+            group: deserialize(keras.optimizers.deserialize, config[group], "GroupedOptimizer", custom_objects)
+            for group in ("embeddings", "dense")
         }
         return cls(**{**config, **parts})

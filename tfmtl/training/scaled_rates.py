@@ -8,6 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, register
+from tfmtl._trusted import deserialize
 from tfmtl.training.split_optimizer import SplitOptimizer
 
 
@@ -101,7 +102,8 @@ class ScaledRates(SplitOptimizer):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> ScaledRates:
         """Return an optimiser without state from its configuration."""
-        return cls(**{**config, "optimizer": keras.optimizers.deserialize(config["optimizer"], custom_objects)})
+        inner = deserialize(keras.optimizers.deserialize, config["optimizer"], "ScaledRates", custom_objects)
+        return cls(**{**config, "optimizer": inner})
 
 
 _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")

@@ -9,6 +9,7 @@ from typing import Any
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, tf
 from tfmtl._label_graph import LabelGraph
+from tfmtl._trusted import deserialize
 from tfmtl.layers.marks import marking, without_gated
 from tfmtl.layers.reach import readers_of
 from tfmtl.layers.trunks.base import FeatureEncodings, MultiTaskLayer
@@ -117,4 +118,5 @@ class ChainedTrunk(MultiTaskLayer, abc.ABC):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ChainedTrunk:
         """Rebuild the trunk and its inner trunk from `get_config`."""
-        return cls(**{**config, "trunk": keras.saving.deserialize_keras_object(config["trunk"])})
+        trunk = deserialize(keras.saving.deserialize_keras_object, config["trunk"], "ChainedTrunk")
+        return cls(**{**config, "trunk": trunk})
