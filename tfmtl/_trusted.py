@@ -168,7 +168,7 @@ def _spec_fault(described: Mapping[str, Any]) -> tuple[str, str] | None:
     if described["class_name"] == "TypeSpec":
         known = module is None and _plain(name) and name.removeprefix("tf.") in kinds
     else:
-        loaded = sys.modules.get(module) if _plain(module) else None
+        loaded = sys.modules.get(str(module))
         found = vars(loaded).get(name) if loaded is not None and _plain(name) else None
         known = described.get("registered_name") is None and found is not None and found is kinds.get(str(name))
     return None if known else (f"names the tensor specification {name!r}", f", which is none of TensorFlow; {_TRUST}")

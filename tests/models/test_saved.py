@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import signal
+import stat
 import subprocess
 import sys
 from typing import Any
@@ -119,3 +122,51 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: pathlib.Path) -
     with pytest.raises(TypeError, match="model"):
         save_model(keras.Sequential(), tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+SAVE = """
+import os, pathlib, signal, sys
+import numpy as np
+from tests.models import small
+from tfmtl.models import save_model
+def killed(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+np.savez = killed
+save_model(small.model(), sys.argv[1])
+"""
+
+
+def test_the_remains_of_a_killed_process_are_removed_by_the_next_save(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SAVE, str(tmp_path / "model")], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".tmp-")
+    assert [path.name for path in left.iterdir()] == ["model.json"]
+    save_model(small.model(), tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o027, 0o750), (0o077, 0o700)])
+def test_the_folder_has_the_mode_of_the_umask(tmp_path: pathlib.Path, umask: int, mode: int) -> None:
+    former = os.umask(umask)
+    try:
+        folder = save_model(small.model(), tmp_path / "parent" / "model")
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE(folder.stat().st_mode) == mode
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {mode & 0o666}
+
+
+def test_everything_is_flushed_before_the_name_appears(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed, fsync = [], os.fsync
+
+    def recorded(handle: int) -> None:
+        flushed.append((pathlib.Path(f"/proc/self/fd/{handle}").readlink().name, (tmp_path / "model").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    save_model(small.model(), tmp_path / "model")
+    names = [name for name, _ in flushed]
+    assert {"model.json", "arrays.npz"} <= {*names}
+    assert [there for _, there in flushed] == [False] * (len(flushed) - 1) + [True]
+    assert names[-1] == tmp_path.name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -178,3 +179,21 @@ def test_a_version_with_one_possible_id_is_replaced(tmp_path: pathlib.Path) -> N
     path = replace_candidates(tmp_path, frame[frame["item_id"] != "i3"])
     assert read_manifest(path)["card"]["schema"]["candidate_id"] == "item_id"
     assert read_manifest(path)["candidates"] == 29
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing", "pipe"])
+@pytest.mark.parametrize("place", ["assets/words.txt", "assets.extra/more", "variables/link", "link"])
+def test_a_link_is_refused_and_its_target_not_published(tmp_path: pathlib.Path, kind: str, place: str) -> None:
+    shutil.copytree(GOLDEN, tmp_path / "model" / "1")
+    secret, link = tmp_path / "secret", tmp_path / "model" / "1" / place
+    link.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(link)
+    else:
+        secret.mkdir() if kind == "folder" else None
+        secret.write_text("key") if kind == "file" else None
+        link.symlink_to(secret)
+    what = "no plain file" if kind == "pipe" else "a symbolic link"
+    with pytest.raises(ValueError, match=f"{place} is {what}, which is not copied into a version"):
+        replace_candidates(tmp_path / "model", build()[1])
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]

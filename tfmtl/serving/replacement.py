@@ -188,7 +188,9 @@ def _cluster(
 def _write(
     folder: pathlib.Path, source: pathlib.Path, checkpoint: Checkpoint, changed: Any, manifest: dict[str, Any]
 ) -> None:
-    shutil.copytree(source, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("variables", "fingerprint.pb"))
+    shutil.copytree(
+        source, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("variables", "fingerprint.pb")
+    )
     (folder / "variables").mkdir()
     checkpoint.write(folder / "variables", changed)
     fingerprinting_utils.write_fingerprint(str(folder))
