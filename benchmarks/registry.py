@@ -278,6 +278,11 @@ ENTRIES = (
         ("--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2", "--versions", "5"),
     ),
     Entry(
+        "hostile_folders",
+        "Does a hostile model folder or card run code, write a file or end in a traceback?",
+        "hostile_folders.py", (), (), ("--folders", "20", "--cards", "20"),
+    ),
+    Entry(
         "serving_rows",
         "Does an export answer like the model in memory on random rows with missing, unknown and extreme values?",
         "serving_rows.py", (), (), ("--rows", "500"),

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "inspect":
             return _inspect.inspect(chosen.path, sys.stdout, chosen.json)
         return _inspect.bench(chosen.path, sys.stdout, chosen.rows, chosen.repeats)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the user of the command line
         return 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -11,14 +12,19 @@ import numpy as np
 
 from tfmtl._keras import tf
 from tfmtl.serving.card import markdown
-from tfmtl.serving.versions import MANIFEST, read_manifest, version_of
+from tfmtl.serving.plain_text import visible
+from tfmtl.serving.versions import read_manifest, version_of
 from tfmtl.serving.warm_up import of_size, read_requests, tensor
 
 
 def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
-    """Print the card of a version, in Markdown or as JSON, and return the exit code."""
+    """Print the card of a version, in Markdown or as JSON, and return the exit code; no code of the version runs."""
     version = version_of(path)
-    out.write((version / MANIFEST).read_text() if as_json else markdown(read_manifest(version)))
+    manifest = read_manifest(version)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) if as_json else markdown(manifest)
+    lines = "\n".join(map(visible, text.split("\n"))) + ("\n" if as_json else "")
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    out.write(lines.encode(encoding, "backslashreplace").decode(encoding))
     return 0
 
 

@@ -14,6 +14,17 @@ from typing import Any
 
 Path = tuple[str | int, ...]
 
+MODULES = ("hostile_sentinel", "keras_hostile_sentinel", "tfmtl_hostile_sentinel", "antigravity")
+"""Modules that a hostile configuration tries to import."""
+
+
+def write_modules(folder: pathlib.Path, sentinel: pathlib.Path) -> None:
+    """Write modules that write a file when they are imported, for a folder of `sys.path`."""
+    folder.mkdir()
+    for name in MODULES[:-1]:
+        text = f"open({str(sentinel)!r}, 'w').close()\nclass X: from_config = dict\ndef f(x): return x\n"
+        (folder / f"{name}.py").write_text(text)
+
 
 def folders(saved: pathlib.Path, target: pathlib.Path, sentinel: pathlib.Path, seed: int = 0) -> Iterator[pathlib.Path]:
     """Yield copies of a saved model without end, each with a hostile object at a random position.

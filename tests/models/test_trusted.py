@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers.hostile_folders import hostile_objects, positions, replaced
+from servers.hostile_folders import MODULES, hostile_objects, positions, replaced, write_modules
 
 from tests.models import small
 from tfmtl._keras import SafeModeScope, keras, tf
@@ -38,14 +38,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def sentinel(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
     """A file that no test may write; modules of these names would write it when they are imported."""
     file, modules = tmp_path / "sentinel", tmp_path / "modules"
-    modules.mkdir()
-    names = ("hostile_sentinel", "keras_hostile_sentinel", "tfmtl_hostile_sentinel")
-    for name in names:
-        (modules / f"{name}.py").write_text(f"open({str(file)!r}, 'w').close()\nclass X: from_config = dict\n")
+    write_modules(modules, file)
     monkeypatch.syspath_prepend(str(modules))
     yield file
     assert not file.exists()
-    assert not {*names, "antigravity"} & {*sys.modules}
+    assert not {*MODULES} & {*sys.modules}
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,6 +15,7 @@ from typing import Any
 
 import tfmtl
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.plain_text import code, inline, visible
 
 _PACKAGES = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
 
@@ -55,13 +56,19 @@ class ModelCard:
 
 
 def markdown(manifest: Mapping[str, Any]) -> str:
-    """Return the manifest of a version as Markdown."""
+    """Return the manifest of a version as Markdown.
+
+    Texts of the manifest are shown without their markup and control characters, because a stranger may have written it.
+
+    Args:
+        manifest: from `read_manifest`, which checks its form.
+    """
     card = manifest.get("card", {})
-    lines = ["# Model card", "", card.get("description") or "No description was given.", ""]
+    lines = ["# Model card", "", *_paragraphs(card.get("description") or "No description was given."), ""]
     foreign = manifest.get("foreign_operations")
     if foreign:
-        names = ", ".join(map("`{}`".format, foreign))
-        library = manifest.get("search", {}).get("library", "the library that has them")
+        names = ", ".join(map(code, foreign))
+        library = inline(manifest.get("search", {}).get("library", "the library that has them"))
         lines += [f"A stock TensorFlow server lacks operations that this model needs: {names}, of {library}.", ""]
     if card:
         lines += _table("tasks", ("task", "kind", "metrics of the held-out split"), _task_rows(card))
@@ -73,23 +80,31 @@ def markdown(manifest: Mapping[str, Any]) -> str:
             "revision": card["revision"] or "none",
             **card["versions"],
         }
-        lines += _table("provenance", ("what", "value"), list(facts.items()))
+        lines += _table("provenance", ("what", "value"), [(inline(n), inline(value)) for n, value in facts.items()])
     if "rerank_depth" in manifest:
         lines += _table("recommend", ("setting", "value"), _recommend_rows(manifest))
-    budget = [(b["what"], f"{b['measured']:.5g}", _limit(b)) for b in manifest.get("budget", [])]
+    budget = [(inline(b["what"]), f"{b['measured']:.5g}", _limit(b)) for b in manifest.get("budget", [])]
     lines += _table("budget", ("what", "measured", "limit"), budget) if budget else []
     rows = [
         (
-            name,
-            ", ".join(f"`{i}` {form}" for i, form in s["inputs"].items()),
-            ", ".join(map("`{}`".format, s["outputs"])),
+            inline(name),
+            ", ".join(f"{code(i)} {inline(form)}" for i, form in s["inputs"].items()),
+            ", ".join(map(code, s["outputs"])),
         )
         for name, s in manifest["signatures"].items()
     ]
     lines += _table("signatures", ("signature", "inputs", "outputs"), rows)
     if "serve" in manifest:
-        lines += ["## Serve", "", "```", manifest["serve"], "```", ""]
+        lines += ["## Serve", "", "```", _lines_of_code(manifest["serve"]), "```", ""]
     return "\n".join(lines)
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [inline(line) for line in text.splitlines()]
+
+
+def _lines_of_code(text: str) -> str:
+    return "\n".join(visible(line) for line in text.replace("`", "'").split("\n"))
 
 
 def _limit(line: Mapping[str, Any]) -> str:
@@ -102,24 +117,24 @@ def _recommend_rows(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("candidates retrieved and ranked (`rerank_depth`)", manifest["rerank_depth"]),
         ("candidates returned (`max_k`)", manifest["max_k"]),
-        *((f"weight of `{name}`", f"{weight:g}, {origin[name]}") for name, weight in fusion["weights"].items()),
+        *((f"weight of {code(name)}", f"{weight:g}, {origin[name]}") for name, weight in fusion["weights"].items()),
     ]
 
 
 def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     def metrics(task: str) -> str:
         return ", ".join(
-            f"{name} {value:.4g}" for name, value in card["metrics"].get(task, {}).items() if value is not None
+            f"{inline(n)} {value:.4g}" for n, value in card["metrics"].get(task, {}).items() if value is not None
         )
 
     bad = {label["task"] for label in card["schema"].get("labels", ()) if not label.get("desired", True)}
     kinds = {task: f"{kind}, undesired" if task in bad else kind for task, kind in card["tasks"].items()}
-    return [(task, kind, metrics(task) or "not given") for task, kind in kinds.items()]
+    return [(inline(task), inline(kind), metrics(task) or "not given") for task, kind in kinds.items()]
 
 
 def _feature_rows(schema: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     roles = ("query", "candidate", "context")
-    return [(feature["name"], role, feature["kind"]) for role in roles for feature in schema[role]]
+    return [(inline(feature["name"]), role, inline(feature["kind"])) for role in roles for feature in schema[role]]
 
 
 def _table(title: str, header: tuple[str, ...], rows: list[Any]) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._former import current, whole_schema
+from tfmtl._saved_files import DamagedFileError, contents_of, read_json
+from tfmtl.serving.manifest_form import fault_of
 
+_CURE = "export the model again"
 MANIFEST = pathlib.PurePath("assets.extra", "tfmtl.json")
 """The description of a version, for programs, in the folder that TensorFlow Serving leaves to other tools."""
 
@@ -43,8 +45,17 @@ def version_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def read_manifest(version: pathlib.Path) -> dict[str, Any]:
-    """Return the description of a version, in the form in which this version of tfmtl writes it."""
-    manifest: dict[str, Any] = current(json.loads((version / MANIFEST).read_text()))
+    """Return the description of a version, in the form in which this version of tfmtl writes it.
+
+    Raises:
+        DamagedFileError: a `ValueError`, if the file has another form; a stranger may have written it.
+    """
+    path = version / MANIFEST
+    manifest: dict[str, Any] = current(read_json(path, _CURE))
     if "card" in manifest:
-        manifest["card"]["schema"] = whole_schema(manifest["card"]["schema"])
+        with contents_of(path, _CURE):
+            manifest["card"] = {**manifest["card"], "schema": whole_schema(manifest["card"]["schema"])}
+    fault = fault_of(manifest)
+    if fault:
+        raise DamagedFileError(path, fault, _CURE)
     return manifest
