@@ -211,7 +211,9 @@ def test_a_learner_of_a_stranger_is_refused(tmp_path: pathlib.Path, sentinel: pa
     state, arrays = learner._journal.read_state(0)
     state["model"]["tasks"][0] = hostile_objects(sentinel)["module"]
     learner._journal.write_state(0, state, arrays)
-    with pytest.raises(ValueError, match=r"learner/state-000000\.npz names the class 'X' of the module 'hostile_sentinel'"):
+    with pytest.raises(
+        ValueError, match=r"learner/state-000000\.npz names the class 'X' of the module 'hostile_sentinel'"
+    ):
         OnlineLearner.resume(tmp_path / "learner")
 
 

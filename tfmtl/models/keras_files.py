@@ -11,12 +11,8 @@ import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require
-<<<<<<< HEAD
 from tfmtl._keras import keras, writes_keras_folder
-=======
-from tfmtl._keras import keras
 from tfmtl._trusted import require_trusted
->>>>>>> cac714f (Saved models and learners of strangers are checked before Keras reads them; models are saved through staged folders; no links are copied into versions)
 from tfmtl.models.as_arrays import compile_like, from_config, optimizer_of, to_config
 
 _CURE = (
