@@ -16,7 +16,7 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 pyth
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help demo test check changed lint public-names benchmarks clean
+.PHONY: help demo test check changed lint public-names benchmarks audit clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -54,8 +54,12 @@ public-names: $(VENV)/.test  ## accept the public names, defaults and search spa
 benchmarks: $(VENV)/.benchmarks  ## measure everything into benchmarks/RESULTS.md (hours; BENCHMARKS_ARGS="--list")
 	$(BIN)/python benchmarks/run.py $(BENCHMARKS_ARGS)
 
+audit: $(VENV)/.test  ## compare what is installed with the known advisories of PyPI (needs the network)
+	$(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-audit
+	.audit/bin/pip-audit --skip-editable --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
 clean:  ## remove the environments, caches and builds
-	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .audit .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: newer than what they were installed from, so that a second run installs nothing.
