@@ -35,6 +35,8 @@ _SOURCES: Final = (
 _CHECKED_BY_NAME: Final = _OPERATIONS | _ATTRIBUTES | _CODE | _FILES
 _UNUSUAL: Final = frozenset(("DynamicEmbedding", "DynamicLookup"))  # their look-ups may be files
 
+_HOLDERS: Final = (dict, list, tuple, Mapping)
+
 Registered = Callable[[str], Any]
 
 
@@ -42,7 +44,7 @@ def require_trusted(config: Any, source: str) -> None:
     """Raise unless every object that a saved configuration names can be made without running code of its author.
 
     Allowed are classes and functions that are registered with Keras, those of Keras itself except `Lambda` and layers
-    that read files, and the operations in `tfmtl._operations`. Within `keras.saving`'s unsafe mode all is allowed.
+    that read files, and the operations in `tfmtl._operations`. In a `SafeModeScope(False)` everything is allowed.
 
     Args:
         config: plain values, as JSON gives them.
@@ -98,10 +100,10 @@ def _mappings(config: Any, source: str) -> Iterator[tuple[Mapping[Any, Any], str
             raise ValueError(f"{source} is nested more than {_DEPTH} levels deep; it is no saved model.")
         if isinstance(value, Mapping):
             yield value, path
-            items = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+            items = [(f".{key}", item) for key, item in value.items() if isinstance(item, _HOLDERS)]
         else:
-            items = [(f"{path}[{i}]", item) for i, item in enumerate(value) if isinstance(item, Mapping | list | tuple)]
-        stack += [(item, where, depth + 1) for where, item in items if isinstance(item, Mapping | list | tuple)]
+            items = [(f"[{i}]", item) for i, item in enumerate(value) if isinstance(item, _HOLDERS)]
+        stack += [(item, (path + step).removeprefix("."), depth + 1) for step, item in items]
 
 
 def _fault(described: Mapping[str, Any], registered: Registered, loaded: bool) -> tuple[str, str] | None:
@@ -131,7 +133,7 @@ def _operation_fault(kind: str, config: Any) -> tuple[str, str] | None:
     config = config if isinstance(config, Mapping) else {}
     named = config.get("function" if kind in _OPERATIONS else "method_name" if kind == "ClassMethod" else "attr_name")
     symbols = ("RaggedTensor", "SparseTensor")
-    known = is_operation(named) if kind in _OPERATIONS else named in TENSOR_ATTRIBUTES if _plain(named) else False
+    known = is_operation(named) if kind in _OPERATIONS else named in TENSOR_ATTRIBUTES if _is_text(named) else False
     if known and (kind != "ClassMethod" or config.get("cls_symbol") in symbols):
         return None
     rule = ", which is not in the list of operations without effect on files and processes"
@@ -140,8 +142,8 @@ def _operation_fault(kind: str, config: Any) -> tuple[str, str] | None:
 
 def _function_fault(described: Mapping[str, Any], registered: Registered) -> tuple[str, str] | None:
     name, module, other = described.get("config"), described.get("module"), described.get("registered_name")
-    own = module in (None, "builtins") or module in _FUNCTION_MODULES
-    found = _found(name, registered) or (own and name in _functions())
+    own = module is None or (_is_text(module) and (module == "builtins" or module in _FUNCTION_MODULES))
+    found = _found(name, registered) or (own and _is_text(name) and name in _functions())
     if found and (other in (None, "function", name) or _found(other, registered)):
         return None
     return f"names the function {name!r} of the module {module!r}", f", which is not registered; {_CURE}"
@@ -153,7 +155,7 @@ def _class_fault(described: Mapping[str, Any], registered: Registered, loaded: b
     if isinstance(module, str) and _OWN.fullmatch(module) and not _found(other, registered):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)  # a module of this package registers its classes
-    if _found(other, registered) or (module is None and _found(name, registered)):
+    if _found(name if module is None else other, registered):
         return None
     if _is_keras(module, name) or (loaded and _is_loaded(module, name)):
         return None
@@ -166,20 +168,20 @@ def _spec_fault(described: Mapping[str, Any]) -> tuple[str, str] | None:
     name, module = described.get("spec_name", described.get("type_spec")), described.get("module")
     kinds = {kind.__name__: kind for kind in _tensor_specs()}
     if described["class_name"] == "TypeSpec":
-        known = module is None and _plain(name) and name.removeprefix("tf.") in kinds
+        known = module is None and _is_text(name) and name.removeprefix("tf.") in kinds
     else:
         loaded = sys.modules.get(str(module))
-        found = vars(loaded).get(name) if loaded is not None and _plain(name) else None
+        found = vars(loaded).get(name) if loaded is not None and _is_text(name) else None
         known = described.get("registered_name") is None and found is not None and found is kinds.get(str(name))
     return None if known else (f"names the tensor specification {name!r}", f", which is none of TensorFlow; {_TRUST}")
 
 
-def _plain(name: Any) -> bool:
+def _is_text(name: Any) -> bool:
     return isinstance(name, str)
 
 
 def _found(name: Any, registered: Registered) -> bool:
-    return _plain(name) and registered(name) is not None
+    return _is_text(name) and registered(name) is not None
 
 
 @functools.cache
@@ -191,7 +193,7 @@ def _is_keras(module: Any, name: str) -> bool:
     """Return whether Keras would find one of its own classes, without an import."""
     if module is None:
         return name in _classes()
-    if not _plain(module) or "." in name or module.partition(".")[0] not in ("keras", "tf_keras"):
+    if not _is_text(module) or "." in name or module.partition(".")[0] not in ("keras", "tf_keras"):
         return False
     found = tf_export.get_symbol_from_name(f"{module}.{name}")
     if found is None:
@@ -201,7 +203,7 @@ def _is_keras(module: Any, name: str) -> bool:
 
 
 def _is_loaded(module: Any, name: str) -> bool:
-    loaded = sys.modules.get(module) if _plain(module) else None
+    loaded = sys.modules.get(module) if _is_text(module) else None
     found = vars(loaded).get(name) if loaded is not None else None
     return isinstance(found, type) and issubclass(found, _bases()) and not found.__module__.startswith("tf_keras.")
 

@@ -96,6 +96,9 @@ def _modules() -> dict[str, Any]:
         "tuple with a module": named(class_name="__tuple__", items=[]),
         "shape with a module": named(class_name="TensorShape", items=[]),
         "class that is no string": named(class_name=["X"]),
+        "function of earlier files": {
+            "class_name": "deserialize_keras_object", "registered_name": "tfmtl>MMoE", "config": {"config": {}}
+        },
         "nested name": named(module="keras", class_name="utils.get_file", registered_name=None),
         "compile configuration": {
             "module": "keras.layers", "class_name": "Dense", "registered_name": None, "config": {"units": 1},
@@ -117,6 +120,7 @@ def _functions() -> dict[str, Any]:
         "enable_unsafe_deserialization": function("enable_unsafe_deserialization", "keras.__internal__"),
         "function by its registered name": function("relu", "keras.activations", "get_file"),
         "known function of another module": function("relu", "hostile_sentinel"),
+        "function by a list": {**function("f", None), "config": ["f"], "module": ["os"]},
     }
 
 
