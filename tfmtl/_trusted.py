@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tensorflow.python.util import tf_export
 
-from tfmtl._keras import in_safe_mode, keras, tf
+from tfmtl._keras import SafeModeScope, in_safe_mode, keras, tf
 from tfmtl._operations import TENSOR_ATTRIBUTES, is_operation
 
 _DEPTH: Final = 200  # nested layers of a network take about four levels each
@@ -62,6 +62,16 @@ def require_trusted(config: Any, source: str) -> None:
         file.
     """
     _check(config, source, keras.saving.get_registered_object)
+
+
+def untrusted(config: Any) -> str:
+    """Return the sentence of `require_trusted` without its first word, "" if the configuration is trusted."""
+    try:
+        with SafeModeScope(True):
+            require_trusted(config, "it")
+    except ValueError as error:
+        return str(error).removeprefix("it ")
+    return ""
 
 
 def deserialize(

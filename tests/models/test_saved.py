@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: 
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space is left in"):
         save_model(small.model(), tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
@@ -144,6 +144,17 @@ def test_the_remains_of_a_killed_process_are_removed_by_the_next_save(tmp_path: 
     assert [path.name for path in left.iterdir()] == ["model.json"]
     save_model(small.model(), tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_part_that_is_not_registered_is_warned_of(tmp_path: pathlib.Path) -> None:
+    with pytest.warns(UserWarning, match=r"model can be loaded with `safe_mode=False` only: it names the class 'Bare'"):
+        folder = save_model(small.model(balancer=Bare()), tmp_path / "model")
+    with pytest.raises(ValueError, match=r"names the class 'Bare' of the module .* at balancer"):
+        load_model(folder)
+
+
+class Bare(UPGrad):
+    """A balancer that is not registered."""
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o027, 0o750), (0o077, 0o700)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from tfmtl._former import current
 from tfmtl._keras import SafeModeScope
 from tfmtl._saved_files import DamagedFileError, read_arrays, read_json, to_json
 from tfmtl._staging import move, staged
+from tfmtl._trusted import untrusted
 from tfmtl.models.as_arrays import from_arrays, to_arrays
 from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.models.strategies import local_copy
@@ -28,7 +30,8 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
     Args:
         model: a `MultiTaskModel`, or an instance of a subclass that has no further arguments and is registered with
             Keras. `strip` a pruned network and remove a teacher first. The optimizer is saved if the model is compiled
-            and its variables are not on parameter servers.
+            and its variables are not on parameter servers. Register your own classes with Keras; a warning names a part
+            that `load_model` refuses otherwise.
         folder: a folder that does not exist yet.
 
     Returns:
@@ -66,6 +69,9 @@ def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib
     if folder.exists():
         raise FileExistsError(f"{folder} exists; save the model to a new folder.")
     config, arrays = to_arrays(local_copy(model))
+    fault = untrusted(config)
+    if fault:
+        warnings.warn(f"{folder} can be loaded with `safe_mode=False` only: it {fault}", stacklevel=2)
     with staged(folder.parent) as staging:
         (staging / _MODEL).write_text(to_json(config), encoding="utf-8")
         np.savez(staging / _ARRAYS, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes any name for `allow_pickle`
