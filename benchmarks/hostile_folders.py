@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def load(folder: pathlib.Path, count: int) -> str:
-    """Load hostile model folders and return the counts of what happened."""
+    """Load hostile model folders and return the counts of their outcomes."""
     model, _ = build()
     model.compile("adam")
     saved, sentinel = save_model(model, folder / "saved"), folder / "sentinel"
@@ -65,7 +65,7 @@ def load(folder: pathlib.Path, count: int) -> str:
 
 
 def inspect(folder: pathlib.Path, count: int) -> str:
-    """Inspect hostile cards and return the counts of what happened."""
+    """Inspect hostile cards and return the counts of their outcomes."""
     version = export(build()[0], folder / "model", max_k=MAX_K)
     files = list(hostile_cards.files(read_manifest(version)))
     counts: collections.Counter[str] = collections.Counter()

@@ -1,4 +1,4 @@
-"""The floors of SECURITY.md are those of the requirements, and what is installed keeps them."""
+"""The floors of SECURITY.md are those of the requirements, and the installed packages keep them."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def read_json(path: pathlib.Path, cure: str, entries: Collection[str] = ()) -> d
         entries: names that the mapping must have.
 
     Raises:
-        DamagedFileError: a `ValueError`, if the file is no JSON, is nested more than 200 levels deep, names an entry
+        DamagedFileError: a `ValueError`, if the file is no JSON, is nested more than 200 levels deep, has an entry
             twice, lacks one, or does not match its checksum.
         FileNotFoundError: if there is no file.
     """

@@ -1,4 +1,4 @@
-"""Saved models whose configuration was changed by an attacker: it runs code, or reads or writes a file."""
+"""Saved models with a configuration that an attacker has changed: it runs code, or reads or writes a file."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def positions(config: Any, path: Path = ()) -> Iterator[Path]:
 def replaced(config: Any, path: Path, hostile: Any) -> Any:
     """Return a copy of a configuration with an object at a position."""
     changed = copy.deepcopy(config)
-    place = changed
+    parent = changed
     for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = hostile
+        parent = parent[key]
+    parent[path[-1]] = hostile
     return changed
 
 
@@ -73,7 +73,7 @@ def hostile_objects(sentinel: pathlib.Path) -> dict[str, Any]:
 
 
 def _modules() -> dict[str, Any]:
-    """Return classes whose module is imported."""
+    """Return classes of modules that Keras would import."""
 
     def named(**changes: Any) -> dict[str, Any]:
         return {"module": "hostile_sentinel", "class_name": "X", "config": {}, "registered_name": "X", **changes}

@@ -182,10 +182,10 @@ def test_a_version_with_one_possible_id_is_replaced(tmp_path: pathlib.Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "nothing", "pipe"])
-@pytest.mark.parametrize("place", ["assets/words.txt", "assets.extra/more", "variables/link", "link"])
-def test_a_link_is_refused_and_its_target_not_published(tmp_path: pathlib.Path, kind: str, place: str) -> None:
+@pytest.mark.parametrize("inner", ["assets/words.txt", "assets.extra/more", "variables/link", "link"])
+def test_a_link_is_refused_and_its_target_not_published(tmp_path: pathlib.Path, kind: str, inner: str) -> None:
     shutil.copytree(GOLDEN, tmp_path / "model" / "1")
-    secret, link = tmp_path / "secret", tmp_path / "model" / "1" / place
+    secret, link = tmp_path / "secret", tmp_path / "model" / "1" / inner
     link.parent.mkdir(exist_ok=True)
     if kind == "pipe":
         os.mkfifo(link)
@@ -194,6 +194,6 @@ def test_a_link_is_refused_and_its_target_not_published(tmp_path: pathlib.Path, 
         secret.write_text("key") if kind == "file" else None
         link.symlink_to(secret)
     what = "no plain file" if kind == "pipe" else "a symbolic link"
-    with pytest.raises(ValueError, match=f"{place} is {what}, which is not copied into a version"):
+    with pytest.raises(ValueError, match=f"{inner} is {what}, which is not copied into a version"):
         replace_candidates(tmp_path / "model", build()[1])
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]

@@ -1,4 +1,4 @@
-"""The form of the file in which a version describes itself: one place for what its readers may rely on."""
+"""The form of the file in which a version describes itself: the entries that its readers rely on."""
 
 from __future__ import annotations
 

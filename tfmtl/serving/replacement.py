@@ -124,7 +124,7 @@ def _publish(
 
 
 def require_plain_files(folder: pathlib.Path) -> None:
-    """Raise unless a folder holds only files and folders: a link would copy a file from elsewhere into a version.
+    """Raise unless a folder holds only files and folders: a link would publish a file of another folder.
 
     Raises:
         ValueError: with the path of the link or the special file.
