@@ -275,7 +275,7 @@ ENTRIES = (
         "serving_robustness",
         "Do serving and publishing survive malformed requests, swaps under load, killed and parallel exports?",
         "serving_robustness.py", (), (),
-        ("--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2", "--versions", "5"),
+        ("--requests", "2000", "--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2", "--versions", "5"),
     ),
     Entry(
         "hostile_folders",

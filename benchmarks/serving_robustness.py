@@ -1,7 +1,8 @@
 """Malformed requests, swaps under load, killed and parallel publications, in large numbers; the tests use small ones.
 
-    python benchmarks/serving_robustness.py [--only fuzzed swaps kills publications]
-        [--fuzzed 100000] [--clients 32] [--swaps 10] [--kills 50] [--processes 8] [--versions 100]
+    python benchmarks/serving_robustness.py [--only requests fuzzed swaps kills publications]
+        [--requests 100000] [--fuzzed 100000] [--clients 32] [--swaps 20] [--kills 50] [--processes 8] [--versions 100]
+        [--writers save export replace cache fit learner tuner]
 
 The server is `servers/server.py`, which has the REST API of TensorFlow Serving; it needs `tensorflow-serving-api`.
 """
@@ -9,16 +10,22 @@ The server is `servers/server.py`, which has the REST API of TensorFlow Serving;
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
 import tempfile
 import time
+from typing import get_args
 
-from servers import robustness
+import numpy as np
+import tensorflow as tf
+from servers import attacks, kills, robustness
 from servers.client import serving
-from servers.models import MAX_K, build
+from servers.models import MAX_K, IdType, build
 from servers.publisher import publish_in_parallel
 
-from tfmtl.serving import export
+from tfmtl.serving import InvertedFile, export
+from tfmtl.serving.recommender import Recommender
+from tfmtl.serving.signatures import ENTRIES, signatures_of
 
 GOOD = {
     "signature_name": "retrieve_filtered",
@@ -34,20 +41,46 @@ GOOD = {
 }
 
 
-COUNTS = {"fuzzed": 100_000, "clients": 32, "swaps": 10, "kills": 50, "processes": 8, "versions": 100}
+COUNTS = {
+    "requests": 100_000,
+    "fuzzed": 100_000,
+    "clients": 32,
+    "swaps": 20,
+    "kills": 50,
+    "processes": 8,
+    "versions": 100,
+}
 
 
 def main() -> None:
     """Parse the arguments, run the attacks and print the results."""
-    attacks = {"fuzzed": fuzz, "swaps": swap, "kills": kill, "publications": publish}
+    runs = {"requests": request, "fuzzed": fuzz, "swaps": swap, "kills": kill, "publications": publish}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=attacks, default=list(attacks))
+    parser.add_argument("--only", nargs="+", choices=runs, default=list(runs))
     for name, count in COUNTS.items():
         parser.add_argument(f"--{name}", type=int, default=count)
+    parser.add_argument("--writers", nargs="+", choices=kills.WRITERS, default=list(kills.WRITERS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         for attack in arguments.only:
-            print(attacks[attack](pathlib.Path(name), arguments), flush=True)
+            print(runs[attack](pathlib.Path(name), arguments), flush=True)
+
+
+def request(folder: pathlib.Path, arguments: argparse.Namespace) -> str:
+    """Send hostile requests to each signature of exports with either type of id and either search."""
+    every, start = attacks.Outcome(), time.perf_counter()
+    for ids, search in itertools.product(get_args(IdType), (None, InvertedFile(probes=4, block=8))):
+        model, _ = build(ids)
+        exported = export(model, folder / f"{ids}-{search is None}", max_k=MAX_K, search=search)
+        served = tf.saved_model.load(str(exported)).signatures
+        signatures = signatures_of(Recommender(model, MAX_K, search=search), ENTRIES)
+        count = -(-arguments.requests // (4 * len(signatures)))
+        for name, signature in signatures.items():
+            found = attacks.attack(model, signature, served[name], count, np.random.default_rng(0))
+            every.answered, every.refused = every.answered + found.answered, every.refused + found.refused
+            every.megabytes = max(every.megabytes, found.megabytes)
+    numbers = f"{every.answered:,} answered as in memory, {every.refused:,} refused with the name of an input"
+    return f"hostile requests: {numbers}, {every.megabytes:.0f} MB more, {time.perf_counter() - start:.0f} s"
 
 
 def fuzz(folder: pathlib.Path, arguments: argparse.Namespace) -> str:
@@ -66,13 +99,19 @@ def swap(folder: pathlib.Path, arguments: argparse.Namespace) -> str:
     """Publish versions while clients send requests."""
     versions = [export(build()[0], folder / f"max_k_{k}", max_k=k) for k in (MAX_K, MAX_K - 1)]
     (folder / "swapped").mkdir()
-    answers = robustness.swap(folder / "swapped", versions, GOOD, arguments.clients, arguments.swaps)
-    return f"{arguments.clients} clients, {arguments.swaps} swaps: {answers:,} answers, none failed or mixed"
+    found = robustness.swap(folder / "swapped", versions, GOOD, arguments.clients, arguments.swaps, seconds=10)
+    p99 = f"p99 {1000 * found.before:.0f} ms before the swaps and {1000 * found.during:.0f} ms during them"
+    return (
+        f"{arguments.clients} clients, {arguments.swaps} swaps: {found.answers:,} answers, none wrong or failed; {p99}"
+    )
 
 
 def kill(folder: pathlib.Path, arguments: argparse.Namespace) -> str:
-    """Kill exporting processes."""
-    versions = robustness.kill_exports(folder / "killed", arguments.kills, [])
+    """Kill processes that write files."""
+    (folder / "killed").mkdir()
+    for kind in arguments.writers:
+        print(kills.kill(kind, folder / "killed", arguments.kills), flush=True)
+    versions = robustness.kill_exports(folder / "exported", arguments.kills, [])
     return f"{arguments.kills} exports killed: {versions} complete versions, every one seen by the server loads"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pathlib
 import random
@@ -14,6 +15,7 @@ import time
 from typing import Any
 
 from servers.client import Client, serving
+from tfmtl.serving.publishing import publish
 from tfmtl.serving.versions import versions_in
 
 EXPORTING = pathlib.Path(__file__).with_name("exporting.py")
@@ -105,11 +107,37 @@ def fuzz(client: Client, good: dict[str, Any], count: int, seed: int = 0) -> dic
     return statuses
 
 
-def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any], clients: int, swaps: int) -> int:
-    """Publish copies of versions in turn under load; return the number of answers, each of which one version gave."""
-    body, answers, stop = json.dumps(good).encode(), [], threading.Event()
+@dataclasses.dataclass(frozen=True)
+class Swapped:
+    """The number of answers under swaps, and 99 % quantiles of their seconds before the swaps and during them."""
+
+    answers: int
+    before: float
+    during: float
+
+
+def swap(
+    folder: pathlib.Path,
+    versions: list[pathlib.Path],
+    good: dict[str, Any],
+    clients: int,
+    swaps: int,
+    seconds: float = 0.0,
+) -> Swapped:
+    """Publish copies of versions in turn under load; each answer must be that of one version.
+
+    Args:
+        folder: folder of the model.
+        versions: exported versions, each with another answer.
+        good: the request of all clients.
+        clients: number of clients, which send one request after the other.
+        swaps: number of publications.
+        seconds: time of load before the first swap, for the quantile.
+    """
+    body, stop = json.dumps(good).encode(), threading.Event()
+    answers: list[tuple[float, float, str]] = []  # time of the answer, seconds, text
     failures: list[Any] = []
-    publish_copy(versions[0], folder, 1)
+    publish_copy(versions[0], folder)
     with serving(folder) as server:
         server.wait_for(1)
         expected = [server.post(body)]
@@ -117,18 +145,23 @@ def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any
         def send() -> None:
             own = server.another()
             while not stop.is_set():
+                start = time.perf_counter()
                 try:
-                    answers.append(json.dumps(own.post(body)))
+                    answer = json.dumps(own.post(body))
                 except Exception as error:  # noqa: BLE001 - the test looks for any failure
                     failures.append(error)
                     break
+                end = time.perf_counter()
+                answers.append((end, end - start, answer))
             own.connection.close()
 
         threads = [threading.Thread(target=send) for _ in range(clients)]
         for thread in threads:
             thread.start()
+        time.sleep(seconds)
+        begin = time.perf_counter()
         for i in range(1, swaps + 1):
-            publish_copy(versions[i % len(versions)], folder, i + 1)
+            publish_copy(versions[i % len(versions)], folder)
             server.wait_for(i + 1)
             expected.append(server.post(body))
         stop.set()
@@ -138,15 +171,24 @@ def swap(folder: pathlib.Path, versions: list[pathlib.Path], good: dict[str, Any
     assert failures == []
     known = {json.dumps(answer) for answer in expected}
     assert len(known) == len(versions)
-    assert set(answers) <= known
-    return len(answers)
+    assert {text for _, _, text in answers} <= known
+    return Swapped(
+        len(answers), *(_p99([each for end, each, _ in answers if (end > begin) == late]) for late in (False, True))
+    )
 
 
-def publish_copy(version: pathlib.Path, folder: pathlib.Path, number: int) -> None:
-    """Move a copy of a version into a folder in one step."""
-    staging = folder / f".copy-{number}"
-    shutil.copytree(version, staging)
-    staging.rename(folder / str(number))
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[int(0.99 * len(seconds))] if seconds else 0.0
+
+
+def publish_copy(version: pathlib.Path, folder: pathlib.Path) -> None:
+    """Publish a copy of a version as the next one, as an export does."""
+    publish(folder, lambda staging: copy_into(version, staging))
+
+
+def copy_into(version: pathlib.Path, staging: pathlib.Path) -> None:
+    """Copy the files of a version."""
+    shutil.copytree(version, staging, dirs_exist_ok=True)
 
 
 def kill_exports(folder: pathlib.Path, kills: int, arguments: list[str], seed: int = 0) -> int:

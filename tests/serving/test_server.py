@@ -121,7 +121,7 @@ def test_fuzzed_requests_never_fail_the_server(server: Any) -> None:
 def test_versions_are_swapped_under_load(version: pathlib.Path, tmp_path: pathlib.Path) -> None:
     other = export(MODEL, tmp_path / "other", max_k=MAX_K - 1)
     (tmp_path / "model").mkdir()
-    assert robustness.swap(tmp_path / "model", [version, other], good(), clients=4, swaps=2) > 0
+    assert robustness.swap(tmp_path / "model", [version, other], good(), clients=4, swaps=2).answers > 0
 
 
 def test_killed_exports_leave_only_versions_that_load(version: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tfmtl._checks import require_type
 from tfmtl._keras import tf
+from tfmtl._staging import remove_abandoned
 from tfmtl.data.files import FileSource
 from tfmtl.data.frames import Batch, to_batch
 from tfmtl.data.interchange import as_frame
@@ -123,6 +124,7 @@ def cache(
     if path is None:
         return _in_memory(source, preprocessor, layout)
     path = pathlib.Path(path)
+    remove_abandoned(path.parent)  # of a writer that was killed, also if the file is complete
     raw = raw_table(source)
     key = _key(raw, preprocessor, layout)
     words = read_words(path, key, layout.width)

@@ -1,0 +1,153 @@
+"""Hostile requests to every signature of an export: answered as by the model in memory, or refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from servers import hostile
+from tfmtl.models import MultiTaskModel
+from tfmtl.serving import Signature, to_examples
+from tfmtl.serving.signature import FromExamples
+from tfmtl.serving.verification import difference
+
+Request = dict[str, tf.Tensor]
+BLOCK = 64
+"""Well-formed requests that the model in memory answers together."""
+EDGES = (0, 1, -1, 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**63 - 1, -(2**63))
+
+
+@dataclasses.dataclass
+class Outcome:
+    """The numbers of requests by outcome, and the memory that they added.
+
+    Attributes:
+        answered: requests with the answer of the model in memory.
+        refused: requests that were refused with the name of an input.
+        megabytes: growth of the largest memory of the process after the first requests.
+    """
+
+    answered: int = 0
+    refused: int = 0
+    megabytes: float = 0.0
+
+
+def attack(model: MultiTaskModel, signature: Signature, served: Any, count: int, rng: np.random.Generator) -> Outcome:
+    """Send requests to a signature: half of them well-formed with hostile values, half of them malformed.
+
+    Args:
+        model: the exported model.
+        signature: the signature in memory.
+        served: the same signature of the loaded export.
+        count: number of requests.
+        rng: source of the requests.
+
+    Raises:
+        AssertionError: if an answer differs, is not finite, or a refusal names no input.
+    """
+    found, before = Outcome(), 0.0
+    while found.answered + found.refused < count:
+        for request, row in _alone(model, signature, rng):
+            answer = served(**request)
+            assert all(difference(value, answer[name]) <= 1e-5 for name, value in row.items()), request
+            found.answered += 1
+        for _ in range(BLOCK):
+            request = _malformed(model, signature, rng)
+            answer, refusal = _answer(served, request)
+            if answer is None:
+                assert any(name in refusal for name in signature.inputs), f"{refusal} names no input of {request}"
+                found.refused += 1
+            else:
+                assert all(np.isfinite(v).all() for v in answer.values() if v.dtype.is_floating), request
+                found.answered += 1
+        before = before or _megabytes()
+    found.megabytes = _megabytes() - before
+    return found
+
+
+def _answer(served: Any, request: Request) -> tuple[Request | None, str]:
+    """Return the answer of a signature, or None and the text of its refusal."""
+    try:
+        return served(**request), ""
+    except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+        return None, str(error)
+
+
+def _alone(model: MultiTaskModel, signature: Signature, rng: np.random.Generator) -> Iterator[tuple[Request, Request]]:
+    """Yield requests of one row, and their answers as rows of one request of many rows."""
+    plain = signature.of if isinstance(signature, FromExamples) else signature
+    request = hostile.request(model, plain, BLOCK, rng)
+    expected = plain.traced(**request)
+    sent = {"examples": to_examples(request)} if plain is not signature else request
+    for i in range(BLOCK):
+        yield ({name: value[i : i + 1] for name, value in sent.items()}, {n: v[i : i + 1] for n, v in expected.items()})
+
+
+def _malformed(model: MultiTaskModel, signature: Signature, rng: np.random.Generator) -> Request:
+    """Return a request of three rows with one change."""
+    plain = signature.of if isinstance(signature, FromExamples) else signature
+    request = hostile.request(model, plain, 3, rng)
+    if plain is signature:
+        name = str(rng.choice(list(request)))
+        changed: Any = TENSORS[int(rng.integers(len(TENSORS)))](request[name])
+        return {**{n: v for n, v in request.items() if n != name}, **({} if changed is None else {name: changed})}
+    examples = [tf.train.Example.FromString(proto) for proto in to_examples(request).numpy()]
+    change = PROTOS[int(rng.integers(len(PROTOS)))]
+    name = str(rng.choice(list(examples[0].features.feature) or ["k"]))
+    return {"examples": tf.constant([change(examples[0], name), *(e.SerializeToString() for e in examples[1:])])}
+
+
+def _edge(value: tf.Tensor) -> tf.Tensor:
+    """Return a value of integers at the edges of their type, or the value."""
+    if not value.dtype.is_integer:
+        return value
+    allowed = [edge for edge in EDGES if value.dtype.min <= edge <= value.dtype.max]
+    return tf.constant(np.resize(allowed, value.shape), value.dtype)
+
+
+TENSORS: list[Callable[[tf.Tensor], tf.Tensor | None]] = [
+    lambda value: None,  # absent
+    lambda value: value[:-1],  # a row fewer
+    lambda value: tf.concat([value, value], 0),  # more rows
+    lambda value: value[tf.newaxis],  # too deep
+    lambda value: value[:, 0] if value.shape.rank > 1 else value[0],  # too flat
+    lambda value: tf.cast(value, tf.float32) if value.dtype.is_integer else tf.fill(value.shape, 2**40),
+    lambda value: tf.fill(value.shape, True),  # of another type
+    lambda value: value[:0],  # no row
+    lambda value: tf.tile(value, [1, 2000]) if value.shape.rank > 1 else value,  # a long list
+    _edge,
+]
+"""Changes of one input of a request of tensors."""
+
+
+def _with(example: tf.train.Example, name: str, **values: Any) -> bytes:
+    changed = tf.train.Example.FromString(example.SerializeToString())
+    changed.features.feature[name].Clear()
+    for kind, value in values.items():
+        getattr(changed.features.feature[name], kind).value.extend(value)
+    return bytes(changed.SerializeToString())
+
+
+PROTOS: list[Callable[[tf.train.Example, str], bytes]] = [
+    lambda example, name: b"",
+    lambda example, name: b"\xff" * 7,
+    lambda example, name: example.SerializeToString()[:-3],
+    lambda example, name: _with(example, name),
+    lambda example, name: _with(example, name, int64_list=[EDGES[len(name) % len(EDGES)]]),
+    lambda example, name: _with(example, name, float_list=[float("nan"), 1e38]),
+    lambda example, name: _with(example, name, bytes_list=[b"\xc3\x28" * 10_000]),
+    lambda example, name: _with(example, name, bytes_list=[b"x"] * 20_000),
+    lambda example, name: _with(example, "no such feature", int64_list=[1]),
+    *(lambda example, name, edge=edge: _with(example, "k", int64_list=[max(-(2**63), edge)]) for edge in EDGES),  # type: ignore[misc]
+]
+"""Changes of one `tf.Example`."""
+
+
+def _megabytes() -> float:
+    """Return the largest memory that the process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
