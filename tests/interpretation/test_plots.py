@@ -52,6 +52,8 @@ def test_the_heat_map_has_one_cell_a_pair() -> None:
     (image,) = figure.axes[0].get_images()
     assert image.get_array().mask.tolist() == [[False, True], [False, False]]
     assert image.get_clim() == (0.0, 1.0)
+    # two rows and columns of 0.8 x 0.6 inches, and the names and the bar beside them
+    np.testing.assert_allclose(figure.get_size_inches(), [2.6 + 2 * 0.8, 1.8 + 2 * 0.6])
 
 
 def test_the_heat_map_of_a_history_is_the_mean_over_its_measurements() -> None:

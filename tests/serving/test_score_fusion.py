@@ -46,6 +46,11 @@ def test_weights_of_the_request(rating: float, expected: list[float]) -> None:
     np.testing.assert_allclose(FUSION(VALUES, HITS, weights), [expected])
 
 
+def test_a_task_without_moments_counts_as_it_is() -> None:
+    plain = ScoreFusion({"seen": 1.0, "rating": 0.5}, {}, {}, "seen")
+    np.testing.assert_allclose(plain(VALUES, HITS), [[1 + 1.5, 0 + 2.5]])
+
+
 @pytest.mark.parametrize("task", ["seen", "rating"])
 def test_score_grows_with_each_value(task: str) -> None:
     higher = {**VALUES, task: VALUES[task] + 0.1}

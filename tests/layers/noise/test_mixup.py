@@ -48,6 +48,7 @@ def test_draws_are_those_of_seed_and_step() -> None:
 
 def test_only_training_draws() -> None:
     layer = MixupPartners(0.4)
+    assert not layer.idle
     pairs = layer(VALUES)
     assert isinstance(pairs, MixupPairs)
     np.testing.assert_array_equal(pairs.partners, np.arange(6))
