@@ -1,4 +1,4 @@
-"""Writers of files that are killed with -9 at random moments, and what the next process finds.
+"""Writers of files that are killed with -9 at random moments, and checks of the remaining files by the next process.
 
 A writer is a function of a folder, a function that reports the number of a complete state, and the last number to
 write. It first reports the state that it finds, checks it, and then reports every state after the write has returned.
