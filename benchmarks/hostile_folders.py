@@ -15,6 +15,7 @@ import io
 import itertools
 import pathlib
 import random
+import re
 import sys
 import tempfile
 import time
@@ -55,7 +56,7 @@ def load(folder: pathlib.Path, count: int) -> str:
             load_model(hostile)
             counts["loaded"] += 1
         except ValueError as error:
-            named = str(error).startswith(f"{hostile / 'model.json'} ") and "\n" not in str(error)
+            named = re.match(rf"{re.escape(str(hostile / 'model.json'))} (names|holds) .* at .*; [^\n]*$", str(error))
             counts["refused with the file's name" if named else "refused in another form"] += 1
         except Exception as error:  # noqa: BLE001 - it is counted
             counts[f"ended in {type(error).__name__}"] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import marshal
 import pathlib
 import random
@@ -11,6 +10,8 @@ import shutil
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
+
+from tfmtl._saved_files import read_json, to_json
 
 Path = tuple[str | int, ...]
 
@@ -36,15 +37,19 @@ def folders(saved: pathlib.Path, target: pathlib.Path, sentinel: pathlib.Path, s
         seed: seed of the objects and positions.
     """
     rng = random.Random(seed)
-    config = json.loads((saved / "model.json").read_text())
+    config = read_json(saved / "model.json", "save it again")
     slots, objects = list(positions(config)), list(hostile_objects(sentinel).values())
     while True:
         for hostile in rng.sample(objects, len(objects)):
-            shutil.copytree(saved, target)
-            changed = replaced(config, rng.choice(slots), hostile)
-            (target / "model.json").write_text(json.dumps(changed))
+            write(saved, target, replaced(config, rng.choice(slots), hostile))
             yield target
             shutil.rmtree(target)
+
+
+def write(saved: pathlib.Path, target: pathlib.Path, config: Any) -> None:
+    """Write a copy of a saved model with another configuration and, as an attacker would, with its checksum."""
+    shutil.copytree(saved, target)
+    (target / "model.json").write_text(to_json(config))
 
 
 def positions(config: Any, path: Path = ()) -> Iterator[Path]:
