@@ -35,7 +35,7 @@ _BY_NAMESPACE: Final = {
         adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation central_crop
         convert_image_dtype crop_and_resize crop_to_bounding_box extract_glimpse extract_patches flip_left_right
         flip_up_down grayscale_to_rgb hsv_to_rgb image_gradients pad_to_bounding_box per_image_standardization
-        resize resize_with_crop_or_pad resize_with_pad rgb_to_grayscale rgb_to_hsv rot90 sobel_edges
+        resize resize_images resize_with_crop_or_pad resize_with_pad rgb_to_grayscale rgb_to_hsv rot90 sobel_edges
         total_variation transpose
         """,
     "linalg": """

@@ -15,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers.hostile_folders import MODULES, hostile_objects, positions, replaced, write, write_modules
+from tensorflow.python.util import tf_export
 
 from tests.models import small
 from tfmtl._keras import SafeModeScope, keras, tf
+from tfmtl._operations import OPERATIONS, is_operation
 from tfmtl._saved_files import read_json
 from tfmtl._trusted import require_trusted
 from tfmtl.adaptation import OnlineLearner
@@ -251,10 +253,10 @@ def test_a_damaged_file_is_one_sentence(saved: pathlib.Path, tmp_path: pathlib.P
 
 
 def test_every_allowed_operation_is_one_of_tensorflow() -> None:
-    from tensorflow.python.util import tf_export
-
-    from tfmtl._operations import OPERATIONS
-
-    absent = [n for n in OPERATIONS if not any(tf_export.get_symbol_from_name(p + n) for p in ("", "compat.v1."))]
-    assert absent == []
+    """A network holds the canonical name of an operation, which must be allowed as well."""
+    found = {n: [tf_export.get_symbol_from_name(prefix + n) for prefix in ("", "compat.v1.")] for n in OPERATIONS}
+    assert [name for name, functions in found.items() if not any(functions)] == []
+    functions = [function for pair in found.values() for function in pair if function is not None]
+    names = {tf_export.get_canonical_name_for_symbol(f, add_prefix_to_v1_names=True) for f in functions}
+    assert [name for name in names if not is_operation(name)] == []
     assert not {name.partition(".")[0] for name in OPERATIONS} & {"io", "raw_ops", "data", "summary", "keras", "train"}
