@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import marshal
 import pathlib
 import random
@@ -10,8 +11,6 @@ import shutil
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
-
-from tfmtl._saved_files import read_json, to_json
 
 Path = tuple[str | int, ...]
 
@@ -37,7 +36,8 @@ def folders(saved: pathlib.Path, target: pathlib.Path, sentinel: pathlib.Path, s
         seed: seed of the objects and positions.
     """
     rng = random.Random(seed)
-    config = read_json(saved / "model.json", "save it again")
+    config = json.loads((saved / "model.json").read_text())
+    config.pop("crc32", None)
     slots, objects = list(positions(config)), list(hostile_objects(sentinel).values())
     while True:
         for hostile in rng.sample(objects, len(objects)):
@@ -47,9 +47,9 @@ def folders(saved: pathlib.Path, target: pathlib.Path, sentinel: pathlib.Path, s
 
 
 def write(saved: pathlib.Path, target: pathlib.Path, config: Any) -> None:
-    """Write a copy of a saved model with another configuration and, as an attacker would, with its checksum."""
+    """Write a copy of a saved model with another configuration, without a checksum as in files of earlier versions."""
     shutil.copytree(saved, target)
-    (target / "model.json").write_text(to_json(config))
+    (target / "model.json").write_text(json.dumps(config))
 
 
 def positions(config: Any, path: Path = ()) -> Iterator[Path]:
