@@ -125,19 +125,19 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: pathlib.Path) -
 
 
 SAVE = """
-import os, pathlib, signal, sys
+import os, runpy, signal, sys
 import numpy as np
-from tests.models import small
 from tfmtl.models import save_model
 def killed(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 np.savez = killed
-save_model(small.model(), sys.argv[1])
+save_model(runpy.run_path(sys.argv[1])["model"](), sys.argv[2])
 """
 
 
 def test_the_remains_of_a_killed_process_are_removed_by_the_next_save(tmp_path: pathlib.Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SAVE, str(tmp_path / "model")], check=False, capture_output=True)
+    command = [sys.executable, "-c", SAVE, str(small.__file__), str(tmp_path / "model")]
+    done = subprocess.run(command, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".tmp-")
