@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -27,9 +28,15 @@ class Plain:
 
 @dataclasses.dataclass(frozen=True)
 class Each:
-    """The form of a mapping from texts to values of one form."""
+    """The form of a mapping from texts to values of one form.
+
+    Attributes:
+        form: the form of the values.
+        keys: the form of the texts; None for any.
+    """
 
     form: Form
+    keys: Plain | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +82,17 @@ def _is_command(value: Any) -> bool:
     return plain and program == "tensorflow_model_server" and all(option.startswith("--") for option in options)
 
 
+def _is_inside(name: str) -> bool:
+    """Return whether a name is that of a file in the folder of the version, of characters that can be printed."""
+    path = pathlib.PurePosixPath(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts and path.name != ""
+
+
 _NUMBER: Final = Plain("a finite number below 2**63", lambda v: _is_number(v) and math.isfinite(v))
 _COUNT: Final = Plain("a whole number from 0 to 2**63 - 1", lambda v: _is_number(v) and isinstance(v, int) and v >= 0)
 _MEASURED: Final = Plain("a finite number below 2**63 or null", lambda v: v is None or _NUMBER.holds(v))
 _TEXT_OR_NONE: Final = Plain("a text or null", lambda v: v is None or _TEXT.holds(v))
+_INSIDE: Final = Plain("the name of a file in the folder of the version", _is_inside)
 _COMMAND: Final = Plain("one call of `tensorflow_model_server` with options", _is_command)
 
 _FEATURES: Final = Many(Record({"name": _TEXT, "kind": _TEXT}))
@@ -112,8 +126,9 @@ _MANIFEST: Final = Record(
         "card": _CARD,
         "budget": Many(_BUDGET),
         "serve": _COMMAND,
+        "files": Each(Record({"size": _COUNT, "crc32": _TEXT}), _INSIDE),
     },
-    ("foreign_operations", "max_k", "rerank_depth", "candidates", "search", "card", "budget", "serve"),
+    ("foreign_operations", "max_k", "rerank_depth", "candidates", "search", "card", "budget", "serve", "files"),
 )
 _RANKED: Final = Record(
     {"max_k": _COUNT, "rerank_depth": _COUNT, "fusion": Record({"weights": Each(_NUMBER), "chosen": Many(_TEXT)})}
@@ -146,6 +161,10 @@ def _fault(value: Any, form: Form, path: str) -> str | None:
     if not isinstance(value, Mapping):
         return _must(path, "a mapping")
     if isinstance(form, Each):
+        keys = form.keys
+        wrong = [] if keys is None else [key for key in value if not keys.holds(key)]
+        if keys is not None and wrong:
+            return _must(_joined(path, wrong[0]), keys.what)
         return _first(_fault(item, form.form, _joined(path, key)) for key, item in value.items())
     absent = [name for name in form.entries if name not in value and name not in form.optional]
     if absent:
