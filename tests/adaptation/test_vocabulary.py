@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tfmtl.adaptation import extend_statistics, reserve_rows
+from tfmtl.adaptation.vocabulary import _extended
 from tfmtl.data import Categorical, IdSequence, Label, Numeric, Preprocessor, Schema, Statistics, Text, fit_statistics
 
 SCHEMA = Schema(
@@ -100,3 +102,9 @@ def test_arguments_are_checked(statistics: Statistics) -> None:
         extend_statistics(SCHEMA, statistics, table("a", [1]).iloc[:0])
     with pytest.raises(ValueError, match=r"lacks the columns \['item'\]"):
         extend_statistics(SCHEMA, statistics, table("a", [1]).drop(columns="item"))
+
+
+def test_a_feature_kind_without_limits_takes_every_value() -> None:
+    kind: Any = object()
+    values, counts, waiting = _extended(kind, np.array(["a"], object), np.array([2]), {}, {"b": 1, "a": 3})
+    assert (values.tolist(), counts.tolist(), waiting) == (["a", "b"], [5, 1], {})

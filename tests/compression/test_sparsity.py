@@ -7,7 +7,7 @@ import pytest
 
 from tfmtl._keras import keras
 from tfmtl.compression import check_sparsity, sparsity
-from tfmtl.compression.sparsity import is_prunable
+from tfmtl.compression.sparsity import _lacking_groups, is_prunable
 from tfmtl.layers import MMoE
 
 
@@ -50,3 +50,17 @@ def test_check_refuses_what_cannot_be_checked() -> None:
         check_sparsity(network(0), 1.0)
     with pytest.raises(ValueError, match="No layer of the network is selected"):
         check_sparsity(network(0), 0.5, select=lambda layer: False)
+
+
+@pytest.mark.parametrize(
+    ("column", "lacking"),
+    [
+        ([1, 1, 0, 0], 0.0),
+        ([1, 1, 1, 0], 1.0),  # three of four are not zero
+        ([0, 0, 0, 0], 0.0),
+        ([1, 1, 0, 0, 1], 0.0),  # the second group is 1 and three added zeros
+        ([1, 1, 0, 0, 1, 1, 1, 0], 0.5),
+    ],
+)
+def test_groups_with_too_few_zeros(column: list[float], lacking: float) -> None:
+    assert _lacking_groups(np.array(column)[:, np.newaxis], 2, 4) == lacking
