@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_the_newest_version_is_taken(tmp_path: pathlib.Path, capsys: pytest.Capt
         (folder / "tfmtl.json").write_text(json.dumps(manifest))
     main(["inspect", str(tmp_path)])
     assert capsys.readouterr().out.splitlines()[2] == "new"
+
+
+def test_defaults_of_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def bench(path: pathlib.Path, out: Any, rows: list[int], repeats: int) -> int:
+        given.append((rows, repeats))
+        return 0
+
+    monkeypatch.setattr("tfmtl._inspect.bench", bench)
+    assert main(["bench", str(GOLDEN)]) == 0
+    assert given == [([1, 8, 64], 100)]
 
 
 @pytest.mark.parametrize("command", ["inspect", "bench"])

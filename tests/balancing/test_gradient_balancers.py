@@ -35,6 +35,12 @@ every = pytest.mark.parametrize("name", MAKERS)
 
 
 @every
+def test_before_the_first_step_the_log_shows_the_plain_sum(name: str) -> None:
+    balancer = Mixer(MAKERS[name]()).balancer
+    assert float(balancer(tf.constant([1.0, 2.0, 4.0]))) == 7.0
+
+
+@every
 def test_unobserved_tasks_leave_the_problem(name: str) -> None:
     three, two = Mixer(MAKERS[name]()), Mixer(MAKERS[name](), tasks=2)
     for given in generate(4, hidden=[{2}]):

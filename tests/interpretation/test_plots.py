@@ -72,6 +72,8 @@ def test_the_heat_map_of_one_epoch(epoch: int, value: str) -> None:
 def test_text_is_legible_on_its_cell() -> None:
     texts = conflict_heat_map(matrix(0.0, 0.5, 1.0), NAMES).axes[0].texts
     assert [text.get_color() for text in texts] == ["black", "black", "white"]
+    red = conflict_heat_map(matrix(0.55, 0.6, 1.0), NAMES).axes[0].texts  # luminance above 0.5, and 0.46
+    assert [text.get_color() for text in red] == ["black", "white", "white"]
 
 
 def test_curves_have_a_line_a_pair() -> None:
