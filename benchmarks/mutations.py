@@ -40,6 +40,7 @@ HEAVY = (
     "pyarrow.parquet", "scipy.optimize", "matplotlib.pyplot", "pytest",
 )  # fmt: skip
 _BROKEN = 70  # pytest itself ended with an exception
+_NOT_LOADED = 4  # of pytest where a `conftest.py` or an argument cannot be read
 _NO_TESTS = 5  # the exit code of pytest where no test is selected
 _COLLECTION = "import"  # instead of a test, where the tests of a mutant cannot be imported
 NOT_COPIED = (".venv", ".peers", ".git", "output", "__pycache__", ".*_cache")
@@ -224,7 +225,9 @@ class Trial:
                 _run_tests(self.tree, pathlib.Path(note.name), [*left_out, *tests], classes)
             code = _waits(child, pathlib.Path(note.name), self.timeout)
             running = note.read()
-        if code in (_BROKEN, 3, 4):
+        if code == _NOT_LOADED:  # the mutant breaks an import of a `conftest.py`
+            return _COLLECTION
+        if code in (_BROKEN, 3):
             raise RuntimeError(f"pytest did not run {tests}: exit code {code}.")
         return None if code in (0, _NO_TESTS) else running or _COLLECTION
 
@@ -293,6 +296,7 @@ def main() -> None:
     parser.add_argument("--tree", type=pathlib.Path, default=ROOT, help="the project to copy and to change")
     parser.add_argument("--equivalent", type=pathlib.Path, default=EQUIVALENT, help="mutants that no test can notice")
     parser.add_argument("--near", action="store_true", help="leave out tests that do not mention the mutant's module")
+    parser.add_argument("--skip", type=int, default=0, help="first mutants of the sample to leave out, tested before")
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds until a test counts as failed")
     given = parser.parse_args()
     known = known_equivalent(given.equivalent)
@@ -309,7 +313,7 @@ def main() -> None:
         copied = pathlib.Path(folder) / "project"
         shutil.copytree(given.tree, copied, ignore=shutil.ignore_patterns(*NOT_COPIED))
         trial = Trial(copied, given.timeout, given.near)
-        for mutant in drawn:
+        for mutant in drawn[given.skip :]:
             print(f"{mutant.path}:{mutant.line}: {mutant.change}: ", end="", flush=True)
             test = trial.killer(mutant)
             rows.append((mutant, test is None))
