@@ -6,9 +6,23 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from tfmtl._checks import require, require_fraction, require_known, require_positive_int, require_type
+from tfmtl._checks import (
+    require,
+    require_fraction,
+    require_known,
+    require_positive_int,
+    require_several,
+    require_type,
+)
+from tfmtl.data import Categorical, Label, Preprocessor, Schema, with_histories
+from tfmtl.data.frames import to_batch
+from tfmtl.evaluation import retrieval_metrics
+from tfmtl.evaluation.plots import learning_curves
+from tfmtl.layers import MMoE
+from tfmtl.training import GroupedOptimizer, LazyAdam
 
 
 def message_of(error: type[Exception], check: Callable[..., None], *args: Any, **kwargs: Any) -> str:
@@ -69,3 +83,29 @@ def test_require_known() -> None:
     assert message == "Unknown task ['clik'] in `weights`; known: ['click', 'a']. Did you mean 'click'?"
     message = message_of(ValueError, require_known, ["zzz"], ["click"], "task", "`weights`")
     assert message == "Unknown task ['zzz'] in `weights`; known: ['click']."
+
+
+@pytest.mark.parametrize("alone", ["ab", "a", "", b"ab"])
+def test_one_string_is_no_list_of_names(alone: Any) -> None:
+    message = message_of(ValueError, require_several, good=["a"], none=None, tasks=alone)
+    assert message == f"`tasks` must be a list, not one string; write [{alone!r}]. Received: tasks={alone!r}."
+    message = message_of(ValueError, require_known, alone, ["a", "b"], "task", "`weights`")
+    assert message == f"The task names for `weights` must be a list, not one string. Received: names={alone!r}."
+
+
+def test_public_functions_refuse_one_string_for_several_names() -> None:
+    """Otherwise "ab" would be the names "a" and "b", and "user" would be found in "user_id"."""
+    table = pd.DataFrame({"a": ["x"], "b": ["y"], "ab": ["z"], "t": [1.0]})
+    schema = Schema([Categorical("a"), Categorical("b")], labels=[Label("t")])
+    preprocessor = Preprocessor.fit(schema, table)
+    calls: list[Callable[[], Any]] = [
+        lambda: schema.with_labels_of("t"),
+        lambda: to_batch(table, preprocessor, features="ab"),
+        lambda: MMoE("ab"),
+        lambda: learning_curves({"run": {"loss": [1.0]}}, metrics="loss"),
+        lambda: retrieval_metrics([0.0], ["u"], ks="10"),  # type: ignore[arg-type]
+        lambda: with_histories(table, schema, "t", histories="ab"),
+        lambda: GroupedOptimizer(LazyAdam(), LazyAdam(), tables="ab"),
+    ]
+    for call in calls:
+        assert "must be a list, not one string" in message_of(ValueError, call)

@@ -41,8 +41,24 @@ def require_fraction(**arguments: Any) -> None:
         require(valid, f"`{name}` must be a number in [0, 1).", **{name: value})
 
 
+def require_several(**arguments: Any) -> None:
+    """Raise `ValueError` if an argument that takes several names is one string, which would be read letter by letter.
+
+    Example:
+        >>> require_several(tasks="rating")
+        Traceback (most recent call last):
+        ...
+        ValueError: `tasks` must be a list, not one string; write ['rating']. Received: tasks='rating'.
+    """
+    for name, value in arguments.items():
+        alone = isinstance(value, str | bytes)
+        require(not alone, f"`{name}` must be a list, not one string; write [{_short(value)}].", **{name: value})
+
+
 def require_known(given: Iterable[str], known: Iterable[str], what: str, where: str) -> None:
     """Raise `ValueError` naming each of `given` that is not in `known`, with the closest known name."""
+    alone = isinstance(given, str | bytes)
+    require(not alone, f"The {what} names for {where} must be a list, not one string.", names=given)
     known = list(known)
     unknown = [name for name in given if name not in known]
     if unknown:

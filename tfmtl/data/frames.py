@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from tfmtl._checks import require, require_known, require_positive_int
+from tfmtl._checks import require, require_known, require_positive_int, require_several
 from tfmtl._keras import tf
 from tfmtl.data.columns import NAME_CLASSES, Columns, check_columns, to_columns, to_labels
 from tfmtl.data.interchange import as_frame
@@ -99,6 +99,7 @@ def to_batch(
         labels: whether to read label and weight columns, or the names of the tasks for which to read them.
         features: names of the features to read; all by default.
     """
+    require_several(labels=labels, features=features)
     schema, frame = preprocessor.schema.with_labels_of(labels), as_frame(frame)
     chosen = [feature for name, feature in schema.features.items() if features is None or name in features]
     check_columns(frame, [*(feature.column for feature in chosen), *schema.label_columns])

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_several
 
 
 def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None = None) -> plt.Figure:
@@ -26,6 +26,7 @@ def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None 
     """
     logs = {name: getattr(history, "history", history) for name, history in histories.items()}
     require(bool(logs), "`histories` must hold at least one history.", histories=histories)
+    require_several(metrics=metrics)
     logged = list(dict.fromkeys(key.removeprefix("val_") for log in logs.values() for key in log))
     chosen = list(metrics or [key for key in logged if key == "loss" or key.endswith("_loss")])
     chosen = [key for key in chosen if key in logged and key not in ("regularization_loss",)]
@@ -55,6 +56,7 @@ def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure
         ValueError: if the comparison has none of the metrics.
     """
     models = list(compared.index.unique("model"))
+    require_several(metrics=metrics)
     names = [name for name in compared.index.unique("metric") if metrics is None or name in metrics]
     require(bool(names), "The comparison has none of the metrics.", metrics=metrics)
     size = (3.2 * len(names), 0.4 * len(models) + 1)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tfmtl._checks import require, require_positive_int
+from tfmtl._checks import require, require_positive_int, require_several
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.integer[Any]]
@@ -122,6 +122,7 @@ def cut_offs(ks: Sequence[int] | int | None, num_candidates: int | None = None) 
         return tuple(k for k in (10, 100) if k <= size) or (int(size),)
     if isinstance(ks, int | np.integer):
         return (int(ks),)
+    require_several(ks=ks)
     return tuple(ks)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfmtl._checks import require, require_type
+from tfmtl._checks import require, require_several, require_type
 from tfmtl._keras import keras, register
 from tfmtl._trusted import deserialize
 from tfmtl.training.split_optimizer import SplitOptimizer
@@ -59,6 +59,7 @@ class GroupedOptimizer(SplitOptimizer):
         require(
             embeddings is not dense, "`embeddings` and `dense` must be two optimisers; each has a state of its own."
         )
+        require_several(tables=tables)
         self.embeddings = embeddings
         self.dense = dense
         self.tables = tuple(tables)

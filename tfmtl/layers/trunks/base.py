@@ -6,7 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_several
 from tfmtl._keras import keras, tf
 from tfmtl.layers.marks import GatedRepresentation, active_marks
 from tfmtl.types import Column
@@ -55,6 +55,7 @@ class MultiTaskLayer(keras.layers.Layer, abc.ABC):
 
     def __init__(self, task_names: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_several(task_names=task_names)
         names = () if task_names is None else tuple(task_names)
         distinct = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names)
         require(
