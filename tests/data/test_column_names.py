@@ -163,7 +163,7 @@ def test_a_model_serves_features_by_their_names(fitted: Preprocessor, tmp_path: 
 
 def test_the_name_is_an_identifier_and_the_column_a_string() -> None:
     assert Categorical("a") == Categorical("a", column="a")
-    with pytest.raises(ValueError, match="choose one and give the column's name as `column`"):
+    with pytest.raises(ValueError, match="choose such a name, and give the table's column as `column`"):
         Text("Review Text")
     with pytest.raises(ValueError, match=r"`column` of feature 'a' must be a string\. Received: column=3"):
         Text("a", column=3)  # type: ignore[arg-type]

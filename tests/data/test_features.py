@@ -29,7 +29,7 @@ def test_vocabulary_and_shape(feature: Feature, vocabulary: str | None, shape: t
 @pytest.mark.parametrize(
     ("kind", "arguments", "sentence"),
     [
-        (Categorical, {"name": "user id"}, "`name` must be a Python identifier, because"),
+        (Categorical, {"name": "user id"}, "`name` must be letters, digits and underscores after"),
         (Categorical, {"name": ""}, "Received: name=''."),
         (
             Categorical,

@@ -95,7 +95,7 @@ def test_label_of_an_unknown_task() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"task": "a b"}, "`task` must be an identifier."),
+        ({"task": "a b"}, "`task` must be letters, digits and underscores of ASCII"),
         ({"task": "a", "classes": ("x", "x")}, "`classes` must be distinct."),
     ],
 )

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import pathlib
+import subprocess
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from servers.models import MAX_K, build, queries
 
 from tests.serving.exports import Exports
@@ -24,14 +29,14 @@ def test_the_recall_is_that_of_queries_that_did_not_choose_the_search() -> None:
     # Means of 40 indices: on the queries that chose the probes the recall is above that of new queries; the stored
     # recall is not.
     rng = np.random.default_rng(0)
-    settings = InvertedFile(block=16, min_recall=0.95)
-    blocks = settings.blocks(VECTORS, QUERIES)
+    search = InvertedFile(block=16, min_recall=0.95)
+    blocks = search.blocks(VECTORS, QUERIES)
     stored, chosen, new = [], [], []
     for _ in range(40):
         few, many = (
             (CENTRES[rng.integers(0, 12, n)] + rng.normal(0, 0.3, (n, 6))).astype(np.float32) for n in (16, 64)
         )
-        probes, recall = settings.choose_probes(blocks, VECTORS, few, 20)
+        probes, recall = search.choose_probes(blocks, VECTORS, few, 20)
         given = InvertedFile(block=16, probes=probes, min_recall=0.01)
         new.append(given.choose_probes(blocks, VECTORS, many, 20)[1])
         chosen.append(given.choose_probes(blocks, VECTORS, np.repeat(few[::2], 2, axis=0), 20)[1])
@@ -80,8 +85,7 @@ def test_probes_reach_the_recall_of_the_first_blocks() -> None:
 @pytest.mark.parametrize("int8", [False, True])
 def test_recall_is_that_of_the_search_and_scores_are_exact(int8: bool) -> None:
     exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
-    settings = InvertedFile(block=16, min_recall=0.9, int8=int8)
-    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, settings)
+    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, min_recall=0.9, int8=int8))
     wanted, found = exact.search(tf.constant(QUERIES)), index.search(tf.constant(QUERIES))
     pairs = list(zip(wanted.rows.numpy(), found.rows.numpy(), strict=True))
     recall = np.mean([len(np.intersect1d(one, other)) / 20 for one, other in pairs[1::2]])  # the others chose probes
@@ -100,8 +104,7 @@ def test_recall_is_that_of_the_search_and_scores_are_exact(int8: bool) -> None:
 @pytest.mark.parametrize("int8", [False, True])
 def test_all_blocks_are_the_exact_search_with_exclusions(int8: bool) -> None:
     exact = CorpusIndex(IDS, tf.constant(VECTORS), 20)
-    settings = InvertedFile(block=16, probes=10_000, int8=int8)
-    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, settings)
+    index = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, probes=10_000, int8=int8))
     best = exact.search(tf.constant(QUERIES))
     first = exact.ids(best.rows, best.valid).numpy()
     for exclude in (first[:, :7], np.full_like(first, -1), np.tile(IDS, (80, 1))):
@@ -110,6 +113,70 @@ def test_all_blocks_are_the_exact_search_with_exclusions(int8: bool) -> None:
         np.testing.assert_array_equal(found.valid, wanted.valid)
         np.testing.assert_array_equal(found.rows, wanted.rows)
         np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[CorpusIndex, InvertedFileIndex, InvertedFileIndex]:
+    """The exact search, and inverted files of which all blocks and two blocks are searched."""
+    whole, few = InvertedFile(block=16, probes=10_000), InvertedFile(block=16, probes=2, min_recall=0.0)
+    made = (InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, search) for search in (whole, few))
+    return (CorpusIndex(IDS, tf.constant(VECTORS), 20), *made)
+
+
+@given(st.integers(0, 3), st.integers(0, 1000), st.integers(0, 900), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_exclusions_of_any_size_leave_as_many_hits_as_the_exact_search(
+    both: Any, rows: int, width: int, excluded: int, seed: int
+) -> None:
+    exact, whole, few = both
+    rng = np.random.default_rng(seed)
+    best = exact.search(tf.constant(QUERIES[:rows])).rows.numpy()
+    exclude = rng.choice([-1, 5, 10**12], [rows, max(width, excluded + 20)])  # missing, and outside of the corpus
+    for i in range(rows):
+        exclude[i, :20] = IDS[best[i]]
+        exclude[i, 20 : 20 + excluded] = rng.permutation(IDS)[:excluded]
+    banned, query = tf.constant(rng.permuted(exclude, axis=1)), tf.constant(QUERIES[:rows])
+    wanted, found, quick = (index.search(query, banned) for index in (exact, whole, few))
+    np.testing.assert_array_equal(found.rows, wanted.rows)
+    np.testing.assert_array_equal(found.valid, wanted.valid)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
+    np.testing.assert_array_equal(quick.valid, wanted.valid)
+    for i in range(rows):
+        ids = IDS[quick.rows[i][quick.valid[i]]]
+        assert not set(ids) & set(exclude[i])
+        assert len(set(ids)) == len(ids)
+
+
+def test_blocks_that_hold_too_few_candidates_are_completed_by_the_exact_search(both: Any) -> None:
+    exact, _, _ = both
+    small = InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(block=16, probes=1, min_recall=0.0))
+    wanted, found = exact.search(tf.constant(QUERIES)), small.search(tf.constant(QUERIES))
+    np.testing.assert_array_equal(found.rows, wanted.rows)
+    assert found.valid.numpy().all()
+
+
+def test_sixty_thousand_exclusions_take_little_memory() -> None:
+    """Every pair of a hit and an exclusion would take 3.6 GB."""
+    script = (
+        "import resource, numpy as np\n"
+        "from tfmtl._keras import tf\n"
+        "from tfmtl.serving import InvertedFile\n"
+        "from tfmtl.serving.inverted_file import InvertedFileIndex\n"
+        "vectors = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)\n"
+        "settings = InvertedFile(block=16, probes=40, min_recall=0.0)\n"
+        "index = InvertedFileIndex(np.arange(3000), tf.constant(vectors), 20, vectors[:50], settings)\n"
+        "def search(count):\n"
+        "    exclude = tf.range(5000, 5000 + count, dtype=tf.int64)[None]\n"
+        "    hits = index.search(tf.constant(vectors[:1]), exclude)\n"
+        "    return index.restrict(tf.constant(vectors[:1]), hits, exclude, tf.constant([[7]], tf.int64))\n"
+        "search(10)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert search(60_000).rows.numpy()[0, 0] == 7\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) < 64 * 1024  # in KB
 
 
 def test_codes_that_lose_candidates_cost_recall() -> None:
@@ -126,16 +193,16 @@ def test_codes_that_lose_candidates_cost_recall() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("arguments", "message"),
     [
         ({"probes": 1}, r"finds 0\.\d+ of the first 20 candidates with 1 of \d+ blocks, less than `min_recall` 0.95"),
         ({"block": 0}, "`block` must be a positive integer"),
         ({"min_recall": 1.5}, "`min_recall` must"),
     ],
 )
-def test_bad_settings(settings: dict[str, float], message: str) -> None:
+def test_bad_settings(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(**{"block": 16, **settings}))
+        InvertedFileIndex(IDS, tf.constant(VECTORS), 20, QUERIES, InvertedFile(**{"block": 16, **arguments}))
 
 
 @pytest.mark.parametrize("int8", [False, True])

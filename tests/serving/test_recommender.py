@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -12,7 +13,7 @@ from servers.models import MAX_K, IdType, build, queries, raw
 
 from tests.serving.reference import FUSED, Reference, check_equal
 from tfmtl._keras import tf
-from tfmtl.data import Categorical, Preprocessor
+from tfmtl.data import Preprocessor
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving import RecommenderExporter, export, to_examples
 from tfmtl.serving.recommender import Recommender, _depths
@@ -353,15 +354,6 @@ def test_arguments_of_retrieval_are_refused_for_a_ranking_model() -> None:
         RecommenderExporter(max_k=5).servable(build(retrieval=False)[0])
 
 
-def test_feature_with_the_name_of_an_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, _ = build()
-    renamed = dataclasses.replace(model.schema, context=(*model.schema.context, Categorical("k", dtype="int64")))
-    recommender = Recommender(model, max_k=3)
-    recommender.schema = renamed
-    with pytest.raises(ValueError, match=r"The features \['k'\] have names of serving inputs; rename the columns"):
-        recommender._check_names()
-
-
 def test_task_that_reads_the_query_alone_is_answered_per_query(monkeypatch: pytest.MonkeyPatch) -> None:
     """The attribute of the task decides, not its class: a value of the query takes no part in the fusion."""
     model, frame = build()
@@ -373,3 +365,24 @@ def test_task_that_reads_the_query_alone_is_answered_per_query(monkeypatch: pyte
         "rating": [7],
         "clicked": [7, 3],
     }
+
+
+def test_an_export_traces_each_part_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow warns of functions that are traced again; every export in a process traces its own parts once."""
+    counts: collections.Counter[str] = collections.Counter()
+
+    def counted(name: str) -> None:
+        plain = getattr(Recommender, name)
+
+        def count(self: Recommender, *args: Any) -> Any:
+            counts[name] += 1
+            return plain(self, *args)
+
+        monkeypatch.setattr(Recommender, name, count)
+
+    parts = ("_embed_corpus", "_predict", "_embed_candidates", "_embed_query")
+    for part in parts:
+        counted(part)
+    for version in (1, 2):
+        export(build()[0], tmp_path, max_k=3)
+        assert counts == dict.fromkeys(parts, version)

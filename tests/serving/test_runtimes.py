@@ -80,7 +80,7 @@ def of_age_alone(model: MultiTaskModel) -> tuple[dict[str, np.ndarray], dict[str
     return {"examples": np.resize(np.asarray(texts), 7)}, {"embedding": np.repeat(embedding, 7, axis=0)}
 
 
-@pytest.mark.parametrize("runtime", ["blocked_process.py", "c_api.py"])
+@pytest.mark.parametrize("runtime", ["blocked_process.py", "c_api.py", "tfsm_layer.py"])
 def test_answers_without_the_packages_that_made_it(
     runtime: str, ids: IdType, exported: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

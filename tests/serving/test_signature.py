@@ -7,7 +7,7 @@ import pytest
 
 from tfmtl._keras import tf
 from tfmtl.serving import to_examples
-from tfmtl.serving.parsing import from_examples
+from tfmtl.serving.parsing import _of_other_types, from_examples
 
 SPECS = {
     "name": tf.TensorSpec([None], tf.string),
@@ -132,7 +132,74 @@ def test_exact_numbers_and_integers_in_one_row() -> None:
     np.testing.assert_array_equal(parsed["age"], [3, 0.5])
 
 
-@pytest.mark.parametrize("row", [proto(count=[0.5]), proto(name=[3]), proto(name=[3], age=[3]), b"no proto"])
-def test_other_kinds_are_errors(row: bytes) -> None:
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        from_examples(tf.constant([row]), SPECS)
+def test_integers_beyond_their_type_are_its_nearest_value() -> None:
+    rows = [proto(count=[value]) for value in (2**31, 2**32, 2**32 + 1, 2**63 - 1, -(2**31) - 1, -(2**32), -(2**63))]
+    parsed = from_examples(tf.constant(rows), SPECS)["count"].numpy().tolist()
+    assert parsed == [2**31 - 1] * 4 + [-(2**31)] * 3
+
+
+def of_kind(kind: str, size: int) -> tf.train.Feature:
+    """Return a list with `size` values."""
+    if kind == "string":
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"] * size))
+    if kind == "float":
+        return tf.train.Feature(float_list=tf.train.FloatList(value=[0.5] * size))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[2] * size))
+
+
+def test_inputs_of_another_type_are_missing_and_change_nothing_else() -> None:
+    """The sizes are those of which a length in the proto looks like the byte of a type."""
+    own = {"name": "string", "count": "integer", "age": "float", "ids": "integer", "vector": "float"}
+    good = proto(count=[7], age=[0.5], ids=[4, 5], vector=[1.5, 2.5])
+    rows, without = [], []
+    for size in (0, 1, 2, 4, 6, 8, 16, 24, 30, 124, 125, 126, 127, 300, 500, 1200, 2400, 3400):
+        right = {name: of_kind(kind, size) for name, kind in own.items()}
+        for name, kind in own.items():
+            for other in {"string", "float", "integer"} - {kind} - ({"integer"} if kind == "float" else set()):
+                feature = {n: of_kind(other, size) if n == name else f for n, f in right.items()}
+                rows += [tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(), good]
+                del feature[name]
+                without += [tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(), good]
+    parsed, expected = (from_examples(tf.constant(protos), SPECS) for protos in (rows, without))
+    for name in SPECS:
+        np.testing.assert_array_equal(parsed[name], expected[name], err_msg=name)
+    assert parsed["age"][1::2].numpy().tolist() == [0.5] * (len(rows) // 2)
+    assert parsed["ids"][1, :3].numpy().tolist() == [4, 5, -1]
+
+
+def test_long_names_may_have_integers_for_numbers() -> None:
+    name = "a" * 300
+    specs = {name: tf.TensorSpec([None], tf.float32), "count": tf.TensorSpec([None], tf.int32)}
+    parsed = from_examples(tf.constant([proto(**{name: [3]}), proto(count=[0.5])]), specs)
+    np.testing.assert_array_equal(parsed[name], [3, np.nan])
+    np.testing.assert_array_equal(parsed["count"], [-1, -1])
+
+
+def test_names_without_an_input_are_ignored() -> None:
+    parsed = from_examples(tf.constant([proto(age=[0.5], aeg=[7], nmae=[1.5])]), SPECS)
+    assert parsed["age"].numpy().tolist() == [0.5]
+    assert set(parsed) == set(SPECS)
+
+
+def test_only_rows_of_other_types_take_the_slow_parser() -> None:
+    expression = _of_other_types({name: tf.int64 if s.dtype.is_integer else s.dtype for name, s in SPECS.items()})
+    own = {"name": "string", "count": "integer", "age": "float", "ids": "integer", "vector": "float"}
+    rows = []
+    for size in [*range(140), 400, 500, 1200, 2400, 3400, 20_000]:
+        feature = {name: of_kind(kind, size) for name, kind in own.items()}
+        rows.append(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    assert not tf.strings.regex_full_match(rows, expression).numpy().any()
+
+
+@pytest.mark.parametrize("text", [b"", b"soon", b"1e", b"0x1F", b"nan", b"inf", b"1_000", "\u0663".encode(), b"\xff"])
+def test_text_that_is_no_exact_number_is_missing(text: bytes) -> None:
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+    row = tf.train.Example(features=tf.train.Features(feature={"time": feature})).SerializeToString()
+    specs = {"time": tf.TensorSpec([None], tf.float64)}
+    parsed = from_examples(tf.constant([row, proto(time=[1_700_000_001])]), specs)
+    np.testing.assert_array_equal(parsed["time"], [np.nan, 1_700_000_001.0])
+
+
+def test_a_string_that_is_no_proto_is_an_error() -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Could not parse example input"):
+        from_examples(tf.constant([b"no proto"]), SPECS)

@@ -65,6 +65,7 @@ def test_the_newest_version_is_the_greatest_number(tmp_path: pathlib.Path) -> No
 def test_the_batching_file_of_a_version_is_that_of_the_documentation(tmp_path: pathlib.Path) -> None:
     write_batching(tmp_path)
     assert (tmp_path / BATCHING).read_text() == (
-        "max_batch_size { value: 64 }\nbatch_timeout_micros { value: 2000 }\n"
+        "max_batch_size { value: 4096 }\nenable_large_batch_splitting { value: true }\n"
+        "max_execution_batch_size { value: 64 }\nbatch_timeout_micros { value: 2000 }\n"
         "num_batch_threads { value: 4 }\nmax_enqueued_batches { value: 1000 }\n"
     )

@@ -150,7 +150,10 @@ def test_heads_read_what_their_scope_says(make: Any, scope: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: BinaryClassification("a b"), "A task's `name` must be an identifier. Received: name='a b'."),
+        (
+            lambda: BinaryClassification("a b"),
+            "A task's `name` must be letters, digits and underscores of",
+        ),
         (lambda: BinaryClassification("t", units=[0]), "`units` must be a positive integer. Received: units=0."),
         (
             lambda: BinaryClassification("t", scope="user"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tfmtl._keras import keras, tf
+from tfmtl._names import layer_name
 from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.models.graph import unwrapped
@@ -71,10 +72,11 @@ def group_of(joined: JoinedEmbedding) -> str:
 def split_name(name: str, vocabularies: Iterable[str]) -> tuple[str, str] | None:
     """Return group and vocabulary of a table by the name of its layer, or None if it has no vocabulary."""
     for vocabulary in vocabularies:
-        if name == f"{vocabulary}_embedding":
+        own = layer_name(f"{vocabulary}_embedding")
+        if name == own:
             return "", vocabulary
-        if name.endswith(f"_{vocabulary}_embedding"):
-            return name.removesuffix(f"_{vocabulary}_embedding"), vocabulary
+        if name.endswith(f"_{own}"):
+            return name.removesuffix(f"_{own}"), vocabulary
     return None
 
 

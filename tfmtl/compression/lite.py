@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require_type
 from tfmtl._keras import tf
+from tfmtl._names import serving_names
 from tfmtl.models import MultiTaskModel
 
 
@@ -15,7 +16,8 @@ def to_lite(model: MultiTaskModel, *, quantize: bool = False) -> bytes:
 
     Use it to run a model on a phone. The signature takes encoded features and returns the predictions of
     `model.predict`. LiteRT cannot look up strings, so encode the features before, as `model.preprocessor` does.
-    Embeddings of retrieval tasks are `<task>/query` and `<task>/candidate`, [B, d].
+    Embeddings of retrieval tasks are `<task>/query` and `<task>/candidate`, [B, d]. A feature with a name that
+    TensorFlow refuses has the input that the model card of an export lists, such as `class_2` for `class`.
 
     Args:
         model: a trained model.
@@ -31,13 +33,15 @@ def to_lite(model: MultiTaskModel, *, quantize: bool = False) -> bytes:
     Cost: some seconds; the network is traced and converted.
     """
     require_type(model, MultiTaskModel, "model")
+    inputs, names = model.network.input, serving_names(model.schema.features)
     specs = {
-        name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
-        for name, tensor in model.network.input.items()
+        other: tf.TensorSpec([None, *inputs[name].shape[1:]], inputs[name].dtype, other)
+        for name, other in names.items()
+        if name in inputs
     }
 
     def served(**features: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model.network(features, training=False)
+        outputs = model.network({name: features[names[name]] for name in inputs}, training=False)
         answer: dict[str, tf.Tensor] = {}
         for task in model.tasks:
             if isinstance(outputs[task.name], Mapping):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmtl._checks import require, require_known, require_type
+from tfmtl._checks import require, require_known, require_several, require_type
+from tfmtl._names import require_task_name
 from tfmtl.data.features import Feature
 from tfmtl.data.features.saved import from_plain, to_plain
 
@@ -43,9 +44,7 @@ class Label:
 
     def __post_init__(self) -> None:
         require_type(self.desired, bool, "desired")
-        require(
-            isinstance(self.task, str) and self.task.isidentifier(), "`task` must be an identifier.", task=self.task
-        )
+        require_task_name("task", self.task)
         if not self.column:
             object.__setattr__(self, "column", self.task)
         object.__setattr__(self, "classes", _plain_classes(self.classes))
@@ -196,6 +195,7 @@ class Schema:
 
     def with_labels_of(self, tasks: bool | Collection[str]) -> Schema:
         """Return the schema with the labels of some tasks, all of them (True) or none (False)."""
+        require_several(tasks=tasks)
         if tasks is True:
             return self
         labels = tuple(label for label in self.labels if tasks and label.task in tasks)

@@ -9,6 +9,7 @@ from typing import Any
 from tfmtl._checks import require, require_known, require_positive_int, require_type
 from tfmtl._identity import UNKNOWN
 from tfmtl._keras import keras, seed_of, spawn, tf
+from tfmtl._names import layer_name
 from tfmtl.data import Feature, IdSequence, Preprocessor, Schema
 from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
@@ -102,9 +103,9 @@ class FeatureEncoder:
         """Return the context features; training makes all of them missing in some rows, the same for each feature."""
         rate, seed = self.regularization.context_dropout, seed_of("context", self.seed)
         return {
-            f.name: RandomMissing(rate, seed, preprocessor.encoded_missing(f.name).tolist(), name=f"{f.name}_missing")(
-                self.inputs[f.name]
-            )
+            f.name: RandomMissing(
+                rate, seed, preprocessor.encoded_missing(f.name).tolist(), name=layer_name(f"{f.name}_missing")
+            )(self.inputs[f.name])
             for f in self.schema.context
             if rate
         }
@@ -114,7 +115,7 @@ class FeatureEncoder:
         modalities = {name: [self.schema.features[part] for part in parts] for name, parts in groups.items()}
         vectors = {name: self._joined(parts, f"{role}_{name}") for name, parts in modalities.items()}
         presence = {
-            name: Presence(name=f"{role}_{name}_presence")([self._read[part] for part in parts])
+            name: Presence(name=layer_name(f"{role}_{name}_presence"))([self._read[part] for part in parts])
             for name, parts in groups.items()
         }
         rate = self.regularization.modality_dropout
@@ -130,7 +131,8 @@ class FeatureEncoder:
         encoded = [self._embed_together(names, width, name, tables) for width, names in together.items()]
         done = {n for names in together.values() for n in names}
         encoded += [self._encode(feature, tables) for feature in features if feature.name not in done]
-        return keras.layers.Concatenate(name=f"{name}_encoding")(encoded) if len(encoded) > 1 else encoded[0]
+        join = keras.layers.Concatenate(name=layer_name(f"{name}_encoding"))
+        return join(encoded) if len(encoded) > 1 else encoded[0]
 
     def _is_small(self, feature: Feature) -> bool:
         readers = [f for f in self.schema.features.values() if f.vocabulary == feature.name]
@@ -140,7 +142,7 @@ class FeatureEncoder:
         name = f"{group}_embedding_{width}"
         layer = JoinedEmbedding(
             {n: self._sizes[n] for n in names}, width, _INITIALIZER, self._seed_of(tables),
-            activity_regularizer=self._penalty(), name=name,
+            activity_regularizer=self._penalty(), name=layer_name(name),
         )  # fmt: skip
         indices = self._disturbed(tf.stack([self._read[n] for n in names], axis=1), name)
         joined = self._dropped(layer(indices), name, len(names))
@@ -168,7 +170,7 @@ class FeatureEncoder:
     def pooled(self, name: str, tables: str = "") -> Any:
         """Return the pooled embeddings [B, d] of a list of indices."""
         key, own = _joined_name(tables, name), self.poolings.get(name)
-        pooling = MaskedMean(name=f"{key}_mean") if own is None else _copy(own, f"{key}_pooling")
+        pooling = MaskedMean(name=layer_name(f"{key}_mean")) if own is None else _copy(own, f"{key}_pooling")
         return pooling(self._embed(name, str(self.schema.features[name].vocabulary), tables))
 
     def _embed(self, name: str, vocabulary: str, tables: str) -> tuple[Any, Any]:
@@ -192,19 +194,19 @@ class FeatureEncoder:
         rate = self.regularization.unknown_rate
         if not rate:
             return indices
-        return RandomUnknown(rate, seed_of(name, self.seed), UNKNOWN, name=f"{name}_unknown")(indices)
+        return RandomUnknown(rate, seed_of(name, self.seed), UNKNOWN, name=layer_name(f"{name}_unknown"))(indices)
 
     def _dropped(self, embedded: Any, name: str, features: int = 1) -> Any:
         """Return embeddings, from which training drops some coordinates and some features."""
         coordinates, whole = self.regularization.embedding_dropout, self.regularization.feature_dropout
         if coordinates:
             own = f"{name}_embedding_dropout"
-            embedded = Dropout(coordinates, seed_of(own, self.seed), name=own)(embedded)
+            embedded = Dropout(coordinates, seed_of(own, self.seed), name=layer_name(own))(embedded)
         return self._left_out(embedded, name, whole, features) if whole else embedded
 
     def _left_out(self, encoded: Any, name: str, rate: float, features: int = 1) -> Any:
         own = f"{name}_feature_dropout"
-        return FeatureDropout(rate, seed_of(own, self.seed), features, name=own)(encoded)
+        return FeatureDropout(rate, seed_of(own, self.seed), features, name=layer_name(own))(encoded)
 
     def _table(self, vocabulary: str, tables: str) -> keras.layers.Embedding:
         name = _joined_name(tables, vocabulary, "embedding")
@@ -214,7 +216,7 @@ class FeatureEncoder:
                 self._widths[vocabulary],
                 embeddings_initializer=spawn(_INITIALIZER, 0, seed_of(vocabulary, self._seed_of(tables))),
                 activity_regularizer=self._penalty(),
-                name=name,
+                name=layer_name(name),
             )
         return self._tables[name]
 
@@ -262,7 +264,7 @@ def _copy(layer: keras.layers.Layer, name: str, **changed: Any) -> Any:
 
     Copies let one instance serve several features and networks without sharing weights between them.
     """
-    config = {**layer.get_config(), "name": name, **changed}
+    config = {**layer.get_config(), "name": layer_name(name), **changed}
     if "seed" in config:
         config["seed"] = seed_of(name, config["seed"])
     return type(layer).from_config(config)
@@ -274,4 +276,4 @@ def _joined_name(*parts: str) -> str:
 
 def _input(feature: Feature) -> Any:
     spec = feature.encoded_spec
-    return keras.Input(spec.shape[1:], dtype=spec.dtype, name=feature.name)
+    return keras.Input(spec.shape[1:], dtype=spec.dtype, name=layer_name(feature.name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import keras, tf
@@ -38,6 +38,34 @@ def ancestors(network: keras.Model, tensors: Any) -> keras.Model:
         ['hidden']
     """
     return keras.Model(network.inputs, tf.nest.flatten(tensors))
+
+
+def distinct_inputs(inputs: Mapping[str, Any], outputs: Any) -> None:
+    """Rename inputs that have the name of another layer, such as the feature `user_unknown` beside `user`.
+
+    Keras refuses two layers of one name. The keys of a network's dict of inputs do not change.
+
+    Args:
+        inputs: symbolic inputs by feature name.
+        outputs: the structure of symbolic tensors that a network computes from them.
+    """
+    own = {id(tensor.node.layer): tensor.node.layer for tensor in inputs.values()}
+    names = {layer.name for layer in _layers_before(tf.nest.flatten(outputs)) if id(layer) not in own}
+    for layer in own.values():
+        while layer.name in names:
+            layer._name += "_input"
+        names.add(layer.name)
+
+
+def _layers_before(tensors: Sequence[Any]) -> list[keras.layers.Layer]:
+    """Return the layers on which symbolic tensors depend."""
+    nodes, left = {}, [tensor.node for tensor in tensors]
+    while left:
+        node = left.pop()
+        if id(node) not in nodes:
+            nodes[id(node)] = node
+            left += [tensor.node for tensor in node.keras_inputs]
+    return [node.layer for node in nodes.values()]
 
 
 def state_of(parts: Sequence[keras.layers.Layer]) -> list[tf.Variable]:

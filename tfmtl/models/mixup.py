@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfmtl._keras import keras, seed_of, tf
+from tfmtl._names import layer_name
 from tfmtl.data import Batch
 from tfmtl.layers import Mixup
 from tfmtl.layers.noise.mixup import MixupPairs, MixupPartners
@@ -35,7 +36,7 @@ class MixupFeatures:
     def mixup(self, encoding: Any, name: str) -> Any:
         """Return the mixed form of an encoding [B, d]; calls with the same name return the same tensor."""
         if name not in self._mixed:
-            self._mixed[name] = Mixup(name=f"{name}_mixup")((encoding, *self._pairs))
+            self._mixed[name] = Mixup(name=layer_name(f"{name}_mixup"))((encoding, *self._pairs))
         return self._mixed[name]
 
     def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:

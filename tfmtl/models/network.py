@@ -9,11 +9,12 @@ from typing import Any
 
 from tfmtl._checks import require, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
-from tfmtl.data import Preprocessor
+from tfmtl._names import check_served
+from tfmtl.data import Preprocessor, Schema
 from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
 from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
-from tfmtl.models.graph import ancestors, unwrapped
+from tfmtl.models.graph import ancestors, distinct_inputs, unwrapped
 from tfmtl.models.inputs import require_tasks
 from tfmtl.models.mixup import MixupFeatures
 from tfmtl.models.regularization import Regularization
@@ -70,6 +71,7 @@ def build_network(
     """
     require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
     on_pairs = _check_parts(tasks, trunk, interactions, tower_units)
+    _check_served(preprocessor.schema, tasks)
     regularization = regularization or Regularization()
     _check_mixup(regularization, tasks)
     features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
@@ -80,7 +82,16 @@ def build_network(
     represented = _connect_trunk(regularization.regularized(trunk), pair, features)
     labels = preprocessor.statistics.labels
     encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed, labels=labels)
-    return keras.Model(features.inputs, _connect(tasks, encodings), name="network")
+    outputs = _connect(tasks, encodings)
+    distinct_inputs(features.inputs, outputs)
+    return keras.Model(features.inputs, outputs, name="network")
+
+
+def _check_served(schema: Schema, tasks: Sequence[Task]) -> None:
+    """Raise if the network retrieves, and a name is that of a serving input or output; training would be in vain."""
+    if any(task.retrieves for task in tasks):
+        names = [feature.name for feature in (*schema.query, *schema.context)]
+        check_served(names, [task.name for task in tasks])
 
 
 def _check_parts(

@@ -72,7 +72,7 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         lines += [f"A stock TensorFlow server lacks operations that this model needs: {names}, of {library}.", ""]
     if card:
         lines += _table("tasks", ("task", "kind", "metrics of the held-out split"), _task_rows(card))
-        lines += _table("features", ("feature", "role", "kind"), _feature_rows(card["schema"]))
+        lines += _table("features", ("feature", "role", "kind"), _feature_rows(card["schema"], manifest))
         facts = {
             "parameters": f"{card['parameters']:,}",
             "training data (sha256)": card["data"]["sha256"] or "not given",
@@ -132,9 +132,11 @@ def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [(inline(task), inline(kind), metrics(task) or "not given") for task, kind in kinds.items()]
 
 
-def _feature_rows(schema: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    roles = ("query", "candidate", "context")
-    return [(inline(feature["name"]), role, inline(feature["kind"])) for role in roles for feature in schema[role]]
+def _feature_rows(schema: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    roles, sent = ("query", "candidate", "context"), manifest.get("input_names", {})
+    names = {name: f"{inline(name)} (as a tensor, input `{inline(other)}`)" for name, other in sent.items()}
+    features = [(role, feature) for role in roles for feature in schema[role]]
+    return [(names.get(f["name"], inline(f["name"])), role, inline(f["kind"])) for role, f in features]
 
 
 def _table(title: str, header: tuple[str, ...], rows: list[Any]) -> list[str]:

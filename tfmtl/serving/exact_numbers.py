@@ -8,13 +8,17 @@ import numpy as np
 
 from tfmtl._keras import tf
 
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?"
+"""The decimal texts that are numbers; any other text is a missing value."""
+
 _TEXT, _FLOAT, _INTEGER = "bytes_list", "float_list", "int64_list"
 
 
 def read_exact(examples: tf.Tensor, name: str) -> tf.Tensor:
     """Return the values of one input in serialized protos [B] as float64 [B, any], padded with NaN.
 
-    A client writes them as integers, as decimal text ("1700000000.25") or, if float32 is exact enough, as floats.
+    A client writes them as integers, as decimal text ("1700000000.25") or, if float32 is exact enough, as floats. Other
+    text counts as missing.
     `tf.io.parse_example` allows one of the three in a batch; the fields of the protos are read one by one instead.
 
     Example:
@@ -29,7 +33,8 @@ def read_exact(examples: tf.Tensor, name: str) -> tf.Tensor:
     named = tf.equal(keys, name)
     rows = tf.boolean_mask(entries.value_rowids(), named)
     given = tf.scatter_nd(rows[:, tf.newaxis], tf.boolean_mask(values, named), [entries.nrows()])
-    texts = tf.strings.to_number(_list(given, _TEXT, "tensorflow.BytesList", tf.string), tf.float64)
+    written = _list(given, _TEXT, "tensorflow.BytesList", tf.string)
+    texts = tf.strings.to_number(tf.where(tf.strings.regex_full_match(written, _NUMBER), written, "nan"), tf.float64)
     floats = tf.cast(_list(given, _FLOAT, "tensorflow.FloatList", tf.float32), tf.float64)
     integers = tf.cast(_list(given, _INTEGER, "tensorflow.Int64List", tf.int64), tf.float64)
     every = tf.concat([texts, floats, integers], axis=1)

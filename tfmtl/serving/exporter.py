@@ -23,6 +23,7 @@ from tfmtl.serving.publishing import publish
 from tfmtl.serving.server_config import server_command, write_batching
 from tfmtl.serving.signature import Signature
 from tfmtl.serving.slimming import slim
+from tfmtl.serving.static_shapes import fix_shapes, unknown_shapes
 from tfmtl.serving.storage import narrowed
 from tfmtl.serving.verification import Tensors, foreign_operations, probe_features, verify
 from tfmtl.serving.versions import MANIFEST
@@ -143,9 +144,10 @@ def _write(
     _require_finite(expected)
     bare = tf.Module()  # without Keras objects, so that neither optimizer nor Keras metadata are saved
     bare.resources = list(servable.resources)
-    for name, function in servable.functions.items():
-        setattr(bare, name, function)
     bare.narrow_variables, bare.read_variables = narrowed(_variables(functions))
+    for name, function in {**_of_dicts(functions), **servable.functions}.items():
+        if not hasattr(bare, name):
+            setattr(bare, name, function)
     for resource in servable.resources:
         for part in getattr(resource, "submodules", ()):
             if isinstance(part, ComputedOnLoad):
@@ -153,6 +155,7 @@ def _write(
     options = tf.saved_model.SaveOptions(namespace_whitelist=list(servable.namespaces))
     tf.saved_model.save(bare, str(folder), signatures=functions, options=options)
     slim(folder)
+    fix_shapes(folder, unknown_shapes(_variables(functions)))
     differences = verify(folder, expected, requests, namespaces=servable.namespaces)
     manifest: dict[str, Any] = {
         "tfmtl": tfmtl.__version__,
@@ -176,6 +179,16 @@ def _write(
 def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     (folder / CARD).write_text(markdown(manifest))
+
+
+def _of_dicts(functions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return functions that take the inputs of a signature in one dict, as `keras.layers.TFSMLayer` calls them."""
+
+    def of_dict(function: Any) -> Any:
+        specs = function.structured_input_signature[1]
+        return tf.function(lambda inputs: function(**inputs), autograph=False).get_concrete_function(specs)
+
+    return {name: of_dict(function) for name, function in functions.items()}
 
 
 def _variables(functions: Mapping[str, Any]) -> list[tf.Variable]:

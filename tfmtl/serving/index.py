@@ -121,14 +121,12 @@ class CorpusIndex(tf.Module):
             restrict_ids: raw ids [B, n]; `""` and -1 are ignored, and a row with no other ids keeps its hits. Ids
                 outside the corpus give no hit.
 
-        Cost: B (m + n) d multiplications and floats of memory, independent of the size of the corpus.
+        Cost: B n d multiplications and floats of memory, and B (m + n) log m comparisons; independent of the corpus.
         """
-        # Exclusions sort before restrictions: of a candidate's keys only the first may be a hit, and only if it is odd.
-        keys = tf.concat([2 * self.rows_of(exclude_ids), 2 * self.rows_of(restrict_ids) + 1], axis=1)
-        keys = tf.sort(keys, axis=1)
-        rows = keys // 2
+        rows = tf.sort(self.rows_of(restrict_ids), axis=1)
         first = tf.pad(tf.not_equal(rows[:, 1:], rows[:, :-1]), [[0, 0], [1, 0]], constant_values=True)
-        allowed = first[:, : tf.shape(rows)[1]] & tf.equal(keys % 2, 1) & (rows < self.size)
+        first = first[:, : tf.shape(rows)[1]]
+        allowed = first & (rows < self.size) & tf.logical_not(_among(rows, self.rows_of(exclude_ids)))
         vectors = self.embeddings_at(tf.minimum(rows, self.size - 1))
         scores = tf.where(allowed, tf.einsum("bd,bnd->bn", tf.cast(query, tf.float32), vectors), -np.inf)
         columns = [[0, 0], [0, self.max_k]]  # top-k needs as many columns
@@ -184,9 +182,32 @@ class CorpusIndex(tf.Module):
         return Hits(tf.where(valid, rows, 0), tf.where(valid, best, 0.0), valid, mean, deviation)
 
     def _without(self, scores: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
-        """Set the scores [B, n] of excluded rows to minus infinity."""
-        excluded = tf.reduce_any(tf.equal(rows[:, :, None], self.rows_of(exclude_ids)[:, None, :]), axis=2)
-        return tf.where(excluded, -np.inf, scores)
+        """Set the scores [B, n] of excluded rows to minus infinity, by B (n + m) log m comparisons for m ids."""
+        return tf.where(_among(rows, self.rows_of(exclude_ids)), -np.inf, scores)
+
+    def _completed(
+        self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the scores and rows [B, max_k] of an approximate search, complete as those of the exact search.
+
+        Queries with a score of minus infinity, for which the searched part of the corpus holds too few allowed
+        candidates, are compared with the whole corpus.
+        """
+        short = tf.reduce_any(tf.equal(best, -np.inf), axis=1)
+
+        def exact() -> tuple[tf.Tensor, tf.Tensor]:
+            scores = tf.matmul(tf.boolean_mask(query, short), self._loaded.value("embeddings"), transpose_b=True)
+            if exclude_ids is not None:
+                scores = self._mask(scores, tf.boolean_mask(exclude_ids, short))
+            found, positions = tf.math.top_k(scores, self.max_k)
+            updated = tf.where(short)
+            return (
+                tf.tensor_scatter_nd_update(best, updated, found),
+                tf.tensor_scatter_nd_update(rows, updated, positions),
+            )
+
+        completed: tuple[tf.Tensor, tf.Tensor] = tf.cond(tf.reduce_any(short), exact, lambda: (best, rows))
+        return completed
 
     def _mask(self, scores: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
         """Set excluded scores [B, C] to minus infinity; ids outside the corpus are written to an extra last column."""
@@ -196,6 +217,13 @@ class CorpusIndex(tf.Module):
         padded = tf.pad(scores, [[0, 0], [0, 1]])
         excluded = tf.fill([tf.shape(positions)[0]], -np.inf)
         return tf.tensor_scatter_nd_update(padded, positions, tf.cast(excluded, tf.float32))[:, :-1]
+
+
+def _among(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Return whether each of `rows` int32 [B, n] is one of `others` int32 [B, m] of its query."""
+    ends = tf.pad(tf.sort(others, axis=1), [[0, 0], [0, 1]], constant_values=tf.int32.max)  # m may be 0
+    positions = tf.raw_ops.LowerBound(sorted_inputs=ends, values=rows)
+    return tf.equal(tf.gather(ends, positions, batch_dims=1), rows)
 
 
 def check_corpus(ids: np.ndarray, max_k: int) -> None:

@@ -151,7 +151,8 @@ class InvertedFileIndex(CorpusIndex):
         >>> index.describe()["recall"] > 0.9
         True
 
-    Cost: see `InvertedFile`; exclusions cost B (max_k + n) n comparisons.
+    Cost: see `InvertedFile`; n exclusions per query cost B (c + n) log n comparisons and B (c + n) integers of memory,
+    with c candidates in the searched blocks. A query that excludes nearly all of them costs an exact search.
     """
 
     def __init__(
@@ -172,15 +173,11 @@ class InvertedFileIndex(CorpusIndex):
 
         Args:
             query: float [B, d].
-            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. If the searched
-                blocks hold fewer than `max_k` other candidates, the last hits are invalid.
+            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. A query whose
+                blocks hold fewer than `max_k` other candidates is compared with the whole corpus.
         """
         query = tf.cast(query, tf.float32)
-        excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
-        best, rows = self._search_blocks(query, self.max_k + excluded, exclude_ids is not None)
-        if exclude_ids is not None:
-            best, positions = tf.math.top_k(self._without(best, rows, exclude_ids), self.max_k)
-            rows = tf.gather(rows, positions, batch_dims=1)
+        best, rows = self._completed(query, *self._search_blocks(query, exclude_ids), exclude_ids)
         return self._hits(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
@@ -190,18 +187,22 @@ class InvertedFileIndex(CorpusIndex):
         measured = {"probes": int(self._probes), "blocks": blocks, "recall": self._recall, "sample_queries": queries}
         return {"kind": "inverted file", **settings, "given_probes": self._settings.probes, **measured}
 
-    def _search_blocks(self, query: tf.Tensor, k: tf.Tensor | int, exclude: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return scores [B, k], minus infinity where there is no candidate, and rows [B, k]."""
+    def _search_blocks(self, query: tf.Tensor, exclude_ids: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return scores [B, max_k], minus infinity where there is no candidate, and rows [B, max_k]."""
         keys, shape = self._loaded.value("block_keys"), self._loaded.value("searched")
         chosen = tf.math.top_k(resemblance(query, keys), self._probes, sorted=False).indices
         found = self._scores(query, chosen), tf.gather(self._loaded.value("block_rows"), chosen)
         scores, rows = (tf.ensure_shape(tf.reshape(value, shape), [None, None]) for value in found)
-        if exclude:  # top-k needs as many columns; without exclusions there are enough
-            scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
-            rows = tf.pad(rows, [[0, 0], [0, k]])
+        if exclude_ids is not None:
+            scores = self._without(scores, rows, exclude_ids)
+        k = tf.minimum(self.max_k, tf.shape(scores)[1])
         best, positions = tf.math.top_k(scores, _more(k, tf.shape(scores)[1]) if self._settings.int8 else k)
         rows = tf.gather(rows, positions, batch_dims=1)
-        return self._scored_again(query, best, rows, k) if self._settings.int8 else (best, rows)
+        if self._settings.int8:
+            best, rows = self._scored_again(query, best, rows, k)
+        lacking = [[0, 0], [0, self.max_k - k]]
+        best, rows = tf.pad(best, lacking, constant_values=-np.inf), tf.pad(rows, lacking)
+        return tf.ensure_shape(best, [None, self.max_k]), tf.ensure_shape(rows, [None, self.max_k])
 
     def _scores(self, query: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
         """Return the scores [B, probes, 1, block] of the candidates in the chosen blocks [B, probes]."""
@@ -213,7 +214,7 @@ class InvertedFileIndex(CorpusIndex):
         return tf.where(steps > 0, scores, -np.inf)
 
     def _scored_again(
-        self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor, k: tf.Tensor | int
+        self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor, k: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         exact = tf.reduce_sum(self.embeddings_at(tf.maximum(rows, 0)) * query[:, None, :], axis=2)
         best, positions = tf.math.top_k(tf.where(best > -np.inf, exact, -np.inf), k)
@@ -238,6 +239,6 @@ def _columns(vectors: tf.Tensor) -> tf.Tensor:
     return tf.transpose(vectors, [0, 2, 1])
 
 
-def _more(k: tf.Tensor | int, available: tf.Tensor) -> tf.Tensor:
+def _more(k: tf.Tensor, available: tf.Tensor) -> tf.Tensor:
     """Return the number of candidates to score again for the best k."""
     return tf.minimum(k + k // MARGIN, available)

@@ -119,6 +119,7 @@ _MANIFEST: Final = Record(
     {
         "signatures": Each(Record({"inputs": Each(_TEXT), "outputs": Each(_TEXT)})),
         "foreign_operations": Many(_TEXT),
+        "input_names": Each(_TEXT),
         "max_k": _COUNT,
         "rerank_depth": _COUNT,
         "candidates": _COUNT,
@@ -128,7 +129,10 @@ _MANIFEST: Final = Record(
         "serve": _COMMAND,
         "files": Each(Record({"size": _COUNT, "crc32": _TEXT}), _INSIDE),
     },
-    ("foreign_operations", "max_k", "rerank_depth", "candidates", "search", "card", "budget", "serve", "files"),
+    (
+        "foreign_operations", "input_names", "max_k", "rerank_depth", "candidates", "search", "card", "budget", "serve",
+        "files",
+    ),  # fmt: skip
 )
 _RANKED: Final = Record(
     {"max_k": _COUNT, "rerank_depth": _COUNT, "fusion": Record({"weights": Each(_NUMBER), "chosen": Many(_TEXT)})}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl._names import serving_names
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.signature import Answer
 from tfmtl.types import Features
@@ -33,7 +34,7 @@ class Ranker:
         # Traced once and called by several signatures, which keeps the saved graph small.
         self._encoders = {role: self._encoder(role) for role in ROLES}
         encoded = {name: feature.encoded_spec for name, feature in self.schema.features.items()}
-        self._values = traced_once(self._predict, encoded)
+        self._values = traced_once(self._predict, unnamed(encoded))
 
     def specs(self, *roles: str) -> dict[str, tf.TensorSpec]:
         """Return the specifications of the raw features of some roles, by feature name.
@@ -57,9 +58,20 @@ class Ranker:
         return dict(self._encoders[role]({f.name: features[f.name] for f in getattr(self.schema, role)}))
 
     @property
+    def input_names(self) -> dict[str, str]:
+        """The serving inputs of the features with a name that TensorFlow refuses, by feature name."""
+        names = serving_names(self.schema.features, self.taken)
+        return {name: other for name, other in names.items() if name != other}
+
+    @property
+    def taken(self) -> Collection[str]:
+        """The serving inputs that are no features."""
+        return ()
+
+    @property
     def resources(self) -> list[Any]:
         """The lookup tables and modules that the signatures use."""
-        read = {id(t) for encode in self._encoders.values() for t in encode.get_concrete_function().captured_inputs}
+        read = {id(t) for encode in self._encoders.values() for t in encode.captured_inputs}
         return [table for table in self.model.preprocessor.tables.values() if id(table.resource_handle) in read]
 
     @property
@@ -74,21 +86,25 @@ class Ranker:
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that a client needs in addition to the signatures, as plain values."""
-        return {}
+        return {"input_names": self.input_names} if self.input_names else {}
 
     def _predict(self, encoded: Features) -> Answer:
         outputs = self.model(encoded, training=False)
         return {task.name: tf.cast(task.predict(outputs[task.name]), tf.float32) for task in self.model.tasks}
 
     def _encoder(self, role: str) -> Any:
-        return traced_once(lambda raw: self.model.preprocessor(raw), self.specs(role))
+        return traced_once(lambda raw: self.model.preprocessor(raw), unnamed(self.specs(role)))
+
+
+def unnamed(specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.TensorSpec]:
+    """Return specifications without names, since TensorFlow logs names that it refuses."""
+    return {name: tf.TensorSpec(spec.shape, spec.dtype) for name, spec in specs.items()}
 
 
 def traced_once(function: Callable[..., Any], *signature: Any) -> Any:
-    """Return the TensorFlow function of a function, traced for its only signature.
+    """Return the concrete function of a function for its only signature.
 
-    Traced by its first call, TensorFlow would warn of retracing when several models are served.
+    A `tf.function` would be traced again while a SavedModel is written, and TensorFlow warns of five such calls in a
+    process, as of an online learner that exports again and again.
     """
-    traced = tf.function(function, input_signature=signature, autograph=False)
-    traced.get_concrete_function()
-    return traced
+    return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()

@@ -9,11 +9,12 @@ import numpy as np
 
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
+from tfmtl._names import check_served, filter_inputs, layer_name, weight_input
 from tfmtl.data import Feature, Statistics
 from tfmtl.data.preprocessor import missing_row
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
-from tfmtl.serving.ranker import Ranker, traced_once
+from tfmtl.serving.ranker import Ranker, traced_once, unnamed
 from tfmtl.serving.score_fusion import ScoreFusion
 from tfmtl.serving.signature import Answer
 from tfmtl.types import Features
@@ -27,11 +28,6 @@ ROWS = 65_536
 def retrieves(model: MultiTaskModel) -> bool:
     """Return whether a model has a retrieval task and a corpus, so that a `Recommender` can serve it."""
     return model.candidates is not None and any(task.retrieves for task in model.tasks)
-
-
-def weight_input(task: str) -> str:
-    """Return the name of the input that holds the fusion weight of a task."""
-    return f"weight_{task}"
 
 
 class Recommender(Ranker):
@@ -71,16 +67,16 @@ class Recommender(Ranker):
         undesired = {label.task for label in self.schema.labels if not label.desired}
         self.retrieval = _served_retrieval(model, retrieval, undesired)
         specs = {feature.name: feature.encoded_spec for feature in self.schema.candidate}
-        self._candidate_tower = traced_once(self._embed_candidates, specs)
+        self._candidate_tower = traced_once(self._embed_candidates, unnamed(specs))
         self._columns = _compact(corpus.features, model.preprocessor.statistics, self.schema.candidate)
         self.last_ids = corpus.ids[-4:]
         self._tower = model.tower("query")
-        self._embed = traced_once(self._embed_query, self.specs("query"))
+        self._embed = traced_once(self._embed_query, unnamed(self.specs("query")))
         self.max_k, depth = _depths(len(corpus), max_k, rerank_depth)
         self.index = self._build_index(corpus.ids, depth, search)
         statistics = model.preprocessor.statistics
         self.fusion = ScoreFusion.of(self._fusable(), statistics, self.retrieval, fusion_weights, undesired)
-        self._check_names()
+        check_served(self.specs("query", "context"), [task.name for task in model.tasks])
 
     def retrieve(self, /, **query: tf.Tensor) -> Answer:
         """Return ids and scores [B, max_k] of the best candidates."""
@@ -114,6 +110,11 @@ class Recommender(Ranker):
         return {"embedding": self._candidate_tower(self.encode("candidate", candidate))}
 
     @property
+    def taken(self) -> Collection[str]:
+        """The filters and weights."""
+        return filter_inputs(self.fusion.weights)
+
+    @property
     def namespaces(self) -> Sequence[str]:
         """The namespaces of the operations of the search."""
         return self.index.namespaces
@@ -126,14 +127,13 @@ class Recommender(Ranker):
     @property
     def functions(self) -> dict[str, Any]:
         """The functions with which `replace_candidates` encodes and embeds candidates."""
-        functions = {"encode_candidates": self._encoders["candidate"], "embed_candidates": self._candidate_tower}
-        return {name: function.get_concrete_function() for name, function in functions.items()}
+        return {"encode_candidates": self._encoders["candidate"], "embed_candidates": self._candidate_tower}
 
     def describe(self) -> dict[str, Any]:
         """Return the settings of retrieval and fusion, as plain values."""
         depths = {"max_k": self.max_k, "rerank_depth": self.index.max_k}
         index = {**depths, "candidates": int(self.index.size), "search": self.index.describe()}
-        return {**index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
+        return {**super().describe(), **index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 
     def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:
         embed = traced_once(self._embed_corpus)
@@ -148,13 +148,6 @@ class Recommender(Ranker):
         values = self.rank(**row)
         own = {t.name for t in self.model.tasks if not t.retrieves and t.name not in self._of_query}
         return [n for n, value in values.items() if n == self.retrieval or (n in own and value.shape.rank == 1)]
-
-    def _check_names(self) -> None:
-        inputs = {"exclude_ids", "restrict_ids", "k", "examples", *map(weight_input, self.fusion.weights)}
-        taken = sorted(inputs & set(self.schema.features))
-        require(not taken, f"The features {taken} have names of serving inputs; rename the columns.")
-        taken = sorted({"ids", "scores"} & {task.name for task in self.model.tasks})
-        require(not taken, f"The tasks {taken} have names of serving outputs; rename the tasks.")
 
     @property
     def _of_query(self) -> set[str]:
@@ -183,7 +176,7 @@ class Recommender(Ranker):
             positions = tf.minimum(block * rows + tf.range(rows), size - 1)  # the last block may reach beyond the end
             return self._candidate_tower(self._candidates(positions))
 
-        width = self._candidate_tower.get_concrete_function().structured_outputs.shape[-1]
+        width = self._candidate_tower.structured_outputs.shape[-1]
         found = tf.map_fn(embed, tf.range(blocks), fn_output_signature=tf.float32, parallel_iterations=1)
         return tf.reshape(found, [blocks * rows, width])[:size]
 
@@ -282,7 +275,9 @@ def _compact(
             largest = statistics.size(feature.vocabulary) - 1
             column = tf.cast(column, next(t for t in (tf.uint8, tf.uint16, tf.int32) if largest <= t.max))
         shape = [None, *column.shape[1:]]
-        found[feature.name] = tf.Variable(column, trainable=False, name=f"candidate_{feature.name}", shape=shape)
+        found[feature.name] = tf.Variable(
+            column, trainable=False, name=layer_name(f"candidate_{feature.name}"), shape=shape
+        )
     return found
 
 

@@ -46,13 +46,14 @@ class RecommenderExporter(Exporter):
       of the two are the scores.
     - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
       `examples`, serialized `tf.Example` protos [B] (see `to_examples`) -> the outputs of `retrieve_filtered`,
-      `recommend_filtered`, `rank`, `embed_query` or `embed_candidate`. Inputs that a proto lacks are missing values; a
-      float may be written as an integer.
+      `recommend_filtered`, `rank`, `embed_query` or `embed_candidate`. Inputs that a proto lacks, or holds in another
+      type, are missing values; a float may be written as an integer. Names that are no input are ignored.
     - `serving_default`: the same as `recommend`. A model without a retrieval task or without `candidates` has only
       `rank`, `rank_examples` and `serving_default`, which is then the same as `rank`.
 
-    No values make a request fail, except strings that are no protos and protos with an input of the wrong kind, so that
-    a server may batch the requests of many clients.
+    No values make a request fail, except strings that are no protos, so that a server may batch the requests of many
+    clients. A request in which the number of rows or the shape of an input differs is refused; the message holds the
+    shape of every input.
 
     Args:
         max_k: length of an answer; by default 100, or the whole corpus if it is smaller.

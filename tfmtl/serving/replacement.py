@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from tensorflow.core.protobuf import trackable_object_graph_pb2
-from tensorflow.python.saved_model import fingerprinting_utils
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl._names import layer_name
 from tfmtl.data import Schema
 from tfmtl.data.distinct_candidates import distinct_candidates, raw_candidate_ids
 from tfmtl.serving.card import markdown
@@ -24,6 +24,7 @@ from tfmtl.serving.index import check_corpus, check_depth
 from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.recommender import ROWS
+from tfmtl.serving.static_shapes import fix_shapes
 from tfmtl.serving.verification import difference
 from tfmtl.serving.versions import MANIFEST, read_manifest, version_of
 from tfmtl.serving.warm_up import read_requests, tensor
@@ -111,11 +112,13 @@ def _publish(
         gone = {*new.tolist(), *removed}
         rows = np.asarray([row for row, value in enumerate(known.tolist()) if value not in gone], np.int64)
         new = np.concatenate([known[rows], new])
-        columns = {n: np.concatenate([checkpoint.value(f"candidate_{n}")[rows], v]) for n, v in columns.items()}
+        columns = {
+            n: np.concatenate([checkpoint.value(layer_name(f"candidate_{n}"))[rows], v]) for n, v in columns.items()
+        }
     depth = "rerank_depth" if "rerank_depth" in manifest else "max_k"
     check_corpus(new, manifest["max_k"])
     check_depth(len(new), **{depth: manifest[depth]})
-    changed = {"corpus_ids": new, **{f"candidate_{name}": value for name, value in columns.items()}}
+    changed = {"corpus_ids": new, **{layer_name(f"candidate_{name}"): value for name, value in columns.items()}}
     search = dict(manifest["search"])
     if search["kind"] == "inverted file":
         search |= _cluster(model, checkpoint, columns, search, manifest[depth], changed)
@@ -193,7 +196,7 @@ def _write(
     )
     (folder / "variables").mkdir()
     checkpoint.write(folder / "variables", changed)
-    fingerprinting_utils.write_fingerprint(str(folder))
+    fix_shapes(folder, {name: np.shape(value) for name, value in changed.items()})
     manifest["fingerprint"] = tf.saved_model.experimental.read_fingerprint(str(folder)).singleprint()
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     (folder / CARD).write_text(markdown(manifest))

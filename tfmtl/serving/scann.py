@@ -168,7 +168,8 @@ class ScaNNIndex(CorpusIndex):
         ImportError: if scann is not installed, or belongs to another TensorFlow.
         ValueError: as in `CorpusIndex`, if there are fewer than 16 candidates, or `settings.min_recall` is not reached.
 
-    Cost: see `ScaNN`; exclusions cost B (reordered + n) n comparisons.
+    Cost: see `ScaNN`; n exclusions per query cost B (reordered + n) log n comparisons. A query that excludes nearly all
+    found candidates costs an exact search.
     """
 
     namespaces = ("Scann",)
@@ -186,8 +187,8 @@ class ScaNNIndex(CorpusIndex):
 
         Args:
             query: float [B, d].
-            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. If fewer than
-                `max_k` other candidates are found, the last hits are invalid.
+            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. A query for which
+                fewer than `max_k` other candidates are found is compared with the whole corpus.
         """
         query = tf.cast(query, tf.float32)
         excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
@@ -200,7 +201,8 @@ class ScaNNIndex(CorpusIndex):
         if exclude_ids is not None:
             scores = self._without(scores, rows, exclude_ids)
         best, positions = tf.math.top_k(scores, self.max_k)
-        return self._hits(query, best, tf.gather(rows, positions, batch_dims=1))
+        best, rows = self._completed(query, best, tf.gather(rows, positions, batch_dims=1), exclude_ids)
+        return self._hits(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings of ScaNN and its measured recall, as plain values."""

@@ -9,13 +9,18 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl.serving.versions import versions_in
 
 _BATCHING = """\
-max_batch_size {{ value: {size} }}
+max_batch_size {{ value: {request} }}
+enable_large_batch_splitting {{ value: true }}
+max_execution_batch_size {{ value: {size} }}
 batch_timeout_micros {{ value: 2000 }}
 num_batch_threads {{ value: {threads} }}
 max_enqueued_batches {{ value: 1000 }}
 """
 _MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }\n'
 
+
+MAX_REQUEST = 4096
+"""The default largest number of rows of one request."""
 
 BATCHING = "batching_params.pbtxt"
 """The file in a version's folder from which TensorFlow Serving reads how to batch its requests."""
@@ -24,14 +29,28 @@ OPTIONS = "--enable_batching --enable_per_model_batching_params"
 """The options with which a server reads the file `BATCHING` of every version that it loads."""
 
 
-def write_batching(version: pathlib.Path, max_batch_size: int = 64, threads: int = 4) -> None:
+def write_batching(
+    version: pathlib.Path, max_batch_size: int = 64, threads: int = 4, max_request: int = MAX_REQUEST
+) -> None:
     """Write the settings of request batching into the folder of a version.
 
     Args:
         version: folder of a SavedModel.
-        max_batch_size, threads: as in `write_server_config`.
+        max_batch_size, threads, max_request: as in `write_server_config`.
     """
-    (version / BATCHING).write_text(_BATCHING.format(size=max_batch_size, threads=threads))
+    (version / BATCHING).write_text(_batching(max_batch_size, threads, max_request))
+
+
+def _batching(size: int, threads: int, request: int) -> str:
+    """Return the text of the proto `BatchingParameters`.
+
+    `pad_variable_length_inputs` stays false: the server pads a tensor with its first value, which would add the first
+    id of a request to its shorter lists (AddPadding in tensorflow_serving/batching/batching_util.h).
+    """
+    require_positive_int(max_batch_size=size, threads=threads, max_request=request)
+    rule = "`max_request` must be at least `max_batch_size`, since a batch may be one request."
+    require(request >= size, rule, max_request=request, max_batch_size=size)
+    return _BATCHING.format(size=size, threads=threads, request=request)
 
 
 def server_command(name: str, base_path: str = "/models") -> str:
@@ -47,21 +66,27 @@ def server_command(name: str, base_path: str = "/models") -> str:
 
 
 def write_server_config(
-    directory: str | os.PathLike[str], *, base_path: str = "/models", max_batch_size: int = 64, threads: int = 4
+    directory: str | os.PathLike[str],
+    *,
+    base_path: str = "/models",
+    max_batch_size: int = 64,
+    threads: int = 4,
+    max_request: int = MAX_REQUEST,
 ) -> str:
     """Write `models.config`, `batching.config` and `monitoring.config` for all models in a folder.
 
     Args:
         directory: the folder that holds one folder per model; models without a version are left out.
         base_path: path of that folder on the server.
-        max_batch_size: largest number of rows, from all clients, in one batch.
+        max_batch_size: largest number of rows, from all clients, in one batch; larger requests are split.
         threads: number of batches computed at the same time; start with the number of cores.
+        max_request: largest number of rows of one request; the server refuses larger ones.
 
     Returns:
         The options of `tensorflow_model_server` that name the files.
 
     Raises:
-        ValueError: if no model has a version, or a number is not positive.
+        ValueError: if no model has a version, a number is not positive, or `max_request` is below `max_batch_size`.
 
     Example:
         >>> import tempfile
@@ -74,7 +99,7 @@ def write_server_config(
         }
         <BLANKLINE>
     """
-    require_positive_int(max_batch_size=max_batch_size, threads=threads)
+    batching = _batching(max_batch_size, threads, max_request)
     folder = pathlib.Path(directory)
     models = sorted(path.name for path in folder.glob("*") if any(v.is_dir() for v in versions_in(path).values()))
     require(bool(models), f"No model in {folder} has a version; export one first.")
@@ -84,7 +109,7 @@ def write_server_config(
     ]
     files = {
         "models.config": f"model_config_list {{\n{''.join(configs)}}}\n",
-        "batching.config": _BATCHING.format(size=max_batch_size, threads=threads),
+        "batching.config": batching,
         "monitoring.config": _MONITORING,
     }
     for name, text in files.items():

@@ -11,9 +11,10 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl._names import weight_input
 from tfmtl.data.preprocessor import MISSING_VALUES
 from tfmtl.serving.ranker import ROLES, Ranker
-from tfmtl.serving.recommender import Recommender, weight_input
+from tfmtl.serving.recommender import Recommender
 from tfmtl.serving.signature import Answer, FromExamples, Signature
 
 DEFAULT = "serving_default"
@@ -53,7 +54,9 @@ class Entry:
         """Return the signatures of this entry by name; none if `served` is no instance of `available`."""
         if not isinstance(served, self.available):
             return {}
-        plain = Signature(types.MethodType(self.function, served), self.inputs(served), self.examples(served))
+        function, examples = types.MethodType(self.function, served), self.examples(served)
+        names = {name: other for name, other in served.input_names.items() if name not in examples}
+        plain = Signature(function, self.inputs(served), examples, names)
         if self.also_from_examples is None:
             return {self.name: plain}
         return {self.name: plain, self.also_from_examples: FromExamples.reading(plain)}

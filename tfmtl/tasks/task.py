@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from tfmtl._checks import require, require_type
+from tfmtl._checks import require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
+from tfmtl._names import require_task_name
 from tfmtl._replicas import mean_over_replicas
 from tfmtl._trusted import deserialize
 from tfmtl.tasks.constants import weighted_mean
@@ -137,7 +138,7 @@ class Task(keras.layers.Layer, abc.ABC):
     """The labels that the loss can use, as the end of the sentence "labels that are ..."; see `usable_labels`."""
 
     def __init__(self, name: str, extra_metrics: Sequence[Any] = (), **kwargs: Any) -> None:
-        require(isinstance(name, str) and name.isidentifier(), "A task's `name` must be an identifier.", name=name)
+        require_task_name("name", name)
         super().__init__(name=name, **kwargs)
         for metric in extra_metrics:
             require_type(

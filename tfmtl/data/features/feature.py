@@ -34,7 +34,8 @@ class Feature(abc.ABC):
     frozen dataclass with a registered name, so that a saved schema finds it again. `tests/extending/kinds.py` has two.
 
     Attributes:
-        name: name of the feature, of its Keras input and of its serving input: an identifier.
+        name: name of the feature and of its serving input: an identifier, in any alphabet. A serving input has another
+            name where TensorFlow refuses it, such as `class_2` for `class`; the model card lists it.
         column: name of the column in tables and files, any string; the feature's name by default. Two features may read
             one column.
     """
@@ -45,8 +46,8 @@ class Feature(abc.ABC):
     def __post_init__(self) -> None:
         require(
             isinstance(self.name, str) and self.name.isidentifier(),
-            "A feature's `name` must be a Python identifier, because it becomes a Keras input and a serving argument; "
-            "choose one and give the column's name as `column`.",
+            "A feature's `name` must be letters, digits and underscores after a letter or underscore, since it names a "
+            "serving input; choose such a name, and give the table's column as `column`.",
             name=self.name,
         )
         require(
