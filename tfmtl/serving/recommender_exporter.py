@@ -25,7 +25,7 @@ class RecommenderExporter(Exporter):
     """Publishes one SavedModel that retrieves, ranks and recommends from raw features.
 
     Every input and output of a signature has the batch first ([B, ...]). Features are raw; a missing value is `""`, -1
-    or NaN, and lists may have any width. The signatures:
+    or NaN, and lists have up to 65,536 values. The signatures:
 
     - `retrieve`: query features -> `ids` [B, max_k] and `scores` [B, max_k] of the best candidates of the whole corpus,
       exact unless `search` is given.
