@@ -14,6 +14,7 @@ import pytest
 from servers import cc_loader
 from servers.models import MAX_K, IdType, build, queries, raw
 
+from tests.serving.exports import Exports
 from tests.serving.reference import FUSED, Reference, check_equal
 from tests.serving.wire import Call, Flat, flatten, write_calls
 from tfmtl._keras import tf
@@ -80,7 +81,7 @@ def of_age_alone(model: MultiTaskModel) -> tuple[dict[str, np.ndarray], dict[str
     return {"examples": np.resize(np.asarray(texts), 7)}, {"embedding": np.repeat(embedding, 7, axis=0)}
 
 
-@pytest.mark.parametrize("runtime", ["blocked_process.py", "c_api.py", "tfsm_layer.py"])
+@pytest.mark.parametrize("runtime", ["blocked_process.py", "c_api.py"])
 def test_answers_without_the_packages_that_made_it(
     runtime: str, ids: IdType, exported: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -88,6 +89,15 @@ def test_answers_without_the_packages_that_made_it(
     calls = [Call(name, {n: flatten(v) for n, v in inputs.items()}) for name, inputs, _ in asked]
     write_calls(tmp_path / "calls.json", calls)
     answers = run(runtime, exported, tmp_path / "calls.json")
+    for answer, (_, _, expected) in zip(answers, asked, strict=True):
+        check_equal({name: unflatten(flat) for name, flat in answer.items()}, expected)
+
+
+def test_answers_in_the_layer_of_keras_3(exports: Exports, tmp_path: pathlib.Path) -> None:
+    asked = [call for call in requests("string")[:7] if call[0] in ("retrieve_filtered", "rank")]
+    calls = [Call(name, {n: flatten(v) for n, v in inputs.items()}) for name, inputs, _ in asked]
+    write_calls(tmp_path / "calls.json", calls)
+    answers = run("tfsm_layer.py", exports.of("string") / "1", tmp_path / "calls.json")
     for answer, (_, _, expected) in zip(answers, asked, strict=True):
         check_equal({name: unflatten(flat) for name, flat in answer.items()}, expected)
 
