@@ -130,9 +130,17 @@ _MANIFEST: Final = Record(
         "files": Each(Record({"size": _COUNT, "crc32": _TEXT}), _INSIDE),
     },
     (
-        "foreign_operations", "input_names", "max_k", "rerank_depth", "candidates", "search", "card", "budget", "serve",
+        "foreign_operations",
+        "input_names",
+        "max_k",
+        "rerank_depth",
+        "candidates",
+        "search",
+        "card",
+        "budget",
+        "serve",
         "files",
-    ),  # fmt: skip
+    ),
 )
 _RANKED: Final = Record(
     {"max_k": _COUNT, "rerank_depth": _COUNT, "fusion": Record({"weights": Each(_NUMBER), "chosen": Many(_TEXT)})}
