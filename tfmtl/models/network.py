@@ -71,9 +71,8 @@ def build_network(
     """
     require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
     on_pairs = _check_parts(tasks, trunk, interactions, tower_units)
-    _check_served(preprocessor.schema, tasks)
     regularization = regularization or Regularization()
-    _check_mixup(regularization, tasks)
+    _check_names(regularization, preprocessor.schema, tasks)
     features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
     encoded, towers = _towers(features, tuple(tower_units))
     trunk = trunk or (SharedBottom(seed=seed) if on_pairs else None)
@@ -82,13 +81,20 @@ def build_network(
     represented = _connect_trunk(regularization.regularized(trunk), pair, features)
     labels = preprocessor.statistics.labels
     encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed, labels=labels)
-    outputs = _connect(tasks, encodings)
+    return _network(features, _connect(tasks, encodings))
+
+
+def _network(features: FeatureEncoder, outputs: dict[str, Any]) -> keras.Model:
     distinct_inputs(features.inputs, outputs)
     return keras.Model(features.inputs, outputs, name="network")
 
 
-def _check_served(schema: Schema, tasks: Sequence[Task]) -> None:
-    """Raise if the network retrieves, and a name is that of a serving input or output; training would be in vain."""
+def _check_names(regularization: Regularization, schema: Schema, tasks: Sequence[Task]) -> None:
+    """Raise if mixup would mix tasks of two scopes, or a network that retrieves has names of serving inputs or outputs.
+
+    An export would refuse these names, after the training.
+    """
+    _check_mixup(regularization, tasks)
     if any(task.retrieves for task in tasks):
         names = [feature.name for feature in (*schema.query, *schema.context)]
         check_served(names, [task.name for task in tasks])

@@ -173,8 +173,8 @@ class InvertedFileIndex(CorpusIndex):
 
         Args:
             query: float [B, d].
-            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. A query whose
-                blocks hold fewer than `max_k` other candidates is compared with the whole corpus.
+            exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. If the
+                blocks of a query hold fewer than `max_k` other candidates, it is compared with the whole corpus.
         """
         query = tf.cast(query, tf.float32)
         best, rows = self._completed(query, *self._search_blocks(query, exclude_ids), exclude_ids)

@@ -16,7 +16,7 @@ def checked(inputs: Mapping[str, tf.Tensor], specs: Mapping[str, tf.TensorSpec])
     """Return the inputs of a request after a check of their shapes in the graph.
 
     A server passes tensors of any shape to a graph. Without the check, an input with one row would be repeated for all
-    queries, and others would fail in an operation whose message does not hold the name of the input.
+    queries, and others would fail in an operation, with a message that lacks the name of the input.
 
     Args:
         inputs: tensors [B, ...] by name.
