@@ -115,6 +115,6 @@ def test_a_folder_in_place_of_the_file_is_one_sentence(tmp_path: pathlib.Path, c
 def test_text_is_shown_as_it_is() -> None:
     assert visible("größe 名前 user_id é👩‍🔬") == "größe 名前 user_id é👩‍🔬"
     assert inline("number of rows, 100% of user_id [B, 10]") == "number of rows, 100% of user_id [B, 10]"
-    assert inline("a\x1b[1m|b") == r"a\u001b[1m\|b"
+    assert inline("a\x1b[1m|b") == r"a\\u001b[1m\|b"
     assert inline("- x") == r"\- x"
     assert code("a`b|c\nd") == r"`a'b\|c d`"
