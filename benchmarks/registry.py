@@ -273,9 +273,10 @@ ENTRIES = (
     ),
     Entry(
         "serving_robustness",
-        "Do serving and publishing survive malformed requests, swaps under load, killed and parallel exports?",
+        "Do servers and exports survive malformed requests, swaps under load, kills, parallel writers, damaged files?",
         "serving_robustness.py", (), (),
-        ("--requests", "2000", "--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2", "--versions", "5"),
+        ("--requests", "2000", "--fuzzed", "500", "--clients", "4", "--swaps", "2", "--kills", "2", "--versions", "5",
+         "--damages", "30"),
     ),
     Entry(
         "hostile_folders",

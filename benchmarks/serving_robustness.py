@@ -1,8 +1,10 @@
-"""Malformed requests, swaps under load, killed and parallel publications, in large numbers; the tests use small ones.
+"""Malformed requests, swaps under load, killed and parallel publications, damaged files, in large numbers.
 
-    python benchmarks/serving_robustness.py [--only requests fuzzed swaps kills publications]
+    python benchmarks/serving_robustness.py [--only requests fuzzed swaps kills publications damages]
         [--requests 100000] [--fuzzed 100000] [--clients 32] [--swaps 20] [--kills 50] [--processes 8] [--versions 100]
-        [--writers save export replace cache fit learner tuner]
+        [--damages 500] [--writers save export replace cache fit learner tuner]
+
+The tests use smaller numbers.
 
 The server is `servers/server.py`, which has the REST API of TensorFlow Serving; it needs `tensorflow-serving-api`.
 """
@@ -20,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from servers import attacks, kills, robustness
 from servers.client import serving
+from servers.damage import outcomes
 from servers.models import MAX_K, IdType, build
 from servers.publisher import publish_in_parallel
 
@@ -49,12 +52,20 @@ COUNTS = {
     "kills": 50,
     "processes": 8,
     "versions": 100,
+    "damages": 500,
 }
 
 
 def main() -> None:
     """Parse the arguments, run the attacks and print the results."""
-    runs = {"requests": request, "fuzzed": fuzz, "swaps": swap, "kills": kill, "publications": publish}
+    runs = {
+        "requests": request,
+        "fuzzed": fuzz,
+        "swaps": swap,
+        "kills": kill,
+        "publications": publish,
+        "damages": damage,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=runs, default=list(runs))
     for name, count in COUNTS.items():
@@ -122,6 +133,17 @@ def publish(folder: pathlib.Path, arguments: argparse.Namespace) -> str:
     seconds = time.perf_counter() - start
     each = f"{arguments.processes} processes publish {arguments.versions} versions each"
     return f"{each}: {versions} complete versions in order, none lost, no error, {seconds:.0f} s"
+
+
+def damage(folder: pathlib.Path, arguments: argparse.Namespace) -> str:
+    """Change bits of files and cut files."""
+    (folder / "damaged").mkdir()
+    counts = outcomes(folder / "damaged", arguments.damages)
+    lines = [f"{arguments.damages} changed bits and cuts of files, none read as another answer:", ""]
+    lines += ["| written | refused by name | recovered | harmless |", "|---|---|---|---|"]
+    for kind, count in counts.items():
+        lines.append(f"| {kind} | {count['refused']} | {count['recovered']} | {count['harmless']} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -140,8 +140,15 @@ def test_files_of_a_folder_are_compared_with_their_description(tmp_path: pathlib
     check_file(tmp_path, "a/b", described, "export again")
     check_file(tmp_path, "c", described, "export again")
     (tmp_path / "a" / "b").write_bytes(b"123456788")
-    with pytest.raises(ValueError, match=r"a/b is damaged: it was written as .*cbf43926.* and is .*; export again"):
+    with pytest.raises(ValueError, match=r"a/b is damaged: it does not match its checksum; export again"):
         check_file(tmp_path, "a/b", described, "export again")
+    (tmp_path / "a" / "b").write_bytes(b"12345678")
+    with pytest.raises(ValueError, match=r"a/b is damaged: it has 8 bytes instead of 9; export again"):
+        check_file(tmp_path, "a/b", described, "export again")
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    for name in ("../c", "/dev/zero", "a/../c", "link"):
+        with pytest.raises(ValueError, match="lies outside of it or is a link; export again"):
+            check_file(tmp_path, name, {name: {"size": 0, "crc32": "00000000"}}, "export again")
     (tmp_path / "a" / "b").unlink()
     with pytest.raises(ValueError, match=r"a/b is damaged: it is missing; export again"):
         check_file(tmp_path, "a/b", described, "export again")

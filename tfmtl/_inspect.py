@@ -13,7 +13,7 @@ import numpy as np
 from tfmtl._keras import tf
 from tfmtl.serving.card import markdown
 from tfmtl.serving.plain_text import visible
-from tfmtl.serving.versions import read_manifest, version_of
+from tfmtl.serving.versions import check_files, read_manifest, version_of
 from tfmtl.serving.warm_up import of_size, read_requests, tensor
 
 
@@ -21,6 +21,7 @@ def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
     """Print the card of a version, in Markdown or as JSON, and return the exit code; no code of the version runs."""
     version = version_of(path)
     manifest = read_manifest(version)
+    check_files(version)
     text = json.dumps(manifest, indent=1, ensure_ascii=False) if as_json else markdown(manifest)
     lines = "\n".join(map(visible, text.split("\n"))) + ("\n" if as_json else "")
     encoding = getattr(out, "encoding", None) or "utf-8"
@@ -31,6 +32,7 @@ def inspect(path: pathlib.Path, out: TextIO, as_json: bool = False) -> int:
 def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int], repeats: int) -> int:
     """Print load time, and latency percentiles and rows per second of every signature and batch size."""
     version = version_of(path)
+    check_files(version)
     start = time.perf_counter()
     signatures = tf.saved_model.load(str(version)).signatures
     out.write(f"{version}: loaded in {time.perf_counter() - start:.2f} s\n\n")

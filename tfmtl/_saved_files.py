@@ -113,7 +113,14 @@ def _require_shallow(value: Any) -> None:
 
 
 def read_arrays(path: pathlib.Path, cure: str) -> dict[str, np.ndarray]:
-    """Return the arrays of an `.npz` file by name; every one is compared with its checksum, the CRC-32 of the archive.
+    """Return the arrays of an `.npz` file by name; see `opened_arrays`."""
+    with opened_arrays(path, cure) as arrays:
+        return dict(arrays)
+
+
+@contextlib.contextmanager
+def opened_arrays(path: pathlib.Path, cure: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yield the arrays of an `.npz` file by name; each access reads one and compares it with its CRC-32.
 
     `numpy.load` compares only arrays that it reads to the end, which a changed shape prevents.
 
@@ -122,19 +129,52 @@ def read_arrays(path: pathlib.Path, cure: str) -> dict[str, np.ndarray]:
         cure: the last words of an error.
 
     Raises:
-        DamagedFileError: a `ValueError`, if the file is no whole archive of arrays without Python objects.
+        DamagedFileError: a `ValueError`, also on access, if the file is no whole archive of arrays without Python
+            objects, or lacks the array.
         FileNotFoundError: if there is no file.
     """
     with path.open("rb") as file:
+        arrays = _Arrays(path, cure)
+        with arrays.reading():
+            archive = zipfile.ZipFile(file)
+        with archive:
+            with arrays.reading():
+                arrays.open(archive, _count(file))
+            yield arrays
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    def __init__(self, path: pathlib.Path, cure: str) -> None:
+        self.path, self.cure = path, cure
+
+    def open(self, archive: zipfile.ZipFile, count: int) -> None:
+        self._archive = archive
+        self._names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        if len(self._names) != count:
+            raise ValueError("its directory does not list all arrays")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
         try:
-            with zipfile.ZipFile(file) as archive:
-                names = archive.namelist()
-                if len(set(names)) != _count(file):
-                    raise ValueError("its directory does not list all arrays")
-                return {name.removesuffix(".npy"): _array(archive.read(name)) for name in names}
+            yield
         except _UNREADABLE as error:
-            fault = f"it is no whole archive of arrays ({error})" if path.stat().st_size else "it is empty"
-            raise DamagedFileError(path, fault, cure) from error
+            fault = f"it is no whole archive of arrays ({error})" if self.path.stat().st_size else "it is empty"
+            raise DamagedFileError(self.path, fault, self.cure) from error
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise DamagedFileError(self.path, f"it lacks the array {name!r}", self.cure)
+        with self.reading():
+            return _array(self._archive.read(self._names[name]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _count(file: BinaryIO) -> int:
@@ -170,11 +210,21 @@ def check_file(folder: pathlib.Path, name: str, described: Mapping[str, Mapping[
     path = folder / name
     if name not in described:
         return
+    if not _is_inside(folder, path):  # a stranger may have written the description
+        raise DamagedFileError(folder, f"the file {name!r} lies outside of it or is a link", cure)
     if not path.is_file():
         raise DamagedFileError(path, "it is missing", cure)
-    found = _described(path)
-    if found != described[name]:
-        raise DamagedFileError(path, f"it was written as {dict(described[name])} and is {found}", cure)
+    expected = dict(described[name])
+    size = path.stat().st_size
+    if size != expected["size"]:
+        raise DamagedFileError(path, f"it has {size:,} bytes instead of {expected['size']:,}", cure)
+    if _described(path) != expected:
+        raise DamagedFileError(path, "it does not match its checksum", cure)
+
+
+def _is_inside(folder: pathlib.Path, path: pathlib.Path) -> bool:
+    root = folder.resolve()
+    return path.resolve() == root / path.relative_to(folder) if path.is_relative_to(folder) else False
 
 
 def _described(path: pathlib.Path) -> dict[str, Any]:

@@ -104,6 +104,14 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def staged_path(path: pathlib.Path) -> pathlib.Path:
+    """Return another name in the folder of a file, for a writer that opens the file itself; see `replace_file`.
+
+    Rename the flushed file to `path`, or remove it after an error; `remove_abandoned` removes it after a kill.
+    """
+    return path.with_name(_name())
+
+
 def replace_file(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a file under another name in its folder, flush it and rename it; an older file is replaced in one step.
 
@@ -111,7 +119,7 @@ def replace_file(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
         path: of the file; its folder exists.
         write: writes the contents to the opened file that it is given.
     """
-    staging = path.with_name(_name())
+    staging = staged_path(path)
     try:
         with staging.open("xb") as file:
             _lock(file.fileno())
@@ -173,7 +181,7 @@ def is_running(process: int, start: int) -> bool:
     except PermissionError:
         pass  # it runs, as another user
     state, began = _stat(process)
-    return state not in ("Z", "X") and began in (start, 0)
+    return state not in ("Z", "X") and (began == start or 0 in (began, start))  # 0: unknown
 
 
 def started(process: int) -> int:

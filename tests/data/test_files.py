@@ -172,6 +172,14 @@ def test_paths_may_be_a_file_a_folder_a_pattern_or_several(tmp_path: pathlib.Pat
     assert [path.name for path in two.paths] == ["part-1.parquet", "part-0.parquet"]
 
 
+@pytest.mark.parametrize("name", ["a[1]", "*", "b?"])
+def test_an_existing_folder_is_no_pattern(tmp_path: pathlib.Path, name: str) -> None:
+    shards(tmp_path / name, table(30))
+    shards(tmp_path / "ab", table(20))
+    for path in (tmp_path / name, tmp_path / name / "*.parquet", tmp_path / name / "part-?.*"):
+        assert open_files(path).count_rows() == 30
+
+
 @pytest.mark.parametrize("path", ["absent", "absent.csv", "*.csv", ""])
 def test_a_path_that_matches_nothing(tmp_path: pathlib.Path, path: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"No file matches `paths`; files end in .*Received: '.*'\.$"):

@@ -85,6 +85,32 @@ def test_weights_alone_in_every_format(trained: MultiTaskModel, tmp_path: pathli
         np.testing.assert_array_equal(own, expected, err_msg=own.name)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_a_changed_bit_never_gives_other_weights(trained: MultiTaskModel, tmp_path: pathlib.Path, name: str) -> None:
+    """Keras reads weights past the checksums of the archive, and HDF5 has none."""
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    other = small.model(eager=True, balancer=Uncertainty(0.5), negatives=3, seed=7)
+    other.build_optimizer()
+    (trained.save if name == "model.keras" else trained.save_weights)(path)
+    expected = [v.numpy() for v in (*trained.weights, *trained.state)]
+    whole, refused = path.read_bytes(), dict[int, str]()
+    weight = trained.weights[0].numpy().tobytes()  # Keras does not compress
+    positions = [whole.index(weight) + 5, *rng.integers(0, len(whole), 40)]
+    for position in positions:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 64]) + whole[position + 1 :])
+        try:
+            other.load_weights(path)
+        except Exception as error:  # noqa: BLE001 - Keras, HDF5 and the archive have errors of their own
+            refused[position] = str(error)
+        else:
+            for value, own in zip(expected, [*other.weights, *other.state], strict=True):
+                np.testing.assert_array_equal(own, value)
+    assert len(refused) > 5
+    assert "damaged: 1 of " in refused[positions[0]]
+    path.write_bytes(whole)
+    other.load_weights(path)
+
+
 def test_weights_in_a_format_that_loses_the_state_are_refused(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:
     for name, options in (("weights.h5", {}), ("weights", {"save_format": "h5"})):
         with pytest.raises(ValueError, match=r"give a path that ends in `.weights.h5`"):

@@ -17,6 +17,7 @@ import pytest
 from tests.models import small
 from tfmtl import training
 from tfmtl._keras import keras
+from tfmtl._saved_files import DamagedFileError
 from tfmtl.balancing import Uncertainty, UPGrad
 from tfmtl.models import MultiTaskModel, load_model, save_model
 
@@ -93,6 +94,38 @@ def test_no_folder_is_overwritten_and_none_stays_half_written(tmp_path: pathlib.
     with pytest.raises(FileNotFoundError, match="a folder that `save_model` wrote"):
         load_model(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["model.json", "arrays.npz"])
+def test_a_damaged_file_is_named_and_gives_no_model(tmp_path: pathlib.Path, name: str) -> None:
+    """Flips that change no value, which must not change the model, are in `tests/test_saved_files.py`."""
+    folder = save_model(small.model(), tmp_path / "model")
+    whole = (folder / name).read_bytes()
+    middle = len(whole) // 2
+    for damaged in (b"", whole[:middle], whole[:middle] + bytes([whole[middle] ^ 2]) + whole[middle + 1 :]):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(
+            DamagedFileError, match=rf"model/{name} is damaged: .*; restore it from a backup, or save the"
+        ):
+            load_model(folder)
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        load_model(folder)
+
+
+def test_a_model_without_checksums_loads(tmp_path: pathlib.Path) -> None:
+    folder = save_model(small.model(), tmp_path / "model")
+    config = json.loads((folder / "model.json").read_text())
+    assert len(config.pop("crc32")) == 8
+    (folder / "model.json").write_text(json.dumps(config))
+    assert load_model(folder).seed == small.model().seed
+    (folder / "model.json").write_text(json.dumps({**config, "network": {}}))
+    with pytest.raises(DamagedFileError, match=r"model\.json is damaged: its contents lack an entry .*; restore"):
+        load_model(folder)
+    del config["balancer"]
+    (folder / "model.json").write_text(json.dumps(config))
+    with pytest.raises(DamagedFileError, match=r"model\.json is damaged: it lacks the entries \['balancer'\]; restore"):
+        load_model(folder)
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,24 @@ def test_version_that_a_server_would_confuse_is_refused(tmp_path: pathlib.Path, 
     assert names(tmp_path) == [taken]
 
 
-@pytest.mark.parametrize("version", [0, -1, 1.0, "3", True])
-def test_version_is_a_positive_integer(tmp_path: pathlib.Path, version: int) -> None:
-    with pytest.raises(ValueError, match="`version` must be a positive integer"):
+@pytest.mark.parametrize("version", [0, -1, 1.0, "3", True, 2**63])
+def test_version_is_a_positive_integer_of_64_bits(tmp_path: pathlib.Path, version: int) -> None:
+    with pytest.raises(ValueError, match=r"`version` must be an integer from 1 to 2\*\*63 - 1"):
         publish(tmp_path / "model", write, version=version)
     assert names(tmp_path) == []
+
+
+def test_after_the_greatest_version_nothing_is_written(tmp_path: pathlib.Path) -> None:
+    assert publish(tmp_path, write, version=2**63 - 1).name == str(2**63 - 1)
+
+    def fail(folder: pathlib.Path) -> None:
+        raise AssertionError("The refusal comes before the work.")
+
+    with pytest.raises(ValueError, match="after which servers read none; remove it, or give a `version`"):
+        publish(tmp_path, fail)
+    with pytest.raises(FileExistsError, match=r"Version 9223372036854775807 exists as .*; give another `version`\.$"):
+        publish(tmp_path, fail, version=2**63 - 1)
+    assert publish(tmp_path, write, version=5).name == "5"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(3), MemoryError()])

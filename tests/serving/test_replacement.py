@@ -15,6 +15,7 @@ from servers.models import MAX_K, IdType, build, identifier, queries
 from tests.serving.exports import Exports
 from tests.serving.reference import Reference, check_equal
 from tfmtl._keras import tf
+from tfmtl._saved_files import DamagedFileError
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
 from tfmtl.data.distinct_candidates import raw_candidate_ids
 from tfmtl.models import Candidates, MultiTaskModel, build_network
@@ -163,7 +164,7 @@ def test_integer_ids_are_converted(ids: Any) -> None:
 def test_a_version_that_does_not_hold_the_id_is_refused(shop: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Cards of earlier versions described each feature and nothing else."""
     shutil.copytree(shop / "1", tmp_path / "1")
-    manifest = json.loads((tmp_path / "1" / MANIFEST).read_text())
+    manifest = read_manifest(tmp_path / "1")
     schema = manifest["card"]["schema"]
     manifest["card"]["schema"] = {
         feature["name"]: {"role": role, **{k: v for k, v in feature.items() if k != "name"}}
@@ -201,3 +202,21 @@ def test_a_link_is_refused_and_its_target_not_published(tmp_path: pathlib.Path, 
     with pytest.raises(ValueError, match=f"{inner} is {what}, which is not copied into a version"):
         replace_candidates(tmp_path / "model", build()[1])
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", "variables/variables.data-00000-of-00001", "assets.extra/tfmtl.json"]
+)
+def test_a_damaged_version_is_no_source(shop: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
+    """A changed bit of a constant in the graph would otherwise give other answers without any error."""
+    path = pathlib.Path(shutil.copytree(shop / "1", tmp_path / "1")) / name
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match=rf"{name} is damaged: .*; export the model again"):
+            replace_candidates(tmp_path, pd.DataFrame({"ean": ["e"], "item_id": ["i"]}))
+    path.unlink()
+    if "json" not in name:
+        with pytest.raises(DamagedFileError, match=rf"{name} is damaged: it is missing; export the model again"):
+            replace_candidates(tmp_path, pd.DataFrame({"ean": ["e"], "item_id": ["i"]}))
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import pathlib
+import shlex
+import subprocess
 
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from tfmtl.serving.server_config import BATCHING, write_batching, write_server_config
-from tfmtl.serving.versions import MANIFEST, version_number, version_of, versions_in
+from tfmtl.serving.server_config import BATCHING, model_name, server_command, write_batching, write_server_config
+from tfmtl.serving.versions import MANIFEST, next_version, require_version, version_number, version_of, versions_in
 
 
 @pytest.mark.parametrize(
@@ -15,6 +20,10 @@ from tfmtl.serving.versions import MANIFEST, version_number, version_of, version
         ("007", 7),
         ("0", 0),
         ("12", 12),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(2**63), None),
+        ("0" * 30 + "7", 7),
+        ("9" * 5000, None),  # too many digits for int()
         ("１２", None),  # full-width digits, which int() reads as 12 and a server as no number
         ("٣", None),
         ("²", None),
@@ -30,6 +39,95 @@ from tfmtl.serving.versions import MANIFEST, version_number, version_of, version
 )
 def test_names_of_ascii_digits_are_versions(name: str, number: int | None) -> None:
     assert version_number(name) == number
+
+
+def test_a_folder_of_other_digits_is_older_than_none(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path, "2", "٣", str(2**63))
+    assert next_version(tmp_path) == 3
+    assert version_of(tmp_path) == tmp_path / "2"
+    assert versions_in(tmp_path / "absent") == {}
+
+
+def test_after_the_greatest_version_there_is_none(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path, str(2**63 - 2))
+    assert next_version(tmp_path) == 2**63 - 1
+    fill(tmp_path, str(2**63 - 1))
+    with pytest.raises(ValueError, match="has version 9223372036854775807, after which servers read none; remove it"):
+        next_version(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**63, 1.0, "3", True, None])
+def test_a_version_that_no_server_reads_is_refused(version: int) -> None:
+    with pytest.raises(ValueError, match=r"`version` must be an integer from 1 to 2\*\*63 - 1, or None for"):
+        require_version(version)
+
+
+NAMES = [
+    "a;touch X",
+    "größe",
+    "*",
+    "a[1]",
+    'say "hi"',
+    "it's",
+    "$HOME",
+    " ",
+    "-x",
+    "a\\b",
+    "{}",
+    "a`b`",
+    "%s",
+    "~",
+    "#",
+]
+
+
+def test_a_server_reads_every_name_back_and_a_shell_too(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path, *(f"{name}/1" for name in NAMES))
+    for base in ("/models", '/my models/it\'s "mine"'):
+        options = write_server_config(tmp_path, base_path=base)
+        configured = text_format.Parse((tmp_path / "models.config").read_bytes(), ModelServerConfig())
+        found = [(each.name, each.base_path) for each in configured.model_config_list.config]
+        assert found == [(name, f"{base}/{name}") for name in sorted(NAMES)]
+        assert {each.model_platform for each in configured.model_config_list.config} == {"tensorflow"}
+        assert f"--model_config_file={base}/models.config" in shlex.split(options)
+        for name in NAMES:
+            command = shlex.split(server_command(name, base))
+            assert command[3:5] == [f"--model_name={name}", f"--model_base_path={base}/{name}"]
+            assert len(command) == 7
+
+
+def test_a_shell_runs_no_part_of_a_name(tmp_path: pathlib.Path) -> None:
+    command = server_command(f"a;touch {tmp_path}/X;$(touch {tmp_path}/Y)`touch {tmp_path}/Z`'")
+    subprocess.run(["sh", "-c", command.replace("tensorflow_model_server", "true", 1)], check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "a:b", "a\x7f", "a\u202eb", os.fsdecode(b"a\xff")])
+def test_a_name_that_no_request_can_hold_is_refused(tmp_path: pathlib.Path, name: str) -> None:
+    fill(tmp_path, f"{name}/1", "good/1")
+    with pytest.raises(ValueError, match=r"it must be printable and have no colon\. Received: directory="):
+        write_server_config(tmp_path)
+    with pytest.raises(ValueError, match=r"The name of the folder becomes that of the model;"):
+        model_name(tmp_path / name)
+    assert not (tmp_path / "models.config").exists()
+
+
+@pytest.mark.parametrize("path", ["a[1]", "a\\b", "runs[1]/shop"])
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match=r"TensorFlow reads no model from a path with `\[` or a backslash; rename"):
+        model_name(path)
+
+
+def test_the_name_of_a_relative_folder_is_that_of_the_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop" / "x").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "shop")
+    monkeypatch.chdir(tmp_path / "shop")
+    assert [model_name(path) for path in (".", "", "x/..", "../shop/", "..")] == ["shop"] * 4 + [tmp_path.name]
+    assert model_name("../link") == "link"
+    with pytest.raises(ValueError, match=r"The name of the folder becomes that of the model;"):
+        model_name("/")
 
 
 def fill(directory: pathlib.Path, *names: str) -> None:

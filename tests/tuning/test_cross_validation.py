@@ -122,6 +122,11 @@ def test_a_killed_run_continues_and_other_folds_are_refused(tmp_path: Path) -> N
     assert found == tuning.cross_validate(mean_of, folds, evaluate=error_of)
     assert list(found.mean()) == ["rating_mae"]
     assert json.loads((tmp_path / "run" / "fold_0.json").read_text())["scores"] == found.scores[0]
+    path = tmp_path / "run" / "fold_0.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=r"fold_0\.json is damaged: .* The fold is trained again\."):
+        assert tuning.cross_validate(recipe, folds, evaluate=error_of, directory=tmp_path / "run") == found
+    assert len(calls) == 5
     others = random_kfold(table(), folds=3, seed=1)
     with pytest.raises(ValueError, match=r"fold_0.json holds values of another fold"):
         tuning.cross_validate(recipe, others, evaluate=error_of, directory=tmp_path / "run")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 from tests.tuning.models import FIT, TWO_CHOICES, Scored, functional, two_choices, values
 from tfmtl import tuning
 from tfmtl._keras import tf
-from tfmtl.tuning.oracles import write_json
+from tfmtl.tuning.oracles import check_json, write_json
 
 HERE = Path(__file__).parent
 
@@ -131,8 +130,8 @@ def _resumed(directory: Path) -> tuning.Tuner:
 def test_a_kill_between_the_end_of_a_trial_and_the_search_file_keeps_the_trial(tmp_path: Path) -> None:
     _interrupted(tmp_path, trial=3)
     path = tmp_path / "untitled_project" / "trial_0002" / "trial.json"
-    state = json.loads(path.read_text())
-    path.write_text(json.dumps(state | {"status": "COMPLETED", "score": -7.0}))
+    state = check_json(str(path))
+    write_json(str(path), state | {"status": "COMPLETED", "score": -7.0})
     tuner = _resumed(tmp_path)
     assert tuning.trials_table(tuner)[0]["score"] == -7.0
     assert sorted((drawn["a"], drawn["b"]) for drawn in values(tuner)) == TWO_CHOICES
@@ -142,8 +141,8 @@ def test_a_kill_between_the_start_of_a_trial_and_the_search_file_starts_it_again
     _interrupted(tmp_path, trial=3)
     project = tmp_path / "untitled_project"
     (project / "trial_0003").mkdir()
-    state = json.loads((project / "trial_0002" / "trial.json").read_text())
-    (project / "trial_0003" / "trial.json").write_text(json.dumps(state | {"trial_id": "0003"}))
+    state = check_json(str(project / "trial_0002" / "trial.json"))
+    write_json(str(project / "trial_0003" / "trial.json"), state | {"trial_id": "0003"})
     tuner = _resumed(tmp_path)
     assert sorted((drawn["a"], drawn["b"]) for drawn in values(tuner)) == TWO_CHOICES
 
@@ -151,9 +150,9 @@ def test_a_kill_between_the_start_of_a_trial_and_the_search_file_starts_it_again
 def test_values_of_the_interrupted_run_are_forgotten(tmp_path: Path) -> None:
     _interrupted(tmp_path, trial=1)
     path = tmp_path / "untitled_project" / "trial_0000" / "trial.json"
-    state = json.loads(path.read_text())
+    state = check_json(str(path))
     metric = {"direction": "min", "observations": [{"value": [-7.0], "step": 0}]}
-    path.write_text(json.dumps(state | {"metrics": {"metrics": {"default_objective": metric}}}))
+    write_json(str(path), state | {"metrics": {"metrics": {"default_objective": metric}}})
     assert min(row["score"] for row in tuning.trials_table(_resumed(tmp_path))) == 1.0
 
 
@@ -167,7 +166,21 @@ def test_a_kill_while_a_file_is_written_leaves_the_old_one(tmp_path: Path, monke
     monkeypatch.setattr(tf.io.gfile, "rename", kill)
     with pytest.raises(Killed):
         write_json(str(path), {"trial": 3})
-    assert json.loads(path.read_text()) == {"trial": 2}
+    assert check_json(str(path)) == {"trial": 2}
+
+
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
+def test_a_damaged_file_of_a_search_is_named(tmp_path: Path, name: str) -> None:
+    project = tmp_path / "shop[1]" / "untitled_project"  # no pattern
+    tuner = tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path / "shop[1]")
+    tuner.search(**FIT, epochs=1)
+    whole = (project / name).read_bytes()
+    resumed = tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path / "shop[1]")
+    assert tuning.trials_table(resumed) == tuning.trials_table(tuner)
+    for damaged in (b"", whole[:50], whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]):
+        (project / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{name} is damaged: .*; restore it from a backup, or search in another"):
+            tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path / "shop[1]")
 
 
 CHILD = """

@@ -233,7 +233,8 @@ def _expand(path: Paths) -> list[pathlib.Path]:
         require(_suffix(found) in FORMATS, f"The suffix of file '{found}' must be one of {list(FORMATS)}.")
         files = [found]
     else:
-        matches = pathlib.Path(found.anchor).glob(str(found.relative_to(found.anchor)))
+        root = next((parent for parent in found.parents if parent.is_dir()), pathlib.Path())  # taken literally
+        matches = root.glob(str(found.relative_to(root)))
         files = [file for match in sorted(matches) for file in _expand(match)]
     if not files:
         raise FileNotFoundError(f"No file matches `paths`; files end in {list(FORMATS)}. Received: '{path}'.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import uuid
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl._staging import flush, remove_abandoned, staged_path
 from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
 from tfmtl.data.declared import declared_types
 from tfmtl.data.examples import serialized
@@ -58,13 +58,16 @@ def write_tfrecords(frame: pd.DataFrame, schema: Schema, path: str | os.PathLike
     frame = as_rows(frame)
     check_columns(frame, schema.columns())
     whole = _rounded(frame, schema)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    remove_abandoned(path.parent)
+    unfinished = staged_path(path)
     try:
         with tf.io.TFRecordWriter(str(unfinished), "GZIP" if path.suffix == ".gz" else "") as writer:
             for start in range(0, len(frame), _WRITE_ROWS):
                 for example in _examples(frame.iloc[start : start + _WRITE_ROWS], schema, whole).numpy():
                     writer.write(example)
+        flush(unfinished)
         unfinished.replace(path)
+        flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from tfmtl._checks import require
 from tfmtl._keras import keras, writes_keras_folder
 from tfmtl._trusted import require_trusted
 from tfmtl.models.as_arrays import compile_like, from_config, optimizer_of, to_config
+from tfmtl.models.weight_checksums import check_checksums, write_checksums
 
 _CURE = (
     "give a path that ends in `.keras`, save to a folder with `tfmtl.models.save_model`, or export for serving with "
@@ -54,6 +55,22 @@ class KerasFiles(tfrs.models.Model):
         cure = "give a path that ends in `.weights.h5`, or leave out the suffix"
         require(not old, f"Keras' old HDF5 format loses the state of tasks; {cure}.", filepath=path)
         super().save_weights(path, overwrite=overwrite, save_format=save_format, options=options)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the checksums of all variables; Keras calls this before it writes those of the layers."""
+        optimizer = getattr(self, "optimizer", None)
+        own = [] if optimizer is None else optimizer.variables
+        write_checksums(store, [*self.weights, *self.state, *(own() if callable(own) else own)])
+        super().save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Compare the variables in the file with their checksums; Keras calls this before it reads any.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        check_checksums(store)
+        super().load_own_variables(store)
 
     def export(self, filepath: Any) -> None:
         """Refuse the export of Keras: its signature takes encoded features.

@@ -11,7 +11,7 @@ import numpy as np
 from tfmtl._checks import require_type
 from tfmtl._former import current
 from tfmtl._keras import SafeModeScope
-from tfmtl._saved_files import DamagedFileError, read_arrays, read_json, to_json
+from tfmtl._saved_files import DamagedFileError, opened_arrays, read_json, to_json
 from tfmtl._staging import move, staged
 from tfmtl._trusted import untrusted
 from tfmtl.models.as_arrays import from_arrays, to_arrays
@@ -19,7 +19,8 @@ from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.models.strategies import local_copy
 
 _MODEL, _ARRAYS = "model.json", "arrays.npz"
-_CURE = "save the model again"
+_ENTRIES = ("class", "network", "tasks", "balancer", "preprocessor", "ids", "optimizer")
+_CURE = "restore it from a backup, or save the model again"
 
 
 def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -99,11 +100,11 @@ def load_model(folder: str | os.PathLike[str], *, safe_mode: bool = True) -> Mul
     path = folder / _MODEL
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {_MODEL}; give a folder that `save_model` wrote.")
-    config, arrays = current(read_json(path, _CURE)), read_arrays(folder / _ARRAYS, _CURE)
+    config = current(read_json(path, _CURE, _ENTRIES))
     try:
-        with SafeModeScope(safe_mode):
+        with SafeModeScope(safe_mode), opened_arrays(folder / _ARRAYS, _CURE) as arrays:
             return from_arrays(config, arrays, str(path))
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         raise
     except Exception as error:  # a changed configuration can raise any error of Keras
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,13 +19,13 @@ from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard, markdown
 from tfmtl.serving.on_load import ComputedOnLoad
 from tfmtl.serving.publishing import publish
-from tfmtl.serving.server_config import server_command, write_batching
+from tfmtl.serving.server_config import model_name, server_command, write_batching
 from tfmtl.serving.signature import Signature
 from tfmtl.serving.slimming import slim
 from tfmtl.serving.static_shapes import fix_shapes, unknown_shapes
 from tfmtl.serving.storage import narrowed
 from tfmtl.serving.verification import Tensors, foreign_operations, probe_features, verify
-from tfmtl.serving.versions import MANIFEST
+from tfmtl.serving.versions import MANIFEST, write_manifest
 from tfmtl.serving.warm_up import write_requests, write_warm_up
 
 CARD = pathlib.PurePath("assets.extra", "model_card.md")
@@ -100,7 +99,7 @@ class Exporter(abc.ABC):
         Args:
             model: the trained model; it is not changed.
             directory: the folder of the model, which holds its versions.
-            version: a positive integer, or None for the next one.
+            version: an integer from 1 to 2**63 - 1, or None for the next one.
             probe: pandas table of feature columns; the model in memory and the reloaded one must answer its rows alike.
                 By default the rows are made from the vocabularies and include unknown and missing values.
             card: description, metrics and data of the model. Its tasks, features and package versions are added.
@@ -120,7 +119,7 @@ class Exporter(abc.ABC):
         After any error no version appears and no file stays.
         """
         require_type(model, MultiTaskModel, "model")
-        model = local_copy(model)
+        model, name = local_copy(model), model_name(directory)
 
         def write(folder: pathlib.Path) -> None:
             features = (
@@ -128,7 +127,7 @@ class Exporter(abc.ABC):
             )
             described = {
                 "card": (card or ModelCard()).describe(model),
-                "serve": server_command(pathlib.Path(directory).name),
+                "serve": server_command(name),
             }
             _write(self.servable(model), features, folder, described, budget)
 
@@ -171,14 +170,15 @@ def _write(
     write_requests(folder, requests)
     write_warm_up(folder, functions, requests)
     write_batching(folder)
-    _describe_in(folder, manifest)
+    describe_in(folder, manifest)
     if budget is not None:
-        _describe_in(folder, {**manifest, "budget": budget.check(folder, requests, described["card"]["metrics"])})
+        describe_in(folder, {**manifest, "budget": budget.check(folder, requests, described["card"]["metrics"])})
 
 
-def _describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+def describe_in(folder: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """Write the model card and the manifest of a version after its other files."""
     (folder / CARD).write_text(markdown(manifest))
+    write_manifest(folder, manifest)
 
 
 def _of_dicts(functions: Mapping[str, Any]) -> dict[str, Any]:

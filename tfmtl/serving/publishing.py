@@ -8,9 +8,8 @@ import tarfile
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
-from tfmtl._checks import require_positive_int
 from tfmtl._staging import flush_tree, locked, rename, staged
-from tfmtl.serving.versions import versions_in
+from tfmtl.serving.versions import GREATEST, next_version, require_version, versions_in
 
 
 def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], version: int | None = None) -> pathlib.Path:
@@ -22,17 +21,20 @@ def publish(directory: pathlib.Path, write: Callable[[pathlib.Path], None], vers
     Args:
         directory: the folder of the model; made if absent.
         write: writes the files of the version into the folder that it is given.
-        version: a positive integer, or None for the next one.
+        version: an integer from 1 to 2**63 - 1, or None for the next one.
 
     Returns:
         `directory/<version>`.
 
     Raises:
+        ValueError: if the version is out of range.
         FileExistsError: if the version exists.
         OSError: if the disk is full.
     """
-    if version is not None:
-        require_positive_int(version=version)
+    if version is None:
+        next_version(directory)  # refuses a folder without a next version before the work
+    else:
+        require_version(version)
         _require_free(directory, version)
     with staged(directory) as folder:
         write(folder)
@@ -70,17 +72,15 @@ class _Counter:
 def _require_free(directory: pathlib.Path, version: int) -> None:
     versions = versions_in(directory)
     if version in versions:
-        raise FileExistsError(
-            f"Version {version} exists as {versions[version]}; "
-            f"give another `version`, or none to publish {max(versions) + 1}."
-        )
+        cure = f", or none to publish {max(versions) + 1}" if max(versions) < GREATEST else ""
+        raise FileExistsError(f"Version {version} exists as {versions[version]}; give another `version`{cure}.")
 
 
 def _move(folder: pathlib.Path, directory: pathlib.Path, version: int | None) -> pathlib.Path:
     while True:
         if version is not None:
             _require_free(directory, version)
-        target = directory / str(max(versions_in(directory), default=0) + 1 if version is None else version)
+        target = directory / str(next_version(directory) if version is None else version)
         try:
             rename(folder, target)
         except FileExistsError:  # taken meanwhile by another tool, which does not lock the folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
@@ -18,15 +17,14 @@ from tfmtl._keras import tf
 from tfmtl._names import layer_name
 from tfmtl.data import Schema
 from tfmtl.data.distinct_candidates import distinct_candidates, raw_candidate_ids
-from tfmtl.serving.card import markdown
-from tfmtl.serving.exporter import CARD
+from tfmtl.serving.exporter import describe_in
 from tfmtl.serving.index import check_corpus, check_depth
 from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.recommender import ROWS
 from tfmtl.serving.static_shapes import fix_shapes
 from tfmtl.serving.verification import difference
-from tfmtl.serving.versions import MANIFEST, read_manifest, version_of
+from tfmtl.serving.versions import check_files, read_manifest, version_of
 from tfmtl.serving.warm_up import read_requests, tensor
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -44,15 +42,15 @@ def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version
         directory: the folder of the model; its newest version is the source.
         frame: pandas table with the candidate features, as in `Candidates.from_frame`. Ids that were not in the
             training data are embedded as unknown ids, with their other features.
-        version: a positive integer, or None for the next one.
+        version: an integer from 1 to 2**63 - 1, or None for the next one.
 
     Returns:
         `directory/<version>`, complete. An inverted file is clustered again, and its recall measured on the same
         queries.
 
     Raises:
-        ValueError: if the version does not retrieve or searches by `ScaNN`, or the table lacks a column or has fewer
-            candidates than `rerank_depth`, or the version's folder holds a symbolic link.
+        ValueError: if a file of the version is damaged or a symbolic link, the version does not retrieve or searches by
+            `ScaNN`, or the table lacks a column or has fewer candidates than `rerank_depth`.
         RuntimeError: if an answer of `rank` or an embedding would change.
         FileExistsError, OSError: as in `Exporter.export`.
 
@@ -70,7 +68,7 @@ def add_candidates(
         directory: the folder of the model; its newest version is the source.
         frame: pandas table of the candidates to add; a candidate with a present id replaces the present one.
         remove_ids: ids of the candidates to remove, of any type that the id column may have.
-        version: a positive integer, or None for the next one.
+        version: an integer from 1 to 2**63 - 1, or None for the next one.
 
     Raises:
         ValueError: as in `replace_candidates`, or if `remove_ids` holds an id that is no candidate of the version.
@@ -83,6 +81,7 @@ def _publish(
 ) -> pathlib.Path:
     source = version_of(directory)
     require_plain_files(source)
+    check_files(source)
     manifest = read_manifest(source)
     kind = manifest.get("search", {}).get("kind", "exact")
     require(
@@ -198,8 +197,7 @@ def _write(
     checkpoint.write(folder / "variables", changed)
     fix_shapes(folder, {name: np.shape(value) for name, value in changed.items()})
     manifest["fingerprint"] = tf.saved_model.experimental.read_fingerprint(str(folder)).singleprint()
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    (folder / CARD).write_text(markdown(manifest))
+    describe_in(folder, manifest)
     before, after = (tf.saved_model.load(str(path)).signatures for path in (source, folder))
     for name, stored in read_requests(source).items():
         request = {i: tensor(value) for i, value in stored.items()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shlex
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl._staging import replace_file
 from tfmtl.serving.versions import versions_in
 
 _BATCHING = """\
@@ -53,8 +55,28 @@ def _batching(size: int, threads: int, request: int) -> str:
     return _BATCHING.format(size=size, threads=threads, request=request)
 
 
+def model_name(directory: str | os.PathLike[str]) -> str:
+    """Return the name under which a server offers the model of a folder: that of the folder.
+
+    Raises:
+        ValueError: if the folder has no name, or one that no request can hold, or TensorFlow cannot read the path.
+
+    Example:
+        >>> model_name("saved_models/../saved_models/shop/.")
+        'shop'
+    """
+    path = os.fspath(directory)
+    name = pathlib.Path(os.path.normpath(pathlib.Path.cwd() / directory)).name  # a link has a name too
+    valid = name != "" and name.isprintable() and ":" not in name
+    rule = "The name of the folder becomes that of the model; it must be printable and have no colon."
+    require(valid, rule, directory=path)
+    readable = "[" not in path and "\\" not in path  # TensorFlow takes the path for a pattern
+    require(readable, "TensorFlow reads no model from a path with `[` or a backslash; rename it.", directory=path)
+    return name
+
+
 def server_command(name: str, base_path: str = "/models") -> str:
-    """Return the command that serves the newest version of one model.
+    """Return the command that serves the newest version of one model, quoted for a shell.
 
     Example:
         >>> print(server_command("shop"))
@@ -62,7 +84,8 @@ def server_command(name: str, base_path: str = "/models") -> str:
           --enable_batching --enable_per_model_batching_params
     """
     ports = "--port=8500 --rest_api_port=8501"
-    return f"tensorflow_model_server {ports} --model_name={name} --model_base_path={base_path}/{name} {OPTIONS}"
+    model = shlex.join([f"--model_name={name}", f"--model_base_path={base_path}/{name}"])
+    return f"tensorflow_model_server {ports} {model} {OPTIONS}"
 
 
 def write_server_config(
@@ -83,10 +106,11 @@ def write_server_config(
         max_request: largest number of rows of one request; the server refuses larger ones.
 
     Returns:
-        The options of `tensorflow_model_server` that name the files.
+        The options of `tensorflow_model_server` that name the files, quoted for a shell.
 
     Raises:
-        ValueError: if no model has a version, a number is not positive, or `max_request` is below `max_batch_size`.
+        ValueError: if no model has a version, no request can hold the name of one, a number is not positive, or
+            `max_request` is below `max_batch_size`.
 
     Example:
         >>> import tempfile
@@ -101,10 +125,12 @@ def write_server_config(
     """
     batching = _batching(max_batch_size, threads, max_request)
     folder = pathlib.Path(directory)
-    models = sorted(path.name for path in folder.glob("*") if any(v.is_dir() for v in versions_in(path).values()))
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    models = [model_name(path) for path in children if any(v.is_dir() for v in versions_in(path).values())]
     require(bool(models), f"No model in {folder} has a version; export one first.")
     configs = [
-        f'  config {{ name: "{name}" base_path: "{base_path}/{name}" model_platform: "tensorflow" }}\n'
+        f'  config {{ name: "{_escaped(name)}" base_path: "{_escaped(f"{base_path}/{name}")}" '
+        'model_platform: "tensorflow" }\n'
         for name in models
     ]
     files = {
@@ -113,8 +139,18 @@ def write_server_config(
         "monitoring.config": _MONITORING,
     }
     for name, text in files.items():
-        (folder / name).write_text(text)
-    return (
-        f"--model_config_file={base_path}/models.config --model_config_file_poll_wait_seconds=60 --enable_batching "
-        f"--batching_parameters_file={base_path}/batching.config --monitoring_config_file={base_path}/monitoring.config"
+        replace_file(folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+    return shlex.join(
+        [
+            f"--model_config_file={base_path}/models.config",
+            "--model_config_file_poll_wait_seconds=60",
+            "--enable_batching",
+            f"--batching_parameters_file={base_path}/batching.config",
+            f"--monitoring_config_file={base_path}/monitoring.config",
+        ]
     )
+
+
+def _escaped(text: str) -> str:
+    """Return a string as the text form of protocol buffers writes it between quotes."""
+    return "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03o}" for b in os.fsencode(text))

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import tf
+from tfmtl._saved_files import read_json
+from tfmtl.serving.versions import MANIFEST, check_files
 
 REQUESTS = pathlib.PurePath("assets.extra", "tfmtl_requests.json")
 """One request per signature, with which the version was verified."""
@@ -29,9 +31,14 @@ def write_requests(folder: pathlib.Path, requests: Requests) -> None:
 
 
 def read_requests(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Return the requests of `write_requests` as plain values: {signature: {input: {"dtype", "shape", "values"}}}."""
-    found: dict[str, dict[str, Any]] = json.loads((folder / REQUESTS).read_text())
-    return found
+    """Return the requests of `write_requests` as plain values: {signature: {input: {"dtype", "shape", "values"}}}.
+
+    Raises:
+        DamagedFileError: a `ValueError`, if the file does not match its checksum or is no JSON.
+    """
+    if (folder / MANIFEST).is_file():
+        check_files(folder, REQUESTS.as_posix())
+    return read_json(folder / REQUESTS, "export the model again")
 
 
 def tensor(stored: Mapping[str, Any]) -> tf.Tensor:

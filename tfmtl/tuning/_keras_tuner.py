@@ -30,6 +30,7 @@ def _cure(problem: str) -> str:
 try:
     from keras_tuner.src.backend.keras import callbacks as _keras_3_callbacks
     from keras_tuner.src.engine.metrics_tracking import MetricsTracker
+    from keras_tuner.src.engine.trial import Trial
     from keras_tuner.src.engine.tuner_utils import convert_to_metrics_dict, validate_trial_results
 except ImportError as error:
     raise ImportError(_cure(f"has no {error.name}")) from error
@@ -53,6 +54,7 @@ Objective = keras_tuner.Objective
 __all__ = [
     "MetricsTracker",
     "Objective",
+    "Trial",
     "convert_to_metrics_dict",
     "keras_tuner",
     "translated_history",

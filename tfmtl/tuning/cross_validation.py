@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from tfmtl._checks import require
 from tfmtl._keras import keras
+from tfmtl._saved_files import DamagedFileError, read_json
 from tfmtl.data import fingerprint
 from tfmtl.tuning._keras_tuner import keras_tuner
 from tfmtl.tuning.callbacks import BestCheckpoint, EpochRelay
@@ -116,7 +117,8 @@ def cross_validate(
         folds: such as `tfmtl.data.random_kfold`, `grouped_kfold` (new users) or `rolling_origin` (the future).
         evaluate: (model, test table) -> values by metric or by (task, metric), such as `tfmtl.evaluate`; by default
             the log of `model.evaluate`. Names of parts are joined: `rating_rmse`.
-        directory: where to keep each fold's values, so that a run that was killed continues; None keeps none.
+        directory: where to keep each fold's values, so that a run that was killed continues; None keeps none. A fold
+            with a damaged file is trained again, with a warning.
 
     Returns:
         Values by fold, with `summary()` for mean, standard error and interval.
@@ -242,7 +244,11 @@ class CrossValidated(keras_tuner.HyperModel):
 def _kept(path: pathlib.Path | None, key: Mapping[str, str]) -> dict[str, float] | None:
     if path is None or not path.exists():
         return None
-    state = json.loads(path.read_text())
+    try:
+        state = read_json(path, "delete it", (*key, "scores"))
+    except DamagedFileError as error:
+        warnings.warn(f"{error} The fold is trained again.", stacklevel=3)
+        return None
     same = all(state[side] == value for side, value in key.items())
     require(same, f"{path} holds values of another fold; give another `directory`.")
     return dict(state["scores"])

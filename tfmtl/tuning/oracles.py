@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import functools
-import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._keras import tf
-from tfmtl.tuning._keras_tuner import MetricsTracker, keras_tuner
+from tfmtl._saved_files import parse_json, to_json
+from tfmtl.tuning._keras_tuner import MetricsTracker, Trial, keras_tuner
 
 COMPLETED, FAILED, INVALID = "COMPLETED", "FAILED", "INVALID"
 
 
 def write_json(path: str, state: Mapping[str, Any]) -> None:
-    """Replace the file at `path` by `state` in one step, so that a kill leaves the old file or the new one."""
+    """Replace the file at `path` by `state` with a checksum in one step: a kill leaves the old file or the new one."""
     written = f"{path}.new"
     with tf.io.gfile.GFile(written, "w") as file:
-        file.write(json.dumps(state))
+        file.write(to_json(state))
     tf.io.gfile.rename(written, path, overwrite=True)
+
+
+def check_json(path: str) -> dict[str, Any]:
+    """Return the state that `write_json` wrote.
+
+    Raises:
+        DamagedFileError: a `ValueError`, if the file is damaged.
+    """
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return parse_json(pathlib.Path(path), file.read(), "restore it from a backup, or search in another folder")
 
 
 class Resumable(keras_tuner.Oracle):
@@ -41,7 +52,17 @@ class Resumable(keras_tuner.Oracle):
 
         A kill can fall between the writing of a trial's file and of the search's file. A trial that only the
         former holds was never started; a trial that has ended according to the former is not run again.
+
+        Raises:
+            DamagedFileError: a `ValueError`, naming the file that is damaged.
         """
+        check_json(self._get_oracle_fname())
+        for name in tf.io.gfile.listdir(self._project_dir):  # keras-tuner takes brackets in its path for a pattern
+            path = f"{self._project_dir}/{name.rstrip('/')}/trial.json"
+            if name.startswith("trial_") and tf.io.gfile.exists(path):
+                check_json(path)
+                trial = Trial.load(path)
+                self.trials[trial.trial_id] = trial
         super().reload()
         self.trials = {name: self.trials[name] for name in self.start_order if name in self.trials}
         ended = {name for name, trial in self.trials.items() if trial.status in (COMPLETED, FAILED)}
