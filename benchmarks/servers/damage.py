@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from servers.models import MAX_K, build
-from tfmtl._keras import keras
+from tfmtl import keras
 from tfmtl.adaptation import OnlineLearner
 from tfmtl.data import Categorical, Label, Preprocessor, Schema, cache
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
@@ -24,7 +24,7 @@ from tfmtl.serving.warm_up import read_requests
 from tfmtl.tasks import Regression
 
 Read = Callable[[], Any]
-"""Reads what was written; the values are compared with those before the damage."""
+"""Reads the files; the values are compared with those before the damage."""
 
 
 def outcomes(folder: pathlib.Path, damages: int, seed: int = 0) -> dict[str, collections.Counter[str]]:

@@ -109,8 +109,7 @@ def write_server_config(
         The options of `tensorflow_model_server` that name the files, quoted for a shell.
 
     Raises:
-        ValueError: if no model has a version, no request can hold the name of one, a number is not positive, or
-            `max_request` is below `max_batch_size`.
+        ValueError: if no model has a version, or a name or a number is out of range.
 
     Example:
         >>> import tempfile
