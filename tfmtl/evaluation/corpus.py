@@ -50,7 +50,7 @@ class Corpus:
     candidate_index: Ints
     seen: tuple[Ints, Ints] | None
     candidates: Candidates
-    seen_share: float = 0.0
+    seen_share: float
 
     @property
     def coverage(self) -> float:
