@@ -21,17 +21,18 @@ WEIGHTS = {"seen": 2.0, "rating": 0.5, "liked": 3.0, "mood": 0.25}
 
 
 class Given(GramianBalancer):
-    """Given weights; records the step and the Gramian."""
+    """Given weights; records the step, the Gramian and the losses."""
 
     def __init__(self, weights: Sequence[float], at: Any = "representation") -> None:
         super().__init__(at)
         self.weights_given = list(weights)
         self.step: Any = None
         self.gramian: Any = None
+        self.step_losses: Any = None
         self.returned: list[Any] = []
 
     def weigh(self, gramian: tf.Tensor, losses: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
-        self.gramian = gramian
+        self.gramian, self.step_losses = gramian, losses
         return tf.constant(self.weights_given)
 
     def gradients(self, step: TrainingStep) -> list[Any]:
@@ -192,3 +193,11 @@ def test_mixed_precision_sees_the_gradients_of_the_unscaled_losses(at: str) -> N
         keras.mixed_precision.set_global_policy("float32")
     assert float(half.step.scale) > 1
     np.testing.assert_allclose(half.gramian, full.gramian, rtol=0.05)
+
+
+def test_a_step_that_overflows_reaches_no_method() -> None:
+    """Its Gramian and all its losses are zero, so that the state of a method does not become infinite."""
+    balancer = Given([1.0, 1.0])
+    make_step(balancer, TRUNK_ONLY, table=small.table().assign(rating=1e30))
+    np.testing.assert_array_equal(balancer.step_losses, [0.0, 0.0])
+    np.testing.assert_array_equal(balancer.gramian, np.zeros([2, 2]))
