@@ -8,6 +8,7 @@ Processes are forked from one that has imported the package and has not run Tens
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pathlib
 import random
 import sys
@@ -237,6 +238,7 @@ class Killed:
 
     def __init__(self, kind: str, folder: pathlib.Path, last: int) -> None:
         self.kind, self.folder, self.last, self.seen = kind, folder, last, 0
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the process that forks has no other way
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["servers.kills"])
 
