@@ -44,18 +44,6 @@ GOOD = {
 }
 
 
-COUNTS = {
-    "requests": 100_000,
-    "fuzzed": 100_000,
-    "clients": 32,
-    "swaps": 20,
-    "kills": 50,
-    "processes": 8,
-    "versions": 100,
-    "damages": 500,
-}
-
-
 def main() -> None:
     """Parse the arguments, run the attacks and print the results."""
     runs = {
@@ -68,7 +56,16 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=runs, default=list(runs))
-    for name, count in COUNTS.items():
+    for name, count in {
+        "requests": 100_000,
+        "fuzzed": 100_000,
+        "clients": 32,
+        "swaps": 20,
+        "kills": 50,
+        "processes": 8,
+        "versions": 100,
+        "damages": 500,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--writers", nargs="+", choices=kills.WRITERS, default=list(kills.WRITERS))
     arguments = parser.parse_args()

@@ -89,7 +89,7 @@ def replace(folder: pathlib.Path, report: Report, last: int) -> None:
     """`replace_candidates`, with the number of the version in the number of candidates."""
     model, table = build()
     if not folder.exists():
-        serving.export(model, folder, max_k=MAX_K)
+        serving.export(model, folder, max_k=MAX_K, rerank_depth=MAX_K)
     number = _newest(folder)
     if number > 1:
         served = tf.saved_model.load(str(folder / str(number))).signatures["retrieve"]
