@@ -8,15 +8,14 @@ import os
 import pathlib
 import sys
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
-
-import keras
-import tensorflow as tf
-from wire import flatten, read_calls
-
 
 def main(model: str, calls: str) -> None:
     """Answer every call by the layer that Keras 3 makes of its signature."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras  # here, since the collection of doctests imports this module
+    import tensorflow as tf
+    from wire import flatten, read_calls
+
     assert keras.__version__.startswith("3.")
     layer = functools.cache(lambda signature: keras.layers.TFSMLayer(model, call_endpoint=signature))
     answers = []
