@@ -93,7 +93,7 @@ def replace(folder: pathlib.Path, report: Report, last: int) -> None:
     number = _newest(folder)
     if number > 1:
         served = tf.saved_model.load(str(folder / str(number))).signatures["retrieve"]
-        found = np.unique(served(**queries(model, table))["candidate_id"])
+        found = np.unique(served(**queries(model, table))["ids"])
         assert set(found.astype(str)) <= {identifier("string", "i", i) for i in range(_kept(number))} | {""}
     report(number)
     for state in range(number + 1, last + 1):
