@@ -156,6 +156,10 @@ def test_ordinary_networks_are_trusted() -> None:
                  keras.metrics.AUC(), keras.mixed_precision.Policy("mixed_bfloat16"), bent, keras.losses.mse,
                  keras.regularizers.L1L2(0.1), tf.constant([1.0]), tf.float32):  # fmt: skip
         require_trusted(keras.saving.serialize_keras_object(part), "model.json")
+    text = made.to_json()
+    assert "strings.length" in text
+    with pytest.raises(ValueError, match=r"model\.json"):  # the same network with one other operation
+        require_trusted(json.loads(text.replace("strings.length", "io.read_file")), "model.json")
 
 
 def test_a_registered_model_is_loaded(tmp_path: pathlib.Path) -> None:

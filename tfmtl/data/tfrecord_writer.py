@@ -15,7 +15,7 @@ from tfmtl._staging import flush, remove_abandoned, staged_path
 from tfmtl.data.columns import Columns, check_columns, to_columns, to_labels
 from tfmtl.data.declared import declared_types
 from tfmtl.data.examples import serialized
-from tfmtl.data.interchange import as_rows
+from tfmtl.data.interchange import as_frame
 from tfmtl.data.moments import RunningMoments
 from tfmtl.data.schema import Label, Schema
 from tfmtl.data.values import to_numbers
@@ -55,7 +55,7 @@ def write_tfrecords(frame: pd.DataFrame, schema: Schema, path: str | os.PathLike
     path = pathlib.Path(path)
     suffixes = (".tfrecord", ".tfrecord.gz")
     require(path.name.endswith(suffixes), f"`path` must end in one of {list(suffixes)}.", path=str(path))
-    frame = as_rows(frame)
+    frame = as_frame(frame)
     check_columns(frame, schema.columns())
     whole = _rounded(frame, schema)
     remove_abandoned(path.parent)
