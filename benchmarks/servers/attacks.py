@@ -19,6 +19,10 @@ from tfmtl.serving.verification import difference
 Request = dict[str, tf.Tensor]
 BLOCK = 64
 """Well-formed requests that the model in memory answers together."""
+_NO_PROTO = "DecodeProtoV2"
+"""Part of the refusal of bytes that are no proto, in the one input of such a signature."""
+_ROUNDING = 1e-3
+"""Relative difference allowed between a row alone and in a block."""
 _TYPES = "was expected to be a"
 """Part of TensorFlow's own refusal of another type, which comes before the signature and holds the input's position."""
 EDGES = (0, 1, -1, 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**63 - 1, -(2**63))
@@ -54,16 +58,16 @@ def attack(model: MultiTaskModel, signature: Signature, served: Any, count: int,
     """
     found, before = Outcome(), 0.0
     while found.answered + found.refused < count:
-        for request, row in _alone(model, signature, rng):
+        for request, row, weight in _alone(model, signature, rng):
             answer = served(**request)
-            assert all(_alike(name, value, answer[name]) for name, value in row.items()), list(request)
+            assert all(_alike(name, value, answer[name], weight) for name, value in row.items()), list(request)
             found.answered += 1
         for _ in range(BLOCK):
             request = _malformed(model, signature, rng)
             answer, refusal = _answer(served, request)
             if answer is None:
                 plain = signature.of if isinstance(signature, FromExamples) else signature
-                named = [name for name in (*signature.inputs, *plain.inputs, _TYPES) if name in refusal]
+                named = [name for name in (*signature.inputs, *plain.inputs, _TYPES, _NO_PROTO) if name in refusal]
                 assert named, f"A refusal names no input: {refusal[:500]}"
                 found.refused += 1
             else:
@@ -74,16 +78,16 @@ def attack(model: MultiTaskModel, signature: Signature, served: Any, count: int,
     return found
 
 
-def _alike(name: str, expected: tf.Tensor, answer: tf.Tensor) -> bool:
-    """Return whether two outputs are equal to rounding.
+def _alike(name: str, expected: tf.Tensor, answer: tf.Tensor, weight: float) -> bool:
+    """Return whether the outputs of a row alone and in a block are equal to rounding.
 
-    Fused scores are sums of terms that a request may weigh by a million and that may cancel: their rounding is relative
-    to the largest score of the row.
+    TensorFlow multiplies a vector and a matrix in different orders. Units of inputs at the edges of float32 and fused
+    scores, which a request may weigh by a million, are sums of large terms that may cancel; scores round in relation to
+    the largest weight.
     """
     if name != "scores":
-        return difference(expected, answer) <= 1e-5
-    largest = max(1.0, float(tf.reduce_max(tf.abs(expected))))
-    return bool(np.allclose(answer, expected, rtol=1e-5, atol=1e-6 * largest))
+        return difference(expected, answer) <= _ROUNDING
+    return bool(np.allclose(answer, expected, rtol=_ROUNDING, atol=_ROUNDING * weight))
 
 
 def _answer(served: Any, request: Request) -> tuple[Request | None, str]:
@@ -92,18 +96,23 @@ def _answer(served: Any, request: Request) -> tuple[Request | None, str]:
         return served(**request), ""
     except UnicodeDecodeError:  # the error quotes the bytes of a damaged proto, which Python cannot show
         return None, "examples"
-    except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, TypeError, ValueError) as error:
         return None, str(error)
 
 
-def _alone(model: MultiTaskModel, signature: Signature, rng: np.random.Generator) -> Iterator[tuple[Request, Request]]:
-    """Yield requests of one row, and their answers as rows of one request of many rows."""
+def _alone(
+    model: MultiTaskModel, signature: Signature, rng: np.random.Generator
+) -> Iterator[tuple[Request, Request, float]]:
+    """Yield requests of one row, their answers as rows of one request of many rows, and their largest weight."""
     plain = signature.of if isinstance(signature, FromExamples) else signature
     request = hostile.request(model, plain, BLOCK, rng)
     sent = {"examples": to_examples(request)} if plain is not signature else request
     expected = signature.traced(**sent)
+    given = [np.nan_to_num(v, posinf=0.0, neginf=0.0) for n, v in request.items() if n.startswith("weight_")]
+    largest = np.max(np.clip(np.abs([np.ones(BLOCK), *given]), 0.0, 1e6), axis=0)
     for i in range(BLOCK):
-        yield ({name: value[i : i + 1] for name, value in sent.items()}, {n: v[i : i + 1] for n, v in expected.items()})
+        row = {name: value[i : i + 1] for name, value in sent.items()}
+        yield row, {name: value[i : i + 1] for name, value in expected.items()}, float(largest[i])
 
 
 def _malformed(model: MultiTaskModel, signature: Signature, rng: np.random.Generator) -> Request:
