@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfmtl import adaptation as adaptation
     from tfmtl import balancing as balancing
+    from tfmtl import baselines as baselines
     from tfmtl import compression as compression
     from tfmtl import data as data
     from tfmtl import ensembling as ensembling
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 _PACKAGES = (
     "adaptation",
     "balancing",
+    "baselines",
     "compression",
     "data",
     "ensembling",

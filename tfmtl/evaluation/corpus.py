@@ -36,6 +36,7 @@ class Corpus:
 
     Attributes:
         queries: encoded features of the Q distinct queries, by name.
+        users: key of the user of each distinct query [Q].
         query_index: index of the query of each positive [n].
         items: key of the candidate of each positive [n].
         candidate_index: position in the corpus of each positive [n], -1 outside the corpus.
@@ -45,6 +46,7 @@ class Corpus:
     """
 
     queries: Features
+    users: Ints
     query_index: Ints
     items: Ints
     candidate_index: Ints
@@ -136,9 +138,11 @@ def locate(model: MultiTaskModel, task: str, batch: Batch, seen: Seen | None = N
     keyed = _as_bytes({**columns, "": users[rows]})  # no feature has the name ""
     _, first, query_index = np.unique(keyed, return_index=True, return_inverse=True)
     queries = {name: column[first] for name, column in columns.items()}
-    pairs = None if seen is None else seen.spread(users[rows][first], candidates)
+    owners = users[rows][first]
+    pairs = None if seen is None else seen.spread(owners, candidates)
     index = positions(candidates, items[rows])
-    return Corpus(queries, query_index.reshape(-1), items[rows], index, pairs, candidates, 1 - len(rows) / found)
+    share = 1 - len(rows) / found
+    return Corpus(queries, owners, query_index.reshape(-1), items[rows], index, pairs, candidates, share)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,11 @@
+"""Baselines: simple methods that a network has to exceed, fitted and measured on the same tables."""
+
+from __future__ import annotations
+
+from tfmtl.baselines.als import ALS as ALS
+from tfmtl.baselines.interactions import Interactions as Interactions
+from tfmtl.baselines.item_knn import ItemKNN as ItemKNN
+from tfmtl.baselines.personal_frequency import PersonalFrequency as PersonalFrequency
+from tfmtl.baselines.popularity import Popularity as Popularity
+from tfmtl.baselines.recent_popularity import RecentPopularity as RecentPopularity
+from tfmtl.baselines.retrieval_baseline import RetrievalBaseline as RetrievalBaseline
