@@ -20,6 +20,7 @@ from tfmtl.layers import (
     ContextGate,
     DotInteraction,
     Fusion,
+    HistoryMatch,
     MaskedMean,
     Mixup,
     PEPNet,
@@ -83,6 +84,11 @@ def _(layer: SelfAttention) -> tuple[keras.Model, Any]:
 @network_of.register
 def _(layer: TargetAttention) -> tuple[keras.Model, Any]:
     return _network(layer, (LISTS[:, 1], LISTS, INDICES))
+
+
+@network_of.register
+def _(layer: HistoryMatch) -> tuple[keras.Model, Any]:
+    return _network(layer, (INDICES[:, 0], INDICES[:, ::-1]))
 
 
 @network_of.register

@@ -189,6 +189,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "Experts",
         "FeatureDropout",
         "GateNU",
+        "HistoryMatch",
         "JoinedEmbedding",
         "MaskedMean",
         "Mixup",

@@ -170,7 +170,7 @@ def test_all_that_a_trunk_reads_is_mixed_with_the_same_partners(trunk: str, batc
         np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("read", ["embed", "embed_target"])
+@pytest.mark.parametrize("read", ["embed", "embed_target", "index_target"])
 def test_a_trunk_cannot_read_lists_of_mixed_rows(read: str) -> None:
     class Curious(SharedBottom):
         def connect(self, pair: Any, features: Any) -> Any:

@@ -90,6 +90,14 @@ class FeatureEncoder:
 
     def embed_target(self, history: str) -> Any:
         """Return the embedding of the candidate for a list of candidate ids; see `tfmtl.layers.FeatureEncodings`."""
+        return self.embed(self._target_of(history))[0]
+
+    def index_target(self, history: str) -> tuple[Any, Any]:
+        """Return the indices of the candidate and of a list of its ids; see `tfmtl.layers.FeatureEncodings`."""
+        return self._read[self._target_of(history)], self._read[history]
+
+    def _target_of(self, history: str) -> str:
+        """Return the name of the candidate feature that shares its ids with a list, or raise."""
         require_known([history], self.schema.features, "feature", "the schema")
         ids = {feature.name for feature in self.schema.candidate if not feature.encoded_shape}
         feature = self.schema.features[history]
@@ -97,7 +105,7 @@ class FeatureEncoder:
             bool(feature.encoded_shape) and feature.vocabulary in ids,
             f"Feature {history!r} holds no ids of a candidate feature; name an `IdSequence` of one of {sorted(ids)}.",
         )
-        return self.embed(str(feature.vocabulary))[0]
+        return str(feature.vocabulary)
 
     def _without_context(self, preprocessor: Preprocessor) -> dict[str, Any]:
         """Return the context features; training makes all of them missing in some rows, the same for each feature."""

@@ -52,6 +52,10 @@ class MixupFeatures:
         """Raise `ValueError`; see `embed`."""
         return self.embed(history)
 
+    def index_target(self, history: str) -> tuple[Any, Any]:
+        """Raise `ValueError`; see `embed`."""
+        return self.embed(history)
+
 
 def with_mixup_pairs(network: keras.Model) -> keras.Model:
     """Return the network with the `MixupPairs` of its rows as one more output, or unchanged if it has no mixup."""

@@ -32,6 +32,12 @@ class FeatureEncodings(Protocol):
     def embed_target(self, history: str) -> Any:
         """Return the embedding [B, width] of the candidate feature that shares its ids with the list `history`."""
 
+    def index_target(self, history: str) -> tuple[Any, Any]:
+        """Return the indices [B] of the candidate feature that shares its ids with `history`, and those of the list.
+
+        The list's indices are [B, length], 0 in padding. Noise that training adds to indices is not in either.
+        """
+
 
 class MultiTaskLayer(keras.layers.Layer, abc.ABC):
     """Base of trunks: maps one shared input to one representation per task.
