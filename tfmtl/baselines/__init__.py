@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tfmtl.baselines.als import ALS as ALS
+from tfmtl.baselines.ease import ItemFactors as ItemFactors
+from tfmtl.baselines.ease import ease_factors as ease_factors
 from tfmtl.baselines.interactions import Interactions as Interactions
 from tfmtl.baselines.item_knn import ItemKNN as ItemKNN
 from tfmtl.baselines.personal_frequency import PersonalFrequency as PersonalFrequency

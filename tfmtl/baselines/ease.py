@@ -1,0 +1,88 @@
+"""EASE: the item-to-item regression with a closed form, as embeddings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+from scipy.sparse.linalg import svds
+
+from tfmtl._checks import require, require_positive_int
+
+Floats = npt.NDArray[np.float64]
+
+
+class ItemFactors(NamedTuple):
+    """Two embeddings of each candidate; the score of candidate i given candidate j is `query[j] @ candidate[i]`.
+
+    Attributes:
+        query: [C, r] embedding of a candidate in the history of a query.
+        candidate: [C, r] embedding of a candidate that is scored.
+    """
+
+    query: Floats
+    candidate: Floats
+
+
+def ease_factors(
+    interactions: scipy.sparse.spmatrix, rank: int = 256, regularization: float = 500.0, seed: int = 0
+) -> ItemFactors:
+    """EASE as embeddings: ridge regression of each item on all others, from a truncated singular value decomposition.
+
+    Use it as the strongest simple retrieval without training: a query is the sum of the `query` embeddings of its
+    history, and any index over dot products serves it.
+
+    EASE scores x B with B_ji = -P_ji / P_ii for j != i and P = (X' X + lambda I)^-1. With X = U S V' the matrix is
+    P = I / lambda - V G V' with G = S^2 / (lambda (S^2 + lambda)), so that B equals V G V' D, D_ii = 1 / P_ii,
+    outside of its diagonal. `query` is V and `candidate` is D V G. Singular values far below sqrt(lambda) hardly count,
+    so that a moderate rank suffices; with all of them the scores of unseen candidates equal EASE's. The diagonal is not
+    0, as it is in EASE, but 1 / (lambda P_ii) - 1 >= 0: a candidate of the history has a score for coming again.
+
+    Args:
+        interactions: X, sparse [queries, C], usually 1 for each pair that occurs.
+        rank: r, at most the smaller side of X less 1.
+        regularization: lambda; above 0. Some hundreds are usual for entries of 1.
+        seed: seed of the decomposition's first vector.
+
+    Returns:
+        Embeddings of width r, or less if X is smaller; 0 for candidates without an interaction.
+
+    Raises:
+        ValueError: if an argument is not positive, or X has a negative, an infinite or no entry above 0.
+
+    Example:
+        >>> history = scipy.sparse.csr_matrix([[1.0, 1, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
+        >>> factors = ease_factors(history, rank=2, regularization=1.0)
+        >>> scores = factors.query @ factors.candidate.T
+        >>> bool(scores[0, 1] > scores[0, 2])
+        True
+
+    Reference:
+        Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, https://arxiv.org/abs/1905.03375,
+        equation 8. The truncation is ours.
+
+    Cost: a truncated decomposition, O(r entries(X) + r^2 (queries + C)) for each of some restarts; no matrix [C, C].
+    """
+    require_positive_int(rank=rank)
+    require(np.isfinite(regularization) and regularization > 0, "`regularization` must be above 0.", got=regularization)
+    matrix = scipy.sparse.csr_matrix(interactions, dtype=np.float64)
+    valid = bool(np.isfinite(matrix.data).all() and (matrix.data >= 0).all() and (matrix.data > 0).any())
+    require(valid, "`interactions` must hold numbers of at least 0, one above 0.", shape=matrix.shape)
+    right, values = _right_singular(matrix, rank, seed)
+    gain = values**2 / (regularization * (values**2 + regularization))
+    diagonal = 1 / regularization - np.square(right) @ gain
+    return ItemFactors(right, right * gain / diagonal[:, None])
+
+
+def _right_singular(matrix: scipy.sparse.csr_matrix, rank: int, seed: int) -> tuple[Floats, Floats]:
+    """Return the right singular vectors [C, r] and values [r] of the largest singular values above 0."""
+    smaller = min(matrix.shape)
+    if smaller <= max(rank, 32):  # the sparse solver cannot compute all of them
+        _, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
+    else:
+        _, values, right = svds(matrix, k=rank, random_state=np.random.default_rng(seed))
+    order = np.argsort(-values)[:rank]
+    order = order[values[order] > 1e-9 * values.max()]
+    return np.ascontiguousarray(right[order].T), values[order]
