@@ -185,7 +185,13 @@ def test_the_default_trunk_is_a_shared_bottom() -> None:
             TypeError,
             "`trunk` must be MultiTaskLayer. Received: trunk='mmoe'. Pass an instance such as MMoE().",
         ),
-        ({"tower_units": []}, ValueError, "`tower_units` must name at least one width."),
+        (
+            {"tower_units": []},
+            ValueError,
+            "Retrieval task 'seen' has no dot product, because its towers have outputs of different widths; give "
+            "`Retrieval(units=...)` or `tower_units` a width, or choose `embedding_dim` for equal widths. Received: "
+            "widths={'query': 8, 'candidate': 5}.",
+        ),
         ({"tower_units": [3, 0]}, ValueError, "`tower_units` must be a positive integer. Received: tower_units=0."),
         ({"embedding_dim": 0}, ValueError, "`embedding_dim` must be a positive integer. Received: embedding_dim=0."),
         (

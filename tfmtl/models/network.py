@@ -43,9 +43,9 @@ def build_network(
             training labels: the log-odds of an event, the log of each class's share, the mean of a number.
         trunk: architecture shared by the tasks on pairs of query and candidate; `SharedBottom` by default. A trunk
             without task names takes the names of these tasks. It reads the concatenation of the query, candidate and
-            context encodings and, if there are candidates, the product of the two towers' outputs.
+            context encodings and, if there are candidates, the product of the towers' outputs of one width.
         embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others).
-        tower_units: widths of the dense layers of both towers.
+        tower_units: widths of the dense layers of both towers; `()` for none, which is matrix factorisation of two ids.
         regularization: penalties, noise and augmentation; see `Regularization`.
         poolings: by list feature, the layer that pools its embeddings to one vector; `MaskedMean` by default. Copied.
         fusion: by role, the layer that fuses its features to one encoding; by default they are concatenated. Copied.
@@ -118,7 +118,6 @@ def _check_parts(
     for part in interactions:
         require_type(part, Interaction, "interactions[...]", "Pass an instance such as CrossNetwork().")
     require(not interactions or bool(on_pairs), f"`interactions` act on pairs, but none of the tasks {names} does.")
-    require(len(tower_units) > 0, "`tower_units` must name at least one width.", tower_units=tower_units)
     for width in tower_units:
         require_positive_int(tower_units=width)
     return on_pairs
@@ -140,7 +139,7 @@ def _pair(
 ) -> Any:
     """Return the encoding that the trunk reads."""
     parts = list(encoded.values())
-    if "candidate" in towers:
+    if "candidate" in towers and towers["query"].shape[-1] == towers["candidate"].shape[-1]:
         parts.append(keras.layers.Multiply(name="interaction")([towers["query"], towers["candidate"]]))
     pair = keras.layers.Concatenate(name="pair")(parts) if len(parts) > 1 else parts[0]
     for part in interactions:

@@ -161,13 +161,24 @@ class Retrieval(Task):
         self._counts.cap(total)
 
     def connect(self, encodings: HeadInputs) -> dict[str, Any]:
-        """Add the layers of u and v to the towers."""
+        """Add the layers of u and v to the towers.
+
+        Raises:
+            ValueError: if there are no candidates, or u and v have different widths.
+        """
         require(
             encodings.candidate is not None,
             f"Retrieval task {self.name!r} needs candidate features; the schema has none.",
         )
         query = self._project(encodings.query, "query", encodings.seed)
         candidate = self._project(encodings.candidate, "candidate", encodings.seed)
+        widths = {"query": int(query.shape[-1]), "candidate": int(candidate.shape[-1])}
+        require(
+            len(set(widths.values())) == 1,
+            f"Retrieval task {self.name!r} has no dot product, because its towers have outputs of different widths; "
+            "give `Retrieval(units=...)` or `tower_units` a width, or choose `embedding_dim` for equal widths.",
+            widths=widths,
+        )
         if self.temperature != 1.0:
             query = keras.layers.Rescaling(1 / self.temperature, name=f"{self.name}_query_scaled")(query)
         if self.candidate_bias:
