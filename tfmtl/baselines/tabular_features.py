@@ -1,0 +1,127 @@
+"""TabularFeatures: raw columns as one matrix for trees, with counts and out-of-fold rates of categories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfmtl.baselines.interactions import Floats, Ints
+from tfmtl.baselines.ranking_baseline import Target
+from tfmtl.data.columns import Columns
+from tfmtl.data.features import Feature
+
+MOST_CATEGORIES = 250
+"""Largest number of categories that scikit-learn's histograms can hold apart, less the missing one."""
+
+
+class TabularFeatures:
+    """Raw columns as one float matrix: numbers, codes of categories, counts, and smoothed rates of the label.
+
+    - numbers are unchanged, NaN where missing; of a list the length is used
+    - a category has a code by its order among the training values, NaN if it is missing or new
+    - its count is the number of *other* training rows with it, so that a training row does not count itself
+    - its rate is (sum w y + m p) / (sum w + m) with the smoothing m, over the training rows of other folds; p is the
+      weighted mean of y in these rows. New rows use all training rows.
+
+    A training row therefore never sees its own label, and rows of one group have one fold.
+
+    Args:
+        features: the features to use.
+        smoothing: m, the weight of the mean.
+        folds: number of folds, at least 2.
+        seed: seed of the folds.
+    """
+
+    def __init__(self, features: Sequence[Feature], smoothing: float, folds: int, seed: int) -> None:
+        self._features, self._smoothing, self._folds, self._seed = list(features), smoothing, folds, seed
+        self._tables: dict[str, _Table] = {}
+        self.categorical: list[bool] = []
+
+    def fit_transform(self, columns: Columns, target: Target, rows: Ints) -> Floats:
+        """Fit to all training rows and return the matrix [len(rows), d] of some of them."""
+        distinct, group = np.unique(target.groups, return_inverse=True)
+        fold = np.random.default_rng(self._seed).integers(0, self._folds, len(distinct))[group.reshape(-1)]
+        self.categorical = []
+        parts = []
+        for feature in self._features:
+            values = columns[feature.name]
+            if is_category(feature, values):
+                table = self._tables[feature.name] = _Table(values, target, fold, self._folds, self._smoothing)
+                few = len(table.values) <= MOST_CATEGORIES
+                parts.append(table.of_training(fold)[rows])
+                self.categorical += [few] + [False] * (parts[-1].shape[1] - 1)
+            else:
+                parts.append(_numbers(values)[rows])
+                self.categorical += [False] * parts[-1].shape[1]
+        return np.concatenate(parts, axis=1)
+
+    def transform(self, columns: Columns) -> Floats:
+        """Return the matrix [n, d] of new rows."""
+        return np.concatenate(list(self._new(columns)), axis=1)
+
+    def _new(self, columns: Columns) -> Iterator[Floats]:
+        for feature in self._features:
+            values, table = columns[feature.name], self._tables.get(feature.name)
+            yield _numbers(values) if table is None else table.of_new(values)
+
+
+class _Table:
+    """Codes, counts and sums of the label of each value of one category."""
+
+    def __init__(self, values: npt.NDArray[Any], target: Target, fold: Ints, folds: int, smoothing: float) -> None:
+        self.values, codes = np.unique(values, return_inverse=True)
+        self._codes = codes.reshape(-1)
+        self._smoothing = smoothing
+        size = len(self.values)
+        cell = self._codes * folds + fold
+        columns = np.column_stack([np.ones(len(cell)), target.columns])  # of the weights, then of the labels
+
+        def summed(weights: Floats) -> Floats:
+            return np.asarray(np.bincount(cell, weights, minlength=size * folds), np.float64).reshape(size, folds)
+
+        self._sums = np.stack([summed(target.weights * column) for column in columns.T], axis=2)  # [size, folds, 1 + d]
+        self._counts = np.bincount(self._codes, minlength=size).astype(np.float64)
+
+    def of_training(self, fold: Ints) -> Floats:
+        """Return code, count and rates [n, 2 + d] of the training rows, by the rows of other folds."""
+        others = self._sums.sum(axis=1, keepdims=True) - self._sums
+        rates = self._rates(others, others.sum(axis=0, keepdims=True))[self._codes, fold]
+        return np.column_stack([self._known(self._codes), self._counts[self._codes] - 1, rates])
+
+    def of_new(self, values: npt.NDArray[Any]) -> Floats:
+        """Return code, count and rates [n, 2 + d] of new rows, by all training rows."""
+        found = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
+        known = self.values[found] == values
+        sums = self._sums.sum(axis=1)
+        rates = np.where(known[:, np.newaxis], self._rates(sums, sums.sum(axis=0))[found], _mean(sums.sum(axis=0)))
+        codes = np.where(known, self._known(found), np.nan)
+        return np.column_stack([codes, np.where(known, self._counts[found], 0), rates])
+
+    def _rates(self, sums: Floats, total: Floats) -> Floats:
+        return (sums[..., 1:] + self._smoothing * _mean(total)) / (sums[..., :1] + self._smoothing)
+
+    def _known(self, codes: Ints) -> Floats:
+        missing = self.values[codes] == ("" if self.values.dtype == object else -1)
+        return np.where(missing, np.nan, codes)
+
+
+def _mean(total: Floats) -> Floats:
+    """Return the means [..., d] of sums [..., 1 + d], of which the first is the weight; 0 without a weight."""
+    mean: Floats = total[..., 1:] / np.maximum(total[..., :1], 1e-12)
+    return mean
+
+
+def is_category(feature: Feature, values: npt.NDArray[Any]) -> bool:
+    """Return whether a column of raw values holds one category per row."""
+    return not feature.raw_spec.dtype.is_floating and values.ndim == 1
+
+
+def _numbers(values: npt.NDArray[Any]) -> Floats:
+    """Return numbers [n, d], or the length [n, 1] of lists of ids."""
+    if values.dtype.kind == "f":
+        return values.reshape(len(values), -1).astype(np.float64)
+    present = values != ("" if values.dtype == object else -1)
+    return present.sum(axis=1, keepdims=True).astype(np.float64)
