@@ -105,8 +105,8 @@ def ease_weights(interactions: scipy.sparse.spmatrix, regularization: float) -> 
 
     Example:
         >>> ease_weights(scipy.sparse.csr_matrix([[1.0, 1.0], [1.0, 0.0]]), 1.0).round(3)
-        array([[0.   , 0.5  ],
-               [0.333, 0.   ]])
+        array([[0.   , 0.333],
+               [0.5  , 0.   ]])
     """
     require(np.isfinite(regularization) and regularization > 0, "`regularization` must be above 0.", got=regularization)
     gram = (interactions.T @ interactions).toarray()
@@ -131,7 +131,7 @@ class EASE(RetrievalBaseline):
     Example:
         >>> bought = Interactions([7, 7, 9, 9], [0, 1, 0, 2], num_candidates=3)
         >>> EASE(regularization=1.0).fit(bought).scorer([7])(np.array([0])).round(2).tolist()
-        [[0.25, 0.33, 0.17]]
+        [[0.5, 0.4, 0.2]]
 
     Cost: C^3 for the inverse, or that of `ease_factors`.
 
