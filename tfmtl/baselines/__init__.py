@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from tfmtl.baselines.als import ALS as ALS
+from tfmtl.baselines.comparison import Comparison as Comparison
+from tfmtl.baselines.comparison import compare as compare
+from tfmtl.baselines.comparison import measure as measure
+from tfmtl.baselines.comparison import strongest as strongest
 from tfmtl.baselines.ease import EASE as EASE
 from tfmtl.baselines.ease import ItemFactors as ItemFactors
 from tfmtl.baselines.ease import ease_factors as ease_factors

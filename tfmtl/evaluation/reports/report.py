@@ -65,23 +65,23 @@ def evaluate(
     require_known(tasks or (), [task.name for task in model.tasks], "task", "`tasks`")
     chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
     require_known([outside], ("miss", "ignore"), "value", "`outside`")
-    batch = to_batch(frame, model.preprocessor, labels=_labels_of(model, frame, chosen))
+    batch = to_batch(frame, model.preprocessor, labels=labels_of(model, frame, chosen))
     report: dict[tuple[str, str], float] = {}
     for task in chosen:
         if task.retrieves and len(positives(batch, task.name)):
-            corpus = _corpus(model, task.name, batch, seen)
+            corpus = corpus_of(model, task.name, batch, seen)
             towers = (model.tower("query"), model.tower("candidate"))
             values = corpus.metrics(corpus.rank(*towers, task.name, progress, block_bytes), ks, outside)
             report |= {(task.name, metric): value for metric, value in values.items()}
     ranking = [task for task in chosen if not task.retrieves]
     predictions = _predict(model, batch) if ranking else {}
     for task in ranking:
-        labels, weights = _judged(task, model.schema, batch)
+        labels, weights = judged(task, model.schema, batch)
         rows = np.flatnonzero(weights > 0)
         if len(rows):
             values = task.report(labels[rows], _rows_of(predictions[task.name], rows), weights[rows])
             report |= {(task.name, metric): value for metric, value in values.items()}
-    return _series(report)
+    return as_series(report)
 
 
 def trivial_baseline(
@@ -109,7 +109,7 @@ def trivial_baseline(
     Returns:
         Values by (task, metric), as `evaluate` returns them.
     """
-    batch, known = (_without_features(table, model.preprocessor) for table in (frame, train))
+    batch, known = (ids_and_labels(table, model.preprocessor) for table in (frame, train))
     report: dict[tuple[str, str], float] = {}
     for task in model.tasks:
         if task.retrieves:
@@ -118,7 +118,7 @@ def trivial_baseline(
         else:
             values = _constant(task, model.schema, batch, known)
         report |= {(task.name, metric): value for metric, value in values.items()}
-    return _series(report)
+    return as_series(report)
 
 
 def side_by_side(reports: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -157,22 +157,23 @@ def retained_margin(
     return pd.Series(shares, name="retained_margin")
 
 
-def _labels_of(model: MultiTaskModel, frame: pd.DataFrame, chosen: Sequence[Task]) -> list[str]:
+def labels_of(model: MultiTaskModel, frame: pd.DataFrame, chosen: Sequence[Task]) -> list[str]:
     """Return the tasks that need their labels, and those with a label column in the table."""
     needed = {task.name for task in chosen}
     return [label.task for label in model.schema.labels if label.task in needed or label.column in frame]
 
 
-def _without_features(frame: pd.DataFrame, preprocessor: Preprocessor) -> Batch:
-    """Encode the ids, the labels, and the query features that a table has."""
+def ids_and_labels(frame: pd.DataFrame, preprocessor: Preprocessor, labels: bool | Sequence[str] = True) -> Batch:
+    """Encode the ids, the labels of some tasks (all by default), and the query features that a table has."""
     schema, frame = preprocessor.schema, as_frame(frame)
     ids = schema.ids.values()
     present = [f for f in schema.query if f.name in frame]
     features = [*present, *(schema.features[name] for name in ids if schema.features[name] not in present)]
-    return to_batch(frame, preprocessor, features=[feature.name for feature in features])
+    return to_batch(frame, preprocessor, labels=labels, features=[feature.name for feature in features])
 
 
-def _corpus(model: MultiTaskModel, task: str, batch: Batch, seen: pd.DataFrame | None) -> Corpus:
+def corpus_of(model: MultiTaskModel, task: str, batch: Batch, seen: pd.DataFrame | None) -> Corpus:
+    """Find the positives of a retrieval task in an encoded table, outside the known interactions `seen`."""
     return locate(model, task, batch, None if seen is None else Seen.from_frame(model, task, seen))
 
 
@@ -185,21 +186,21 @@ def _popularity(
     ks: Sequence[int] | int | None,
     outside: Outside,
 ) -> Metrics:
-    corpus = _corpus(model, task, batch, seen)
+    corpus = corpus_of(model, task, batch, seen)
     chosen = positions(corpus.candidates, train.ids["candidate"].numpy()[positives(train, task)])
     return corpus.metrics(corpus.rank_by_popularity(chosen), ks, outside)
 
 
 def _constant(task: Task, schema: Schema, batch: Batch, known: Batch) -> Metrics:
-    labels, weights = _judged(task, schema, batch)
+    labels, weights = judged(task, schema, batch)
     rows = np.flatnonzero(weights > 0)
     if not len(rows):
         return {}
-    constant = task.constant_prediction(*_judged(task, schema, known), len(rows))
+    constant = task.constant_prediction(*judged(task, schema, known), len(rows))
     return task.report(labels[rows], constant, weights[rows])
 
 
-def _judged(task: Task, schema: Schema, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+def judged(task: Task, schema: Schema, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Return the labels [N] of a task and the weights [N] of the rows in the metrics of its served value."""
     ones = tf.ones([len(next(iter(batch.features.values())))])  # without a label in the schema, every row is a positive
     labels, weights = batch.labels.get(task.name, ones), batch.weights.get(task.name, ones)
@@ -219,6 +220,7 @@ def _rows_of(predictions: Any, rows: np.ndarray) -> Any:
     return tf.nest.map_structure(lambda values: values[rows], predictions)
 
 
-def _series(report: Mapping[tuple[str, str], float]) -> pd.Series:
+def as_series(report: Mapping[tuple[str, str], float]) -> pd.Series:
+    """Return values by (task, metric) as a series."""
     index = pd.MultiIndex.from_tuples(list(report), names=["task", "metric"])
     return pd.Series(list(report.values()), index, dtype=float, name="value")
