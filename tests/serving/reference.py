@@ -44,7 +44,9 @@ class Reference:
         known = {name: frame[name].dropna().astype(float) for name in ("rating", "clicked")}
         self.standard = {n: (self.values[n] - v.mean()) / v.std(ddof=0) for n, v in known.items()}
         mean, deviation = self.scores.mean(1, keepdims=True), self.scores.std(1, keepdims=True)
-        self.standard["seen"] = (self.scores - mean) / deviation
+        self.standard["seen"] = np.divide(
+            self.scores - mean, deviation, np.zeros_like(self.scores), where=deviation > 0
+        )
 
     def retrieve(self, max_k: int, exclude: Any = None, k: Any = None, only: Any = None) -> dict[str, np.ndarray]:
         """Sort the scores of each query."""

@@ -52,7 +52,7 @@ class CorpusIndex(tf.Module):
         ids: distinct raw ids [C], strings or int64.
         embeddings: float32 [C, d], or a function that computes them from variables. The function is called whenever the
             index is loaded, and its embeddings are not stored.
-        max_k: candidates per query, at most C.
+        max_k: candidates per query, at most C. In a version to which `replace_candidates` gave fewer, all of them.
 
     Raises:
         ValueError: if ids repeat, lengths differ, or `max_k` exceeds the number of candidates.
@@ -75,7 +75,8 @@ class CorpusIndex(tf.Module):
         self.max_k = max_k
         dtype = tf.int64 if ids.dtype.kind in "iu" else tf.string
         self.missing = tf.constant(-1, tf.int64) if dtype == tf.int64 else tf.constant("")
-        check_corpus(ids, max_k)
+        check_corpus(ids)
+        check_depth(len(ids), max_k=max_k)
         self._ids = tf.Variable(tf.constant(ids.tolist(), dtype), trainable=False, name="corpus_ids", shape=[None])
         if not callable(embeddings):
             self._stored = tf.Variable(tf.cast(embeddings, tf.float32), trainable=False, name="candidate_embeddings")
@@ -108,8 +109,7 @@ class CorpusIndex(tf.Module):
         scores = tf.matmul(query, self._loaded.value("embeddings"), transpose_b=True)
         if exclude_ids is not None:
             scores = self._mask(scores, exclude_ids)
-        best, rows = tf.math.top_k(scores, self.max_k)
-        return self._hits(query, best, rows)
+        return self._hits(query, *self._best(scores))
 
     def restrict(self, query: tf.Tensor, found: Hits, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor) -> Hits:
         """Return the hits of a search, except for queries that name candidates: those get the best of the named ones.
@@ -169,6 +169,21 @@ class CorpusIndex(tf.Module):
             "covariance": tf.matmul(centred, centred, transpose_a=True) / count,
         }
 
+    def _best(self, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the largest of the scores [B, n] and their positions, both [B, max_k] and best first.
+
+        Where n is below `max_k`, as in a corpus that became smaller, minus infinity and 0 follow.
+        """
+        k = tf.minimum(self.max_k, tf.shape(scores)[1])
+        best, positions = tf.math.top_k(scores, k)
+        return self._filled(best, -np.inf), self._filled(positions, 0)
+
+    def _filled(self, values: tf.Tensor, value: float) -> tf.Tensor:
+        """Return values [B, k] as [B, max_k], with `value` after the last."""
+        lacking = self.max_k - tf.shape(values)[1]
+        filled = tf.pad(values, [[0, 0], [0, lacking]], constant_values=value)
+        return tf.ensure_shape(filled, [None, self.max_k])
+
     def _hits(self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor) -> Hits:
         """Return hits, in which scores of minus infinity are invalid.
 
@@ -199,7 +214,7 @@ class CorpusIndex(tf.Module):
             scores = tf.matmul(tf.boolean_mask(query, short), self._loaded.value("embeddings"), transpose_b=True)
             if exclude_ids is not None:
                 scores = self._mask(scores, tf.boolean_mask(exclude_ids, short))
-            found, positions = tf.math.top_k(scores, self.max_k)
+            found, positions = self._best(scores)
             updated = tf.where(short)
             return (
                 tf.tensor_scatter_nd_update(best, updated, found),
@@ -226,11 +241,11 @@ def _among(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     return tf.equal(tf.gather(ends, positions, batch_dims=1), rows)
 
 
-def check_corpus(ids: np.ndarray, max_k: int) -> None:
-    """Raise `ValueError` unless the ids are distinct and at least `max_k`."""
+def check_corpus(ids: np.ndarray) -> None:
+    """Raise `ValueError` unless the ids are distinct and at least one."""
     count = len(ids)
+    require(count > 0, "No candidate is left; keep at least one.", candidates=count)
     require(len(set(ids.tolist())) == count, "Candidate ids must be distinct.", candidates=count)
-    check_depth(count, max_k=max_k)
 
 
 def check_depth(candidates: int, **depths: int) -> None:

@@ -104,7 +104,7 @@ class InvertedFile(Search):
             blocks: int32 [blocks, block], rows as `blocks` returns them.
             embeddings: float32 [C, d].
             queries: float32 [n, d], embeddings of sample queries.
-            k: candidates wanted.
+            k: candidates wanted, at most C.
 
         Raises:
             ValueError: if the given `probes`, or all blocks with `int8`, do not reach `min_recall`.
@@ -200,9 +200,7 @@ class InvertedFileIndex(CorpusIndex):
         rows = tf.gather(rows, positions, batch_dims=1)
         if self._settings.int8:
             best, rows = self._scored_again(query, best, rows, k)
-        lacking = [[0, 0], [0, self.max_k - k]]
-        best, rows = tf.pad(best, lacking, constant_values=-np.inf), tf.pad(rows, lacking)
-        return tf.ensure_shape(best, [None, self.max_k]), tf.ensure_shape(rows, [None, self.max_k])
+        return self._filled(best, -np.inf), self._filled(rows, 0)
 
     def _scores(self, query: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
         """Return the scores [B, probes, 1, block] of the candidates in the chosen blocks [B, probes]."""

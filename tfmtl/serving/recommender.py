@@ -132,7 +132,8 @@ class Recommender(Ranker):
     def describe(self) -> dict[str, Any]:
         """Return the settings of retrieval and fusion, as plain values."""
         depths = {"max_k": self.max_k, "rerank_depth": self.index.max_k}
-        index = {**depths, "candidates": int(self.index.size), "search": self.index.describe()}
+        counts = {"candidates": int(self.index.size), "min_candidates": 1}  # the latter is for `replace_candidates`
+        index = {**depths, **counts, "search": self.index.describe()}
         return {**super().describe(), **index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
 
     def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:

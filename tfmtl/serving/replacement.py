@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tfmtl._names import layer_name
 from tfmtl.data import Schema
 from tfmtl.data.distinct_candidates import distinct_candidates, raw_candidate_ids
 from tfmtl.serving.exporter import describe_in
-from tfmtl.serving.index import check_corpus, check_depth
+from tfmtl.serving.index import check_corpus
 from tfmtl.serving.inverted_file import RESTORED, InvertedFile
 from tfmtl.serving.publishing import publish
 from tfmtl.serving.recommender import ROWS
@@ -48,9 +49,12 @@ def replace_candidates(directory: str | os.PathLike[str], frame: Any, *, version
         `directory/<version>`, complete. An inverted file is clustered again, and its recall measured on the same
         queries.
 
+    Any number of candidates from 1 is possible. The outputs keep their widths: with fewer candidates than `max_k`,
+    the positions after the last one hold the id `""` or -1 and the score 0.
+
     Raises:
         ValueError: if a file of the version is damaged or a symbolic link, the version does not retrieve or searches by
-            `ScaNN`, or the table lacks a column or has fewer candidates than `rerank_depth`.
+            `ScaNN`, or the table lacks a column or has no row.
         RuntimeError: if an answer of `rank` or an embedding would change.
         FileExistsError, OSError: as in `Exporter.export`.
 
@@ -66,12 +70,14 @@ def add_candidates(
 
     Args:
         directory: the folder of the model; its newest version is the source.
-        frame: pandas table of the candidates to add; a candidate with a present id replaces the present one.
+        frame: pandas table of the candidates to add; a candidate with a present id replaces the present one. A table
+            without rows adds none.
         remove_ids: ids of the candidates to remove, of any type that the id column may have.
         version: an integer from 1 to 2**63 - 1, or None for the next one.
 
     Raises:
-        ValueError: as in `replace_candidates`, or if `remove_ids` holds an id that is no candidate of the version.
+        ValueError: as in `replace_candidates`, or if `remove_ids` holds an id that is no candidate of the version, or
+            no candidate is left.
     """
     return _publish(pathlib.Path(directory), frame, version, kept=True, remove_ids=remove_ids)
 
@@ -97,32 +103,68 @@ def _publish(
         f"{source} was exported before versions held the name of the candidate id; export the model again.",
     )
     schema = Schema.from_config(described)
-    ids, raw = distinct_candidates(frame, schema)
-    encoded = model.encode_candidates({name: tf.constant(column) for name, column in raw.items()})
     checkpoint = Checkpoint(source)
-    known = checkpoint.value("corpus_ids")
-    dtype = tf.int64 if known.dtype.kind == "i" else tf.string
-    new = np.asarray(tf.constant(ids.tolist(), dtype))
-    columns = {name: value.numpy() for name, value in encoded.items()}
-    if kept:
-        removed = {*np.asarray(tf.constant(raw_candidate_ids(remove_ids, schema, "remove_ids"), dtype)).tolist()}
-        absent = sorted(removed - {*known.tolist()})
-        require(not absent, "`remove_ids` must hold ids of candidates; the version lacks some.", absent=absent[:3])
-        gone = {*new.tolist(), *removed}
-        rows = np.asarray([row for row, value in enumerate(known.tolist()) if value not in gone], np.int64)
-        new = np.concatenate([known[rows], new])
-        columns = {
-            n: np.concatenate([checkpoint.value(layer_name(f"candidate_{n}"))[rows], v]) for n, v in columns.items()
-        }
-    depth = "rerank_depth" if "rerank_depth" in manifest else "max_k"
-    check_corpus(new, manifest["max_k"])
-    check_depth(len(new), **{depth: manifest[depth]})
+    present = _Corpus.stored(checkpoint, schema)
+    if kept and isinstance(frame, Sized) and not len(frame):
+        new, columns = present.without(remove_ids, schema)
+    else:
+        new, columns = present.encoded(model, frame, schema)
+        if kept:
+            left, stored = present.without(remove_ids, schema, {*new.tolist()})
+            new = np.concatenate([left, new])
+            columns = {name: np.concatenate([stored[name], column]) for name, column in columns.items()}
+    check_corpus(new)
+    depth = manifest.get("rerank_depth", manifest["max_k"])
+    least = manifest.get("min_candidates", depth)
+    require(
+        len(new) >= least,
+        f"{source} was exported before versions could have fewer candidates than they retrieve; "
+        f"keep at least {least}, or export the model again.",
+        candidates=len(new),
+    )
     changed = {"corpus_ids": new, **{layer_name(f"candidate_{name}"): value for name, value in columns.items()}}
     search = dict(manifest["search"])
     if search["kind"] == "inverted file":
-        search |= _cluster(model, checkpoint, columns, search, manifest[depth], changed)
+        search |= _cluster(model, checkpoint, columns, search, min(depth, len(new)), changed)
     manifest |= {"candidates": len(new), "search": search}
     return publish(directory, lambda folder: _write(folder, source, checkpoint, changed, manifest), version)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Corpus:
+    """The candidates of a version: ids [C] and encoded features [C, ...] by name."""
+
+    ids: np.ndarray
+    columns: Mapping[str, np.ndarray]
+
+    @classmethod
+    def stored(cls, checkpoint: Checkpoint, schema: Schema) -> _Corpus:
+        """Return the candidates of a version."""
+        names = [feature.name for feature in schema.candidate]
+        columns = {name: checkpoint.value(layer_name(f"candidate_{name}")) for name in names}
+        return cls(checkpoint.value("corpus_ids"), columns)
+
+    def typed(self, ids: Sequence[Any]) -> np.ndarray:
+        """Return raw ids in the type of the stored ones."""
+        dtype = tf.int64 if self.ids.dtype.kind == "i" else tf.string
+        return np.asarray(tf.constant(ids, dtype))
+
+    def encoded(self, model: Any, frame: Any, schema: Schema) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Return the distinct ids of a table, and their features encoded by the version."""
+        ids, raw = distinct_candidates(frame, schema)
+        encoded = model.encode_candidates({name: tf.constant(column) for name, column in raw.items()})
+        return self.typed(ids.tolist()), {name: encoded[name].numpy() for name in self.columns}
+
+    def without(
+        self, remove_ids: Sequence[Any], schema: Schema, replaced: Collection[Any] = ()
+    ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Return ids and features without those of the removed and the replaced candidates."""
+        removed = {*self.typed(raw_candidate_ids(remove_ids, schema, "remove_ids")).tolist()}
+        absent = sorted(removed - {*self.ids.tolist()})
+        require(not absent, "`remove_ids` must hold ids of candidates; the version lacks some.", absent=absent[:3])
+        gone = removed.union(replaced)
+        rows = np.asarray([row for row, value in enumerate(self.ids.tolist()) if value not in gone], np.int64)
+        return self.ids[rows], {name: column[rows] for name, column in self.columns.items()}
 
 
 def require_plain_files(folder: pathlib.Path) -> None:
