@@ -15,6 +15,7 @@ from tfmtl.balancing import PCGrad, Uncertainty
 from tfmtl.data import Preprocessor, fit_statistics, to_batch
 from tfmtl.layers import PLE, STEM, QuotientRemainderEmbedding
 from tfmtl.models import Candidates, MultiTaskModel
+from tfmtl.models.optimizer_parts import variables_of
 from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, RowWiseAdagrad
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
@@ -24,6 +25,8 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "ASGD": lambda **_: ASGD(0.1),
     "Adam with averages": lambda **_: keras.optimizers.Adam(0.02, use_ema=True),
     "Adagrad": lambda **_: keras.optimizers.Adagrad(0.1, initial_accumulator_value=0.3),
+    "legacy Adam": lambda **_: keras.optimizers.legacy.Adam(0.02),
+    "legacy Nadam": lambda **_: keras.optimizers.legacy.Nadam(0.02),
     "scaled": lambda **_: keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.02)),
     "groups": lambda **lazy: GroupedOptimizer(RowWiseAdagrad(0.05), LazyAdam(0.01, **lazy), global_clipnorm=1.0),
 }
@@ -124,7 +127,7 @@ def test_optimizers_keep_every_slot(name: str, large: bool) -> None:
 
     draws = [([0, 1], random.normal(size=[3, 2]).astype(np.float32)) for _ in range(4)]
     draws[1] = [2, 0], draws[1][1]
-    optimizer.build([table, other, kernel])
+    variables_of(optimizer, [table, other, kernel])
     for rows, values in draws[:2]:
         step(optimizer, [table, other, kernel], rows, values)
     variables = [tf.Variable(table.numpy()[[0, 1, 2, 3, 1, 1]], name="e/embeddings"), *map(_copy, (other, kernel))]

@@ -19,9 +19,11 @@ from tfmtl.models.optimizer_parts import (
     built_for,
     exceptions_of,
     is_built,
+    is_legacy,
     name_in_slots,
     parts_of,
     set_exceptions,
+    variables_of,
 )
 
 
@@ -136,6 +138,9 @@ def grow_optimizer(
     set_exceptions(copy, grown, exceptions_of(optimizer, variables))
     if not is_built(optimizer):
         return copy
+    if is_legacy(optimizer):
+        _keep_legacy_slots((optimizer, copy), variables, grown, rows)
+        return copy
     copy.build(grown)
     counters: dict[int, tf.Variable] = {}
     for old, new in zip(parts_of(optimizer), parts_of(copy), strict=True):
@@ -149,6 +154,22 @@ def grow_optimizer(
         else:
             fresh.assign(_rows_of(slot, fresh, grown, rows).slot(slot.numpy(), fresh.numpy()))
     return copy
+
+
+def _keep_legacy_slots(
+    optimizers: tuple[Any, Any],
+    variables: Sequence[tf.Variable],
+    grown: Sequence[tf.Variable],
+    rows: Mapping[int, Rows],
+) -> None:
+    """Copy the state of the first of two legacy optimizers, which is built for `variables`, to the second."""
+    old, new = optimizers
+    pairs = [*zip(variables_of(old, variables), variables_of(new, grown), strict=True)]
+    slots = len(old.get_slot_names())
+    first = len(pairs) - slots * len(variables)
+    for position, (slot, fresh) in enumerate(pairs):
+        index = (position - first) // slots if position >= first else -1
+        fresh.assign(rows[index].slot(slot.numpy(), fresh.numpy()) if index in rows else slot)
 
 
 def _keep_row_steps(

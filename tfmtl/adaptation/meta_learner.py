@@ -96,7 +96,7 @@ class MetaLearner(abc.ABC):
         rows = tf.TensorSpec([None], tf.int64)
         signature = [tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), episodes.batch)]
         learn = traced(self.learn, input_signature=[*signature, rows, rows])
-        self.model.optimizer.build(self.model.trainable_variables)
+        self.model.build_optimizer()
         history: list[float] = []
         for _ in range(epochs):
             losses: list[tf.Tensor] = []

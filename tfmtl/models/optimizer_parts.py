@@ -24,7 +24,29 @@ def parts_of(optimizer: Any) -> list[Any]:
 
 def is_built(optimizer: Any) -> bool:
     """Return whether an optimizer, or one inside it, has created its slots."""
+    if is_legacy(optimizer):
+        return bool(optimizer.variables())
     return any(getattr(part, "_built", False) for part in parts_of(optimizer))
+
+
+def is_legacy(optimizer: Any) -> bool:
+    """Return whether an optimizer is one of `keras.optimizers.legacy`."""
+    return isinstance(optimizer, keras.optimizers.legacy.Optimizer)
+
+
+def variables_of(optimizer: Any, variables: Sequence[Any]) -> list[Any]:
+    """Return the variables of an optimizer, after creating its slots for all of `variables`.
+
+    Legacy optimizers create a slot at the first gradient of its variable. Their slots are last here, those of each
+    variable together, so that the order does not depend on the training.
+    """
+    if not is_legacy(optimizer):
+        optimizer.build(variables)
+        return list(optimizer.variables)
+    optimizer._create_all_weights(variables)
+    slots = [optimizer.get_slot(variable, name) for variable in variables for name in optimizer.get_slot_names()]
+    known = {id(slot) for slot in slots}
+    return [*(variable for variable in optimizer.variables() if id(variable) not in known), *slots]
 
 
 def built_for(optimizer: Any, variables: Sequence[Any]) -> list[int]:
