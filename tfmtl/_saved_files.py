@@ -44,6 +44,26 @@ def contents_of(path: pathlib.Path, cure: str) -> Iterator[None]:
         raise DamagedFileError(path, f"its contents lack an entry or hold a wrong one ({error!r})", cure) from error
 
 
+@contextlib.contextmanager
+def made_from(path: pathlib.Path, cure: str) -> Iterator[None]:
+    """Turn errors of a block, which makes objects of the contents of a file, into one sentence with the file.
+
+    Errors that hold the path already, of the operating system, and of exhausted memory pass unchanged.
+
+    Raises:
+        DamagedFileError: for any other error; a changed configuration can raise every error of Keras.
+    """
+    try:
+        yield
+    except (DamagedFileError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DamagedFileError(path, f"no model can be made of it ({reason})", cure) from error
+
+
 def to_json(value: Mapping[str, Any], indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
     """Return a mapping as JSON with a last entry `crc32`, the CRC-32 of the text before it, for `read_json`.
 

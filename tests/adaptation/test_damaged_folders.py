@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,28 @@ def test_a_damaged_state_is_named_and_the_preceding_one_is_used(
     for name, value in Journal(two_weeks.folder).read_state(2)[1].items():
         np.testing.assert_array_equal(Journal(folder).read_state(2)[1][name], value, err_msg=name)
     assert names(OnlineLearner.resume(folder)) == ["week 1", "week 2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda text: text[:-9], "it is no JSON"),
+        (lambda text: text.replace(b'"units": ', b'"colour": 1, "units": '), "hold a wrong one .*'colour'"),
+    ],
+)
+def test_a_state_of_which_no_model_can_be_made_is_damaged(folder: pathlib.Path, change: Any, fault: str) -> None:
+    """Keras raises an error without the file for an unknown argument of a layer."""
+    path = folder / "state-000002.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["config"] = np.frombuffer(change(arrays["config"].tobytes()), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(
+        DamagedFileError, match=rf"state-000002\.npz is damaged: [^\n]*{fault}[^\n]*; restore it from a backup"
+    ):
+        OnlineLearner.resume(folder, fallback=False)
+    with pytest.warns(UserWarning, match=r"state-000002\.npz is damaged: .* continues from .*state-000001\.npz"):
+        assert names(OnlineLearner.resume(folder)) == ["week 1"]
 
 
 def test_the_newest_whole_state_is_used_and_without_one_the_newest_is_named(folder: pathlib.Path) -> None:

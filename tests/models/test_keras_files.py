@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import pickle
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.conformance.recipes import OTHERS, PARTS
 from tests.data import every_kind
 from tests.models import small
 from tfmtl._keras import keras
+from tfmtl._saved_files import DamagedFileError
 from tfmtl.balancing import Uncertainty
 from tfmtl.data import Label, Preprocessor, Schema
 from tfmtl.models import MultiTaskModel, load_model, save_model
@@ -111,6 +113,53 @@ def test_a_changed_bit_never_gives_other_weights(trained: MultiTaskModel, tmp_pa
     other.load_weights(path)
 
 
+def test_a_keras_file_is_loaded_or_refused_by_name(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "shop.keras"
+    trained.save(path)
+    loaded = load_model(path)
+    for own, expected in zip([*loaded.weights, *loaded.state], [*trained.weights, *trained.state], strict=True):
+        np.testing.assert_array_equal(own, expected, err_msg=own.name)
+    whole = path.read_bytes()
+    flipped = whole.index(trained.weights[0].numpy().tobytes()) + 5
+    for damaged in (
+        b"",
+        whole[: len(whole) // 2],
+        whole[:flipped] + bytes([whole[flipped] ^ 64]) + whole[flipped + 1 :],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            DamagedFileError, match=r"^\S*/shop\.keras is damaged: [^\n]*; restore it from a backup, or"
+        ):
+            load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda c: c["config"].update(model="{"), "is damaged: no model can be made of it"),
+        (lambda c: c["config"].pop("model"), "is damaged: no model can be made of it"),
+        (lambda c: c["config"].update(model=7), "is damaged: no model can be made of it"),
+        (lambda c: c.pop("config"), r"is damaged: it lacks the entries \['config'\]"),
+        (lambda c: c.update(class_name="Sequential", module="keras", registered_name=None), "is damaged: no model can"),
+        (lambda c: c.update(class_name="X", module="evil", registered_name=None), "names the class 'X' of the module"),
+        (lambda c: c["compile_config"].update(optimizer='{"config": {"class_name": "Lambda"}}'), "holds a `Lambda`"),
+    ],
+)
+def test_a_changed_keras_file_is_one_sentence(
+    trained: MultiTaskModel, tmp_path: pathlib.Path, change: Any, fault: str
+) -> None:
+    trained.save(tmp_path / "shop.keras")
+    with zipfile.ZipFile(tmp_path / "shop.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config)
+    with zipfile.ZipFile(tmp_path / "shop.keras", "w") as archive:
+        for name, part in {**parts, "config.json": json.dumps(config).encode()}.items():
+            archive.writestr(name, part)
+    with pytest.raises(ValueError, match=rf"^\S*/shop\.keras {fault}[^\n]*$"):
+        load_model(tmp_path / "shop.keras")
+
+
 def test_weights_in_a_format_that_loses_the_state_are_refused(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:
     for name, options in (("weights.h5", {}), ("weights", {"save_format": "h5"})):
         with pytest.raises(ValueError, match=r"give a path that ends in `.weights.h5`"):
@@ -135,6 +184,18 @@ def test_other_files_are_refused_before_they_are_written(
         trained.save(tmp_path / name, **options)
     with pytest.raises(ValueError, match=r"use `tfmtl.export`"):
         trained.export(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_legacy_optimizer_is_refused_before_anything_is_written(tmp_path: pathlib.Path) -> None:
+    """Keras would write the model without the state of the optimizer, and train on from zeros."""
+    model = small.model(keras.optimizers.legacy.Adam())
+    copies = (model.save, lambda path: keras.models.save_model(model, path), lambda _: pickle.dumps(model))
+    for write in (*copies, lambda _: copy.deepcopy(model)):
+        with pytest.raises(
+            ValueError, match=r"lose the state of `keras.optimizers.legacy.Adam`; .* with `keras.optimizers.Adam`, or"
+        ):
+            write(str(tmp_path / "model.keras"))
     assert not list(tmp_path.iterdir())
 
 

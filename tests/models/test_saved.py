@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import stat
 import subprocess
@@ -59,6 +60,32 @@ def test_it_trains_on_as_if_it_had_not_been_saved(tmp_path: pathlib.Path, optimi
     for part, other in zip(weights_of(loaded), weights_of(model), strict=True):
         np.testing.assert_array_equal(part, other)
     assert any((part != old).any() for part, old in zip(weights_of(model), before, strict=True))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda legacy: legacy.Adam(0.1, amsgrad=True),
+        lambda legacy: legacy.SGD(0.1, momentum=0.9, nesterov=True),
+        lambda legacy: legacy.Nadam(0.1),
+        lambda legacy: legacy.Adagrad(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)),
+        lambda legacy: keras.mixed_precision.LossScaleOptimizer(legacy.RMSprop(0.1, centered=True, clipnorm=1.0)),
+    ],
+    ids=["Adam", "SGD", "Nadam", "Adagrad", "scaled"],
+)
+def test_a_legacy_optimizer_trains_on_too(tmp_path: pathlib.Path, optimizer: Any, trained: bool) -> None:
+    model = small.model(optimizer(keras.optimizers.legacy))
+    if trained:
+        fit(model)
+    loaded = load_model(save_model(model, tmp_path / "model"))
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    fit(model)
+    fit(loaded)
+    assert int(loaded.optimizer.iterations) == (8 if trained else 4)
+    for part, other in zip(weights_of(loaded), weights_of(model), strict=True):
+        np.testing.assert_array_equal(part, other)
 
 
 def test_a_model_that_is_not_compiled_is_loaded_so(tmp_path: pathlib.Path) -> None:
@@ -122,6 +149,58 @@ def test_a_model_without_checksums_loads(tmp_path: pathlib.Path) -> None:
     del config["balancer"]
     (folder / "model.json").write_text(json.dumps(config))
     with pytest.raises(DamagedFileError, match=r"model\.json is damaged: it lacks the entries \['balancer'\]; restore"):
+        load_model(folder)
+
+
+def _layer(config: Any, kind: str) -> Any:
+    layers = config["network"]["config"]["layers"]
+    return next(layer["config"] for layer in layers if layer["class_name"].endswith(kind))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: _layer(config, "Dense").update(colour="red"),
+        lambda config: _layer(config, "Dense").update(units="many"),
+        lambda config: _layer(config, "MMoE").update(num_experts=None),
+        lambda config: config["network"].update(config={}),
+        lambda config: config.update(network=7),
+        lambda config: config.update(tasks=[]),
+        lambda config: config["tasks"][1]["config"].update(colour="red"),
+        lambda config: config["balancer"].update(config=[1]),
+        lambda config: config["preprocessor"].update(statistics={}),
+        lambda config: config.update(seed="x"),
+        lambda config: config["optimizer"]["config"]["config"].update(learning_rate="fast"),
+        lambda config: config["optimizer"].pop("compile"),
+    ],
+)
+def test_a_model_without_checksums_that_was_changed_is_one_sentence(
+    saved: pathlib.Path, tmp_path: pathlib.Path, change: Any
+) -> None:
+    """Keras raises errors of many kinds, which hold no file."""
+    folder = pathlib.Path(shutil.copytree(saved, tmp_path / "model"))
+    config = json.loads((folder / "model.json").read_text())
+    del config["crc32"]
+    change(config)
+    (folder / "model.json").write_text(json.dumps(config))
+    with pytest.raises(
+        DamagedFileError, match=r"^\S*/model/model\.json is damaged: .*; restore it from a backup, or"
+    ) as e:
+        load_model(folder)
+    assert "\n" not in str(e.value)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return save_model(small.model(), tmp_path_factory.mktemp("saved") / "model")
+
+
+def test_a_class_that_is_not_registered_is_named_with_the_file(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    folder = pathlib.Path(shutil.copytree(saved, tmp_path / "model"))
+    config = json.loads((folder / "model.json").read_text())
+    del config["crc32"]
+    (folder / "model.json").write_text(json.dumps({**config, "class": "shop>Shop"}))
+    with pytest.raises(ValueError, match=r"model\.json names the class shop>Shop, which is not registered; import its"):
         load_model(folder)
 
 

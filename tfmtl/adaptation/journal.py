@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfmtl._checks import require
-from tfmtl._saved_files import contents_of, read_arrays, read_json, to_json
+from tfmtl._saved_files import contents_of, parse_json, read_arrays, read_json, to_json
 from tfmtl._staging import remove_abandoned, replace_file
 from tfmtl.adaptation.folder_lock import FolderLock
 
@@ -103,9 +103,10 @@ class Journal:
             ValueError: if the state is not kept.
         """
         require(self.has_state(number), f"{self.folder} does not keep state {number}.")
-        arrays = read_arrays(self.state(number), CURE)
-        with contents_of(self.state(number), CURE):
-            return json.loads(arrays.pop(_CONFIG).tobytes()), arrays
+        path = self.state(number)
+        arrays = read_arrays(path, CURE)
+        with contents_of(path, CURE):
+            return parse_json(path, arrays.pop(_CONFIG).tobytes(), CURE), arrays
 
     def has_state(self, number: int) -> bool:
         """Return whether a state is kept."""

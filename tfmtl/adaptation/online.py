@@ -12,7 +12,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import SafeModeScope
-from tfmtl._saved_files import DamagedFileError, contents_of
+from tfmtl._saved_files import DamagedFileError, contents_of, made_from
 from tfmtl.adaptation.drift import Alarm, DriftMonitor
 from tfmtl.adaptation.growth import extend_vocabularies
 from tfmtl.adaptation.journal import CURE, Journal
@@ -338,7 +338,7 @@ class OnlineLearner:
             raise DamagedFileError(path, "it is missing", CURE)
         state, arrays = self._journal.read_state(number)
         rows = {key.split("/", 1)[1]: arrays.pop(key) for key in list(arrays) if key.startswith("replay/")}
-        with contents_of(path, CURE), SafeModeScope(self._safe_mode):
+        with made_from(path, CURE), contents_of(path, CURE), SafeModeScope(self._safe_mode):
             self.model = from_arrays(state["model"], arrays, str(path))
             self.replay = Replay.from_state(state["replay"], rows) if state["replay"] else None
             self.drift = DriftMonitor.from_state(state["drift"]) if state["drift"] else None

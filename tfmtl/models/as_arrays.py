@@ -14,7 +14,7 @@ from tfmtl._keras import keras, tf
 from tfmtl._trusted import require_trusted
 from tfmtl.data import Preprocessor
 from tfmtl.models.candidates import Candidates
-from tfmtl.models.optimizer_parts import exceptions_of, set_exceptions
+from tfmtl.models.optimizer_parts import exceptions_of, is_legacy, set_exceptions, variables_of
 
 if TYPE_CHECKING:
     from tfmtl.models.multi_task import MultiTaskModel
@@ -109,7 +109,7 @@ def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray], sou
         candidates = Candidates(ids if ids.dtype.kind == "i" else ids.astype(object), features)
     kind = keras.saving.get_registered_object(config["class"])
     valid = isinstance(kind, type) and issubclass(kind, keras.Model)
-    require(valid, f"The class {config['class']} is not registered; import the module that defines it.")
+    require(valid, f"{source} names the class {config['class']}, which is not registered; import its module.")
     tasks, balancer = map(keras.saving.deserialize_keras_object, (config["tasks"], config["balancer"]))
     network = keras.models.model_from_json(json.dumps(config["network"]))
     model: MultiTaskModel = kind(network, tasks, preprocessor, balancer, candidates, seed=config["seed"])
@@ -119,6 +119,9 @@ def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray], sou
 def compile_like(model: MultiTaskModel, described: Mapping[str, Any]) -> None:
     """Compile a model with the optimizer that `optimizer_of` described."""
     optimizer = keras.saving.deserialize_keras_object(copy.deepcopy(described["config"]))
+    rate = optimizer._hyper.get("learning_rate") if is_legacy(optimizer) else None
+    if isinstance(rate, Mapping):  # the legacy Adagrad leaves a schedule as its configuration
+        optimizer.learning_rate = keras.optimizers.schedules.deserialize(copy.deepcopy(rate))
     set_exceptions(optimizer, model.trainable_variables, described["undecayed"])
     model.compile(optimizer, **described["compile"])
 
@@ -153,5 +156,4 @@ def _variables(model: MultiTaskModel) -> dict[str, Sequence[Any]]:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return found
-    optimizer.build(model.trainable_variables)
-    return {**found, "optimizer": optimizer.variables}
+    return {**found, "optimizer": variables_of(optimizer, model.trainable_variables)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +13,15 @@ import numpy as np
 import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require
-from tfmtl._keras import keras, writes_keras_folder
+from tfmtl._keras import SafeModeScope, keras, writes_keras_folder
+from tfmtl._saved_files import DamagedFileError, made_from, parse_json
 from tfmtl._trusted import require_trusted
 from tfmtl.models.as_arrays import compile_like, from_config, optimizer_of, to_config
+from tfmtl.models.optimizer_parts import is_legacy
 from tfmtl.models.weight_checksums import check_checksums, write_checksums
 
-_CURE = (
+CURE = "restore it from a backup, or save the model again"
+_OTHERS = (
     "give a path that ends in `.keras`, save to a folder with `tfmtl.models.save_model`, or export for serving with "
     "`tfmtl.export`"
 )
@@ -59,8 +64,8 @@ class KerasFiles(tfrs.models.Model):
     def save_own_variables(self, store: Any) -> None:
         """Write the checksums of all variables; Keras calls this before it writes those of the layers."""
         optimizer = getattr(self, "optimizer", None)
-        own = [] if optimizer is None else optimizer.variables
-        write_checksums(store, [*self.weights, *self.state, *(own() if callable(own) else own)])
+        own = [] if optimizer is None or is_legacy(optimizer) else optimizer.variables  # Keras writes no legacy state
+        write_checksums(store, [*self.weights, *self.state, *own])
         super().save_own_variables(store)
 
     def load_own_variables(self, store: Any) -> None:
@@ -83,7 +88,7 @@ class KerasFiles(tfrs.models.Model):
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
         # `keras.models.save_model` with a folder does not call `save`; the folder would load without its vocabularies.
         keras_folder = save_type == "savedmodel" and writes_keras_folder()
-        require(not keras_folder, f"Keras' SavedModel format loses the preprocessor and the tasks; {_CURE}.")
+        require(not keras_folder, f"Keras' SavedModel format loses the preprocessor and the tasks; {_OTHERS}.")
         children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)
         return children
 
@@ -103,7 +108,15 @@ class KerasFiles(tfrs.models.Model):
             return from_config(described, corpus)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Return the optimizer without its state and the other arguments of `compile`; None if not compiled."""
+        """Return the optimizer without its state and the other arguments of `compile`; None if not compiled.
+
+        Raises:
+            ValueError: for a legacy optimizer, of which Keras' files lose the state.
+        """
+        name = type(getattr(self, "optimizer", None)).__name__
+        rule = f"Keras' files lose the state of `keras.optimizers.legacy.{name}`; compile the model with "
+        cure = f"`keras.optimizers.{name}`, or save to a folder with `tfmtl.models.save_model`."
+        require(not is_legacy(getattr(self, "optimizer", None)), rule + cure)
         described = optimizer_of(self)
         return described and {"optimizer": json.dumps(described, default=float)}
 
@@ -115,6 +128,36 @@ class KerasFiles(tfrs.models.Model):
         self.optimizer.build(self.trainable_variables)
 
 
+def load_keras_file(path: pathlib.Path, safe_mode: bool) -> Any:
+    """Return the model of a `.keras` file, as `keras.models.load_model` does; every error holds the path.
+
+    Args:
+        path: of the file.
+        safe_mode: as in `load_model`.
+
+    Raises:
+        DamagedFileError: a `ValueError`, if the file is damaged.
+        ValueError: if the file could run code of its author, or holds no model of this package.
+    """
+    with SafeModeScope(safe_mode), made_from(path, CURE):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+                config = parse_json(path, archive.read("config.json"), CURE, ("config", "class_name"))
+        except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+            raise DamagedFileError(path, f"it is no whole archive of Keras ({error})", CURE) from error
+        if damaged:
+            raise DamagedFileError(path, f"its part {damaged!r} does not match its checksum", CURE)
+        inner = (config["config"], config.get("compile_config") or {})
+        texts = [text for part in inner for text in part.values() if isinstance(text, str)]
+        for part in (config, *(json.loads(text) for text in texts if text.startswith("{"))):
+            require_trusted(part, str(path))
+        model = keras.models.load_model(path, safe_mode=safe_mode)
+        rule = f"{path} holds no `MultiTaskModel`; load it with `keras.models.load_model`."
+        require(isinstance(model, KerasFiles), rule, kind=type(model).__name__)
+    return model
+
+
 def require_keras_file(filepath: Any, given: Mapping[str, Any]) -> None:
     """Raise unless Keras' `save` can write the model to a path in a form that can be loaded.
 
@@ -124,7 +167,7 @@ def require_keras_file(filepath: Any, given: Mapping[str, Any]) -> None:
     path, kind = os.fspath(filepath), given.get("save_format")
     others = {name: value for name, value in given.items() if value is not None}
     valid = path.endswith(".keras") and kind in (None, "keras") and set(others) <= {"save_format"}
-    require(valid, f"`model.save` writes `.keras` files; {_CURE}.", filepath=path, **others)
+    require(valid, f"`model.save` writes `.keras` files; {_OTHERS}.", filepath=path, **others)
 
 
 def check_checkpoints(callbacks: Any) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tfmtl._checks import require_type
+from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, register, tf
 from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
@@ -93,6 +94,7 @@ class MultiTaskModel(TableModel):
         self._candidates = candidates
         if any(task.num_extra_negatives or task.needs_corpus for task in tasks):
             require_candidates(self)
+        require(isinstance(seed, numbers.Integral), "`seed` must be an integer.", seed=seed)
         self.seed = seed
         self._prepare()
         self.built = True

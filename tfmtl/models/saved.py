@@ -11,16 +11,16 @@ import numpy as np
 from tfmtl._checks import require_type
 from tfmtl._former import current
 from tfmtl._keras import SafeModeScope
-from tfmtl._saved_files import DamagedFileError, opened_arrays, read_json, to_json
+from tfmtl._saved_files import made_from, opened_arrays, read_json, to_json
 from tfmtl._staging import move, staged
 from tfmtl._trusted import untrusted
 from tfmtl.models.as_arrays import from_arrays, to_arrays
+from tfmtl.models.keras_files import CURE, load_keras_file
 from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.models.strategies import local_copy
 
 _MODEL, _ARRAYS = "model.json", "arrays.npz"
 _ENTRIES = ("class", "network", "tasks", "balancer", "preprocessor", "ids", "optimizer")
-_CURE = "restore it from a backup, or save the model again"
 
 
 def save_model(model: MultiTaskModel, folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -86,7 +86,7 @@ def load_model(folder: str | os.PathLike[str], *, safe_mode: bool = True) -> Mul
     The folder may come from a stranger: no code of its author runs and no file is written, see SECURITY.md.
 
     Args:
-        folder: from `save_model`.
+        folder: from `save_model`, or a `.keras` file that `model.save` wrote.
         safe_mode: whether to refuse everything that could run code of the author of the folder: classes and functions
             that are not registered with Keras, `Lambda` layers, layers that read files, and operations of TensorFlow
             beyond those of numbers and strings. Pass False only for folders that you trust.
@@ -94,18 +94,14 @@ def load_model(folder: str | os.PathLike[str], *, safe_mode: bool = True) -> Mul
     Raises:
         FileNotFoundError: if the folder holds no saved model.
         ValueError: if a class is not registered with Keras (import the module that defines it), or if the folder is
-            damaged or could run code; in one sentence with the file and the position in it.
+            damaged or could run code; in one sentence with the file, and the position in it for code.
     """
     folder = pathlib.Path(folder)
+    if folder.suffix == ".keras" and folder.is_file():
+        return load_keras_file(folder, safe_mode)
     path = folder / _MODEL
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {_MODEL}; give a folder that `save_model` wrote.")
-    config = current(read_json(path, _CURE, _ENTRIES))
-    try:
-        with SafeModeScope(safe_mode), opened_arrays(folder / _ARRAYS, _CURE) as arrays:
-            return from_arrays(config, arrays, str(path))
-    except (ValueError, FileNotFoundError):
-        raise
-    except Exception as error:  # a changed configuration can raise any error of Keras
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DamagedFileError(path, f"no model can be made of it ({reason})", _CURE) from error
+    config = current(read_json(path, CURE, _ENTRIES))
+    with made_from(path, CURE), SafeModeScope(safe_mode), opened_arrays(folder / _ARRAYS, CURE) as arrays:
+        return from_arrays(config, arrays, str(path))
