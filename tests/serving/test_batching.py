@@ -112,3 +112,21 @@ def test_settings_of_a_folder(tmp_path: pathlib.Path) -> None:
         write_batching(tmp_path / "shop" / "1", max_request=8)
     with pytest.raises(ValueError, match=r"`threads` must be a positive integer"):
         write_server_config(tmp_path, threads=0)
+
+
+@pytest.mark.parametrize("kind", ["file", "nothing", "hard link"])
+def test_links_are_replaced_and_never_written_through(tmp_path: pathlib.Path, kind: str) -> None:
+    models, outside = tmp_path / "models", tmp_path / "outside"
+    version = models / "shop" / "1"
+    version.mkdir(parents=True)
+    if kind != "nothing":
+        outside.write_text("key")
+    paths = [*(models / f"{name}.config" for name in ("models", "batching", "monitoring")), version / BATCHING]
+    for path in paths:
+        path.hardlink_to(outside) if kind == "hard link" else path.symlink_to(outside)
+    write_server_config(models)
+    write_batching(version)
+    assert [path.is_symlink() or path.stat().st_nlink > 1 for path in paths] == [False] * 4
+    assert paths[0].read_text().startswith("model_config_list")
+    assert paths[1].read_text() == paths[3].read_text()
+    assert outside.read_text() == "key" if kind != "nothing" else not outside.exists()

@@ -40,7 +40,8 @@ def write_batching(
         version: folder of a SavedModel.
         max_batch_size, threads, max_request: as in `write_server_config`.
     """
-    (version / BATCHING).write_text(_batching(max_batch_size, threads, max_request))
+    text = _batching(max_batch_size, threads, max_request)
+    replace_file(version / BATCHING, lambda file: file.write(text.encode()))
 
 
 def _batching(size: int, threads: int, request: int) -> str:
@@ -97,6 +98,8 @@ def write_server_config(
     max_request: int = MAX_REQUEST,
 ) -> str:
     """Write `models.config`, `batching.config` and `monitoring.config` for all models in a folder.
+
+    Each file is replaced in one step; a link of that name is replaced too, and its target does not change.
 
     Args:
         directory: the folder that holds one folder per model; models without a version are left out.
