@@ -56,7 +56,11 @@ benchmarks: $(VENV)/.benchmarks  ## measure everything into benchmarks/RESULTS.m
 
 audit: $(VENV)/.test  ## compare what is installed with the known advisories of PyPI (needs the network)
 	$(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet pip-audit
-	.audit/bin/pip-audit --skip-editable --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	.audit/bin/pip-audit --skip-editable --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    2>&1 | tee .audit/report
+	@# pip-audit passes if it reaches no database.
+	@! grep -q 'could not be audited' .audit/report \
+	    || { echo 'The packages above were not audited: the database of PyPI does not have them or cannot be reached.'; exit 1; }
 
 clean:  ## remove the environments, caches and builds
 	rm -rf $(VENV) .audit .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -365,24 +364,3 @@ def test_task_that_reads_the_query_alone_is_answered_per_query(monkeypatch: pyte
         "rating": [7],
         "clicked": [7, 3],
     }
-
-
-def test_an_export_traces_each_part_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow warns of functions that are traced again; every export in a process traces its own parts once."""
-    counts: collections.Counter[str] = collections.Counter()
-
-    def counted(name: str) -> None:
-        plain = getattr(Recommender, name)
-
-        def count(self: Recommender, *args: Any) -> Any:
-            counts[name] += 1
-            return plain(self, *args)
-
-        monkeypatch.setattr(Recommender, name, count)
-
-    parts = ("_embed_corpus", "_predict", "_embed_candidates", "_embed_query")
-    for part in parts:
-        counted(part)
-    for version in (1, 2):
-        export(build()[0], tmp_path, max_k=3)
-        assert counts == dict.fromkeys(parts, version)
