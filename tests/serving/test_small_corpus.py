@@ -24,7 +24,7 @@ SETTINGS = [
 
 
 def with_candidates(ids: IdType, rows: list[int]) -> tuple[MultiTaskModel, pd.DataFrame, pd.DataFrame]:
-    """Return a model whose corpus holds the items at `rows` of 30, its table, and the table of the corpus."""
+    """Return a model with the items at `rows` of 30 as corpus, its table, and the table of the corpus."""
     model, frame = build(ids)
     table = frame.drop_duplicates("item_id").iloc[rows].reset_index(drop=True)
     candidates = Candidates.from_frame(table, model.preprocessor)

@@ -97,9 +97,7 @@ def write_server_config(
     threads: int = 4,
     max_request: int = MAX_REQUEST,
 ) -> str:
-    """Write `models.config`, `batching.config` and `monitoring.config` for all models in a folder.
-
-    Each file is replaced in one step; a link of that name is replaced too, and its target does not change.
+    """Write `models.config`, `batching.config` and `monitoring.config` for all models in a folder, and replace links.
 
     Args:
         directory: the folder that holds one folder per model; models without a version are left out.
