@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfmtl import interpretation as interpretation
     from tfmtl import layers as layers
     from tfmtl import models as models
+    from tfmtl import recipes as recipes
     from tfmtl import serving as serving
     from tfmtl import tasks as tasks
     from tfmtl import training as training
@@ -69,6 +70,7 @@ _PACKAGES = (
     "interpretation",
     "layers",
     "models",
+    "recipes",
     "serving",
     "tasks",
     "training",

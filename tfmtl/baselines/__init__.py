@@ -8,7 +8,9 @@ from tfmtl.baselines.comparison import compare as compare
 from tfmtl.baselines.comparison import measure as measure
 from tfmtl.baselines.comparison import strongest as strongest
 from tfmtl.baselines.ease import EASE as EASE
+from tfmtl.baselines.ease import Decomposition as Decomposition
 from tfmtl.baselines.ease import ItemFactors as ItemFactors
+from tfmtl.baselines.ease import decompose as decompose
 from tfmtl.baselines.ease import ease_factors as ease_factors
 from tfmtl.baselines.gradient_boosting import GradientBoosting as GradientBoosting
 from tfmtl.baselines.interactions import Interactions as Interactions

@@ -71,27 +71,45 @@ def ease_factors(
 
     Cost: a truncated decomposition, O(r entries(X) + r^2 (queries + C)) for each of some restarts; no matrix [C, C].
     """
+    return decompose(interactions, rank, seed).factors(regularization)
+
+
+class Decomposition(NamedTuple):
+    """The largest singular values of an interaction matrix X = U S V', from which EASE has a closed form.
+
+    Attributes:
+        right: V [C, r].
+        values: S [r], above 0.
+    """
+
+    right: Floats
+    values: Floats
+
+    def factors(self, regularization: float) -> ItemFactors:
+        """Return EASE's embeddings for one regularization; see `ease_factors`."""
+        valid = bool(np.isfinite(regularization) and regularization > 0)
+        require(valid, "`regularization` must be above 0.", regularization=regularization)
+        gain = self.values**2 / (regularization * (self.values**2 + regularization))
+        diagonal = 1 / regularization - np.square(self.right) @ gain
+        return ItemFactors(self.right, self.right * gain / diagonal[:, None])
+
+
+def decompose(interactions: scipy.sparse.spmatrix, rank: int = 256, seed: int = 0) -> Decomposition:
+    """Return the truncated singular value decomposition of an interaction matrix, once for several regularizations.
+
+    Args, raises and cost as in `ease_factors`.
+    """
     require_positive_int(rank=rank)
-    require(np.isfinite(regularization) and regularization > 0, "`regularization` must be above 0.", got=regularization)
     matrix = scipy.sparse.csr_matrix(interactions, dtype=np.float64)
     valid = bool(np.isfinite(matrix.data).all() and (matrix.data >= 0).all() and (matrix.data > 0).any())
     require(valid, "`interactions` must hold numbers of at least 0, one above 0.", shape=matrix.shape)
-    right, values = _right_singular(matrix, rank, seed)
-    gain = values**2 / (regularization * (values**2 + regularization))
-    diagonal = 1 / regularization - np.square(right) @ gain
-    return ItemFactors(right, right * gain / diagonal[:, None])
-
-
-def _right_singular(matrix: scipy.sparse.csr_matrix, rank: int, seed: int) -> tuple[Floats, Floats]:
-    """Return the right singular vectors [C, r] and values [r] of the largest singular values above 0."""
-    smaller = min(matrix.shape)
-    if smaller <= max(rank, 32):  # the sparse solver cannot compute all of them
+    if min(matrix.shape) <= max(rank, 32):  # the sparse solver cannot compute all of them
         _, values, right = np.linalg.svd(matrix.toarray(), full_matrices=False)
     else:
         _, values, right = svds(matrix, k=rank, random_state=np.random.default_rng(seed))
     order = np.argsort(-values)[:rank]
     order = order[values[order] > 1e-9 * values.max()]
-    return np.ascontiguousarray(right[order].T), values[order]
+    return Decomposition(np.ascontiguousarray(right[order].T), values[order])
 
 
 def ease_weights(interactions: scipy.sparse.spmatrix, regularization: float) -> Floats:

@@ -1,0 +1,184 @@
+"""EASE and popularity beside a network: one dot product, chosen by ranks on validation."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.models.small import NO_NOISE
+from tfmtl._keras import tf
+from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, random_split, to_batch
+from tfmtl.evaluation import evaluate
+from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
+from tfmtl.recipes import EaseParts, JoinedEase, join_ease
+from tfmtl.recipes.ease_part import sources_of
+from tfmtl.serving import export
+from tfmtl.tasks import Regression, Retrieval
+from tfmtl.training import LazyAdam
+
+USERS, ITEMS = 40, 24
+
+
+@functools.cache
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Users of four tastes with six items each; a pair occurs once."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{user}", f"i{item}", 1.0, float(item % 5))
+        for user in range(USERS)
+        for item in range(ITEMS)
+        if rng.random() < (0.75 if item % 4 == user % 4 else 0.04)
+    ]
+    table = pd.DataFrame(rows, columns=["user", "item", "bought", "stars"])
+    table["history"] = [["i0", "i4", ""][: k % 4] for k in range(len(table))]
+    train, validation = random_split(table, test_fraction=0.25, seed=1)
+    return train, validation
+
+
+def _model(history: bool = False, min_count: int = 1) -> MultiTaskModel:
+    query: list[Any] = [Categorical("user")]
+    if history:
+        query.append(IdSequence("history", of="item", max_length=3))
+    schema = Schema(query, [Categorical("item", min_count=min_count)], labels=[Label("bought"), Label("stars")])
+    preprocessor = Preprocessor.fit(schema, tables()[0])
+    tasks = [Retrieval("bought"), Regression("stars")]
+    network = build_network(preprocessor, tasks, embedding_dim=4, tower_units=(4,), regularization=NO_NOISE)
+    model = MultiTaskModel(network, tasks, preprocessor)
+    model.compile(LazyAdam(0.02))
+    return model
+
+
+@functools.cache
+def joined() -> tuple[MultiTaskModel, JoinedEase]:
+    model = _model()
+    return model, join_ease(model, *tables(), regularizations=(1.0, 20.0), refit=False)
+
+
+def _scores(model: MultiTaskModel, users: list[str]) -> np.ndarray:
+    """Return the retrieval scores of users and all candidates."""
+    features = to_batch(pd.DataFrame({"user": users, "item": "i0"}), model.preprocessor, labels=[]).features
+    query = model.tower("query")({"user": features["user"]})["bought"].numpy()
+    candidate = model.tower("candidate")(dict(model.candidates.features))["bought"].numpy()
+    return np.asarray(query @ candidate.T)
+
+
+def _reference(model: MultiTaskModel, regularization: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return EASE's scores [users, candidates] by an inverse, and log(1 + n), in the order of the corpus."""
+    train, _ = tables()
+    items = [str(name) for name in np.asarray(model.candidates.ids).astype(str)]
+    matrix = np.zeros([USERS, len(items)])
+    for user, item in zip(train["user"], train["item"], strict=True):
+        matrix[int(user[1:]), items.index(item)] = 1.0
+    precision = np.linalg.inv(matrix.T @ matrix + regularization * np.eye(len(items)))
+    weights = -precision / np.diag(precision)
+    np.fill_diagonal(weights, 1 / (regularization * np.diag(precision)) - 1)
+    return matrix @ weights, np.log1p(matrix.sum(axis=0))
+
+
+def test_scores_are_the_weighted_sum_of_three_parts() -> None:
+    model, found = joined()
+    users = [f"u{k}" for k in range(USERS)]
+    ease, popularity = _reference(model, found.settings.regularization)
+    assert found.settings.weighting == "binary"  # pairs occur once: both weightings are equal, and the first one wins
+    parts = [_scores(model, users), ease, np.broadcast_to(popularity, ease.shape)]
+    got = _scores(found.model, users)
+    coefficients, *_ = np.linalg.lstsq(np.stack([p.ravel() for p in parts], 1), got.ravel(), rcond=None)
+    fitted = sum(c * p for c, p in zip(coefficients, parts, strict=True))
+    np.testing.assert_allclose(got, fitted, atol=1e-4)
+    wanted = np.asarray(found.weights)
+    assert (np.abs(coefficients[wanted == 0]) < 1e-4).all()
+    assert (coefficients[wanted > 0] > 0).all()
+
+
+def test_an_untrained_network_is_joined_by_a_closed_form_that_ranks() -> None:
+    model, found = joined()
+    train, validation = tables()
+    before, after = (
+        evaluate(m, validation, seen=train, ks=10).loc[("bought", "ndcg@10")] for m in (model, found.model)
+    )
+    assert found.values["mixture"] == pytest.approx(after, abs=1e-6)
+    assert found.values["network"] == pytest.approx(before, abs=1e-6)
+    assert found.values["mixture"] >= max(found.values[name] for name in ("network", "ease", "popularity"))
+    assert after > before + 0.2
+    assert found.weights[1] > 0
+    assert "EASE of 'user'" in str(found)
+
+
+def test_other_tasks_are_unchanged() -> None:
+    model, found = joined()
+    table = tables()[1]
+    np.testing.assert_array_equal(
+        model.predict(table, verbose=0)["stars"], found.model.predict(table, verbose=0)["stars"]
+    )
+
+
+def test_saved_and_exported_models_answer_alike(tmp_path: pathlib.Path) -> None:
+    _, found = joined()
+    users = ["u1", "new"]
+    save_model(found.model, tmp_path / "saved")
+    np.testing.assert_array_equal(_scores(load_model(tmp_path / "saved"), users), _scores(found.model, users))
+    version = export(found.model, tmp_path / "served", max_k=5)
+    served = tf.saved_model.load(str(version)).signatures["retrieve"](user=tf.constant(users))
+    best = np.sort(_scores(found.model, users), axis=1)[:, ::-1][:, :5]
+    np.testing.assert_allclose(served["scores"].numpy(), best, rtol=1e-5, atol=1e-6)
+
+
+def test_a_user_without_interactions_has_no_score_of_ease() -> None:
+    model, found = joined()
+    table = next(v for v in found.model.network.weights if "ease_query" in v.name).numpy()
+    np.testing.assert_array_equal(table[:2], 0)
+    assert np.abs(table[2:]).sum() > 0
+    assert len(found.model.network.trainable_weights) == len(model.network.trainable_weights)
+
+
+def test_ids_outside_the_vocabulary_have_no_row() -> None:
+    model = _model(min_count=8)
+    batch = to_batch(tables()[0], model.preprocessor)
+    counts = EaseParts(model.preprocessor, "bought", rank=8, seed=0).counts([batch]).toarray()
+    assert counts.shape[1] < ITEMS + 2
+    assert counts[:2].sum() == counts[:, :2].sum() == 0
+    inside = batch.features["item"].numpy() >= 2
+    assert counts.sum() == inside.sum()
+
+
+def test_the_history_of_a_request_is_a_source() -> None:
+    model = _model(history=True)
+    assert sources_of(model.schema) == ["user", "history"]
+    found = join_ease(model, *tables(), regularizations=(1.0,), refit=False)
+    assert found.settings.source == "user"  # the histories of this table are of other users
+
+
+def test_repeated_pairs_decide_whether_seen_candidates_stay() -> None:
+    model, (train, _) = _model(), tables()
+    assert joined()[1].excludes_seen
+    again = join_ease(model, train, train.sample(frac=0.3, random_state=0), regularizations=(1.0,))
+    assert not again.excludes_seen
+    assert again.values["ease"] > 0.3
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    model, found = joined()
+    again = join_ease(model, *tables(), regularizations=(1.0, 20.0), refit=False)
+    assert (again.weights, again.values) == (found.weights, found.values)
+
+
+def test_a_refit_reads_both_tables() -> None:
+    model, found = joined()
+    refitted = join_ease(model, *tables(), regularizations=(1.0, 20.0))
+    assert refitted.weights == found.weights
+    assert not np.allclose(_scores(refitted.model, ["u1"]), _scores(found.model, ["u1"]))
+
+
+def test_wrong_arguments_are_named() -> None:
+    model = _model()
+    with pytest.raises(ValueError, match="`task`"):
+        join_ease(model, *tables(), task="stars")
+    with pytest.raises(ValueError, match="`regularizations`"):
+        join_ease(model, *tables(), regularizations=())
+    with pytest.raises(ValueError, match="No positive"):
+        join_ease(model, tables()[0].assign(bought=0.0), tables()[1])

@@ -1,0 +1,197 @@
+"""EASE and popularity as fixed coordinates of a retrieval task's embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from tfmtl._checks import require
+from tfmtl._identity import FIRST
+from tfmtl._keras import keras, tf
+from tfmtl._names import layer_name
+from tfmtl.baselines import ItemFactors, decompose
+from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
+from tfmtl.evaluation.corpus import positives
+from tfmtl.models import MultiTaskModel
+
+Floats = npt.NDArray[np.float32]
+Weighting = Literal["binary", "log"]
+"""The entry of a pair with n interactions: 1, or 1 + log(n)."""
+
+
+def sources_of(schema: Schema) -> list[str]:
+    """Return the features from which a query's history can be read: the user's id, and histories of candidates."""
+    vocabulary = schema.features[schema.candidate_id].vocabulary
+    histories = [f.name for f in schema.query if isinstance(f, IdSequence) and f.vocabulary == vocabulary]
+    user = [schema.query_id] if schema.query_id in {f.name for f in schema.query} else []
+    return [*user, *histories]
+
+
+class EaseSettings(NamedTuple):
+    """Settings of EASE.
+
+    Attributes:
+        weighting: see `Weighting`.
+        source: query feature with the history, or the user's id.
+        regularization: see `tfmtl.baselines.ease_factors`.
+    """
+
+    weighting: Weighting
+    source: str
+    regularization: float
+
+
+def weighted(counts: Any, weighting: Weighting) -> Any:
+    """Return the entries of a matrix of counts weighted."""
+    matrix = counts.copy()
+    matrix.data = np.ones_like(matrix.data) if weighting == "binary" else 1 + np.log(matrix.data)
+    return matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class EasePart:
+    """The embeddings that EASE and popularity add to those of a network.
+
+    The score of query q and candidate i is w_n <u_q, v_i> + w_e sum_{j in history(q)} x_qj <Q_j, C_i> +
+    w_p log(1 + n_i): the network's, EASE's, and the log of the number n_i of interactions. All are coordinates of one
+    dot product.
+
+    Attributes:
+        task: the retrieval task.
+        source: query feature that is the user's id, or a history of candidate ids.
+        query: embedding [V, d] of each index of the source's vocabulary.
+        candidate: embedding [C, d] of each index of the candidates' vocabulary.
+        popularity: log(1 + n) [C] of each index of the candidates' vocabulary.
+        weights: w_n, w_e and w_p; a part with weight 0 is left out.
+    """
+
+    task: str
+    source: str
+    query: Floats
+    candidate: Floats
+    popularity: Floats
+    weights: tuple[float, float, float] = (1.0, 1.0, 0.0)
+
+    @classmethod
+    def of(cls, schema: Schema, task: str, source: str, matrix: Any, counts: Any, factors: ItemFactors) -> EasePart:
+        """Return the part for weighted interactions, their counts, and the factors of the candidates."""
+        query = matrix @ factors.query if source == schema.query_id else factors.query
+        popularity = np.log1p(np.asarray(counts.sum(axis=0)).ravel())
+        rows, columns, log = (np.asarray(x, np.float32) for x in (query, factors.candidate, popularity))
+        return cls(task, source, rows, columns, log)
+
+    def queries(self, features: Mapping[str, Any]) -> Floats:
+        """Return EASE's embeddings [n, d] of encoded queries."""
+        rows: Floats = self.query[np.asarray(features[self.source])]
+        return rows.sum(axis=1) if rows.ndim == 3 else rows
+
+    def candidates(self, indices: npt.ArrayLike) -> Floats:
+        """Return EASE's embeddings [n, d] of candidates by their encoded ids."""
+        rows: Floats = self.candidate[np.asarray(indices)]
+        return rows
+
+    def join(self, model: MultiTaskModel) -> MultiTaskModel:
+        """Return a compiled model of the same class and state with this part in its scores.
+
+        The tables are not trained. They can grow, be saved and exported like those of other embeddings.
+
+        Raises:
+            ValueError: if no weight is above 0.
+        """
+        network, ease, popularity = self.weights
+        require(max(self.weights) > 0, "One of `weights` must be above 0.", weights=self.weights)
+        inputs, outputs = model.network.input, dict(model.network.output)
+        own = outputs[self.task]
+        query, candidate = ([own[side]] if network > 0 else [] for side in ("query", "candidate"))
+        if network > 0:
+            query = [keras.layers.Rescaling(network, name=f"{self.task}_ease_network")(own["query"])]
+        item = model.schema.candidate_id
+        if ease > 0:
+            rows = _table(ease * self.query, f"{self.task}_ease_query", model.schema, self.source)(inputs[self.source])
+            query.append(tf.reduce_sum(rows, axis=1) if len(rows.shape) == 3 else rows)
+            table = _table(self.candidate, f"{self.task}_ease_candidate", model.schema, item)
+            candidate.append(table(inputs[item]))
+        if popularity > 0:
+            query.append(tf.ones_like(tf.cast(query[0] if query else own["query"], tf.float32)[:, :1]))
+            column = _table(popularity * self.popularity[:, None], f"{self.task}_ease_popularity", model.schema, item)
+            candidate.append(column(inputs[item]))
+        outputs[self.task] = {
+            side: keras.layers.Concatenate(name=f"{self.task}_ease_{side}")(parts) if len(parts) > 1 else parts[0]
+            for side, parts in (("query", query), ("candidate", candidate))
+        }
+        joined = model.with_network(keras.Model(inputs, outputs, name=model.network.name))
+        joined.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
+        return joined
+
+
+@dataclasses.dataclass(frozen=True)
+class EaseParts:
+    """Computes `EasePart` from encoded rows.
+
+    Attributes:
+        preprocessor: holds the schema and the sizes of the vocabularies.
+        task: the retrieval task.
+        rank: width of the embeddings, at most.
+        seed: seed of the decomposition.
+    """
+
+    preprocessor: Preprocessor
+    task: str
+    rank: int
+    seed: int
+
+    def options(self, batches: Sequence[Batch], regularizations: Sequence[float]) -> dict[EaseSettings, EasePart]:
+        """Return the part for each source of the history, weighting that differs, and regularization."""
+        counts = self.counts(batches)
+        weightings = get_args(Weighting) if counts.max() > 1 else ("binary",)
+        return {key: part for name in weightings for key, part in self._parts(counts, name, regularizations).items()}
+
+    def fit(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart:
+        """Return the part for one choice of settings."""
+        return self._parts(self.counts(batches), settings.weighting, [settings.regularization])[settings]
+
+    def counts(self, batches: Sequence[Batch]) -> Any:
+        """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].
+
+        Users and candidates outside the vocabularies share an embedding row and cannot have one of their own: they are
+        left out.
+        """
+        schema, size = self.preprocessor.schema, self.preprocessor.statistics.size
+        names, pairs = (schema.query_id, schema.candidate_id), []
+        for batch in batches:
+            rows = positives(batch, self.task)
+            pairs.append(np.stack([batch.features[name].numpy()[rows] for name in names]).astype(np.int64))
+        users, items = np.concatenate(pairs, axis=1)
+        known = (users >= FIRST) & (items >= FIRST)
+        require(bool(known.any()), f"No positive of {self.task!r} has a user and a candidate of the vocabularies.")
+        sizes = tuple(size(name) for name in names)
+        matrix = scipy.sparse.csr_matrix((np.ones(known.sum()), (users[known], items[known])), sizes)
+        matrix.sum_duplicates()
+        return matrix
+
+    def _parts(
+        self, counts: Any, weighting: Weighting, regularizations: Sequence[float]
+    ) -> dict[EaseSettings, EasePart]:
+        schema, matrix = self.preprocessor.schema, weighted(counts, weighting)
+        found = decompose(matrix, self.rank, self.seed)
+        return {
+            EaseSettings(weighting, source, value): EasePart.of(
+                schema, self.task, source, matrix, counts, found.factors(value)
+            )
+            for source, value in itertools.product(sources_of(schema), regularizations)
+        }
+
+
+def _table(rows: Floats, group: str, schema: Schema, feature: str) -> keras.layers.Embedding:
+    """Return a fixed embedding; its name has the vocabulary, by which growth and warm starts find tables."""
+    vocabulary = schema.features[feature].vocabulary
+    name = layer_name(f"{group}_{layer_name(f'{vocabulary}_embedding')}")
+    return keras.layers.Embedding(
+        *rows.shape, embeddings_initializer="zeros", weights=[rows], trainable=False, name=name
+    )

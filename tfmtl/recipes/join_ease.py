@@ -1,0 +1,212 @@
+"""The weights of a network, EASE and popularity in retrieval, chosen by ranks on validation rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require, require_known, require_positive_int
+from tfmtl.data import Batch, to_batch
+from tfmtl.data.interchange import as_frame
+from tfmtl.evaluation.corpus import Corpus, Seen, embed, locate, positives
+from tfmtl.evaluation.ranks import rank_positives
+from tfmtl.models import MultiTaskModel
+from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats
+
+_GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_REPEATED = 0.05
+"""Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
+_SAMPLE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedEase:
+    """The result of `join_ease`.
+
+    Attributes:
+        model: the compiled model with the chosen mixture as its retrieval scores.
+        settings: the settings of EASE.
+        weights: of the network, EASE and popularity, relative to their standard deviations over pairs.
+        excludes_seen: whether the ranks were measured without the candidates that a user had before.
+        values: the metric on validation of `network`, `ease`, `popularity` and `mixture`.
+        metric: the name of the metric.
+    """
+
+    model: MultiTaskModel
+    settings: EaseSettings
+    weights: tuple[float, float, float]
+    excludes_seen: bool
+    values: dict[str, float]
+    metric: str
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
+        parts = ", ".join(f"{w:g} x {n}" for w, n in zip(self.weights, ("network", "EASE", "popularity"), strict=True))
+        return (
+            f"Retrieval scores are {parts}, with EASE of {self.settings.source!r} ({self.settings.weighting} counts, "
+            f"regularization {self.settings.regularization:g}); {self.metric} on validation: {values}."
+        )
+
+
+def join_ease(
+    model: MultiTaskModel,
+    train: Any,
+    validation: Any,
+    *,
+    task: str | None = None,
+    rank: int = 256,
+    regularizations: Sequence[float] = (50.0, 200.0, 500.0, 2000.0),
+    exclude_seen: bool | None = None,
+    refit: bool = True,
+    k: int = 10,
+    max_queries: int = 1000,
+    seed: int = 0,
+) -> JoinedEase:
+    """Join EASE and popularity to the retrieval of a trained model, with the weights that rank best on validation.
+
+    Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network, and
+    the mixture is at least as good on the validation rows as each part. It stays one model with one dot product, so
+    that evaluation, export and both searches work as before.
+
+    NDCG@k on validation chooses, in this order: the source of the history, the weighting and the regularization by EASE
+    alone; then the weight of the network and the weight of popularity on a grid, beside EASE and without it. Weights
+    are relative to the standard deviation of each part's scores.
+
+    Args:
+        model: trained model with a retrieval task, candidates and a user id among its query features.
+        train, validation: the table of its training, and a table outside it, later than `train` where rows have a time.
+        task: the retrieval task; by default the only one.
+        rank, regularizations: the width of EASE's embeddings, at most, and the regularizations to compare.
+        exclude_seen: whether to rank without the candidates that a user had in `train`; by default if less than 5 % of
+            the validation positives are pairs that occur in `train`.
+        refit: whether the tables of the result are computed from `train` and `validation` together.
+        k, max_queries: cut-off of the NDCG, and the number of validation queries that it is measured on.
+        seed: seed of the draw of queries and of the decomposition.
+
+    Raises:
+        ValueError: if the model has no such task or no user id among its inputs, or a table has no positive of it.
+
+    Reference: that of `tfmtl.baselines.ease_factors`.
+
+    Cost: a truncated decomposition for each weighting (seconds for 10,000 candidates), about 25 rankings of
+    `max_queries` queries, and tables of `rank` numbers for each user and twice for each candidate.
+    """
+    require_positive_int(rank=rank, k=k, max_queries=max_queries)
+    require(len(regularizations) > 0, "`regularizations` must hold at least one number.")
+    name, train, validation = _task(model, task), as_frame(train), as_frame(validation)
+    labels = [name] if name in model.schema.tasks else []
+    batches = [to_batch(table, model.preprocessor, labels=labels) for table in (train, validation)]
+    seen = Seen.from_frame(model, name, train)
+    if exclude_seen is None:
+        exclude_seen = _repeated(name, batches[1], seen) < _REPEATED
+    corpus = _sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
+    judge, fitted = _Judge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
+    options = fitted.options(batches[:1], regularizations)
+    best = max(options, key=lambda settings: judge.value(options[settings], (0.0, 1.0, 0.0)))
+    weights, values = judge.weights(options[best])
+    part = fitted.fit(batches, best) if refit else options[best]
+    network, ease, popularity = np.divide(weights, judge.deviations(options[best])).tolist()
+    joined = dataclasses.replace(part, weights=(network, ease, popularity)).join(model)
+    return JoinedEase(joined, best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}")
+
+
+def _task(model: MultiTaskModel, task: str | None) -> str:
+    names = [t.name for t in model.tasks if t.retrieves]
+    require(bool(names), "The model has no retrieval task; EASE retrieves.")
+    require(task is not None or len(names) == 1, "Name one of the retrieval tasks by `task`.", tasks=names)
+    require_known([task or names[0]], names, "retrieval task", "`task`")
+    user = model.schema.user("EASE")
+    inputs = {feature.name for feature in model.schema.query}
+    require(user in inputs, f"EASE reads the user {user!r}, which must be one of the query features.")
+    return task or names[0]
+
+
+def _repeated(task: str, batch: Batch, seen: Seen) -> float:
+    """Return the share of positives with a pair that was seen."""
+    rows = positives(batch, task)
+    users, items = (batch.ids[role].numpy()[rows] for role in ("query", "candidate"))
+    return float(seen.holds(users, items).mean()) if len(rows) else 0.0
+
+
+def _sampled(corpus: Corpus, count: int, seed: int) -> Corpus:
+    """Return the positives of at most `count` queries, drawn at random."""
+    total = int(corpus.query_index.max()) + 1
+    if total <= count:
+        return corpus
+    chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
+    place = np.full(total, -1)
+    place[chosen] = np.arange(count)
+    kept = place[corpus.query_index] >= 0
+    seen = corpus.seen
+    if seen is not None:
+        within = place[seen[0]] >= 0
+        seen = place[seen[0]][within], seen[1][within]
+    return dataclasses.replace(
+        corpus,
+        queries={name: column[chosen] for name, column in corpus.queries.items()},
+        query_index=place[corpus.query_index][kept],
+        items=corpus.items[kept],
+        candidate_index=corpus.candidate_index[kept],
+        seen=seen,
+    )
+
+
+class _Judge:
+    """Ranks the positives of a corpus by weighted sums of the scores of a network, EASE and popularity."""
+
+    def __init__(self, model: MultiTaskModel, task: str, corpus: Corpus, k: int) -> None:
+        self._corpus, self.k = corpus, min(k, len(corpus.candidates))
+        self._indices = np.asarray(corpus.candidates.features[model.schema.candidate_id])
+        self._network = (
+            embed(model.tower("query"), corpus.queries)[task],
+            embed(model.tower("candidate"), corpus.candidates.features)[task],
+        )
+        self._last: tuple[EasePart, list[tuple[Floats, Floats]], list[float]] | None = None
+
+    def _standardized(self, part: EasePart) -> tuple[list[tuple[Floats, Floats]], list[float]]:
+        """Return embeddings of queries and candidates by part, and the standard deviation of each part's scores."""
+        if self._last is None or self._last[0] is not part:
+            ones = np.ones([len(self._network[0]), 1], np.float32)
+            ease = part.queries(self._corpus.queries), part.candidates(self._indices)
+            scored = [self._network, ease, (ones, part.popularity[self._indices][:, None])]
+            spread = [float(np.std(query[:_SAMPLE] @ candidate.T)) for query, candidate in scored]
+            self._last = part, scored, [value if value > 0 else 1.0 for value in spread]
+        return self._last[1:]
+
+    def deviations(self, part: EasePart) -> list[float]:
+        """Return the standard deviation of each part's scores over pairs, 1 for equal scores."""
+        return self._standardized(part)[1]
+
+    def value(self, part: EasePart, weights: tuple[float, float, float]) -> float:
+        """Return the NDCG at k of the weighted sum."""
+        scored = [
+            (np.float32(weight / spread) * query, candidate)
+            for weight, spread, (query, candidate) in zip(
+                weights, self.deviations(part), self._standardized(part)[0], strict=True
+            )
+            if weight > 0
+        ]
+        query, candidate = (np.concatenate(side, axis=1) for side in zip(*scored, strict=True))
+        corpus = self._corpus
+        ranks = rank_positives(query, candidate, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
+        return corpus.metrics(ranks, self.k)[f"ndcg@{self.k}"]
+
+    def weights(self, part: EasePart) -> tuple[tuple[float, float, float], dict[str, float]]:
+        """Return the best weights of the grid, and the values of each part alone and of the best mixture."""
+        tried: dict[tuple[float, float, float], float] = {}
+
+        def best_of(options: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+            for option in options:
+                if max(option) > 0 and option not in tried:
+                    tried[option] = self.value(part, option)
+            return max(tried, key=tried.__getitem__)
+
+        alone = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+        best_of(alone)
+        network = best_of([(w, 1.0, 0.0) for w in _GRID])
+        best = best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
+        by_part = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), alone, strict=True)}
+        return best, {**by_part, "mixture": tried[best]}
