@@ -116,16 +116,16 @@ def test_rates_are_those_of_other_folds() -> None:
         total = sum(weights[i] for i in own)
         rate = (sum(weights[i] * labels[i] for i in own) + 2 * mean) / (total + 2)
         np.testing.assert_allclose(matrix[row], ["ab".index(value), 2, rate])  # two other rows have the value
-    # New rows use all rows: a has 1.5 of 3.5, b 2 of 3, all 3.5 of 6.5; "z" is new and "" is missing.
+    # New rows use all rows: a has 1.5 of 3.5, b 2 of 3, all 3.5 of 6.5; "z" is new.
     mean = 3.5 / 6.5
-    wanted = [[0, 3, (1.5 + 2 * mean) / 5.5], [1, 3, (2 + 2 * mean) / 5], [np.nan, 0, mean], [np.nan, 0, mean]]
-    np.testing.assert_allclose(features.transform({"item": np.array(["a", "b", "z", ""], object)}), wanted)
+    wanted = [[0, 3, (1.5 + 2 * mean) / 5.5], [1, 3, (2 + 2 * mean) / 5], [np.nan, 0, mean]]
+    np.testing.assert_allclose(features.transform({"item": np.array(["a", "b", "z"], object)}), wanted)
 
 
-def test_classes_have_a_rate_each_and_a_missing_category_has_no_code() -> None:
+def test_classes_have_a_rate_each_and_a_missing_category_is_a_category() -> None:
     features, matrix, _ = encoder(["a", "", "a", ""], [0.0, 1.0, 2.0, 1.0], [1.0] * 4, [0, 1, 2, 3], 3)
     assert matrix.shape == (4, 5)
-    np.testing.assert_array_equal(np.isnan(matrix[:, 0]), [False, True, False, True])
+    np.testing.assert_array_equal(matrix[:, 0], [1, 0, 1, 0])
     np.testing.assert_allclose(matrix[:, 2:].sum(axis=1), 1)
     new = features.transform({"item": np.array([""], object)})[0]
     np.testing.assert_allclose(new[2:], [0.5 / 4, (2 + 1) / 4, 0.5 / 4])  # (sum + 2 mean) / (2 + 2)
@@ -158,6 +158,19 @@ def test_equal_labels_are_predicted_and_few_rows_suffice() -> None:
     two = TRAIN[:2].assign(liked=[0.0, 1.0], title="")
     for baseline in (GradientBoosting(), TfidfLinear()):
         assert np.isfinite(baseline.fit(SCHEMA, LIKED, two).predict(TEST)).all()
+
+
+def test_numbers_that_are_mostly_or_always_missing_are_numbers() -> None:
+    features = TabularFeatures([Numeric("none"), Numeric("few"), Numeric("most")], 1.0, 2, 0)
+    nan = np.nan
+    columns = {"none": np.full(4, nan), "few": np.array([nan, nan, -3.0, nan]), "most": np.array([1.0, 2.0, nan, 3.0])}
+    target = Target(np.arange(4.0), np.ones(4), np.arange(4), 0)
+    matrix = features.fit_transform(columns, target, np.arange(4))
+    np.testing.assert_array_equal(matrix, [[0, -6, 1], [0, -6, 2], [0, -3, nan], [0, -6, 3]])
+    np.testing.assert_array_equal(features.transform({name: np.array([nan]) for name in columns}), [[0, -6, nan]])
+    absent = TRAIN.assign(hour=np.nan, item=None)
+    absent.loc[7, "hour"] = 3.0
+    assert np.isfinite(GradientBoosting(max_iter=3).fit(SCHEMA, LIKED, absent).predict(TEST)).all()
 
 
 def test_max_rows_bounds_the_fit_and_the_seed_chooses_the_rows() -> None:

@@ -76,6 +76,7 @@ def compare(
     seen: pd.DataFrame | None = None,
     time: str | None = None,
     outside: Outside = "miss",
+    max_rows: int = 200_000,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -100,6 +101,7 @@ def compare(
         seen: as in `evaluate`: known interactions to remove from the lists of the model and of the baselines.
         time: column of `train` with the time of each row, which baselines of retrieval use.
         outside: as in `evaluate`.
+        max_rows: largest number of rows to which `GradientBoosting` and `TfidfLinear` are fitted.
         seed: seed of the baselines.
         progress: called after each baseline with the number of finished and of all baselines.
 
@@ -107,13 +109,13 @@ def compare(
         ValueError: as `evaluate`; also if `train` has no positive inside the corpus or no label of a task.
 
     Cost: that of `evaluate`, and for each retrieval task a few passes over the interactions, C^3 for EASE with up to
-    3000 candidates and one ranking per baseline; for each other task a fit to at most 200,000 rows. On 100,000 ratings
-    of 1,700 films it takes under a minute on two cores.
+    3000 candidates and one ranking per baseline; for each other task a fit to at most `max_rows` rows.
     """
     options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside}
     own = evaluate(model, test, tasks=tasks, **options)
     names = list(own.index.unique("task"))
-    found = measure(model, train, test, tasks=names, time=time, seed=seed, progress=progress, **options)
+    options |= {"time": time, "max_rows": max_rows, "seed": seed, "progress": progress}
+    found = measure(model, train, test, tasks=names, **options)
     table = side_by_side({MODEL: own, **found}).loc[own.index]
     best = {task: strongest(found, task) for task in names}
     known = {task: name for task, name in best.items() if name is not None}
@@ -130,6 +132,7 @@ def measure(
     seen: pd.DataFrame | None = None,
     time: str | None = None,
     outside: Outside = "miss",
+    max_rows: int = 200_000,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, pd.Series]:
@@ -146,7 +149,7 @@ def measure(
         if task.retrieves:
             planned += _of_retrieval(model, task, train, batch, time, ks, seen, outside, seed)
         else:
-            planned += _of_ranking(model, task, train, test, batch, seed)
+            planned += _of_ranking(model, task, train, test, batch, {"max_rows": max_rows, "seed": seed})
     reports: dict[str, dict[tuple[str, str], float]] = {}
     for i, (name, baseline, values) in enumerate(planned):
         reports.setdefault(baseline, {}).update({(name, metric): value for metric, value in values().items()})
@@ -242,7 +245,7 @@ def _retrieval_baselines(interactions: Interactions, keep_seen: bool, seed: int)
 
 
 def _of_ranking(
-    model: MultiTaskModel, task: Task, train: pd.DataFrame, test: pd.DataFrame, batch: Batch, seed: int
+    model: MultiTaskModel, task: Task, train: pd.DataFrame, test: pd.DataFrame, batch: Batch, arguments: dict[str, int]
 ) -> Iterator[Measured]:
     labels, weights = judged(task, model.schema, batch)
     rows = np.flatnonzero(weights > 0)
@@ -261,4 +264,4 @@ def _of_ranking(
     methods: tuple[Any, ...] = (GradientBoosting, TfidfLinear) if isinstance(task, KINDS) else ()
     for method in methods:
         if method.features(model.schema, task):
-            yield task.name, method.__name__, functools.partial(measured, method(seed=seed))
+            yield task.name, method.__name__, functools.partial(measured, method(**arguments))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from tfmtl._checks import require, require_positive_int
-from tfmtl.baselines.interactions import Interactions, Ints, Weighting
+from tfmtl.baselines.interactions import Floats, Interactions, Ints, Weighting
 from tfmtl.baselines.retrieval_baseline import RetrievalBaseline
 from tfmtl.evaluation.counting import FloatArray, blocks
 
 _BLOCK_BYTES = 64 * 2**20
-_BYTES_PER_ENTRY = 40  # of a sparse product: the value, the index, and the copies that are sorted
+_BYTES_PER_ENTRY = 40  # of a sparse product: the value, the index, and the copies of both
 
 
 class ItemKNN(RetrievalBaseline):
@@ -67,15 +69,32 @@ class ItemKNN(RetrievalBaseline):
     def _similar(self, columns: Any, norms: Any, first: int, last: int) -> Any:
         """Return the similarities [last - first, C] of some items with themselves and with their neighbours."""
         product = (columns[first:last] @ self._matrix).tocsr()
+        product.sort_indices()
         row = np.repeat(np.arange(last - first), np.diff(product.indptr))
-        column = product.indices
-        values = product.data / (norms[first + row] * norms[column] + self.shrinkage)
-        own = column == first + row
-        order = np.lexsort((column, -values, ~own, row))  # the item itself, then the most similar
-        rank = np.arange(len(order)) - product.indptr[row[order]]
-        kept = order[rank <= self.neighbors]
-        return sparse.csr_matrix((values[kept], (row[kept], column[kept])), product.shape)
+        product.data /= norms[first + row] * norms[product.indices] + self.shrinkage
+        own = product.indices == first + row
+        kept = own | _largest(np.where(own, 0, product.data), product.indptr, self.neighbors)
+        return sparse.csr_matrix((product.data[kept], (row[kept], product.indices[kept])), product.shape)
 
     def _scores(self, rows: Ints) -> FloatArray:
         scores = (self._matrix[rows] @ self._similarity).toarray()
         return np.where(scores > 0, scores, self._by_popularity)
+
+
+def _largest(values: Floats, bounds: Any, count: int) -> npt.NDArray[np.bool_]:
+    """Return whether each value is one of the `count` largest of its row; of equal ones the first are chosen.
+
+    Args:
+        values: values of all rows [n], one row after another.
+        bounds: bounds of the rows [rows + 1].
+        count: number of values to choose.
+    """
+    chosen = np.ones(len(values), bool)
+    for first, last in itertools.pairwise(bounds):
+        if last - first > count:
+            row = values[first:last]
+            least = np.partition(row, len(row) - count)[len(row) - count]
+            above = row > least
+            above[np.flatnonzero(row == least)[: count - int(above.sum())]] = True
+            chosen[first:last] = above
+    return chosen

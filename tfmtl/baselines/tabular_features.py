@@ -20,8 +20,9 @@ MOST_CATEGORIES = 250
 class TabularFeatures:
     """Raw columns as one float matrix: numbers, codes of categories, counts, and smoothed rates of the label.
 
-    - numbers are unchanged, NaN where missing; of a list the length is used
-    - a category has a code by its order among the training values, NaN if it is missing or new
+    - numbers are unchanged, NaN where missing; in a column with fewer than half of its numbers the missing ones lie
+      below all others instead, because trees cannot split a column without a number; of a list the length is used
+    - a category, also the missing one, has a code by its order among the training values, NaN if it is new
     - its count is the number of *other* training rows with it, so that a training row does not count itself
     - its rate is (sum w y + m p) / (sum w + m) with the smoothing m, over the training rows of other folds; p is the
       weighted mean of y in these rows. New rows use all training rows.
@@ -38,14 +39,14 @@ class TabularFeatures:
     def __init__(self, features: Sequence[Feature], smoothing: float, folds: int, seed: int) -> None:
         self._features, self._smoothing, self._folds, self._seed = list(features), smoothing, folds, seed
         self._tables: dict[str, _Table] = {}
+        self._fills: dict[str, Floats] = {}
         self.categorical: list[bool] = []
 
     def fit_transform(self, columns: Columns, target: Target, rows: Ints) -> Floats:
         """Fit to all training rows and return the matrix [len(rows), d] of some of them."""
         distinct, group = np.unique(target.groups, return_inverse=True)
         fold = np.random.default_rng(self._seed).integers(0, self._folds, len(distinct))[group.reshape(-1)]
-        self.categorical = []
-        parts = []
+        self.categorical, parts = [], []
         for feature in self._features:
             values = columns[feature.name]
             if is_category(feature, values):
@@ -54,7 +55,8 @@ class TabularFeatures:
                 parts.append(table.of_training(fold)[rows])
                 self.categorical += [few] + [False] * (parts[-1].shape[1] - 1)
             else:
-                parts.append(_numbers(values)[rows])
+                self._fills[feature.name] = fill = _fill(_numbers(values)[rows])
+                parts.append(_filled(_numbers(values)[rows], fill))
                 self.categorical += [False] * parts[-1].shape[1]
         return np.concatenate(parts, axis=1)
 
@@ -65,7 +67,10 @@ class TabularFeatures:
     def _new(self, columns: Columns) -> Iterator[Floats]:
         for feature in self._features:
             values, table = columns[feature.name], self._tables.get(feature.name)
-            yield _numbers(values) if table is None else table.of_new(values)
+            if table is None:
+                yield _filled(_numbers(values), self._fills[feature.name])
+            else:
+                yield table.of_new(values)
 
 
 class _Table:
@@ -89,7 +94,7 @@ class _Table:
         """Return code, count and rates [n, 2 + d] of the training rows, by the rows of other folds."""
         others = self._sums.sum(axis=1, keepdims=True) - self._sums
         rates = self._rates(others, others.sum(axis=0, keepdims=True))[self._codes, fold]
-        return np.column_stack([self._known(self._codes), self._counts[self._codes] - 1, rates])
+        return np.column_stack([self._codes, self._counts[self._codes] - 1, rates])
 
     def of_new(self, values: npt.NDArray[Any]) -> Floats:
         """Return code, count and rates [n, 2 + d] of new rows, by all training rows."""
@@ -97,15 +102,11 @@ class _Table:
         known = self.values[found] == values
         sums = self._sums.sum(axis=1)
         rates = np.where(known[:, np.newaxis], self._rates(sums, sums.sum(axis=0))[found], _mean(sums.sum(axis=0)))
-        codes = np.where(known, self._known(found), np.nan)
+        codes = np.where(known, found, np.nan)
         return np.column_stack([codes, np.where(known, self._counts[found], 0), rates])
 
     def _rates(self, sums: Floats, total: Floats) -> Floats:
         return (sums[..., 1:] + self._smoothing * _mean(total)) / (sums[..., :1] + self._smoothing)
-
-    def _known(self, codes: Ints) -> Floats:
-        missing = self.values[codes] == ("" if self.values.dtype == object else -1)
-        return np.where(missing, np.nan, codes)
 
 
 def _mean(total: Floats) -> Floats:
@@ -125,3 +126,15 @@ def _numbers(values: npt.NDArray[Any]) -> Floats:
         return values.reshape(len(values), -1).astype(np.float64)
     present = values != ("" if values.dtype == object else -1)
     return present.sum(axis=1, keepdims=True).astype(np.float64)
+
+
+def _fill(numbers: Floats) -> Floats:
+    """Return the value for missing numbers of each column [d]: below all numbers if most are missing, otherwise NaN."""
+    absent = np.isnan(numbers)
+    least = np.where(absent, np.inf, numbers).min(axis=0)
+    least = np.where(absent.all(axis=0), 1.0, least)  # every missing number of an empty column is 0
+    return np.where(absent.mean(axis=0) > 0.5, least - np.maximum(1.0, np.abs(least)), np.nan)
+
+
+def _filled(numbers: Floats, fill: Floats) -> Floats:
+    return np.where(np.isnan(numbers), fill, numbers)
