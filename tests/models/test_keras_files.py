@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,6 +159,32 @@ def test_a_changed_keras_file_is_one_sentence(
             archive.writestr(name, part)
     with pytest.raises(ValueError, match=rf"^\S*/shop\.keras {fault}[^\n]*$"):
         load_model(tmp_path / "shop.keras")
+
+
+@pytest.mark.parametrize("kind", ["link", "storage", "virtual", "soft link"])
+def test_weights_of_another_file_are_refused(trained: MultiTaskModel, tmp_path: pathlib.Path, kind: str) -> None:
+    """HDF5 would read the bytes of any file of the machine."""
+    path, secret = tmp_path / "model.weights.h5", tmp_path / "secret"
+    trained.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visititems(lambda name, entry: names.append(name) if hasattr(entry, "dtype") else None)
+        name = next(n for n in names if file[n].dtype == np.float32 and file[n].ndim == 2)
+        shape = file[name].shape
+        del file[name]
+        if kind == "storage":
+            secret.write_bytes(bytes(4 * int(np.prod(shape))))
+            file.create_dataset(name, shape, np.float32, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape, np.float32)
+            layout[:] = h5py.VirtualSource(str(secret), "a", shape)
+            file.create_virtual_dataset(name, layout)
+        else:
+            file[name] = h5py.ExternalLink(str(secret), "a") if kind == "link" else h5py.SoftLink(f"/{names[-1]}")
+    other = small.model(eager=True, balancer=Uncertainty(0.5), negatives=3, seed=7)
+    other.build_optimizer()
+    with pytest.raises(ValueError, match="The file of weights holds a link to another file or array; do not trust it"):
+        other.load_weights(path)
 
 
 def test_weights_in_a_format_that_loses_the_state_are_refused(trained: MultiTaskModel, tmp_path: pathlib.Path) -> None:

@@ -36,13 +36,15 @@ class KerasFiles(tfrs.models.Model):
         """Save the model to a `.keras` file: network, weights, tasks, balancer, optimizer, vocabularies and corpus.
 
         Args:
-            filepath: path that ends in `.keras`; `keras.models.load_model` reads it after `import tfmtl`.
+            filepath: path that ends in `.keras`. `tfmtl.models.load_model` reads it and names a damaged file in one
+                sentence; `keras.models.load_model` reads it after `import tfmtl`.
             overwrite: whether to replace a file that exists.
             save_format: None or `"keras"`.
             **kwargs: refused; they belong to other formats of Keras.
 
         Raises:
-            ValueError: if the path or the format is another one, or the model cannot be saved; see `save_model`.
+            ValueError: if the path or the format is another one, the optimizer is a legacy one, or the model cannot be
+                saved; see `save_model`.
         """
         require_keras_file(filepath, {"save_format": save_format, **kwargs})
         super().save(os.fspath(filepath), overwrite=overwrite, save_format="keras")
