@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from tfmtl.recipes.best_epoch import BestEpoch as BestEpoch
 from tfmtl.recipes.ease_part import EasePart as EasePart
 from tfmtl.recipes.ease_part import EaseParts as EaseParts
 from tfmtl.recipes.ease_part import EaseSettings as EaseSettings
+from tfmtl.recipes.fit import Choice as Choice
+from tfmtl.recipes.fit import Fitted as Fitted
+from tfmtl.recipes.fit import fit as fit
 from tfmtl.recipes.join_ease import JoinedEase as JoinedEase
 from tfmtl.recipes.join_ease import join_ease as join_ease

@@ -17,7 +17,7 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats
 
 _GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_REPEATED = 0.05
+REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
 _SAMPLE = 256
 
@@ -42,12 +42,22 @@ class JoinedEase:
     values: dict[str, float]
     metric: str
 
+    @property
+    def mixture(self) -> str:
+        """The weights in words."""
+        parts = zip(self.weights, ("network", "EASE", "popularity"), strict=True)
+        return " + ".join(f"{weight:g} {name}" for weight, name in parts if weight > 0)
+
+    @property
+    def found(self) -> str:
+        """The values in words."""
+        return ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
+
     def __str__(self) -> str:
-        values = ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
-        parts = ", ".join(f"{w:g} x {n}" for w, n in zip(self.weights, ("network", "EASE", "popularity"), strict=True))
+        ease = self.settings
         return (
-            f"Retrieval scores are {parts}, with EASE of {self.settings.source!r} ({self.settings.weighting} counts, "
-            f"regularization {self.settings.regularization:g}); {self.metric} on validation: {values}."
+            f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({ease.weighting} counts, "
+            f"regularization {ease.regularization:g}); {self.metric} on validation: {self.found}."
         )
 
 
@@ -101,7 +111,7 @@ def join_ease(
     batches = [to_batch(table, model.preprocessor, labels=labels) for table in (train, validation)]
     seen = Seen.from_frame(model, name, train)
     if exclude_seen is None:
-        exclude_seen = _repeated(name, batches[1], seen) < _REPEATED
+        exclude_seen = repeated(name, batches[1], seen) < REPEATED
     corpus = _sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
     judge, fitted = _Judge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
     options = fitted.options(batches[:1], regularizations)
@@ -124,7 +134,7 @@ def _task(model: MultiTaskModel, task: str | None) -> str:
     return task or names[0]
 
 
-def _repeated(task: str, batch: Batch, seen: Seen) -> float:
+def repeated(task: str, batch: Batch, seen: Seen) -> float:
     """Return the share of positives with a pair that was seen."""
     rows = positives(batch, task)
     users, items = (batch.ids[role].numpy()[rows] for role in ("query", "candidate"))

@@ -1,0 +1,167 @@
+"""The recipe: a model trained with settings that are read from the data and chosen on validation rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tfmtl._checks import require
+from tfmtl._keras import keras
+from tfmtl.balancing import Balancer, FixedWeights
+from tfmtl.data import Preprocessor, Split, random_split, temporal_split, to_batch
+from tfmtl.data.interchange import as_frame
+from tfmtl.evaluation.corpus import Seen
+from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.recipes.best_epoch import BestEpoch
+from tfmtl.recipes.join_ease import REPEATED, JoinedEase, join_ease, repeated
+from tfmtl.tasks import Task
+from tfmtl.training import LazyAdam
+
+_HELD_OUT = 0.1
+_BESIDE_RETRIEVAL = 0.1
+_STEPS = 100
+_BATCHES = (64, 1024)
+_RATE = 1e-2
+
+
+class Choice(NamedTuple):
+    """One setting of a recipe.
+
+    Attributes:
+        name: the setting.
+        value: its value.
+        reason: the statistic or measurement that it was chosen by.
+    """
+
+    name: str
+    value: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The result of `fit`.
+
+    Attributes:
+        model: the trained model, compiled.
+        choices: every setting and its reason; `print` shows them.
+        history: logged values by epoch.
+        joined: the choice of the retrieval's parts, or None without retrieval.
+    """
+
+    model: MultiTaskModel
+    choices: tuple[Choice, ...]
+    history: dict[str, list[float]]
+    joined: JoinedEase | None
+
+    def __str__(self) -> str:
+        widths = [max(len(choice[i]) for choice in self.choices) for i in (0, 1)]
+        return "\n".join(f"{c.name:<{widths[0]}}  {c.value:<{widths[1]}}  {c.reason}" for c in self.choices)
+
+
+def fit(
+    preprocessor: Preprocessor,
+    tasks: Sequence[Task],
+    train: Any,
+    *,
+    validation: Any = None,
+    time: str | None = None,
+    network: keras.Model | None = None,
+    balancer: Balancer | None = None,
+    optimizer: Any = None,
+    batch_size: int | None = None,
+    epochs: int = 20,
+    patience: int = 3,
+    seed: int = 0,
+    verbose: Any = "auto",
+) -> Fitted:
+    """Train a model with settings chosen from the data, and join EASE and popularity to its retrieval.
+
+    Use it for the first model on new data; print the result to see each setting and its reason. Every argument
+    overrides a choice.
+
+    The last tenth of the rows by `time`, or a random tenth, is held out. Beside a retrieval task the other tasks weigh
+    a tenth, because at equal weights they can cost it a third of its NDCG on sparse data. Training stops by ranks
+    and losses on the held-out rows (see `BestEpoch`), and `join_ease` chooses the weights of network, EASE and
+    popularity by the same rows; the tables of EASE are then computed from all rows.
+
+    Args:
+        preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
+        validation: table outside `train` to choose by; by default a part of `train`.
+        time: column of datetimes or numbers to hold out the latest rows by; without it they are drawn at random.
+        network: from `build_network`; by default with its default arguments.
+        balancer, optimizer, batch_size: overrides of the choices.
+        epochs, patience: largest number of epochs, and epochs without improvement after which training stops.
+        seed, verbose: seed of initial values, shuffling and draws; and as in `keras.Model.fit`.
+
+    Raises:
+        ValueError: if the held-out rows have no positive of a retrieval task, or an argument does not fit the data.
+
+    Cost: that of `epochs` epochs at most, a ranking of the held-out rows per epoch, and `join_ease`.
+    """
+    chosen: list[Choice] = []
+    train, held_out = _split(as_frame(train), validation, time, seed, chosen)
+    retrieval = [task.name for task in tasks if task.retrieves]
+    balancer = balancer or _balancer(tasks, retrieval, chosen)
+    reason = "given" if batch_size else f"about {_STEPS} steps per epoch"
+    batch_size = batch_size or _batch_size(len(train))
+    chosen.append(Choice("batch size", str(batch_size), reason))
+    network = build_network(preprocessor, tasks, seed=seed) if network is None else network
+    model = MultiTaskModel(network, tasks, preprocessor, balancer, seed=seed)
+    model.compile(optimizer or LazyAdam(_RATE))
+    best = BestEpoch(held_out, _seen(model, retrieval, train, held_out, chosen), patience)
+    options = {"epochs": epochs, "batch_size": batch_size, "callbacks": [best], "verbose": verbose}
+    run = model.fit(train, validation_data=held_out, **options)
+    chosen.append(Choice("epochs", str(best.epoch + 1), f"best quality on held-out rows of {len(run.epoch)} epochs"))
+    joined = None
+    if len(retrieval) == 1 and preprocessor.schema.query_id:
+        joined = join_ease(model, train, held_out, seed=seed)
+        model = joined.model
+        chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
+    return Fitted(model, tuple(chosen), run.history, joined)
+
+
+def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: list[Choice]) -> Split:
+    """Return the rows to learn from and those to choose by."""
+    if validation is not None:
+        chosen.append(Choice("validation", "given", f"{len(as_frame(validation)):,} rows"))
+        return Split(table, as_frame(validation))
+    require(len(table) >= 2, "`train` must have two rows or more, of which one is held out.", rows=len(table))
+    if time is not None:
+        parts = temporal_split(table, time, test_fraction=_HELD_OUT)
+        chosen.append(Choice("validation", f"last {len(parts.test):,} rows", f"a tenth by {time!r}"))
+    else:
+        parts = random_split(table, test_fraction=max(_HELD_OUT, 1 / len(table)), seed=seed)
+        chosen.append(Choice("validation", f"{len(parts.test):,} random rows", "a tenth; pass `time` for the latest"))
+    return parts
+
+
+def _balancer(tasks: Sequence[Task], retrieval: list[str], chosen: list[Choice]) -> Balancer:
+    """Return the plain sum, or fixed weights beside a retrieval task."""
+    others = [task.name for task in tasks if task.name not in retrieval]
+    if not retrieval or not others:
+        chosen.append(Choice("weights", "1 each", "no retrieval task beside others"))
+        return FixedWeights()
+    reason = "beside a retrieval, which equal or learned weights can harm on sparse data"
+    chosen.append(Choice("weights", f"{_BESIDE_RETRIEVAL:g} for {', '.join(others)}", reason))
+    return FixedWeights({**dict.fromkeys(retrieval, 1.0), **dict.fromkeys(others, _BESIDE_RETRIEVAL)})
+
+
+def _batch_size(rows: int) -> int:
+    """Return the power of two nearest to a hundredth of the rows, within limits."""
+    least, most = _BATCHES
+    return int(min(most, max(least, 2 ** round(math.log2(max(rows / _STEPS, 1))))))
+
+
+def _seen(model: MultiTaskModel, retrieval: list[str], train: Any, held_out: Any, chosen: list[Choice]) -> Any:
+    """Return the rows to exclude from lists: the training rows, or None where pairs repeat."""
+    if not retrieval or not model.schema.query_id:
+        return None
+    labels = [name for name in retrieval if name in model.schema.tasks]
+    batch = to_batch(held_out, model.preprocessor, labels=labels)
+    share = max(repeated(name, batch, Seen.from_frame(model, name, train)) for name in retrieval)
+    value = "seen items leave the lists" if share < REPEATED else "seen items stay in the lists"
+    chosen.append(Choice("ranks", value, f"{share:.1%} of the held-out positives are pairs of the training rows"))
+    return train if share < REPEATED else None
