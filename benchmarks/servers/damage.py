@@ -127,7 +127,7 @@ def _keras_file(folder: pathlib.Path) -> tuple[pathlib.Path, Read]:
 def _learner(folder: pathlib.Path) -> tuple[pathlib.Path, Read]:
     model, frame = _small()
     root = folder / "learner"
-    learner = OnlineLearner(model, root)
+    learner = OnlineLearner(model, root, replay=None)
     states = [_values(learner.model)]
     for name in ("first", "second"):
         learner.step(frame, name)

@@ -168,7 +168,7 @@ def learn(folder: pathlib.Path, report: Report, last: int) -> Arrays:
         learner = OnlineLearner.resume(folder)
     else:
         model.compile(LazyAdam(0.01), run_eagerly=True)
-        learner = OnlineLearner(model, folder, batch_size=BATCH)
+        learner = OnlineLearner(model, folder, batch_size=BATCH, replay=None)
     names = [increment.name for increment in learner.increments]
     assert names == [str(i) for i in range(1, len(names) + 1)], names
     report(len(names))

@@ -129,7 +129,7 @@ def test_a_lost_manifest_is_restored_from_the_newest_state(
 def test_a_new_learner_deletes_no_states(two_weeks: OnlineLearner, folder: pathlib.Path) -> None:
     (folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"learner holds states of a learner but no manifest\.json, which a new"):
-        OnlineLearner(two_weeks.model, folder)
+        OnlineLearner(two_weeks.model, folder, replay=None)
     assert Journal(folder).states == [0, 1, 2]
 
 
@@ -173,10 +173,10 @@ def test_one_process_at_a_time(two_weeks: OnlineLearner, folder: pathlib.Path) -
         for path in folder.glob("state-*"):
             path.unlink()
         with pytest.raises(RuntimeError, match=message):
-            OnlineLearner(two_weeks.model, folder)
+            OnlineLearner(two_weeks.model, folder, replay=None)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert names(OnlineLearner(two_weeks.model, folder)) == []
+    assert names(OnlineLearner(two_weeks.model, folder, replay=None)) == []
 
 
 def test_a_learner_that_was_resumed_again_writes_no_more(folder: pathlib.Path) -> None:

@@ -15,8 +15,10 @@ from tests.adaptation import newcomers, online_run
 from tests.models import small
 from tfmtl import adaptation, serving
 from tfmtl._keras import keras, tf
+from tfmtl.adaptation import Replay
 from tfmtl.adaptation.journal import Journal
 from tfmtl.adaptation.online import OnlineLearner
+from tfmtl.data import to_batch
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.as_arrays import from_arrays, to_arrays
 
@@ -155,16 +157,34 @@ def test_a_version_that_is_still_due_is_published_on_resuming_and_serves(
 def test_folders_and_arguments_are_checked(tmp_path: pathlib.Path, worker: MultiTaskModel) -> None:
     with pytest.raises(ValueError, match="holds no online learner"):
         OnlineLearner.resume(tmp_path)
-    learner = OnlineLearner(worker, tmp_path / "a")
+    learner = OnlineLearner(worker, tmp_path / "a", replay=None)
     with pytest.raises(ValueError, match="no increment to undo"):
         learner.rollback()
     with pytest.raises(ValueError, match="has a learner already"):
-        OnlineLearner(worker, tmp_path / "a")
+        OnlineLearner(worker, tmp_path / "a", replay=None)
     with pytest.raises(ValueError, match="no optimizer; compile it"):
-        OnlineLearner(small.model().with_network(small.network()), tmp_path / "b")
+        OnlineLearner(small.model().with_network(small.network()), tmp_path / "b", replay=None)
     for wrong in ({"epochs": 0}, {"batch_size": 0}, {"headroom": -1.0}, {"memory": 0.0}, {"keep": 1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            OnlineLearner(worker, tmp_path / "b", **wrong)  # type: ignore[arg-type]
+            OnlineLearner(worker, tmp_path / "b", replay=None, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_table_of_the_first_training_is_replayed(tmp_path: pathlib.Path, worker: MultiTaskModel) -> None:
+    table = small.table()
+    with pytest.raises(TypeError, match="'replay'"):
+        OnlineLearner(worker, tmp_path / "a")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="`replay` holds no rows, and a sample of increments alone ranks badly; give"):
+        OnlineLearner(worker, tmp_path / "a", replay=Replay(10))
+    learner = OnlineLearner(worker, tmp_path / "a", replay=table)
+    assert learner.replay is not None
+    assert (learner.replay.capacity, learner.replay.share, learner.replay.seen) == (100_000, 1.0, small.ROWS)
+    drawn, rows = learner.replay.draw(small.ROWS), to_batch(table, worker.preprocessor)
+    assert drawn is not None
+    for name, column in rows.features.items():
+        if name in ("user", "item"):
+            np.testing.assert_array_equal(np.sort(drawn.features[name]), np.sort(column))
+    learner.step(table.iloc[:4], "next")
+    assert learner.replay.seen == small.ROWS + 4
 
 
 def test_a_model_comes_back_with_settings_that_no_configuration_holds() -> None:

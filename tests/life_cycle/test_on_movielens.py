@@ -138,9 +138,8 @@ def test_it_continues_training_with_new_users_and_movies(tmp_path: pathlib.Path)
     table = movielens.ratings()
     cuts = [int(share * len(table)) for share in (EARLY, LATE, 1.0)]
     base = table.iloc[: cuts[0]]
-    learner = adaptation.OnlineLearner(
-        movielens.trained(base), tmp_path, replay=adaptation.Replay(2_000, seed=0), batch_size=256
-    )
+    learner = adaptation.OnlineLearner(movielens.trained(base), tmp_path, replay=base, batch_size=256)
+    assert len(learner.replay or []) == len(base)
     for number, (start, end) in enumerate(itertools.pairwise(cuts)):
         rows = table.iloc[start:end]
         before = learner.evaluate(rows)

@@ -217,7 +217,7 @@ def test_a_keras_file_is_refused(tmp_path: pathlib.Path, sentinel: pathlib.Path)
 
 
 def test_a_learner_of_a_stranger_is_refused(tmp_path: pathlib.Path, sentinel: pathlib.Path) -> None:
-    learner = OnlineLearner(small.model(), tmp_path / "learner")
+    learner = OnlineLearner(small.model(), tmp_path / "learner", replay=None)
     state, arrays = learner._journal.read_state(0)
     state["model"]["tasks"][0] = hostile_objects(sentinel)["module"]
     learner._journal.write_state(0, state, arrays)

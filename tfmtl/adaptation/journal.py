@@ -77,7 +77,10 @@ class Journal:
             DamagedFileError: a `ValueError`, if it is damaged.
             ValueError: if there is none, or another release wrote it.
         """
-        require(self.exists, f"{self.folder} holds no online learner; make one with `OnlineLearner(model, folder)`.")
+        require(
+            self.exists,
+            f"{self.folder} holds no online learner; make one with `OnlineLearner(...)`.",
+        )
         manifest = read_json(self.manifest, CURE, ("format", "options", "keep", "increments"))
         require(manifest["format"] == _FORMAT, f"{self.folder} was written in another format.", **manifest)
         return manifest

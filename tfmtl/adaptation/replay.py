@@ -9,13 +9,13 @@ import numpy as np
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf
-from tfmtl.data import Batch
+from tfmtl.data import Batch, Preprocessor, to_batch
 
 
 class Replay:
     """Experience replay by reservoir sampling: after N rows, each is kept with probability min(1, capacity / N).
 
-    Use it in `OnlineLearner` against forgetting of rare users and items.
+    Use it in `OnlineLearner` against forgetting of rare users and items; `Replay.of` fills it from a table.
 
     Row t (from 1) takes slot t - 1 if t <= capacity, and otherwise slot j, drawn uniformly from 0, ..., t - 1, if
     j < capacity. Rows are kept encoded, since indices keep their meaning while a model grows; a value that was unknown
@@ -52,6 +52,21 @@ class Replay:
         self.seen = 0
         self._random = np.random.default_rng(seed)
         self._rows: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def of(
+        cls, table: Any, preprocessor: Preprocessor, capacity: int = 100_000, share: float = 1.0, seed: int = 0
+    ) -> Replay:
+        """Return a sample of the rows of a table, such as that of the first training.
+
+        Args:
+            table: pandas table with the columns of the schema.
+            preprocessor: the model's preprocessor.
+            capacity, share, seed: as in the constructor.
+        """
+        replay = cls(capacity, share, seed)
+        replay.add(to_batch(table, preprocessor))
+        return replay
 
     def __len__(self) -> int:
         """Return the number of rows in the sample."""
