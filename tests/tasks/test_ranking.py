@@ -100,15 +100,34 @@ def test_metrics_see_observed_rows_only(case: Any) -> None:
         ),
         # Served 3, 5 and 1 against 1, 0, 0: squares 4, 25, 1.
         (Regression("t", offset=3, scale=2), [[0], [1], [-1]], {"rmse": np.sqrt(10), "mae": 8 / 3}),
+        # Served 1, 3 and 0 against 1, 0, 0; with log(1 + y): log 2, log 4, 0 against log 2, 0, 0.
+        (
+            Regression("t", transform="log1p"),
+            [[LOG_2], [2 * LOG_2], [0]],
+            {"rmse": np.sqrt(3), "mae": 1, "log_rmse": 2 * LOG_2 / np.sqrt(3), "log_mae": 2 * LOG_2 / 3},
+        ),
         (MultiClassClassification("t", 2), [[0, 1], [0, 1], [1, 0]], {"accuracy": 2 / 3}),
     ],
-    ids=["binary", "regression", "multi-class"],
+    ids=["binary", "regression", "logarithms", "multi-class"],
 )
 def test_golden_metrics(task: Ranking, outputs: Any, expected: dict[str, float]) -> None:
     task.update_metrics(tf.constant([1.0, 0.0, 0.0]), tf.constant(outputs, tf.float32), tf.ones([3]))
     found = {metric.name: float(metric.result()) for metric in task.metrics}
     for name, value in expected.items():
         assert found[f"t_{name}"] == pytest.approx(value, abs=1e-4), name  # the AUC is a sum over 200 thresholds
+
+
+def test_a_report_of_logarithms_names_them() -> None:
+    """Served 1, 3, -1 against 1, 0, -0.5: errors 0, 3, 0.5; a served -1 counts as -1 + 1e-6."""
+    labels, served = np.array([1.0, 0.0, -0.5]), np.array([1.0, 3.0, -1.0], np.float32)
+    found = Regression("t", transform="log1p").report(labels, served, np.ones(3))
+    lowest = LOG_2 + np.log(1e-6)
+    logs = {"log_rmse": np.sqrt(((2 * LOG_2) ** 2 + lowest**2) / 3), "log_mae": (2 * LOG_2 - lowest) / 3}
+    plain = {"rmse": np.sqrt(9.25 / 3), "mae": 3.5 / 3}
+    assert set(found) == {*logs, *plain, "r2", "log_r2"}
+    assert {name: found[name] for name in (*plain, *logs)} == pytest.approx({**plain, **logs}, rel=1e-2)
+    assert set(Regression("t").report(labels, served, np.ones(3))) == {*plain, "r2"}
+    assert {metric.name for metric in Regression("t").metrics} == {"t_rmse", "t_mae"}
 
 
 def test_predictions_are_in_the_unit_of_the_label() -> None:

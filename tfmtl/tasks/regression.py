@@ -15,6 +15,7 @@ from tfmtl.tasks.stackers import Stacker, least_squares
 from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed
 
 _LARGEST = 80.0  # e^80 is near the largest float32
+_LOWEST = -1 + 1e-6  # a served value without `clip` may round to -1, which has no logarithm
 _SMALLEST_LOSS, _LARGEST_LOSS = 1e-4, 1e2  # of the first step; beyond them the task or the others are drowned
 
 
@@ -28,6 +29,9 @@ class Regression(Ranking):
     l = (z - t(y))^2 with t(y) = (y - offset) / scale, or t(y) = (log(1 + y) - offset) / scale; the served value is
     t^-1(z). With offset and scale of the training labels the loss starts near 1 for any unit of the label, about as
     large as a cross-entropy.
+
+    Metrics: `rmse` and `mae` in the unit of the label, which the largest labels decide, and with `transform="log1p"`
+    also `log_rmse` and `log_mae`, the errors of log(1 + y). A report adds `r2` and `log_r2`.
 
     Args:
         name: name of the task and of its label.
@@ -73,6 +77,14 @@ class Regression(Ranking):
             "rmse": keras.metrics.RootMeanSquaredError(name=f"{name}_rmse"),
             "mae": keras.metrics.MeanAbsoluteError(name=f"{name}_mae"),
         }
+        self._log_metrics_by_name = (
+            {
+                "log_rmse": keras.metrics.RootMeanSquaredError(name=f"{name}_log_rmse"),
+                "log_mae": keras.metrics.MeanAbsoluteError(name=f"{name}_log_mae"),
+            }
+            if transform == "log1p"
+            else {}
+        )
 
     @classmethod
     def from_statistics(cls, name: str, statistics: LabelSummaries | LabelSummary, **kwargs: Any) -> Regression:
@@ -167,10 +179,22 @@ class Regression(Ranking):
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
-        """Update RMSE and MAE in the unit of the label."""
+        """Update RMSE and MAE in the unit of the label and, with `transform="log1p"`, those of the logarithms."""
         labels, values = known(labels)[:, tf.newaxis], self.predict(outputs)[:, tf.newaxis]
         for metric in self._metrics_by_name.values():
             metric.update_state(labels, values, sample_weight=sample_weight)
+        for metric in self._log_metrics_by_name.values():
+            logs = (tf.math.log1p(tf.maximum(x, _LOWEST)) for x in (labels, values))
+            metric.update_state(*logs, sample_weight=sample_weight)
+
+    def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
+        """Return RMSE, MAE and R2 in the unit of the label and, with `transform="log1p"`, those of the logarithms."""
+        found = super().report(labels, predictions, weights)
+        if self.transform == "log1p":
+            values, served = (np.log1p(np.maximum(x, _LOWEST)) for x in (labels, predictions))
+            logs = super().report(values, served, weights)
+            found |= {f"log_{name}": value for name, value in logs.items()}
+        return found
 
     def stacker(self, strength: float) -> Stacker | None:
         """Return least squares with coefficients of at least 0 on the scale of the loss; `strength` is not used."""
