@@ -88,7 +88,7 @@ def _(layer: TargetAttention) -> tuple[keras.Model, Any]:
 
 @network_of.register
 def _(layer: HistoryMatch) -> tuple[keras.Model, Any]:
-    return _network(layer, (INDICES[:, 0], INDICES[:, ::-1]))
+    return _network(layer, (INDICES[:, 0], INDICES[:, ::-1], np.resize(FLOATS, [ROWS, 7])))
 
 
 @network_of.register

@@ -125,7 +125,7 @@ PARTS: Recipes = {
         2, 5, [[True, False, True, True, True]] * 2, 3, gamma=0.5, static=True, entropy_weight=0.5, seed=3
     ),
     "Experts": lambda: layers.Experts(3, **_EXPERTS, normalize=True),
-    "HistoryMatch": lambda: layers.HistoryMatch("recent"),
+    "HistoryMatch": lambda: layers.HistoryMatch("recent", ages="days"),
     "HoME": lambda: layers.HoME([*TASKS, "c"], groups={"x": ["c", "a"], "y": ["b"]}, num_experts=3, rank=2, **_LEVELS),
     "AttentionFusion": lambda: layers.AttentionFusion(**_FUSION, attention_units=2),
     "AttentionPooling": lambda: layers.AttentionPooling(4, kernel_initializer=_seeded(), seed=3),

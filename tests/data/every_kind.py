@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
+from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, NumericSequence, Text, Vector
 from tfmtl.data.schema import Label, Schema
 
 SCHEMA = Schema(
@@ -21,6 +21,7 @@ SCHEMA = Schema(
         Numeric("visits", missing="mean", transform="none"),
         Numeric("raw", transform="none"),
         IdSequence("recent", of="item", max_length=3, dtype="int64"),
+        NumericSequence("days", of="recent", max_length=3),
         Categorical("city", min_count=2, max_size=2),
     ],
     candidate=[
@@ -47,6 +48,9 @@ def table() -> pd.DataFrame:
             "visits": [1.0, 2.0, nan, 3.0, 4.0, 5.0, 6.0, 7.0],
             "raw": [1.5, nan, -2.0, 0.0, 1e30, 3.0, 4.0, 5.0],
             "recent": pd.Series([[7, LARGE], [], none, [8, 7, 9, 7], [99], [7], [-1, 8], [8]], dtype=object),
+            "days": pd.Series(
+                [[0.0, 2.5], [], none, [1, nan, 3, 4], np.array([1e30]), [none], [-2.0, 0.5], [7]], dtype=object
+            ),
             "city": ["x", "y", "x", "z", "z", "y", "x", "once"],
             "item": pd.array([7, LARGE, 7, none, 8, 7, -1, 8], dtype="Int64"),
             "genres": pd.Series(["a|b", " b | a|c", none, "", "|", "a", "b||a", "c"], dtype=object),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, Text, Vector
+from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, Numeric, NumericSequence, Text, Vector
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from tfmtl.data.features import Categorical, Feature, IdSequence, MultiValued, N
         (Text("a", max_length=5), "a", (5,)),
         (IdSequence("a", of="b", max_length=7), "b", (7,)),
         (Numeric("a"), None, (2,)),  # value and missing flag
+        (NumericSequence("a", of="b", max_length=3), None, (7,)),  # value and flag of each position, flag of all
         (Vector("a", size=4), None, (5,)),  # 4 values and missing flag
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Feature) else "",
@@ -48,6 +49,17 @@ def test_vocabulary_and_shape(feature: Feature, vocabulary: str | None, shape: t
             "`missing` must be 'learned', 'mean' or 'error'. Received: missing='zero'.",
         ),
         (Numeric, {"name": "a", "transform": "log"}, "Received: transform='log'."),
+        (
+            NumericSequence,
+            {"name": "a"},
+            "`of` of feature 'a' must name the `IdSequence` it belongs to. Received: of=''.",
+        ),
+        (NumericSequence, {"name": "a", "of": "b", "max_length": 0}, "`max_length` must be a positive integer."),
+        (
+            NumericSequence,
+            {"name": "a", "of": "b", "transform": "log"},
+            "`transform` must be 'log1p' or 'none'. Received",
+        ),
         (Vector, {"name": "a"}, "`size` must be a positive integer. Received: size=0."),
     ],
 )

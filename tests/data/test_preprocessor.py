@@ -219,6 +219,7 @@ def test_raw_specifications() -> None:
         "visits": ("float32", [None]),
         "raw": ("float32", [None]),
         "recent": ("int64", [None, None]),
+        "days": ("float32", [None, None]),
         "city": ("string", [None]),
         "item": ("int64", [None]),
         "genres": ("string", [None]),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.every_kind import SCHEMA
-from tfmtl.data.features import Categorical, IdSequence, MultiValued, Numeric
+from tfmtl.data.features import Categorical, IdSequence, MultiValued, Numeric, NumericSequence
 from tfmtl.data.schema import Label, Schema
 
 USER, ITEM = Categorical("user"), Categorical("item")
@@ -118,10 +118,11 @@ def schemas(draw: st.DrawFn) -> Schema:
     ids = [Categorical(f"id_{n}", draw(st.sampled_from(("string", "int64"))), 2, 9) for n in range(6)]
     text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=3)
     classes = draw(st.lists(text | st.integers() | st.booleans(), unique_by=lambda value: (str(value), value)))
-    others = [feature for feature in SCHEMA.features.values() if not isinstance(feature, IdSequence)]
+    others = [feature for feature in SCHEMA.features.values() if not isinstance(feature, IdSequence | NumericSequence)]
+    numbers = NumericSequence("numbers", of="list", max_length=5, transform="none")
     query, candidate = draw(st.permutations([*ids[:3], *others[:3]])), draw(st.permutations([*ids[3:], *others[3:6]]))
     return Schema(
-        query=[*query, IdSequence("list", of="id_0", max_length=5, dtype=ids[0].dtype)],
+        query=[*query, IdSequence("list", of="id_0", max_length=5, dtype=ids[0].dtype), numbers],
         candidate=candidate,
         context=draw(st.permutations(others[6:])),
         labels=[Label("task", draw(text), draw(text), tuple(dict.fromkeys(classes)))],

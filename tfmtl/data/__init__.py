@@ -14,6 +14,7 @@ from tfmtl.data.features import Feature as Feature
 from tfmtl.data.features import IdSequence as IdSequence
 from tfmtl.data.features import MultiValued as MultiValued
 from tfmtl.data.features import Numeric as Numeric
+from tfmtl.data.features import NumericSequence as NumericSequence
 from tfmtl.data.features import Text as Text
 from tfmtl.data.features import Vector as Vector
 from tfmtl.data.files import FileSource as FileSource

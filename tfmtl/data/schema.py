@@ -122,15 +122,7 @@ class Schema:
         twice = sorted({task for task in tasks if tasks.count(task) > 1})
         require(not twice, "Every task may have one label in a schema.", twice=twice)
         for feature in self.features.values():
-            if feature.borrows:
-                of = str(feature.vocabulary)
-                require_known([of], self.features, "feature", f"`of` of {feature.name!r}")
-                other = self.features[of]
-                require(
-                    other.is_id and other.raw_spec.dtype == feature.raw_spec.dtype,
-                    f"`of` of {feature.name!r} must be a Categorical feature with the same dtype.",
-                    of=other,
-                )
+            feature.check(self.features)
 
     def _check_id(self, role: str) -> None:
         roles: tuple[Feature, ...] = getattr(self, role)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from tfmtl._checks import require, require_known
 from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
 from tfmtl.data.columns import to_columns, to_labels
-from tfmtl.data.features import IdSequence
+from tfmtl.data.features import IdSequence, NumericSequence
 from tfmtl.data.frames import Batch, encode_rows
 from tfmtl.data.interchange import as_rows
 from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Schema
-from tfmtl.data.times import column_of, moments_of
+from tfmtl.data.times import column_of, days_of, moments_of
 
 PLACES = "event.places"
 """Key, in the features of a batch, of the positions at which the histories end; no feature has such a name."""
@@ -213,6 +213,7 @@ def with_histories(
     *,
     past: pd.DataFrame | None = None,
     histories: Sequence[str] | None = None,
+    ages: Sequence[str] = (),
     same_moment: bool = False,
 ) -> pd.DataFrame:
     """Return the table with the history of each row: the ids of the user's earlier rows, most recent first.
@@ -224,6 +225,8 @@ def with_histories(
         past: earlier events that fill histories, such as the training table before test rows.
         histories: names of the `IdSequence` features to make, each from the column it is `of`; by default those of the
             candidate's id.
+        ages: names of `NumericSequence` features of these histories: the age of each event at the row's time, in days
+            or in the unit of a column of numbers.
         same_moment: whether a history also holds the rows of the row's own moment, such as a basket or a day, that are
             earlier in the table; those of `past` are earlier than those of `frame`. By default they are not known yet,
             as in the splits, which keep a moment whole.
@@ -239,10 +242,10 @@ def with_histories(
         >>> with_histories(table, schema, "day")["recent"].tolist()
         [[], ['a'], ['b', 'a'], ['c', 'b']]
 
-    Cost: one sort, and one list per row.
+    Cost: one sort, and one list per row and feature.
     """
     wanted = _histories(schema, histories)
-    require(bool(wanted), "The schema has no history: give it an `IdSequence` of the items' ids, or name `histories`.")
+    timed = _ages(schema, ages, wanted)
     user = schema.features[schema.user("`with_histories`")].column
     needed = [user, time, *(schema.features[history.of].column for history in wanted)]
     frame = as_rows(frame)
@@ -250,17 +253,38 @@ def with_histories(
     for table in tables:
         require_known(needed, table.columns, "column", "the table")
     order, users, begins = _in_time(tables, user, time)
-    place = np.argsort(order)[len(order) - len(frame) :]  # of the frame's rows
-    begin = np.searchsorted(users, users[place])
-    place = place if same_moment else begins[place]
-    made = {}
+    row = np.argsort(order)[len(order) - len(frame) :]  # the position of each row of the frame
+    place = row if same_moment else begins[row]
+    earlier = place - np.searchsorted(users, users[row])
+    days = days_of(tables, time)[order]
+    made: dict[str, list[Any]] = {}
     for history in wanted:
         every = pd.concat([table[schema.features[history.of].column] for table in tables], ignore_index=True)
-        ids = every.to_numpy()[order][::-1]  # most recent first
-        stops = np.minimum(place - begin, history.max_length)
-        lists = [ids[len(ids) - p : len(ids) - p + n].tolist() for p, n in zip(place, stops, strict=True)]
-        made[history.column] = pd.Series(lists, index=frame.index, dtype=object)
-    return frame.assign(**made)
+        sizes = np.minimum(earlier, history.max_length)
+        made[history.column] = [ids.tolist() for ids in _before(place, sizes, every.to_numpy()[order])]
+        made |= {f.column: _since(days[row], place, sizes, days) for f in timed if f.of == history.name}
+    return frame.assign(**{name: pd.Series(lists, index=frame.index, dtype=object) for name, lists in made.items()})
+
+
+def _before(places: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the last values before each position, most recent first."""
+    latest, end = values[::-1], len(values)
+    return (latest[end - place : end - place + size] for place, size in zip(places, sizes, strict=True))
+
+
+def _since(now: np.ndarray, places: np.ndarray, sizes: np.ndarray, days: np.ndarray) -> list[list[float]]:
+    """Return the ages of the last events before each position at the times `now`."""
+    return [(time - then).tolist() for time, then in zip(now, _before(places, sizes, days), strict=True)]
+
+
+def _ages(schema: Schema, names: Sequence[str], histories: Sequence[IdSequence]) -> list[NumericSequence]:
+    """Return the named lists of ages, or raise if there is no history or a list belongs to none of them."""
+    cure = "give it an `IdSequence` of the items' ids, or name `histories`"
+    require(bool(histories), f"The schema has no history: {cure}.")
+    made = [history.name for history in histories]
+    lists = {n: f for n, f in schema.features.items() if isinstance(f, NumericSequence) and f.of in made}
+    require_known(names, lists, "list of ages", f"the `NumericSequence` features of {made}")
+    return [lists[name] for name in names]
 
 
 def _histories(schema: Schema, names: Sequence[str] | None) -> list[IdSequence]:

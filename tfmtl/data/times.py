@@ -56,6 +56,24 @@ def moments_of(frames: Sequence[pd.DataFrame], name: str) -> np.ndarray:
     Raises:
         ValueError, TypeError: as `times_of`; also if the tables hold times of different kinds.
     """
+    return np.asarray(pd.factorize(_joined(frames, name), sort=True)[0])
+
+
+def days_of(frames: Sequence[pd.DataFrame], name: str) -> np.ndarray:
+    """Return the times of the rows of several tables as float64, in days since the first one.
+
+    Times that are numbers stay in their own unit.
+
+    Raises:
+        ValueError, TypeError: as `moments_of`.
+    """
+    times = _joined(frames, name)
+    since = times - times.min()
+    return np.asarray(since / pd.Timedelta(days=1) if isinstance(times, pd.DatetimeIndex) else since, np.float64)
+
+
+def _joined(frames: Sequence[pd.DataFrame], name: str) -> pd.Index:
+    """Return the times of the rows of several tables as one index."""
     times = [times_of(frame, name) for frame in frames]
     kinds = {_kind(index) for index in times}
     require(
@@ -65,8 +83,7 @@ def moments_of(frames: Sequence[pd.DataFrame], name: str) -> np.ndarray:
     )
     if kinds == {"datetimes with a time zone"}:
         times = [index.tz_convert("UTC") for index in times]
-    joined = times[0].append(times[1:]) if len(times) > 1 else times[0]
-    return np.asarray(pd.factorize(joined, sort=True)[0])
+    return times[0].append(times[1:]) if len(times) > 1 else times[0]
 
 
 def _kind(times: pd.Index) -> str:

@@ -46,10 +46,15 @@ def numbers(column: pd.Series, where: str, dtype: Any = np.float32, cure: str = 
     infinite = np.isinf(_float32(values))
     require(
         not infinite.any(),
-        f"{where} holds {int(infinite.sum())} infinite values, the first at position {int(infinite.argmax())}; "
+        f"{where} holds {int(infinite.sum())} infinite values, the first at position {_first(infinite)}; "
         "replace them or make them missing.",
     )
     return values.astype(dtype)
+
+
+def _first(where: np.ndarray) -> int:
+    """Return the first position at which a mask is true; 0 if none is, such as in a table of empty lists."""
+    return int(where.argmax()) if where.size else 0
 
 
 def _float32(values: Any) -> np.ndarray:
@@ -191,30 +196,57 @@ def check_ids(values: np.ndarray, limit: int, where: str) -> None:
 
 
 def lists(column: pd.Series, dtype: str, length: int, name: str) -> np.ndarray:
-    """Pad and cut lists to [N, length] through one flat array, without a Python loop over the values."""
+    """Pad and cut lists of ids to [N, length] through one flat array, without a Python loop over the values."""
+    missing = "" if dtype == "string" else MISSING_INTEGER
+    return _padded(column, length, missing, lambda flat: ids(flat, dtype, name), f"{dtype} values", _SEPARATOR)
+
+
+def number_lists(column: pd.Series, length: int) -> np.ndarray:
+    """Pad by NaN and cut lists of numbers to float32 [N, length]."""
+    where = f"Column {column.name!r}"
+    return _padded(column, length, np.nan, lambda flat: numbers(flat, where), "numbers")
+
+
+_SEPARATOR = "; give the feature a `separator`"
+
+
+def _padded(
+    column: pd.Series, length: int, missing: Any, convert: Callable[[pd.Series], np.ndarray], kind: str, cure: str = ""
+) -> np.ndarray:
+    """Return the lists of a column as [N, length].
+
+    Args:
+        column: lists, or None for an empty one.
+        length: values kept of each list, the first ones.
+        missing: the padding of shorter lists.
+        convert: turns the flat values into an array of one type, or raises.
+        kind, cure: the values and the advice against strings, for errors.
+    """
     lists = arrow_lists(column)
     if lists is not None:
         values, sizes = first_values(lists, length)
-        flat = ids(values, dtype, name)
+        flat = convert(values)
     else:
-        flat, sizes = _python_lists(column, dtype, length, name)
-    padded = np.full((len(sizes), length), "" if dtype == "string" else MISSING_INTEGER, flat.dtype)
+        flat, sizes = _python_lists(column, length, convert, kind, cure)
+    padded = np.full((len(sizes), length), missing, flat.dtype)
     padded[np.arange(length) < sizes[:, None]] = flat
     return padded
 
 
-def _python_lists(column: pd.Series, dtype: str, length: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _python_lists(
+    column: pd.Series, length: int, convert: Callable[[pd.Series], np.ndarray], kind: str, cure: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the first `length` values of each row's list [N], flat, and how many each has [N]."""
     rows = column.to_numpy(dtype=object, na_value=None)
     require(
         not any(isinstance(row, str | bytes) for row in rows),
-        f"Column {name!r} must hold lists but holds strings; give the feature a `separator`.",
+        f"Column {column.name!r} must hold lists but holds strings{cure}.",
     )
     try:
         cut = [() if row is None else row[:length] for row in rows]
-        return ids(_flat(cut), dtype, name), np.fromiter(map(len, cut), np.int64, len(cut))
+        return convert(_flat(cut)), np.fromiter(map(len, cut), np.int64, len(cut))
     except TypeError as error:
-        raise ValueError(f"Column {name!r} must hold lists of {dtype} values; {error}.") from error
+        raise ValueError(f"Column {column.name!r} must hold lists of {kind}; {error}.") from error
 
 
 def _flat(rows: list[Any]) -> pd.Series:

@@ -14,10 +14,10 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, to_batch, to_columns
+from tfmtl.data import Categorical, IdSequence, Label, NumericSequence, Preprocessor, Schema, to_batch, to_columns
 from tfmtl.layers import HistoryMatch, SharedBottom
 from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network, load_model, save_model
-from tfmtl.serving import InvertedFile, export
+from tfmtl.serving import InvertedFile, export, to_examples
 from tfmtl.serving.recommender import Recommender
 from tfmtl.tasks import BinaryClassification, Retrieval
 
@@ -58,6 +58,22 @@ def test_ids_that_share_an_index_never_match(index: int) -> None:
     np.testing.assert_array_equal(found, np.zeros([1, 4]))
 
 
+AGES = np.array([[0.5, 0, 0.0, 1, 2.5, 0, 0], [0.0, 1, 1.5, 0, 2.0, 0, 0]], np.float32)
+
+
+def test_golden_ages() -> None:
+    """The first row's candidate 7 is last at position 1, without an age; 5 at position 2, with 2.5; 9 nowhere."""
+    layer, history = HistoryMatch("recent", ages="days"), tf.constant([[3, 7, 5]])
+    found = [layer((tf.constant([c]), history, AGES[:1])).numpy()[0].tolist() for c in (7, 5, 9)]
+    assert [row[4:] for row in found] == [[0.0, 1.0], [2.5, 0.0], [0.0, 1.0]]
+    np.testing.assert_allclose([row[:4] for row in found], [expected(c, [3, 7, 5]) for c in (7, 5, 9)], rtol=1e-6)
+
+
+def test_the_age_is_that_of_the_last_of_several_events() -> None:
+    found = HistoryMatch("recent", ages="days")((tf.constant([5, 5]), tf.constant([[5, 5, 5], [3, 5, 5]]), AGES))
+    np.testing.assert_array_equal(found.numpy()[:, 4:], [[0.5, 0.0], [1.5, 0.0]])
+
+
 def test_it_compiles_with_xla_and_follows_the_policy() -> None:
     inputs = tf.constant([5, 3]), tf.constant([[7, 5, 5], [3, 3, 3]])
     plain = HistoryMatch("recent")(inputs)
@@ -79,13 +95,24 @@ def test_a_feature_without_ids_of_candidates_is_named(history: str, sentence: st
         small.network(interactions=[HistoryMatch(history)])
 
 
+def test_ages_of_another_length_are_named() -> None:
+    rule = "`ages` must name a `NumericSequence` of 'recent', with its length 2; feature 'age' is another one."
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        small.network(interactions=[HistoryMatch("recent", ages="age")])
+
+
 def test_a_bad_argument_is_named() -> None:
+    with pytest.raises(ValueError, match=re.escape("`ages` must be the name of a feature, or None. Received: ages=''")):
+        HistoryMatch("recent", ages="")
     with pytest.raises(ValueError, match=re.escape("`history` must be the name of a feature. Received: history=''.")):
         HistoryMatch("")
 
 
 def table(rows: int, seed: int) -> pd.DataFrame:
-    """Return pairs of a random history and a candidate that half of the histories hold; only these buy."""
+    """Return pairs of a random history and a candidate that at least half of the histories hold; only these buy.
+
+    The ages of the events are random too, and one in five is missing.
+    """
     rng = np.random.default_rng(seed)
     histories = [rng.integers(0, ITEMS, rng.integers(1, LENGTH + 1)) for _ in range(rows)]
     item = [rng.choice(h) if k % 2 else rng.integers(0, ITEMS) for k, h in enumerate(histories)]
@@ -93,6 +120,7 @@ def table(rows: int, seed: int) -> pd.DataFrame:
         {
             "user": [f"u{k % 7}" for k in range(rows)],
             "recent": [[f"i{i}" for i in history] for history in histories],
+            "days": [np.where(rng.random(len(h)) < 0.2, np.nan, rng.exponential(9, len(h))) for h in histories],
             "item": [f"i{i}" for i in item],
             "seen": 1.0,
             "bought": [float(i in h) for i, h in zip(item, histories, strict=True)],
@@ -102,7 +130,11 @@ def table(rows: int, seed: int) -> pd.DataFrame:
 
 def model_of(*interactions: Any, **arguments: Any) -> MultiTaskModel:
     schema = Schema(
-        [Categorical("user"), IdSequence("recent", of="item", max_length=LENGTH)],
+        [
+            Categorical("user"),
+            IdSequence("recent", of="item", max_length=LENGTH),
+            NumericSequence("days", of="recent", max_length=LENGTH),
+        ],
         [Categorical("item")],
         labels=[Label("seen"), Label("bought")],
     )
@@ -141,7 +173,7 @@ def test_training_noise_does_not_reach_it() -> None:
 
 @pytest.mark.parametrize("search", [None, InvertedFile(block=8, probes=99)])
 def test_an_export_matches_the_history_of_the_request(tmp_path: pathlib.Path, search: Any) -> None:
-    model = model_of(HistoryMatch("recent"))
+    model = model_of(HistoryMatch("recent", ages="days", name="again"))
     rng = np.random.default_rng(3)
     for variable in model.network.trainable_variables:
         variable.assign(rng.normal(0, 0.4, variable.shape))
@@ -156,8 +188,16 @@ def test_an_export_matches_the_history_of_the_request(tmp_path: pathlib.Path, se
         np.testing.assert_array_equal(found[name], values, err_msg=name)
     ids = found["ids"].numpy().astype(str)
     pairs = pd.DataFrame({"user": np.repeat(raw["user"], ITEMS), "item": ids.ravel()})
-    pairs["recent"] = [list(row) for row in np.repeat(raw["recent"], ITEMS, axis=0)]
+    for name in ("recent", "days"):
+        pairs[name] = [list(row) for row in np.repeat(raw[name], ITEMS, axis=0)]
     expected = model.predict(pairs, verbose=0)["bought"].reshape(ids.shape)
     np.testing.assert_allclose(found["bought"], expected, rtol=1e-5)
-    empty = served(user=tf.constant(raw["user"]), recent=tf.fill([9, 1], ""))
-    assert np.abs(np.sort(found["bought"]) - np.sort(empty["bought"])).max() > 1e-3
+    examples = tf.saved_model.load(str(path)).signatures["recommend_examples"](examples=to_examples(raw))
+    np.testing.assert_allclose(examples["bought"], found["bought"], rtol=1e-5)
+    probe = keras.Model(model.network.input, model.network.get_layer("again").output)
+    columns = probe(dict(to_batch(pairs, model.preprocessor, labels=False).features)).numpy()
+    for row, recent, days, item in zip(columns, pairs["recent"], pairs["days"], pairs["item"], strict=True):
+        at = recent.index(item) if item in recent else None
+        age = np.nan if at is None else days[at]
+        assert row[0] == (at is not None)
+        np.testing.assert_allclose(row[4:], [0, 1] if np.isnan(age) else [np.log1p(age), 0], rtol=1e-5)

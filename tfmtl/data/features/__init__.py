@@ -10,6 +10,7 @@ from tfmtl.data.features.feature import Feature as Feature
 from tfmtl.data.features.id_sequence import IdSequence as IdSequence
 from tfmtl.data.features.multi_valued import MultiValued as MultiValued
 from tfmtl.data.features.numeric import Numeric as Numeric
+from tfmtl.data.features.numeric_sequence import NumericSequence as NumericSequence
 from tfmtl.data.features.text import Text as Text
 from tfmtl.data.features.vector import Vector as Vector
 from tfmtl.data.values import MISSING_INTEGER as MISSING_INTEGER

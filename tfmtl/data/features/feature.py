@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl.data.moments import Moments
 from tfmtl.data.values import MISSING_INTEGER
@@ -65,6 +65,18 @@ class Feature(abc.ABC):
     def borrows(self) -> bool:
         """Whether the vocabulary is that of another feature; the training split's column is then not read."""
         return self.vocabulary not in (None, self.name)
+
+    def check(self, features: Mapping[str, Feature]) -> None:
+        """Raise `ValueError` if the feature contradicts the other features of its schema."""
+        if self.borrows:
+            of = str(self.vocabulary)
+            require_known([of], features, "feature", f"`of` of {self.name!r}")
+            other = features[of]
+            require(
+                other.is_id and other.raw_spec.dtype == self.raw_spec.dtype,
+                f"`of` of {self.name!r} must be a Categorical feature with the same dtype.",
+                of=other,
+            )
 
     @property
     def is_id(self) -> bool:

@@ -39,7 +39,8 @@ class Tokens(Feature):
 
 def fit_width(raw: tf.Tensor, length: int) -> tf.Tensor:
     """Cut or pad lists [B, any] to [B, length]."""
-    padding: Any = tf.constant("") if raw.dtype == tf.string else tf.constant(MISSING_INTEGER, raw.dtype)
+    absent: Any = "" if raw.dtype == tf.string else float("nan") if raw.dtype.is_floating else MISSING_INTEGER
+    padding = tf.constant(absent, raw.dtype)
     short = tf.maximum(length - tf.shape(raw)[1], 0)
     wide = tf.pad(raw[:, :length], [[0, 0], [0, short]], constant_values=padding)
     return tf.ensure_shape(wide, [None, length])

@@ -25,6 +25,7 @@ class HistoryMatch(Interaction):
 
         y = (1 if c > 0, log(1 + c), c / n, 1 / (1 + m) if c > 0), and 0 where n or c is 0
 
+    With `ages` follow the encoded age of the candidate's last event, by default log(1 + age), and 1 if it has none.
     The output is joined to the encoding of the pair.
 
     Ids match by their index in the vocabulary. A missing id never matches, and neither does an id outside of the
@@ -34,15 +35,17 @@ class HistoryMatch(Interaction):
 
     Args:
         history: an `IdSequence` of the candidate's ids, most recent first.
+        ages: a `NumericSequence` of this history with the age of each event, or None.
 
     Call arguments:
-        inputs: pair (the candidate's index [B], the history's indices [B, length]); 0 is missing or padding, 1 unknown.
+        inputs: the candidate's index [B], the history's indices [B, length] and, with `ages`, their encoding
+            [B, 2 length + 1]; the index 0 is missing or padding, 1 unknown.
 
     Returns:
-        [B, 4].
+        [B, 4], or [B, 6] with `ages`.
 
     Raises:
-        ValueError: by `build_network`, if `history` holds no ids of a candidate feature.
+        ValueError: by `build_network`, if `history` holds no ids of a candidate feature, or `ages` has another length.
 
     Example:
         >>> match = HistoryMatch("recent")
@@ -52,32 +55,56 @@ class HistoryMatch(Interaction):
     Cost: length comparisons.
     """
 
-    def __init__(self, history: str, **kwargs: Any) -> None:
+    def __init__(self, history: str, ages: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require(isinstance(history, str) and bool(history), "`history` must be the name of a feature.", history=history)
+        known = ages is None or (isinstance(ages, str) and bool(ages))
+        require(known, "`ages` must be the name of a feature, or None.", ages=ages)
         self.history = history
+        self.ages = ages
 
     def connect(self, pair: Any, features: FeatureEncodings) -> Any:
         # Not `join`: no parameter is behind these numbers, so that they are no representation that tasks share.
-        return keras.layers.Concatenate(name=f"{self.name}_pair")([pair, self(features.index_target(self.history))])
+        ages = [] if self.ages is None else [features.encode([self.ages])]
+        read = (*features.index_target(self.history), *ages)
+        return keras.layers.Concatenate(name=f"{self.name}_pair")([pair, self(read)])
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        candidate, history = inputs
+    def build(self, input_shape: Any) -> None:
+        """Raise `ValueError` if the ages do not belong to the history, position by position."""
+        if self.ages is not None:
+            length, width = int(input_shape[1][-1]), int(input_shape[2][-1])
+            require(
+                width == 2 * length + 1,
+                f"`ages` must name a `NumericSequence` of {self.history!r}, with its length {length}; feature "
+                f"{self.ages!r} is another one.",
+                width=width,
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        candidate, history, *ages = inputs
         real = history > 0
         equal = (history == candidate[:, tf.newaxis]) & (candidate >= FIRST)[:, tf.newaxis]  # [B, length]
         count = _count(equal)
         # The entries before the first equal one: a row without one counts all its entries, and `found` hides that.
-        later = _count(real & tf.equal(tf.cumsum(tf.cast(equal, tf.int32), axis=1), 0))
+        seen = tf.cumsum(tf.cast(equal, tf.int32), axis=1)
+        later = _count(real & tf.equal(seen, 0))
         found = tf.cast(count > 0, tf.float32)
         share = tf.math.divide_no_nan(count, _count(real))
-        return tf.cast(tf.stack([found, tf.math.log1p(count), share, found / (1 + later)], axis=1), self.compute_dtype)
+        columns = [found, tf.math.log1p(count), share, found / (1 + later)]
+        if ages:
+            pairs = tf.reshape(tf.cast(ages[0][:, :-1], tf.float32), [-1, history.shape[1], 2])
+            last = tf.cast(equal & tf.equal(seen, 1), tf.float32)  # [B, length], 1 at the candidate's last event
+            age, missing = tf.unstack(tf.reduce_sum(last[..., tf.newaxis] * pairs, axis=1), num=2, axis=1)
+            columns += [age, missing + 1 - found]
+        return tf.cast(tf.stack(columns, axis=1), self.compute_dtype)
 
     def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
         """Return new columns, one per output column; see `tfmtl.types.HasColumnSources`."""
         return own
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "history": self.history}
+        return {**super().get_config(), "history": self.history, "ages": self.ages}
 
 
 def _count(where: tf.Tensor) -> tf.Tensor:
