@@ -49,7 +49,8 @@ class HistoryMatch(Interaction):
 
     Example:
         >>> match = HistoryMatch("recent")
-        >>> match((tf.constant([5, 3]), tf.constant([[7, 5, 5, 0], [7, 5, 5, 0]]))).numpy().round(2).tolist()
+        >>> found = match((tf.constant([5, 3]), tf.constant([[7, 5, 5, 0], [7, 5, 5, 0]])))
+        >>> [[round(float(value), 2) for value in row] for row in found]
         [[1.0, 1.1, 0.67, 0.5], [0.0, 0.0, 0.0, 0.0]]
 
     Cost: length comparisons.
