@@ -28,9 +28,9 @@ class NumericSequence(Feature):
 
     Use it with `HistoryMatch(history, ages=...)`; `with_histories(..., ages=[...])` makes the column.
 
-    Nothing is learned from the training split, whose column may be absent. Encoded are the pairs (value, missing flag)
-    of all positions, then the flag of a list without numbers; a value is 0 where its flag is set. A number is missing
-    if it is None, NaN or, at serving, infinite, or if the list is shorter.
+    The statistics of the training split do not read the column, so that it may be absent there. The encoding holds the
+    pair (value, missing flag) of each position, then the flag of a list without numbers; a value is 0 where its flag is
+    set. A number is missing if it is None, NaN or, at serving, infinite, or if the list is shorter.
 
     Attributes:
         of: name of the `IdSequence` that the numbers belong to, position by position.
