@@ -186,9 +186,11 @@ def main() -> None:
     named = {"teacher": teacher, "student": student, "pruned student": pruned}
     histories = {name: model.history.history for name, model in named.items()}  # evaluation starts a new history
     reports = {name: shop.report(model) for name, model in named.items()}
-    reports |= {"single-task": single, "trivial": shop.trivial(teacher)}
+    best, names = shop.best_baselines(teacher)
+    reports |= {"single-task": single, "best baseline": best, "trivial": shop.trivial(teacher)}
     sizes = {name: export(shop, model, f"grocery_{name.replace(' ', '_')}") for name, model in named.items()}
     print_tables(reports, sizes)
+    print("\nbest baselines:", ", ".join(f"{task} {name}" for task, name in names.items()))
     picture = output / "learning_curves.png"
     plots.learning_curves(histories, [f"{task}_loss" for task in shop.schema.tasks]).savefig(picture, dpi=110)
     print(f"\nLearning curves: {os.path.relpath(picture)}")

@@ -10,11 +10,12 @@ from typing import Any
 import grocery_data
 import pandas as pd
 
-from tfmtl import balancing, data, evaluation, keras, layers, models, tasks, training, tuning
+from tfmtl import balancing, baselines, data, evaluation, keras, layers, models, tasks, training, tuning
 
 PROFILE = {"income": ("low", "middle", "high"), "age": ("young", "middle", "old"), "children": ("none", "some")}
 PAIR_TASKS = ("spend", "coupon")
 BATCH_SIZE = 1024
+BASELINE_ROWS = 20_000  # to fit the baselines of ranking tasks in seconds
 
 
 def schema() -> data.Schema:
@@ -129,6 +130,20 @@ class Workshop:
         seen = self.data.seen(grocery_data.FIRST_TEST_WEEK)
         unseen = evaluation.trivial_baseline(model, train, test, seen=seen).loc[["purchase"]]
         return pd.concat([everything, new(unseen)])
+
+    def best_baselines(self, model: models.MultiTaskModel) -> tuple[pd.Series, dict[str, str]]:
+        """Measure the best simple baseline of each task in the same way; return one report, and the names by task."""
+        train, test = self.data.train, self.data.test
+        options = {"time": "week", "max_rows": BASELINE_ROWS}
+        seen = self.data.seen(grocery_data.FIRST_TEST_WEEK)
+        everything = baselines.measure(model, train, bought(test), **options)
+        unseen = baselines.measure(model, train, test, seen=seen, tasks=["purchase"], **options)
+        measured = {
+            **dict.fromkeys(self.schema.tasks, everything),
+            "new purchase": {name: new(report) for name, report in unseen.items()},
+        }
+        names = {task: baselines.strongest(reports, task) for task, reports in measured.items()}
+        return pd.concat([measured[task][name].loc[[task]] for task, name in names.items()]), names
 
 
 def bought(frame: pd.DataFrame) -> pd.DataFrame:

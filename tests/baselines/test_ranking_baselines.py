@@ -140,6 +140,10 @@ def test_a_query_task_reads_no_id_of_the_user_and_no_candidate() -> None:
     labelled = TRAIN.assign(liked=(TRAIN["user"] % 2).astype(float))  # each user has one label, which no feature shows
     found = GradientBoosting(max_iter=30).fit(SCHEMA, task, labelled).predict(TEST)
     assert abs(roc_auc_score(TEST["user"] % 2, found) - 0.5) < 0.05
+    # Held-out rows of the same users would choose hundreds of trees, which memorize users; new users stop them.
+    profile = TRAIN.assign(hour=TRAIN["user"] + 0.5, liked=(TRAIN["user"] * 7919 % 13 > 6).astype(float))
+    baseline = GradientBoosting(max_iter=100).fit(SCHEMA, task, profile)
+    assert baseline._estimator.n_iter_ < 20
 
 
 def test_rows_without_a_label_or_a_weight_do_not_count() -> None:

@@ -28,7 +28,10 @@ def test_grocery_from_table_to_recommendations(tmp_path: pathlib.Path) -> None:
         assert (tmp_path / "saved_models" / f"grocery_{name}" / "1" / "saved_model.pb").exists()
     assert (tmp_path / "learning_curves.png").stat().st_size > 10_000
     table = next(line for line in printed.splitlines() if "single-task" in line)
-    assert table.split() == ["teacher", "student", "pruned", "student", "single-task", "trivial"]
+    columns = ["teacher", "student", "pruned", "student", "single-task", "best", "baseline", "trivial"]
+    assert table.split() == columns
+    named = next(line for line in printed.splitlines() if line.startswith("best baselines:"))
+    assert [part.split()[0] for part in named.split(": ")[1].split(", ")][:2] == ["purchase", "spend"]
     recommended = printed.split("and is recommended:")[1].splitlines()[1:11]
     assert [line.split()[0] for line in recommended] == [str(i) for i in range(1, 11)]
     assert len(set(recommended)) == 10

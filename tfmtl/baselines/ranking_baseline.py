@@ -93,8 +93,8 @@ class RankingBaseline(abc.ABC):
         self._task, self._range, self._varies = task, (label.min(), label.max()), bool(np.ptp(label) > 0)
         if self._varies:
             frame = frame.iloc[rows]
-            groups = _groups(schema, task, frame)
-            self._fit(to_columns(frame, self._features), Target(label, weight, groups, _num_classes(task)))
+            target = Target(label, weight, _groups(schema, task, frame), _num_classes(task))
+            self._fit(frame, target, target.sample(self.max_rows, self.seed))
         return self
 
     def predict(self, frame: Any) -> npt.NDArray[np.float64]:
@@ -126,8 +126,8 @@ class RankingBaseline(abc.ABC):
         """Return whether the method reads a feature."""
 
     @abc.abstractmethod
-    def _fit(self, columns: Columns, target: Target) -> None:
-        """Fit the method to raw columns by feature name."""
+    def _fit(self, frame: Any, target: Target, rows: Ints) -> None:
+        """Fit the method to some rows of a table in which every row has a label."""
 
     @abc.abstractmethod
     def _predict(self, columns: Columns) -> npt.NDArray[np.float64]:

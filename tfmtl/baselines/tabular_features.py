@@ -43,20 +43,26 @@ class TabularFeatures:
         self.categorical: list[bool] = []
 
     def fit_transform(self, columns: Columns, target: Target, rows: Ints) -> Floats:
-        """Fit to all training rows and return the matrix [len(rows), d] of some of them."""
+        """Fit to all training rows and return the matrix [len(rows), d] of some of them.
+
+        Args:
+            columns: raw columns by feature name; categories of all rows [n], other features of the chosen rows alone.
+            target: the labels of all rows.
+            rows: the chosen rows.
+        """
         distinct, group = np.unique(target.groups, return_inverse=True)
         fold = np.random.default_rng(self._seed).integers(0, self._folds, len(distinct))[group.reshape(-1)]
         self.categorical, parts = [], []
         for feature in self._features:
             values = columns[feature.name]
-            if is_category(feature, values):
+            if is_category(feature):
                 table = self._tables[feature.name] = _Table(values, target, fold, self._folds, self._smoothing)
-                few = len(table.values) <= MOST_CATEGORIES
+                few = table.size <= MOST_CATEGORIES
                 parts.append(table.of_training(fold)[rows])
                 self.categorical += [few] + [False] * (parts[-1].shape[1] - 1)
             else:
-                self._fills[feature.name] = fill = _fill(_numbers(values)[rows])
-                parts.append(_filled(_numbers(values)[rows], fill))
+                self._fills[feature.name] = fill = _fill(_numbers(values))
+                parts.append(_filled(_numbers(values), fill))
                 self.categorical += [False] * parts[-1].shape[1]
         return np.concatenate(parts, axis=1)
 
@@ -77,10 +83,11 @@ class _Table:
     """Codes, counts and sums of the label of each value of one category."""
 
     def __init__(self, values: npt.NDArray[Any], target: Target, fold: Ints, folds: int, smoothing: float) -> None:
-        self.values, codes = np.unique(values, return_inverse=True)
-        self._codes = codes.reshape(-1)
+        listed = values.tolist()  # strings are found by their hash: sorting millions of them takes seconds
+        self._code_of = {value: code for code, value in enumerate(sorted(set(listed)))}
+        self._codes = np.fromiter(map(self._code_of.__getitem__, listed), np.int64, len(listed))
         self._smoothing = smoothing
-        size = len(self.values)
+        self.size = size = len(self._code_of)
         cell = self._codes * folds + fold
         columns = np.column_stack([np.ones(len(cell)), target.columns])  # of the weights, then of the labels
 
@@ -98,8 +105,8 @@ class _Table:
 
     def of_new(self, values: npt.NDArray[Any]) -> Floats:
         """Return code, count and rates [n, 2 + d] of new rows, by all training rows."""
-        found = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
-        known = self.values[found] == values
+        found = np.fromiter((self._code_of.get(value, -1) for value in values.tolist()), np.int64, len(values))
+        known = found >= 0
         sums = self._sums.sum(axis=1)
         rates = np.where(known[:, np.newaxis], self._rates(sums, sums.sum(axis=0))[found], _mean(sums.sum(axis=0)))
         codes = np.where(known, found, np.nan)
@@ -115,9 +122,9 @@ def _mean(total: Floats) -> Floats:
     return mean
 
 
-def is_category(feature: Feature, values: npt.NDArray[Any]) -> bool:
-    """Return whether a column of raw values holds one category per row."""
-    return not feature.raw_spec.dtype.is_floating and values.ndim == 1
+def is_category(feature: Feature) -> bool:
+    """Return whether a feature has one string or integer per row."""
+    return not feature.raw_spec.dtype.is_floating and feature.raw_spec.shape.rank == 1
 
 
 def _numbers(values: npt.NDArray[Any]) -> Floats:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 from tfmtl._checks import require, require_positive_int
+from tfmtl.baselines.interactions import Ints
 from tfmtl.baselines.ranking_baseline import RankingBaseline, Target, probabilities
-from tfmtl.data import Schema, Text
+from tfmtl.data import Schema, Text, to_columns
 from tfmtl.data.columns import Columns
 from tfmtl.data.features import Feature
 from tfmtl.tasks import Task
@@ -31,7 +32,7 @@ class TfidfLinear(RankingBaseline):
         max_rows: largest number of rows to fit to, drawn at random.
         seed: seed of the draw.
 
-    Cost: about 10 s for 20,000 texts of 60 words.
+    Cost: one pass over the texts and up to 200 sparse products with all rows.
 
     Reference: Wang and Manning, "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", ACL 2012,
     https://aclanthology.org/P12-2018.
@@ -59,11 +60,10 @@ class TfidfLinear(RankingBaseline):
             not feature.raw_spec.dtype.is_floating and feature.raw_spec.shape.rank == 1
         )
 
-    def _fit(self, columns: Columns, target: Target) -> None:
+    def _fit(self, frame: Any, target: Target, rows: Ints) -> None:
         from sklearn import exceptions, linear_model  # imported here: it takes half a second
 
-        rows = target.sample(self.max_rows, self.seed)
-        chosen = {name: values[rows] for name, values in columns.items()}
+        chosen = to_columns(frame.iloc[rows], self._features)
         self._vectorizers = [(f.name, self._vectorizer(f, chosen[f.name])) for f in self._features]
         self._texts = {feature.name for feature in self._features if isinstance(feature, Text)}
         self._num_classes = target.num_classes
