@@ -1,6 +1,6 @@
 """Retrieval by a network, by EASE and popularity, and by their mixture, on data sets with ids alone.
 
-    python benchmarks/recipe.py FOLDER [--sets ml_100k filmtrust ...] [--seeds 3] [--epochs 12]
+    python benchmarks/recipe.py FOLDER/ml_100k FOLDER/filmtrust ... [--seeds 3] [--epochs 12]
 
 A random fifth of each user's pairs is held out; seen pairs are excluded; NDCG@10 and Recall@100 of at most 3,000
 users. The network is `build_network` with its defaults, trained on nine tenths of the rest, with the epoch that ranks
@@ -42,10 +42,10 @@ BASELINES = {
 }
 
 
-def read(folder: pathlib.Path, name: str) -> pd.DataFrame:
+def read(folder: pathlib.Path) -> pd.DataFrame:
     """Return the distinct pairs of a set."""
-    table, user, item = SETS[name]
-    pairs = pd.read_parquet(folder / name / f"{table}.parquet", columns=[user, item]).dropna().drop_duplicates()
+    table, user, item = SETS[folder.name]
+    pairs = pd.read_parquet(folder / f"{table}.parquet", columns=[user, item]).dropna().drop_duplicates()
     return pairs.set_axis(["user", "item"], axis=1).astype(str).assign(chosen=1.0).reset_index(drop=True)
 
 
@@ -101,18 +101,17 @@ def _baseline(model: Any, baseline: Any, rest: pd.DataFrame, test: pd.DataFrame)
 def main() -> None:
     """Parse the arguments, measure and print a table for each set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("folders", nargs="+", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
-    for name in arguments.sets:
-        pairs = read(arguments.folder, name)
+    for folder in arguments.folders:
+        pairs = read(folder)
         runs = collections.defaultdict(list)
         for seed in range(arguments.seeds):
             for method, values in measure(pairs, seed, arguments.epochs).items():
                 runs[method].append(values)
-        print(f"{name}: {len(pairs):,} pairs\n\n| method | ndcg@10 | recall@100 |\n|---|---|---|")
+        print(f"{folder.name}: {len(pairs):,} pairs\n\n| method | ndcg@10 | recall@100 |\n|---|---|---|")
         for method, values in runs.items():
             means, spread = np.mean(values, axis=0), np.std(values, axis=0)
             print(

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Mapping
 
 from environments import ENVIRONMENTS
 
-DATA = ("census_income", "hillstrom", "instacart_sample", "ml_100k", "ml_1m", "tmall")
+DATA = (
+    "census_income",
+    "ciao",
+    "filmtrust",
+    "hillstrom",
+    "instacart_sample",
+    "ml_100k",
+    "ml_1m",
+    "steam_reviews",
+    "tmall",
+    "tmall_brands",
+)
 """Folders of data that a benchmark may name in braces."""
 
 
@@ -220,6 +231,13 @@ ENTRIES = (
         "sequential",
         "How well does a joint model with attention over histories predict the next movie of MovieLens-1M?",
         "sequential.py", ("--data", "{ml_1m}", "--implicit", "{implicit}"), (), ("--epochs", "1", *_SEED),
+    ),
+    Entry(
+        "recipe",
+        "Does the retrieval of `recipes.join_ease` rank better than the network and than simple baselines?",
+        "recipe.py",
+        ("{ml_100k}", "{filmtrust}", "{instacart_sample}", "{tmall_brands}", "{steam_reviews}", "{ciao}"),
+        quick=("--seeds", "1", "--epochs", "1"),
     ),
     Entry(
         "logq",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Corpus, Seen, embed, locate, positives
-from tfmtl.evaluation.ranks import rank_positives
+from tfmtl.evaluation.counting import FloatArray, IntArray
+from tfmtl.evaluation.ranks import rank_by_scores
 from tfmtl.models import MultiTaskModel
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats
 
@@ -20,6 +21,9 @@ _GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
 _SAMPLE = 256
+"""Queries by which the deviation of scores is measured."""
+_MOST_SCORES = 50_000_000
+"""Largest number of scores of each part: large corpora are judged by fewer queries."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +105,8 @@ def join_ease(
 
     Reference: that of `tfmtl.baselines.ease_factors`.
 
-    Cost: a truncated decomposition for each weighting (seconds for 10,000 candidates), about 25 rankings of
-    `max_queries` queries, and tables of `rank` numbers for each user and twice for each candidate.
+    Cost: a truncated decomposition for each weighting (seconds for 10,000 candidates), about 25 rankings of at most
+    `max_queries` queries and 50 million scores, 600 MB for these, and `rank` numbers for each user and candidate.
     """
     require_positive_int(rank=rank, k=k, max_queries=max_queries)
     require(len(regularizations) > 0, "`regularizations` must hold at least one number.")
@@ -143,7 +147,7 @@ def repeated(task: str, batch: Batch, seen: Seen) -> float:
 
 def _sampled(corpus: Corpus, count: int, seed: int) -> Corpus:
     """Return the positives of at most `count` queries, drawn at random."""
-    total = int(corpus.query_index.max()) + 1
+    total, count = int(corpus.query_index.max()) + 1, min(count, max(1, _MOST_SCORES // len(corpus.candidates)))
     if total <= count:
         return corpus
     chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
@@ -164,44 +168,54 @@ def _sampled(corpus: Corpus, count: int, seed: int) -> Corpus:
     )
 
 
+class _Scores(NamedTuple):
+    """Scores [queries, candidates] and their standard deviation, 1 for equal scores."""
+
+    values: Floats
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Floats) -> _Scores:
+        """Measure the deviation on some queries."""
+        deviation = float(np.std(values[:_SAMPLE]))
+        return cls(values, deviation if deviation > 0 else 1.0)
+
+
 class _Judge:
     """Ranks the positives of a corpus by weighted sums of the scores of a network, EASE and popularity."""
 
     def __init__(self, model: MultiTaskModel, task: str, corpus: Corpus, k: int) -> None:
         self._corpus, self.k = corpus, min(k, len(corpus.candidates))
         self._indices = np.asarray(corpus.candidates.features[model.schema.candidate_id])
-        self._network = (
-            embed(model.tower("query"), corpus.queries)[task],
-            embed(model.tower("candidate"), corpus.candidates.features)[task],
-        )
-        self._last: tuple[EasePart, list[tuple[Floats, Floats]], list[float]] | None = None
+        query = embed(model.tower("query"), corpus.queries)[task]
+        self._network = _Scores.of(query @ embed(model.tower("candidate"), corpus.candidates.features)[task].T)
+        self._last: tuple[EasePart, list[_Scores]] | None = None
 
-    def _standardized(self, part: EasePart) -> tuple[list[tuple[Floats, Floats]], list[float]]:
-        """Return embeddings of queries and candidates by part, and the standard deviation of each part's scores."""
+    def _scores(self, part: EasePart) -> list[_Scores]:
+        """Return the scores of the network, EASE and popularity."""
         if self._last is None or self._last[0] is not part:
-            ones = np.ones([len(self._network[0]), 1], np.float32)
-            ease = part.queries(self._corpus.queries), part.candidates(self._indices)
-            scored = [self._network, ease, (ones, part.popularity[self._indices][:, None])]
-            spread = [float(np.std(query[:_SAMPLE] @ candidate.T)) for query, candidate in scored]
-            self._last = part, scored, [value if value > 0 else 1.0 for value in spread]
-        return self._last[1:]
+            ease = part.queries(self._corpus.queries) @ part.candidates(self._indices).T
+            popularity = np.broadcast_to(part.popularity[self._indices], ease.shape)
+            self._last = part, [self._network, _Scores.of(ease), _Scores.of(popularity)]
+        return self._last[1]
 
     def deviations(self, part: EasePart) -> list[float]:
         """Return the standard deviation of each part's scores over pairs, 1 for equal scores."""
-        return self._standardized(part)[1]
+        return [scores.deviation for scores in self._scores(part)]
 
     def value(self, part: EasePart, weights: tuple[float, float, float]) -> float:
         """Return the NDCG at k of the weighted sum."""
-        scored = [
-            (np.float32(weight / spread) * query, candidate)
-            for weight, spread, (query, candidate) in zip(
-                weights, self.deviations(part), self._standardized(part)[0], strict=True
-            )
+        used = [
+            (np.float32(weight / scores.deviation), scores.values)
+            for weight, scores in zip(weights, self._scores(part), strict=True)
             if weight > 0
         ]
-        query, candidate = (np.concatenate(side, axis=1) for side in zip(*scored, strict=True))
-        corpus = self._corpus
-        ranks = rank_positives(query, candidate, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
+
+        def mixed(queries: IntArray) -> FloatArray:
+            return np.asarray(sum(factor * values[queries] for factor, values in used))
+
+        corpus, size = self._corpus, len(self._corpus.candidates)
+        ranks = rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
         return corpus.metrics(ranks, self.k)[f"ndcg@{self.k}"]
 
     def weights(self, part: EasePart) -> tuple[tuple[float, float, float], dict[str, float]]:
