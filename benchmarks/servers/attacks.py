@@ -60,7 +60,12 @@ def attack(model: MultiTaskModel, signature: Signature, served: Any, count: int,
     while found.answered + found.refused < count:
         for request, row, weight in _alone(model, signature, rng):
             answer = served(**request)
-            assert all(_alike(name, value, answer[name], weight) for name, value in row.items()), list(request)
+            apart = {
+                name: difference(v, answer[name])
+                for name, v in row.items()
+                if not _alike(name, v, answer[name], weight)
+            }
+            assert not apart, f"A row alone and in a block differ by {apart} in {row}, {answer}: {request}"
             found.answered += 1
         for _ in range(BLOCK):
             request = _malformed(model, signature, rng)
