@@ -13,3 +13,4 @@ from tfmtl.evaluation.reports.slices import activity as activity
 from tfmtl.evaluation.reports.slices import by_slice as by_slice
 from tfmtl.evaluation.reports.slices import popularity_tiers as popularity_tiers
 from tfmtl.evaluation.reports.slices import quantiles as quantiles
+from tfmtl.evaluation.reports.transfer import transfer_report as transfer_report

@@ -74,7 +74,7 @@ def evaluate(
             values = corpus.metrics(corpus.rank(*towers, task.name, progress, block_bytes), ks, outside)
             report |= {(task.name, metric): value for metric, value in values.items()}
     ranking = [task for task in chosen if not task.retrieves]
-    predictions = _predict(model, batch) if ranking else {}
+    predictions = predict(model, batch) if ranking else {}
     for task in ranking:
         labels, weights = judged(task, model.schema, batch)
         rows = np.flatnonzero(weights > 0)
@@ -209,10 +209,11 @@ def judged(task: Task, schema: Schema, batch: Batch) -> tuple[np.ndarray, np.nda
     return labels.numpy(), task.served_weight(weights, batch.labels).numpy()
 
 
-def _predict(model: MultiTaskModel, batch: Batch) -> dict[str, Any]:
+def predict(model: MultiTaskModel, batch: Batch, rows: np.ndarray | None = None) -> dict[str, Any]:
+    """Return the served values of each task for an encoded table, or for some of its rows."""
     unlabelled = Batch(batch.features, {}, {}, batch.ids)
     predictions: dict[str, Any] = model.predict(gather_batches(unlabelled, 8192), verbose=0)
-    return predictions
+    return predictions if rows is None else {name: _rows_of(values, rows) for name, values in predictions.items()}
 
 
 def _rows_of(predictions: Any, rows: np.ndarray) -> Any:
