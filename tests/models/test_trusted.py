@@ -230,7 +230,7 @@ def test_a_learner_of_a_stranger_is_refused(tmp_path: pathlib.Path, sentinel: pa
 def test_a_class_that_is_no_model_is_refused(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
     config = read_json(saved / "model.json", "")
     write(saved, tmp_path / "model", {**config, "class": "tfmtl>MMoE"})
-    with pytest.raises(ValueError, match="The class tfmtl>MMoE is not registered"):
+    with pytest.raises(ValueError, match="class tfmtl>MMoE, which is not registered"):
         load_model(tmp_path / "model")
 
 

@@ -119,9 +119,10 @@ def from_config(config: Mapping[str, Any], corpus: Mapping[str, np.ndarray], sou
 def compile_like(model: MultiTaskModel, described: Mapping[str, Any]) -> None:
     """Compile a model with the optimizer that `optimizer_of` described."""
     optimizer = keras.saving.deserialize_keras_object(copy.deepcopy(described["config"]))
-    rate = optimizer._hyper.get("learning_rate") if is_legacy(optimizer) else None
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # that of a `LossScaleOptimizer`
+    rate = inner._hyper.get("learning_rate") if is_legacy(inner) else None
     if isinstance(rate, Mapping):  # the legacy Adagrad leaves a schedule as its configuration
-        optimizer.learning_rate = keras.optimizers.schedules.deserialize(copy.deepcopy(rate))
+        inner.learning_rate = keras.optimizers.schedules.deserialize(copy.deepcopy(rate))
     set_exceptions(optimizer, model.trainable_variables, described["undecayed"])
     model.compile(optimizer, **described["compile"])
 
