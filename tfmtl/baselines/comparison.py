@@ -28,14 +28,14 @@ from tfmtl.evaluation.corpus import Outside, positives
 from tfmtl.evaluation.ranks import Progress, rank_by_scores
 from tfmtl.evaluation.reports import evaluate, side_by_side
 from tfmtl.evaluation.reports.report import as_series, corpus_of, ids_and_labels, judged, labels_of
+from tfmtl.evaluation.reports.transfer import JUDGED_BY, SMALLER_IS_BETTER
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
 
 MODEL = "model"
 LEVEL = 0.01
 """The share of a value below which a difference is called level."""
-_JUDGED_BY = ("ndcg@", "auc", "macro_auc", "rmse")
-_SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
+_JUDGED_BY = ("ndcg@", *JUDGED_BY)
 
 Measured: TypeAlias = tuple[str, str, Callable[[], dict[str, float]]]
 """A task, the name of a baseline, and the function that fits and measures it."""
@@ -172,7 +172,7 @@ def strongest(reports: Mapping[str, pd.Series], task: str) -> str | None:
     for name, report in reports.items():
         metric = judged_by(report, task)
         if metric is not None and not np.isnan(report[task, metric]):
-            values[name] = report[task, metric] * (-1 if metric in _SMALLER_IS_BETTER else 1)
+            values[name] = report[task, metric] * (-1 if metric in SMALLER_IS_BETTER else 1)
     return max(values, key=values.__getitem__) if values else None
 
 
@@ -193,7 +193,7 @@ def _clause(table: pd.DataFrame, task: str, best: str | None) -> str:
         return f"{task}: there is nothing to compare with"
     value, other = float(table[MODEL][task, metric]), float(table[best][task, metric])
     count = int(table.loc[(task, metric)].drop(MODEL).notna().sum())
-    gain = (value - other) * (-1 if metric in _SMALLER_IS_BETTER else 1)
+    gain = (value - other) * (-1 if metric in SMALLER_IS_BETTER else 1)
     how = (
         "level with"
         if abs(gain) <= LEVEL * max(abs(value), abs(other))
