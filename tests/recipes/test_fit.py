@@ -138,6 +138,13 @@ def test_the_best_epoch_weighs_relative_changes_of_all_tasks() -> None:
     assert (model.network.trainable_weights[0].numpy() == 1.0).all()
 
 
+def test_an_epoch_with_a_diverged_task_is_the_worst() -> None:
+    best, model, run = _trained([0.2, 0.9, 0.9], [1.0, math.nan, math.nan], patience=2)
+    assert run.history["val_quality"][1:] == [-math.inf, -math.inf]
+    assert best.epoch == 0
+    assert (model.network.trainable_weights[0].numpy() == 0.0).all()
+
+
 def test_training_stops_after_the_patience() -> None:
     _, model, run = _trained([0.3, 0.2, 0.2, 0.2, 0.2], [1.0] * 5, patience=2)
     assert len(run.epoch) == 3

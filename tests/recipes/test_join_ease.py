@@ -178,6 +178,8 @@ def test_wrong_arguments_are_named() -> None:
     model = _model()
     with pytest.raises(ValueError, match="`task`"):
         join_ease(model, *tables(), task="stars")
+    with pytest.raises(RuntimeError, match="`join_ease` needs a compiled model"):
+        join_ease(model.with_network(model.network), *tables())
     with pytest.raises(ValueError, match="`regularizations`"):
         join_ease(model, *tables(), regularizations=())
     with pytest.raises(ValueError, match="No positive"):

@@ -67,8 +67,9 @@ class BestEpoch(keras.callbacks.Callback):
         values = []
         for task in self.model.tasks:
             ranked = [logs[key] for key in logs if key.startswith(f"val_{task.name}_ndcg@")]
-            loss = logs.get(f"val_{task.name}_loss", math.nan)
-            value = ranked[0] if ranked else 1 / max(float(loss), _SMALLEST)
-            values.append(math.log(max(value, _SMALLEST)))
-        known = [value for value in values if math.isfinite(value)]
-        return sum(known) / len(known) if known else -math.inf
+            loss = logs.get(f"val_{task.name}_loss")
+            if ranked or loss is not None:
+                values.append(float(ranked[0]) if ranked else 1 / max(float(loss or 0.0), _SMALLEST))
+        if not values or any(math.isnan(value) for value in values):
+            return -math.inf  # a diverged task must not drop out of the mean
+        return sum(math.log(max(value, _SMALLEST)) for value in values) / len(values)

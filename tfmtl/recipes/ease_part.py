@@ -19,6 +19,7 @@ from tfmtl.baselines import ItemFactors, decompose
 from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
 from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.keras_arguments import require_compiled
 
 Floats = npt.NDArray[np.float32]
 Weighting = Literal["binary", "log"]
@@ -102,10 +103,12 @@ class EasePart:
         The tables are not trained. They can grow, be saved and exported like those of other embeddings.
 
         Raises:
+            RuntimeError: if the model is not compiled.
             ValueError: if no weight is above 0.
         """
         network, ease, popularity = self.weights
         require(max(self.weights) > 0, "One of `weights` must be above 0.", weights=self.weights)
+        require_compiled(model, "join_ease")
         inputs, outputs = model.network.input, dict(model.network.output)
         own = outputs[self.task]
         query, candidate = ([own[side]] if network > 0 else [] for side in ("query", "candidate"))

@@ -15,6 +15,7 @@ from tfmtl.evaluation.corpus import Corpus, Seen, embed, locate, positives
 from tfmtl.evaluation.counting import FloatArray, IntArray
 from tfmtl.evaluation.ranks import rank_by_scores
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats
 
 _GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -128,6 +129,7 @@ def join_ease(
 
 
 def _task(model: MultiTaskModel, task: str | None) -> str:
+    require_compiled(model, "join_ease")
     names = [t.name for t in model.tasks if t.retrieves]
     require(bool(names), "The model has no retrieval task; EASE retrieves.")
     require(task is not None or len(names) == 1, "Name one of the retrieval tasks by `task`.", tasks=names)
