@@ -105,8 +105,8 @@ def fit(
     train, held_out = _split(as_frame(train), validation, time, seed, chosen)
     retrieval = [task.name for task in tasks if task.retrieves]
     balancer = balancer or _balancer(tasks, retrieval, chosen)
-    reason = "given" if batch_size else f"about {_STEPS} steps per epoch"
     batch_size = batch_size or _batch_size(len(train))
+    reason = f"{math.ceil(len(train) / batch_size):,} steps per epoch"
     chosen.append(Choice("batch size", str(batch_size), reason))
     network = build_network(preprocessor, tasks, seed=seed) if network is None else network
     model = MultiTaskModel(network, tasks, preprocessor, balancer, seed=seed)
