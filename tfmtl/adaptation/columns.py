@@ -13,7 +13,7 @@ from tfmtl.adaptation.parts import TABLES
 from tfmtl.adaptation.tables import group_of, split_name
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
-from tfmtl.models.graph import unwrapped
+from tfmtl.models.graph import keras_name, unwrapped
 from tfmtl.types import Column
 
 
@@ -101,9 +101,8 @@ def _identities(network: keras.Model) -> Iterator[tuple[Column, keras.layers.Lay
     for layer in network.layers:
         own = unwrapped(layer)
         kind = type(own).__name__
-        snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", kind)).lower()
-        if re.fullmatch(rf"_?{snake}(_\d+)?", own.name) or kind.endswith("OpLambda"):
-            key = f"{kind} {own.name.rsplit('_', 1)[0]}" if kind.endswith("OpLambda") else kind
+        if keras_name(layer) is not None or kind.endswith("OpLambda"):
+            key = f"{kind} {re.sub(r'_[0-9]+$', '', own.name)}" if kind.endswith("OpLambda") else kind
             seen[key] += 1
             yield (key, seen[key]), layer
         else:

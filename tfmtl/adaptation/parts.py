@@ -18,7 +18,7 @@ PARTS = ("embeddings", "encoders", "towers", "trunk", "adapters", "heads")
 TABLES = (keras.layers.Embedding, JoinedEmbedding, CompressedEmbedding)
 """Layers that embed indices."""
 
-_TOWER = re.compile(r"(query|candidate)_tower_\d+")
+_TOWER = re.compile(r"(\w+_)?(query|candidate)_tower_\d+")
 
 
 def layers_of(network: keras.Model, parts: str | Sequence[str] = "all") -> list[keras.layers.Layer]:

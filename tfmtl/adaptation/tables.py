@@ -66,7 +66,8 @@ def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[s
 def group_of(joined: JoinedEmbedding) -> str:
     """Return the name of the group that a joined table belongs to."""
     group = joined.name.rsplit("_embedding_", 1)[0]
-    return "" if group.split("_")[0] in _SHARED else group
+    first, last = group.split("_")[0], group.rsplit("_", 1)[-1]
+    return "" if first in _SHARED else group.removesuffix(f"_{last}") if last in _SHARED else group
 
 
 def split_name(name: str, vocabularies: Iterable[str]) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,20 @@ def unwrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
 def is_wrapped(layer: keras.layers.Layer) -> bool:
     """Return whether a layer is a pruning wrapper of the model-optimization toolkit."""
     return hasattr(layer, "pruning_vars")
+
+
+def keras_name(layer: keras.layers.Layer) -> str | None:
+    """Return the name that Keras gives to layers of this class, without a number; None if the layer has another.
+
+    Keras counts the layers of a process, so that the number differs between two equal networks.
+
+    Example:
+        >>> keras_name(keras.layers.Dense(2)), keras_name(keras.layers.Dense(2, name="hidden"))
+        ('dense', None)
+    """
+    kind = type(unwrapped(layer)).__name__
+    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", kind)).lower()
+    return snake if re.fullmatch(rf"_?{snake}(_\d+)?", unwrapped(layer).name) else None
 
 
 def ancestors(network: keras.Model, tensors: Any) -> keras.Model:

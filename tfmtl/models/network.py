@@ -16,6 +16,7 @@ from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.models.graph import ancestors, distinct_inputs, unwrapped
 from tfmtl.models.inputs import require_tasks
+from tfmtl.models.isolation import Isolate, check_isolated, isolated_groups, joined
 from tfmtl.models.mixup import MixupFeatures
 from tfmtl.models.regularization import Regularization
 from tfmtl.tasks import HeadInputs, Task
@@ -33,6 +34,7 @@ def build_network(
     poolings: Mapping[str, keras.layers.Layer] | None = None,
     fusion: Mapping[str, Fusion] | None = None,
     interactions: Sequence[Interaction] = (),
+    isolate: Isolate = (),
     seed: int = 0,
 ) -> keras.Model:
     """Build the functional network: encoders, two towers, a trunk over the pair of them, and one head per task.
@@ -50,6 +52,9 @@ def build_network(
         poolings: by list feature, the layer that pools its embeddings to one vector; `MaskedMean` by default. Copied.
         fusion: by role, the layer that fuses its features to one encoding; by default they are concatenated. Copied.
         interactions: layers between the encoded pair and the trunk, in this order.
+        isolate: groups of task names, such as `[["bought"]]`, that share no variable with tasks outside of their group:
+            each has embedding tables, towers and a trunk. Use it where a task is better alone; a step costs as much
+            as a step of each group.
         seed: seed of the initial values and of dropout.
 
     Returns:
@@ -70,23 +75,54 @@ def build_network(
         (['movie_id', 'user_id'], TensorShape([None, 1]))
     """
     require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
-    on_pairs = _check_parts(tasks, trunk, interactions, tower_units)
+    _check_parts(tasks, trunk, interactions, tower_units)
     regularization = regularization or Regularization()
     _check_names(regularization, preprocessor.schema, tasks)
-    features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
-    encoded, towers = _towers(features, tuple(tower_units))
-    trunk = trunk or (SharedBottom(seed=seed) if on_pairs else None)
-    trunk = trunk and trunk.for_tasks(on_pairs)
+    groups = isolated_groups(tasks, isolate)
+    check_isolated(groups, trunk, regularization)
+    networks = []
+    for group in groups:
+        features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
+        labels = preprocessor.statistics.labels
+        networks.append(
+            _connected(
+                features,
+                group,
+                trunk,
+                interactions if len(groups) == 1 else _copies(interactions),
+                tuple(tower_units),
+                labels,
+            )
+        )
+    inputs, outputs = joined(networks, groups)
+    return _network(inputs, {task.name: outputs[task.name] for task in tasks})
+
+
+def _connected(
+    features: FeatureEncoder,
+    tasks: Sequence[Task],
+    trunk: MultiTaskLayer | None,
+    interactions: Sequence[Interaction],
+    units: tuple[int, ...],
+    labels: Mapping[str, Any],
+) -> keras.Model:
+    """Return the network of tasks that are not isolated from each other."""
+    on_pairs = [task.name for task in tasks if task.uses_trunk]
+    encoded, towers = _towers(features, units)
+    trunk = (trunk or SharedBottom(seed=features.seed)).for_tasks(on_pairs) if on_pairs else None
     pair = _pair(encoded, towers, interactions, features) if trunk else None
-    represented = _connect_trunk(regularization.regularized(trunk), pair, features)
-    labels = preprocessor.statistics.labels
-    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, seed, labels=labels)
-    return _network(features, _connect(tasks, encodings))
+    represented = _connect_trunk(trunk and features.regularization.regularized(trunk), pair, features)
+    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, features.seed, labels=labels)
+    return _network(features.inputs, _connect(tasks, encodings))
 
 
-def _network(features: FeatureEncoder, outputs: dict[str, Any]) -> keras.Model:
-    distinct_inputs(features.inputs, outputs)
-    return keras.Model(features.inputs, outputs, name="network")
+def _copies(interactions: Sequence[Interaction]) -> list[Interaction]:
+    return [type(part).from_config(part.get_config()) for part in interactions]
+
+
+def _network(inputs: dict[str, Any], outputs: dict[str, Any]) -> keras.Model:
+    distinct_inputs(inputs, outputs)
+    return keras.Model(inputs, outputs, name="network")
 
 
 def _check_names(regularization: Regularization, schema: Schema, tasks: Sequence[Task]) -> None:
@@ -95,6 +131,8 @@ def _check_names(regularization: Regularization, schema: Schema, tasks: Sequence
     An export would refuse these names, after the training.
     """
     _check_mixup(regularization, tasks)
+    if not any(task.uses_trunk for task in tasks):
+        regularization.regularized(None)
     if any(task.retrieves for task in tasks):
         names = [feature.name for feature in (*schema.query, *schema.context)]
         check_served(names, [task.name for task in tasks])
@@ -102,8 +140,8 @@ def _check_names(regularization: Regularization, schema: Schema, tasks: Sequence
 
 def _check_parts(
     tasks: Sequence[Task], trunk: Any, interactions: Sequence[Interaction], tower_units: Sequence[int]
-) -> list[str]:
-    """Return the names of the tasks on pairs, or raise if the parts contradict each other."""
+) -> None:
+    """Raise if the parts contradict each other."""
     require_tasks(tasks)
     names = [task.name for task in tasks]
     require(bool(names) and len(set(names)) == len(names), "`tasks` must have distinct names.", tasks=names)
@@ -120,7 +158,6 @@ def _check_parts(
     require(not interactions or bool(on_pairs), f"`interactions` act on pairs, but none of the tasks {names} does.")
     for width in tower_units:
         require_positive_int(tower_units=width)
-    return on_pairs
 
 
 def _towers(features: FeatureEncoder, units: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
