@@ -12,11 +12,12 @@ import pytest
 
 from tests.models.small import NO_NOISE
 from tests.recipes.test_join_ease import tables
-from tfmtl._keras import keras
+from tfmtl._keras import keras, tf
 from tfmtl.balancing import FixedWeights
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
 from tfmtl.evaluation import evaluate
-from tfmtl.models import build_network
+from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes import BestEpoch, Fitted, fit
 from tfmtl.tasks import Regression, Retrieval, Task
 from tfmtl.training import LazyAdam
@@ -72,6 +73,19 @@ def test_other_tasks_weigh_a_tenth_beside_a_retrieval() -> None:
     assert _value(_fit(tasks=[Regression("stars")], network=None), "weights") == "1 each"
 
 
+def test_retrieval_is_trained_apart_from_the_other_tasks() -> None:
+    found = _fit(network=None)
+    assert [c.name for c in found.choices] == [
+        "validation", "apart", "weights", "batch size", "ranks", "epochs", "epochs", "retrieval",
+    ]  # fmt: skip
+    assert (_value(found, "apart"), _value(found, "weights")) == ("bought", "1 each")
+    groups = [names for names, _ in independent_groups(found.model.network)]
+    assert sorted(groups) == [["bought"], ["stars"]]
+    stars = _fit(network=None, tasks=[Regression("stars")])
+    ours, alone = (each.model.predict(prepared()[1], verbose=0)["stars"] for each in (found, stars))
+    np.testing.assert_allclose(ours, alone, rtol=1e-5)  # as if it were trained alone
+
+
 def test_arguments_override_the_choices() -> None:
     given = tables()[1]
     found = _fit(validation=given, balancer=FixedWeights({"stars": 0.5}), batch_size=32, optimizer=LazyAdam(1e-3))
@@ -95,16 +109,15 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 
 class _Scripted(keras.callbacks.Callback):
-    """Sets a variable of the model, and the values that `BestEpoch` reads, by epoch."""
+    """Sets all weights of the network, and the values that `BestEpoch` reads, to values of the epoch."""
 
     def __init__(self, ndcg: list[float], loss: list[float]) -> None:
         super().__init__()
         self.ndcg, self.loss = ndcg, loss
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.model.network.trainable_weights[0].assign(
-            np.full(self.model.network.trainable_weights[0].shape, float(epoch))
-        )
+        for weight in self.model.network.weights:
+            weight.assign(np.full(weight.shape, float(epoch)))
         assert logs is not None
         logs |= {"val_bought_ndcg@10": self.ndcg[epoch], "val_stars_loss": self.loss[epoch]}
 
@@ -119,9 +132,13 @@ class _Unranked:
     def on_epoch_end(self, epoch: int, logs: Any) -> None: ...
 
 
-def _trained(ndcg: list[float], loss: list[float], patience: int) -> tuple[BestEpoch, Any, Any]:
-    _, train = prepared()
-    model = _fit(epochs=1, tasks=_tasks()).model
+def _trained(
+    ndcg: list[float], loss: list[float], patience: int, isolate: Any = ()
+) -> tuple[BestEpoch, MultiTaskModel, Any]:
+    (preprocessor, train), tasks = prepared(), _tasks()
+    sizes: dict[str, Any] = {"embedding_dim": 4, "tower_units": (4,), "regularization": NO_NOISE}
+    model = MultiTaskModel(build_network(preprocessor, tasks, isolate=isolate, **sizes), tasks, preprocessor)
+    model.compile(LazyAdam(1e-2))
     best = BestEpoch(train, patience=patience)
     best._ranks = _Unranked()  # type: ignore[assignment]
     run = model.fit(train, epochs=len(ndcg), batch_size=4096, verbose=0, callbacks=[_Scripted(ndcg, loss), best])
@@ -134,15 +151,45 @@ def test_the_best_epoch_weighs_relative_changes_of_all_tasks() -> None:
     best, model, run = _trained(ndcg, loss, patience=2)
     wanted = [(math.log(n) - math.log(x)) / 2 for n, x in zip(ndcg, loss, strict=True)]
     assert run.history["val_quality"] == pytest.approx(wanted)
-    assert best.epoch == 1
+    assert best.groups == [(["bought", "stars"], 1)]
     assert (model.network.trainable_weights[0].numpy() == 1.0).all()
 
 
 def test_an_epoch_with_a_diverged_task_is_the_worst() -> None:
     best, model, run = _trained([0.2, 0.9, 0.9], [1.0, math.nan, math.nan], patience=2)
     assert run.history["val_quality"][1:] == [-math.inf, -math.inf]
-    assert best.epoch == 0
+    assert best.groups[0][1] == 0
     assert (model.network.trainable_weights[0].numpy() == 0.0).all()
+
+
+def test_each_group_of_tasks_keeps_its_own_best_epoch() -> None:
+    ndcg, loss = [0.2, 0.3, 0.2, 0.2, 0.2, 0.2], [1.0, 0.9, 0.8, 0.7, 0.9, 0.9]
+    best, model, run = _trained(ndcg, loss, patience=2, isolate=[["bought"]])
+    assert sorted(best.groups) == [(["bought"], 1), (["stars"], 3)]
+    assert len(run.epoch) == 6  # the last improvement of any group is in epoch 3
+    epochs = {w.name.startswith("bought_"): set(w.numpy().ravel()) for w in model.network.weights}
+    assert epochs == {True: {1.0}, False: {3.0}}
+    assert run.history["val_quality"][1] == pytest.approx((math.log(0.3) - math.log(0.9)) / 2)
+
+
+def test_a_diverged_task_leaves_the_epochs_of_other_groups_alone() -> None:
+    best, _, _ = _trained([0.2, 0.3, 0.4], [1.0, math.nan, math.nan], patience=3, isolate=[["bought"]])
+    assert sorted(best.groups) == [(["bought"], 2), (["stars"], 0)]
+
+
+def test_a_task_that_reads_a_stopped_representation_is_in_its_group() -> None:
+    inputs = keras.Input([3])
+    hidden = keras.layers.Dense(2)(inputs)
+    heads = {"a": keras.layers.Dense(1)(hidden), "b": keras.layers.Dense(1)(tf.stop_gradient(hidden))}
+    assert [names for names, _ in independent_groups(keras.Model(inputs, heads))] == [["a", "b"]]
+
+
+def test_batch_statistics_belong_to_the_group_that_reads_them() -> None:
+    inputs = keras.Input([3])
+    normal = keras.layers.BatchNormalization()(inputs)
+    heads = {"a": keras.layers.Dense(1)(inputs), "b": keras.layers.Dense(1)(normal)}
+    found = {names[0]: len(variables) for names, variables in independent_groups(keras.Model(inputs, heads))}
+    assert found == {"a": 2, "b": 6}
 
 
 def test_training_stops_after_the_patience() -> None:

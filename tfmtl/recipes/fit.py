@@ -14,8 +14,10 @@ from tfmtl.data import Preprocessor, Split, random_split, temporal_split, to_bat
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Seen
 from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes.best_epoch import BestEpoch
 from tfmtl.recipes.join_ease import REPEATED, JoinedEase, join_ease, repeated
+from tfmtl.recipes.sharing import apart
 from tfmtl.tasks import Task
 from tfmtl.training import LazyAdam
 
@@ -82,16 +84,18 @@ def fit(
     Use it for the first model on new data; print the result to see each setting and its reason. Every argument
     overrides a choice.
 
-    The last tenth of the rows by `time`, or a random tenth, is held out. Beside a retrieval task the other tasks weigh
-    a tenth, because at equal weights they can cost it a third of its NDCG on sparse data. Training stops by ranks
-    and losses on the held-out rows (see `BestEpoch`), and `join_ease` chooses the weights of network, EASE and
+    The last tenth of the rows by `time`, or a random tenth, is held out. Retrieval tasks, and each rare task, have
+    tables, towers and a trunk of their own (`isolate` of `build_network`); the other tasks share theirs. Training stops
+    by ranks and losses on the held-out rows, and each group of tasks keeps its best epoch (see `BestEpoch`). In a
+    `network` where other tasks share variables with a retrieval, they weigh a tenth, because at equal weights they can
+    cost it a third of its NDCG on sparse data. `join_ease` chooses the weights of network, EASE and
     popularity by the same rows; the tables of EASE are then computed from all rows.
 
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
         validation: table outside `train` to choose by; by default a part of `train`.
         time: column of datetimes or numbers to hold out the latest rows by; without it they are drawn at random.
-        network: from `build_network`; by default with its default arguments.
+        network: from `build_network`; by default with its default arguments and the groups of tasks to isolate.
         balancer, optimizer, batch_size: overrides of the choices.
         epochs, patience: largest number of epochs, and epochs without improvement after which training stops.
         seed, verbose: seed of initial values, shuffling and draws; and as in `keras.Model.fit`.
@@ -104,17 +108,17 @@ def fit(
     chosen: list[Choice] = []
     train, held_out = _split(as_frame(train), validation, time, seed, chosen)
     retrieval = [task.name for task in tasks if task.retrieves]
-    balancer = balancer or _balancer(tasks, retrieval, chosen)
+    network = _network(preprocessor, tasks, seed, chosen) if network is None else network
+    balancer = balancer or _balancer(network, retrieval, chosen)
     batch_size = batch_size or _batch_size(len(train))
     reason = f"{math.ceil(len(train) / batch_size):,} steps per epoch"
     chosen.append(Choice("batch size", str(batch_size), reason))
-    network = build_network(preprocessor, tasks, seed=seed) if network is None else network
     model = MultiTaskModel(network, tasks, preprocessor, balancer, seed=seed)
     model.compile(optimizer or LazyAdam(_RATE))
     best = BestEpoch(held_out, _seen(model, retrieval, train, held_out, chosen), patience)
     options = {"epochs": epochs, "batch_size": batch_size, "callbacks": [best], "verbose": verbose}
     run = model.fit(train, validation_data=held_out, **options)
-    chosen.append(Choice("epochs", str(best.epoch + 1), f"best quality on held-out rows of {len(run.epoch)} epochs"))
+    chosen += [_epochs(names, epoch, len(best.groups), len(run.epoch)) for names, epoch in best.groups]
     joined = None
     if len(retrieval) == 1 and preprocessor.schema.query_id:
         joined = join_ease(model, train, held_out, seed=seed)
@@ -138,15 +142,32 @@ def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: lis
     return parts
 
 
-def _balancer(tasks: Sequence[Task], retrieval: list[str], chosen: list[Choice]) -> Balancer:
-    """Return the plain sum, or fixed weights beside a retrieval task."""
-    others = [task.name for task in tasks if task.name not in retrieval]
-    if not retrieval or not others:
-        chosen.append(Choice("weights", "1 each", "no retrieval task beside others"))
+def _network(preprocessor: Preprocessor, tasks: Sequence[Task], seed: int, chosen: list[Choice]) -> keras.Model:
+    """Return the network, in which some tasks are apart from the others."""
+    groups = apart(tasks, preprocessor.statistics)
+    chosen += [Choice("apart", ", ".join(group.tasks), group.reason) for group in groups]
+    named = {name for group in groups for name in group.tasks}
+    others = [task.name for task in tasks if task.name not in named]
+    if len(others) > 1:
+        chosen.append(Choice("shared", ", ".join(others), "tables, towers and trunk; neither retrieval nor rare"))
+    return build_network(preprocessor, tasks, isolate=[group.tasks for group in groups], seed=seed)
+
+
+def _balancer(network: keras.Model, retrieval: list[str], chosen: list[Choice]) -> Balancer:
+    """Return the plain sum, or fixed weights for tasks that share variables with a retrieval."""
+    groups = [names for names, _ in independent_groups(network) if set(names) & set(retrieval)]
+    beside = [name for names in groups for name in names if name not in retrieval]
+    if not beside:
+        chosen.append(Choice("weights", "1 each", "no task shares variables with a retrieval"))
         return FixedWeights()
     reason = "beside a retrieval, which equal or learned weights can harm on sparse data"
-    chosen.append(Choice("weights", f"{_BESIDE_RETRIEVAL:g} for {', '.join(others)}", reason))
-    return FixedWeights({**dict.fromkeys(retrieval, 1.0), **dict.fromkeys(others, _BESIDE_RETRIEVAL)})
+    chosen.append(Choice("weights", f"{_BESIDE_RETRIEVAL:g} for {', '.join(beside)}", reason))
+    return FixedWeights({name: _BESIDE_RETRIEVAL if name in beside else 1.0 for name in network.output})
+
+
+def _epochs(names: list[str], epoch: int, groups: int, trained: int) -> Choice:
+    reason = f"best quality on held-out rows of {trained} epochs"
+    return Choice("epochs", str(epoch + 1), reason if groups == 1 else f"{', '.join(names)}: {reason}")
 
 
 def _batch_size(rows: int) -> int:
