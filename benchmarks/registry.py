@@ -17,6 +17,7 @@ DATA = (
     "instacart_sample",
     "ml_100k",
     "ml_1m",
+    "open_bandit_small",
     "steam_reviews",
     "tmall",
     "tmall_brands",
@@ -238,6 +239,16 @@ ENTRIES = (
         "recipe.py",
         ("{ml_100k}", "{filmtrust}", "{instacart_sample}", "{tmall_brands}", "{steam_reviews}", "{ciao}"),
         quick=("--seeds", "1", "--epochs", "1"),
+    ),
+    Entry(
+        "transfer",
+        "Is each task of the recipe's joint model as good as a model of this task alone, at equal budget?",
+        "transfer.py",
+        (
+            "{ml_100k}", "{steam_reviews}", "{tmall_brands}", "{tmall}", "{instacart_sample}", "{ciao}", "{hillstrom}",
+            "{census_income}", "{open_bandit_small}",
+        ),
+        quick=("--seeds", "1", "--epochs", "1", "--rows", "4000"),
     ),
     Entry(
         "logq",

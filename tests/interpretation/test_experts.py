@@ -41,6 +41,13 @@ def test_levels_have_names() -> None:
         np.testing.assert_allclose(level.load.sum(axis=1), 1, rtol=1e-4)
 
 
+def test_each_isolated_group_has_its_own_experts() -> None:
+    model = small.model(trunk=MMoE(num_experts=2, units=[4]), isolate=[["rating"]])
+    usage = expert_usage(model, small.table())
+    assert sorted(usage) == ["liked/experts", "rating/experts"]
+    assert usage["rating/experts"].load.shape == (1, 2)
+
+
 def test_a_trunk_without_gates_is_refused() -> None:
     model = small.model(trunk=SharedBottom(ON_PAIRS, units=[4], name="bottom"))
     with pytest.raises(ValueError, match=re.escape("The trunk 'bottom' (SharedBottom) has no gates.")):

@@ -41,23 +41,26 @@ def expert_usage(model: MultiTaskModel, x: Any, batch_size: int = 4096) -> dict[
         batch_size: rows per batch of a table.
 
     Returns:
-        The usage by the name of the gates' level, `"experts"` for a trunk with one level such as `MMoE`.
+        The usage by the name of the gates' level, `"experts"` for a trunk with one level such as `MMoE`. If isolated
+        groups of tasks have a trunk each, the names begin with that of the trunk's first task, as in `"buy/experts"`.
 
     Raises:
         ValueError: if the network has no trunk with gates.
     """
     require_type(model, MultiTaskModel, "model")
-    trunks = [layer for layer in model.network.layers if isinstance(unwrapped(layer), MultiTaskLayer)]
+    trunks = {layer.name: layer for layer in model.network.layers if isinstance(unwrapped(layer), MultiTaskLayer)}
     require(bool(trunks), "The network has no trunk, so there are no experts.")
-    trunk = unwrapped(trunks[0])
-    before = keras.Model(model.network.input, trunks[0].input)
+    before = keras.Model(model.network.input, {name: layer.input for name, layer in trunks.items()})
     weights: dict[str, list[np.ndarray]] = {}
     for batch in as_source(x).batches(model.preprocessor, batch_size, labels=False):
         features = getattr(batch, "features", batch)
         inputs = before({name: features[name] for name in model.network.input}, training=False)
-        for level, found in trunk.gate_weights(inputs).items():
-            weights.setdefault(level, []).append(np.asarray(found, np.float32))
-    require(bool(weights), f"The trunk {trunk.name!r} ({type(trunk).__name__}) has no gates.")
+        for name, trunk in trunks.items():
+            group = f"{unwrapped(trunk).task_names[0]}/" if len(trunks) > 1 else ""
+            for level, found in unwrapped(trunk).gate_weights(inputs[name]).items():
+                weights.setdefault(group + level, []).append(np.asarray(found, np.float32))
+    first = unwrapped(next(iter(trunks.values())))
+    require(bool(weights), f"The trunk {first.name!r} ({type(first).__name__}) has no gates.")
     return {level: _usage(np.concatenate(parts)) for level, parts in weights.items()}
 
 

@@ -22,8 +22,8 @@ JUDGED_BY = ("auc", "macro_auc", "rmse")
 """Metrics by which a task that is not a retrieval is judged, the first that it reports."""
 SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
 _CURES = {
-    "retrieval": "lower the weights of the other tasks in `FixedWeights`, or retrieve with a model of this task alone",
-    "ranking": "raise its weight in `FixedWeights`, give it tables of its own with `layers.STEM`, or train it alone",
+    "retrieval": "isolate it in `build_network`, or lower the weights of the other tasks in `FixedWeights`",
+    "ranking": "isolate it in `build_network`, raise its weight in `FixedWeights`, or give each task tables by `STEM`",
 }
 
 
