@@ -242,7 +242,7 @@ ENTRIES = (
     ),
     Entry(
         "transfer",
-        "Is each task of the recipe's joint model as good as a model of this task alone, at equal budget?",
+        "Which tasks lose or gain by being trained with others, against the same network trained on each task alone?",
         "transfer.py",
         (
             "{ml_100k}", "{steam_reviews}", "{tmall_brands}", "{tmall}", "{instacart_sample}", "{ciao}", "{hillstrom}",

@@ -32,6 +32,7 @@ class FeatureEncoder:
 
     Attributes:
         inputs: symbolic input of each feature by name.
+        labels: summaries of the training labels by task.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class FeatureEncoder:
         check_fusion(self.fusion, schema)
         check_noise(regularization, schema, self.fusion)
         self.schema, self.regularization, self.seed = schema, regularization, seed
+        self.labels = statistics.labels
         self.inputs = {name: _input(feature) for name, feature in schema.features.items()}
         self._read = {**self.inputs, **self._without_context(preprocessor)}
         dims = embedding_dim if isinstance(embedding_dim, Mapping) else {"": embedding_dim}

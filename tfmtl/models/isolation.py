@@ -17,12 +17,14 @@ Isolate = Sequence[Sequence[str]]
 """Groups of names of tasks, as `build_network(isolate=...)` takes them."""
 
 
-def isolated_groups(tasks: Sequence[Task], isolate: Isolate) -> list[list[Task]]:
+def isolated_groups(
+    tasks: Sequence[Task], isolate: Isolate, trunk: MultiTaskLayer | None, regularization: Regularization
+) -> list[list[Task]]:
     """Return the groups of tasks: first the tasks that `isolate` does not name, if any, then its groups.
 
     Raises:
-        ValueError: if a group is empty or one string, a name is unknown or in two groups, or a task depends on a task
-            of another group.
+        ValueError: if a group is empty or one string, a name is unknown or in two groups, a task depends on a task of
+            another group, or the trunk or mixup would join groups.
     """
     require_several(isolate=isolate)
     names = [task.name for task in tasks]
@@ -39,15 +41,16 @@ def isolated_groups(tasks: Sequence[Task], isolate: Isolate) -> list[list[Task]]
         rule = f"Task {task.name!r} depends on {apart}, so that `isolate` must keep them in one group."
         require(not apart, rule, isolate=isolate)
     groups = [[task for task in tasks if group_of.get(task.name, 0) == i] for i in range(len(isolate) + 1)]
-    return [group for group in groups if group]
+    groups = [group for group in groups if group]
+    if len(groups) > 1:
+        _check_parts(groups, trunk, regularization)
+    return groups
 
 
-def check_isolated(
+def _check_parts(
     groups: Sequence[Sequence[Task]], trunk: MultiTaskLayer | None, regularization: Regularization
 ) -> None:
     """Raise if a trunk or mixup would join the groups."""
-    if len(groups) < 2:
-        return
     named = trunk is not None and bool(trunk.task_names)
     rule = "Each isolated group has a copy of the trunk; leave out the trunk's `task_names`, or `isolate`."
     require(not named, rule, task_names=trunk and trunk.task_names)

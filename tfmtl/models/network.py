@@ -16,7 +16,7 @@ from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.models.graph import ancestors, distinct_inputs, unwrapped
 from tfmtl.models.inputs import require_tasks
-from tfmtl.models.isolation import Isolate, check_isolated, isolated_groups, joined
+from tfmtl.models.isolation import Isolate, isolated_groups, joined
 from tfmtl.models.mixup import MixupFeatures
 from tfmtl.models.regularization import Regularization
 from tfmtl.tasks import HeadInputs, Task
@@ -52,17 +52,15 @@ def build_network(
         poolings: by list feature, the layer that pools its embeddings to one vector; `MaskedMean` by default. Copied.
         fusion: by role, the layer that fuses its features to one encoding; by default they are concatenated. Copied.
         interactions: layers between the encoded pair and the trunk, in this order.
-        isolate: groups of task names, such as `[["bought"]]`, that share no variable with tasks outside of their group:
-            each has embedding tables, towers and a trunk. Use it where a task is better alone; a step costs as much
-            as a step of each group.
+        isolate: groups of task names, such as `[["bought"]]`; each has tables, towers and a trunk that no other task
+            reads. Use it where a task is better alone. A step costs as much as one of each group.
         seed: seed of the initial values and of dropout.
 
     Returns:
         A functional `keras.Model` from one encoded input per feature to {task name: output}.
 
     Raises:
-        ValueError: if parts contradict each other or the schema, a task depends on itself or on an absent task, or a
-            width is not positive.
+        ValueError: if parts contradict each other or the schema, or a task depends on itself or on an absent task.
 
     Example:
         >>> import pandas as pd
@@ -76,26 +74,15 @@ def build_network(
     """
     require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
     _check_parts(tasks, trunk, interactions, tower_units)
-    regularization = regularization or Regularization()
-    _check_names(regularization, preprocessor.schema, tasks)
-    groups = isolated_groups(tasks, isolate)
-    check_isolated(groups, trunk, regularization)
-    networks = []
-    for group in groups:
-        features = FeatureEncoder(preprocessor, embedding_dim, regularization, seed, poolings, fusion)
-        labels = preprocessor.statistics.labels
-        networks.append(
-            _connected(
-                features,
-                group,
-                trunk,
-                interactions if len(groups) == 1 else _copies(interactions),
-                tuple(tower_units),
-                labels,
-            )
-        )
-    inputs, outputs = joined(networks, groups)
-    return _network(inputs, {task.name: outputs[task.name] for task in tasks})
+    regularization = _checked(regularization or Regularization(), preprocessor.schema, tasks)
+    groups = isolated_groups(tasks, isolate, trunk, regularization)
+    arguments = preprocessor, embedding_dim, regularization, seed, poolings, fusion
+    alone, units = len(groups) == 1, tuple(tower_units)
+    networks = [
+        _connected(FeatureEncoder(*arguments), group, trunk, interactions if alone else _copies(interactions), units)
+        for group in groups
+    ]
+    return _network(*joined(networks, groups), tasks)
 
 
 def _connected(
@@ -104,7 +91,6 @@ def _connected(
     trunk: MultiTaskLayer | None,
     interactions: Sequence[Interaction],
     units: tuple[int, ...],
-    labels: Mapping[str, Any],
 ) -> keras.Model:
     """Return the network of tasks that are not isolated from each other."""
     on_pairs = [task.name for task in tasks if task.uses_trunk]
@@ -112,23 +98,24 @@ def _connected(
     trunk = (trunk or SharedBottom(seed=features.seed)).for_tasks(on_pairs) if on_pairs else None
     pair = _pair(encoded, towers, interactions, features) if trunk else None
     represented = _connect_trunk(trunk and features.regularization.regularized(trunk), pair, features)
-    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, features.seed, labels=labels)
-    return _network(features.inputs, _connect(tasks, encodings))
+    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, features.seed, labels=features.labels)
+    return _network(features.inputs, _connect(tasks, encodings), tasks)
 
 
 def _copies(interactions: Sequence[Interaction]) -> list[Interaction]:
     return [type(part).from_config(part.get_config()) for part in interactions]
 
 
-def _network(inputs: dict[str, Any], outputs: dict[str, Any]) -> keras.Model:
+def _network(inputs: dict[str, Any], outputs: dict[str, Any], tasks: Sequence[Task]) -> keras.Model:
     distinct_inputs(inputs, outputs)
-    return keras.Model(inputs, outputs, name="network")
+    return keras.Model(inputs, {task.name: outputs[task.name] for task in tasks}, name="network")
 
 
-def _check_names(regularization: Regularization, schema: Schema, tasks: Sequence[Task]) -> None:
-    """Raise if mixup would mix tasks of two scopes, or a network that retrieves has names of serving inputs or outputs.
+def _checked(regularization: Regularization, schema: Schema, tasks: Sequence[Task]) -> Regularization:
+    """Return the regularization, or raise if mixup would mix tasks of two scopes, or it needs a trunk that is absent.
 
-    An export would refuse these names, after the training.
+    Also raise if a network that retrieves has names of serving inputs or outputs: an export would refuse them, after
+    the training.
     """
     _check_mixup(regularization, tasks)
     if not any(task.uses_trunk for task in tasks):
@@ -136,6 +123,7 @@ def _check_names(regularization: Regularization, schema: Schema, tasks: Sequence
     if any(task.retrieves for task in tasks):
         names = [feature.name for feature in (*schema.query, *schema.context)]
         check_served(names, [task.name for task in tasks])
+    return regularization
 
 
 def _check_parts(
@@ -210,7 +198,7 @@ def _check_mixup(regularization: Regularization, tasks: Sequence[Task]) -> None:
 
 
 def _connect(tasks: Sequence[Task], encodings: HeadInputs) -> dict[str, Any]:
-    """Connect the heads, parents first, and return their outputs in the order of `tasks`."""
+    """Connect the heads, parents first, and return their outputs by task."""
     read = {name for task in tasks for name in task.depends_on}
     outputs: dict[str, Any] = {}
     logits: dict[str, Any] = {}
@@ -219,7 +207,7 @@ def _connect(tasks: Sequence[Task], encodings: HeadInputs) -> dict[str, Any]:
         logit = task.event_logit(outputs[task.name]) if task.name in read else None
         if logit is not None:
             logits[task.name] = logit
-    return {task.name: outputs[task.name] for task in tasks}
+    return outputs
 
 
 def shared_variables(network: keras.Model, chained: bool = False) -> list[tf.Variable]:

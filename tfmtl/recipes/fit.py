@@ -85,11 +85,10 @@ def fit(
     overrides a choice.
 
     The last tenth of the rows by `time`, or a random tenth, is held out. Retrieval tasks, and each rare task, have
-    tables, towers and a trunk of their own (`isolate` of `build_network`); the other tasks share theirs. Training stops
-    by ranks and losses on the held-out rows, and each group of tasks keeps its best epoch (see `BestEpoch`). In a
-    `network` where other tasks share variables with a retrieval, they weigh a tenth, because at equal weights they can
-    cost it a third of its NDCG on sparse data. `join_ease` chooses the weights of network, EASE and
-    popularity by the same rows; the tables of EASE are then computed from all rows.
+    tables, towers and a trunk that no other task reads (`isolate` of `build_network`). Training stops by ranks and
+    losses on the held-out rows, and each group of tasks keeps its best epoch (see `BestEpoch`). Tasks that share
+    variables with a retrieval in a given `network` weigh a tenth, because at equal weights they can cost it a third of
+    its NDCG. `join_ease` chooses the weights of network, EASE and popularity by the same rows, and then reads all rows.
 
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
@@ -111,8 +110,7 @@ def fit(
     network = _network(preprocessor, tasks, seed, chosen) if network is None else network
     balancer = balancer or _balancer(network, retrieval, chosen)
     batch_size = batch_size or _batch_size(len(train))
-    reason = f"{math.ceil(len(train) / batch_size):,} steps per epoch"
-    chosen.append(Choice("batch size", str(batch_size), reason))
+    chosen.append(Choice("batch size", str(batch_size), f"{math.ceil(len(train) / batch_size):,} steps per epoch"))
     model = MultiTaskModel(network, tasks, preprocessor, balancer, seed=seed)
     model.compile(optimizer or LazyAdam(_RATE))
     best = BestEpoch(held_out, _seen(model, retrieval, train, held_out, chosen), patience)

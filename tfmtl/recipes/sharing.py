@@ -44,7 +44,11 @@ def apart(tasks: Sequence[Task], statistics: Statistics) -> list[Apart]:
             retrieved += names
         elif len(known) == len(names) and max(known) < RARE:
             rare.append(Apart(names, f"rare: {max(known):,} labels of the rarer class, fewer than {RARE:,}"))
-    found = [Apart(retrieved, "its ids move to other places and overfit at another epoch")] if retrieved else []
+    found = (
+        [Apart(retrieved, "a retrieval: its gradient harms the others' ids, and its best epoch is another")]
+        if retrieved
+        else []
+    )
     found += rare
     return [] if len(found) == 1 and len(found[0].tasks) == len(tasks) else found
 
