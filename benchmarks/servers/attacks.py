@@ -82,19 +82,31 @@ def attack(model: MultiTaskModel, signature: Signature, served: Any, count: int,
 def _apart(row: Request, answer: Request, weight: float) -> dict[str, float]:
     """Return the outputs that differ, after ids with scores that are equal to rounding were brought into one order."""
     if "ids" in row and "scores" in row:
-        answer = _in_order(row, answer)
+        row, answer = _in_order(row, answer, weight)
     return {name: difference(v, answer[name]) for name, v in row.items() if not _alike(name, v, answer[name], weight)}
 
 
-def _in_order(row: Request, answer: Request) -> Request:
-    """Return an answer with its ids in the order of another answer to the same request.
+def _in_order(row: Request, answer: Request, weight: float) -> tuple[Request, Request]:
+    """Return two answers to one request with their ids in one order.
 
-    Scores are compared afterwards, so that only ids with equal scores can swap.
+    Ids swap where their scores are equal to rounding. At the end of the list, one of several ids with the last score
+    may be in one answer alone: such positions keep the score and lose the other values. Scores are compared afterwards,
+    so that no other ids can swap.
     """
-    places = {name: i for i, name in enumerate(answer["ids"].numpy()[0].tolist())}
-    order = [places.get(name, i) for i, name in enumerate(row["ids"].numpy()[0].tolist())]
+    found = {name: i for i, name in enumerate(answer["ids"].numpy()[0].tolist())}
+    names, scores = row["ids"].numpy()[0].tolist(), row["scores"]
+    last = np.isclose(scores, scores[:, -1:], rtol=_ROUNDING, atol=_ROUNDING * weight)[0]
+    absent = [i for i, name in enumerate(names) if name not in found and last[i]]
+    spare = iter(i for name, i in found.items() if name not in names)
+    order = [next(spare, i) if i in absent else found.get(name, i) for i, name in enumerate(names)]
+    kept = [i for i in range(len(names)) if i not in absent]
     listed = answer["ids"].shape[:2]  # tasks of the query have one value for all ids
-    return {n: tf.gather(v, order, axis=1) if v.shape[:2] == listed else v for n, v in answer.items()}
+
+    def ordered(values: Request, positions: list[int]) -> Request:
+        chosen = {n: positions if n == "scores" else [positions[i] for i in kept] for n in values}
+        return {n: tf.gather(v, chosen[n], axis=1) if v.shape[:2] == listed else v for n, v in values.items()}
+
+    return ordered(row, list(range(len(names)))), ordered(answer, order)
 
 
 def _alike(name: str, expected: tf.Tensor, answer: tf.Tensor, weight: float) -> bool:
