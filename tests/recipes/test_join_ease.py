@@ -15,8 +15,9 @@ from tfmtl._keras import tf
 from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, random_split, to_batch
 from tfmtl.evaluation import evaluate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
-from tfmtl.recipes import EaseParts, JoinedEase, join_ease
-from tfmtl.recipes.ease_part import sources_of
+from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, join_ease
+from tfmtl.recipes.ease_part import mean, sources_of
+from tfmtl.recipes.join_ease import _best
 from tfmtl.serving import export
 from tfmtl.tasks import Regression, Retrieval
 from tfmtl.training import LazyAdam
@@ -67,23 +68,26 @@ def _scores(model: MultiTaskModel, users: list[str]) -> np.ndarray:
     return np.asarray(query @ candidate.T)
 
 
-def _reference(model: MultiTaskModel, regularization: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return EASE's scores [users, candidates] by an inverse, and log(1 + n), in the order of the corpus."""
+def _reference(model: MultiTaskModel, regularizations: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return EASE's mean scores [users, candidates] by inverses, and log(1 + n), in the order of the corpus."""
     train, _ = tables()
     items = [str(name) for name in np.asarray(model.candidates.ids).astype(str)]
     matrix = np.zeros([USERS, len(items)])
     for user, item in zip(train["user"], train["item"], strict=True):
         matrix[int(user[1:]), items.index(item)] = 1.0
-    precision = np.linalg.inv(matrix.T @ matrix + regularization * np.eye(len(items)))
-    weights = -precision / np.diag(precision)
-    np.fill_diagonal(weights, 1 / (regularization * np.diag(precision)) - 1)
-    return matrix @ weights, np.log1p(matrix.sum(axis=0))
+    found = []
+    for regularization in regularizations:
+        precision = np.linalg.inv(matrix.T @ matrix + regularization * np.eye(len(items)))
+        weights = -precision / np.diag(precision)
+        np.fill_diagonal(weights, 1 / (regularization * np.diag(precision)) - 1)
+        found.append(matrix @ weights)
+    return np.mean(found, axis=0), np.log1p(matrix.sum(axis=0))
 
 
 def test_scores_are_the_weighted_sum_of_three_parts() -> None:
     model, found = joined()
     users = [f"u{k}" for k in range(USERS)]
-    ease, popularity = _reference(model, found.settings.regularization)
+    ease, popularity = _reference(model, found.settings.regularizations)
     assert found.settings.weighting == "binary"  # pairs occur once: both weightings are equal, and the first one wins
     parts = [_scores(model, users), ease, np.broadcast_to(popularity, ease.shape)]
     got = _scores(found.model, users)
@@ -107,6 +111,34 @@ def test_an_untrained_network_is_joined_by_a_closed_form_that_ranks() -> None:
     assert after > before + 0.2
     assert found.weights[1] > 0
     assert "EASE of 'user'" in str(found)
+
+
+class _Scripted:
+    """Returns the NDCG of each query by the regularization."""
+
+    def __init__(self, values: dict[str, list[float]]) -> None:
+        self._values = values
+
+    def values(self, part: Any, weights: tuple[float, float, float]) -> np.ndarray:
+        return np.asarray(self._values[part])
+
+
+def test_regularizations_within_one_standard_error_are_averaged() -> None:
+    best = [0.5, 0.6, 0.7, 0.8]
+    values = {
+        "a": best,
+        "b": [0.6, 0.5, 0.8, 0.6],  # behind by .025 on average; the standard error is sqrt(.0169) / 2 = .065
+        "c": [0.4, 0.5, 0.6, 0.7],  # behind by .1 in every query
+        "d": [0.6, 0.5, 0.8, 0.6],
+    }
+    options: dict[Any, Any] = {
+        EaseSettings("binary", "user", (10.0,)): "a",
+        EaseSettings("binary", "user", (20.0,)): "b",
+        EaseSettings("binary", "user", (30.0,)): "c",
+        EaseSettings("log", "user", (20.0,)): "d",  # another weighting has another matrix
+    }
+    judge: Any = _Scripted(values)
+    assert _best(judge, options) == EaseSettings("binary", "user", (10.0, 20.0))
 
 
 def test_other_tasks_are_unchanged() -> None:
@@ -165,6 +197,18 @@ def test_the_same_seed_gives_the_same_result() -> None:
     model, found = joined()
     again = join_ease(model, *tables(), regularizations=(1.0, 20.0), refit=False)
     assert (again.weights, again.values) == (found.weights, found.values)
+
+
+def test_the_mean_of_regularizations_has_the_mean_of_their_scores() -> None:
+    model, (train, _) = _model(), tables()
+    batch = to_batch(train, model.preprocessor, labels=["bought"])
+    parts = EaseParts(model.preprocessor, "bought", rank=8, seed=0)
+    options = parts.options([batch], [1.0, 20.0])
+    both = EaseSettings("binary", "user", (1.0, 20.0))
+    single = [options[both._replace(regularizations=(value,))] for value in both.regularizations]
+    wanted = np.mean([part.query @ part.candidate.T for part in single], axis=0)
+    for part in (mean(options, both), parts.fit([batch], both)):
+        np.testing.assert_allclose(part.query @ part.candidate.T, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_refit_reads_both_tables() -> None:

@@ -40,12 +40,12 @@ class EaseSettings(NamedTuple):
     Attributes:
         weighting: see `Weighting`.
         source: query feature with the history, or the user's id.
-        regularization: see `tfmtl.baselines.ease_factors`.
+        regularizations: see `tfmtl.baselines.ease_factors`; the scores of several are averaged.
     """
 
     weighting: Weighting
     source: str
-    regularization: float
+    regularizations: tuple[float, ...]
 
 
 def weighted(counts: Any, weighting: Weighting) -> Any:
@@ -150,14 +150,14 @@ class EaseParts:
     seed: int
 
     def options(self, batches: Sequence[Batch], regularizations: Sequence[float]) -> dict[EaseSettings, EasePart]:
-        """Return the part for each source of the history, weighting that differs, and regularization."""
+        """Return the part for each source of the history, weighting that differs, and single regularization."""
         counts = self.counts(batches)
         weightings = get_args(Weighting) if counts.max() > 1 else ("binary",)
         return {key: part for name in weightings for key, part in self._parts(counts, name, regularizations).items()}
 
     def fit(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart:
         """Return the part for one choice of settings."""
-        return self._parts(self.counts(batches), settings.weighting, [settings.regularization])[settings]
+        return mean(self._parts(self.counts(batches), settings.weighting, settings.regularizations), settings)
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].
@@ -184,11 +184,24 @@ class EaseParts:
         schema, matrix = self.preprocessor.schema, weighted(counts, weighting)
         found = decompose(matrix, self.rank, self.seed)
         return {
-            EaseSettings(weighting, source, value): EasePart.of(
+            EaseSettings(weighting, source, (value,)): EasePart.of(
                 schema, self.task, source, matrix, counts, found.factors(value)
             )
             for source, value in itertools.product(sources_of(schema), regularizations)
         }
+
+
+def mean(parts: Mapping[EaseSettings, EasePart], settings: EaseSettings) -> EasePart:
+    """Return the part whose scores are the mean of those of several regularizations.
+
+    One part holds it: all regularizations share the embeddings of the queries.
+
+    Args:
+        parts: parts of single regularizations.
+        settings: the regularizations to average, of one source and weighting.
+    """
+    chosen = [parts[settings._replace(regularizations=(value,))] for value in settings.regularizations]
+    return dataclasses.replace(chosen[0], candidate=np.mean([part.candidate for part in chosen], axis=0))
 
 
 def _table(rows: Floats, group: str, schema: Schema, feature: str) -> keras.layers.Embedding:
