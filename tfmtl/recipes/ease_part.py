@@ -192,7 +192,7 @@ class EaseParts:
 
 
 def mean(parts: Mapping[EaseSettings, EasePart], settings: EaseSettings) -> EasePart:
-    """Return the part whose scores are the mean of those of several regularizations.
+    """Return the part with the mean of the scores of several regularizations.
 
     One part holds it: all regularizations share the embeddings of the queries.
 
