@@ -45,7 +45,7 @@ class Client:
         state: dict[str, Any] = json.loads(self.connection.getresponse().read())
         return state
 
-    def wait_for(self, version: int, seconds: float = 60) -> None:
+    def wait_for(self, version: int, seconds: float = 180) -> None:
         """Wait until a version is served."""
         end = time.monotonic() + seconds
         while (served := self.state()["version"]) is None or served < version:

@@ -4,7 +4,7 @@
 
 It prints one line of JSON with the ports of REST and gRPC as soon as it accepts requests, and ends when its standard
 input ends. It imports TensorFlow but not tfmtl, serves the highest version of the folder and keeps it until a higher
-one is loaded.
+one is loaded and has answered its warm-up requests. Each version runs in its own process.
 """
 
 from __future__ import annotations
@@ -21,54 +21,21 @@ from typing import Any
 
 import grpc
 import json_tensor
-import numpy as np
 import tensorflow as tf
 from json_tensor import BadRequestError
+from loaded_version import LoadedVersion, Loader
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 URL = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:predict")
-
-
-class Version:
-    """A loaded version."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self.number = int(path.name)
-        self.signatures = tf.saved_model.load(str(path)).signatures
-
-    def specs(self, signature: str) -> dict[str, json_tensor.Spec]:
-        """Return the inputs of a signature."""
-        if signature not in self.signatures:
-            raise BadRequestError(f'Serving signature key "{signature}" not found.')
-        inputs = self.signatures[signature].structured_input_signature[1]
-        return {name: (spec.dtype.name, spec.shape.as_list()) for name, spec in inputs.items()}
-
-    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Answer a request."""
-        specs = self.specs(signature)
-        if set(inputs) != set(specs):
-            raise BadRequestError(f"Request inputs {sorted(inputs)} do not match {sorted(specs)}.")
-        tensors = {}
-        for name, value in inputs.items():
-            dtype, shape = specs[name]
-            if (value.dtype.kind == "O") != (dtype == "string") or (dtype != "string" and value.dtype.name != dtype):
-                raise BadRequestError(f"Input {name!r} has type {value.dtype}, not {dtype}.")
-            if value.ndim != len(shape) or any(w not in (None, g) for g, w in zip(value.shape, shape, strict=True)):
-                raise BadRequestError(f"Input {name!r} has shape {value.shape}, not {shape}.")
-            tensors[name] = tf.constant(value, dtype)
-        try:
-            return {name: tensor.numpy() for name, tensor in self.signatures[signature](**tensors).items()}
-        except tf.errors.OpError as error:
-            raise BadRequestError(error.message) from error
 
 
 class Model:
     """The newest version of a folder, swapped while requests run."""
 
     def __init__(self, folder: pathlib.Path, poll: float) -> None:
-        self.folder, self.poll = folder, poll
+        self.folder, self.poll, self.loader = folder, poll, Loader()
         self.failures: list[str] = []
-        self.served: Version | None = None
+        self.served: LoadedVersion | None = None
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -77,12 +44,12 @@ class Model:
             newest = max(found, key=lambda path: int(path.name), default=None)
             if newest is not None and (self.served is None or int(newest.name) > self.served.number):
                 try:
-                    self.served = Version(newest)
+                    self.served = self.loader.load(newest)
                 except Exception as error:  # noqa: BLE001 - the test looks for any reason not to load
                     self.failures.append(f"{newest.name}: {error}")
             time.sleep(self.poll)
 
-    def version(self, number: str | None) -> Version:
+    def version(self, number: str | None) -> LoadedVersion:
         """Return the served version; raise `LookupError` if it has another number."""
         served = self.served
         if served is None or (number is not None and int(number) != served.number):
@@ -179,6 +146,7 @@ def main(folder: str, poll: str = "0.2") -> None:
     print(json.dumps({"rest": http.server_address[1], "grpc": port}), flush=True)
     sys.stdin.read()
     server.stop(None)
+    model.loader.close()
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def join_ease(
 
     Reference: that of `tfmtl.baselines.ease_factors`.
 
-    Cost: a truncated decomposition for each weighting (seconds for 10,000 candidates), about 25 rankings of at most
+    Cost: a truncated decomposition for each weighting (seconds for 10,000 candidates), about 30 rankings of at most
     `max_queries` queries and 50 million scores, 600 MB for these, and `rank` numbers for each user and candidate.
     """
     require_positive_int(rank=rank, k=k, max_queries=max_queries)
