@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import datetime
 import re
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tfmtl.data import LabelGraph, mask_immature, mask_unreached
+from tfmtl.data import LabelGraph, mask_immature, mask_unreached, repair_order
 
 NAN = float("nan")
 CHAIN = LabelGraph.chain("visit", "conversion", "spend")
@@ -117,3 +118,47 @@ def test_a_negative_window_is_named(window: Any) -> None:
     table = pd.DataFrame({"time": pd.to_datetime([1, 2], unit="D"), "buy": [0.0, 1.0]})
     with pytest.raises(ValueError, match=re.escape("`window` must be 0 or more.")):
         mask_immature(table, "buy", "time", pd.Timestamp(0), window)
+
+
+def broken() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"visit": [1, 0, 0, NAN, 1], "conversion": [1, 0, 1, 1, 0], "spend": [2.0, 3.0, 0, 0, NAN], "age": range(5)},
+        index=[7, 8, 9, 10, 11],
+    )
+
+
+def test_parents_are_raised_with_one_warning_that_counts_rows() -> None:
+    given = broken()
+    with pytest.warns(UserWarning, match="contradicted") as caught:
+        found = repair_order(given, CHAIN, "raise_parents")
+    assert [str(one.message) for one in caught] == [
+        "2 of 5 rows contradicted the order of labels, and their parents were set to 1: 1 with 'conversion' but not "
+        "'visit', 1 with 'spend' but not 'visit', 1 with 'spend' but not 'conversion'."
+    ]
+    np.testing.assert_array_equal(found["visit"], [1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(found["conversion"], [1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(found[["spend", "age"]], given[["spend", "age"]])
+    pd.testing.assert_frame_equal(given, broken())
+    mask_unreached(found, CHAIN)  # which refuses rows that contradict the order
+
+
+def test_rows_against_the_order_are_dropped() -> None:
+    with pytest.warns(UserWarning, match="2 of 5 rows contradicted the order of labels, and they were dropped: "):
+        found = repair_order(broken(), CHAIN, "drop")
+    assert found.index.tolist() == [7, 10, 11]  # a missing parent contradicts nothing
+    mask_unreached(found, CHAIN)
+
+
+def test_a_table_in_order_is_unchanged_without_a_warning() -> None:
+    good = frame()
+    for how in ("drop", "raise_parents"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = repair_order(good, CHAIN, how)  # type: ignore[arg-type]
+        expected = good if how == "drop" else good.assign(visit=[0, 1, 1, 1, 1])
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_another_repair_is_named() -> None:
+    with pytest.raises(ValueError, match=re.escape("Unknown value ['fix'] in `how`; known: ['raise_parents', 'drop']")):
+        repair_order(frame(), CHAIN, "fix")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from tfmtl._identity import keys_of as keys_of
 from tfmtl._label_graph import LabelGraph as LabelGraph
 from tfmtl.data.chains import mask_immature as mask_immature
 from tfmtl.data.chains import mask_unreached as mask_unreached
+from tfmtl.data.chains import repair_order as repair_order
 from tfmtl.data.columns import to_columns as to_columns
 from tfmtl.data.encoded_table import EncodedTable as EncodedTable
 from tfmtl.data.encoded_table import cache as cache
@@ -26,6 +27,7 @@ from tfmtl.data.frames import Batch as Batch
 from tfmtl.data.frames import encode as encode
 from tfmtl.data.frames import from_frame as from_frame
 from tfmtl.data.frames import to_batch as to_batch
+from tfmtl.data.negatives import with_sampled_negatives as with_sampled_negatives
 from tfmtl.data.preprocessor import Preprocessor as Preprocessor
 from tfmtl.data.raw_table import fingerprint as fingerprint
 from tfmtl.data.schema import Label as Label

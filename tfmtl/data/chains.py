@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,54 @@ def mask_unreached(frame: pd.DataFrame, graph: LabelGraph) -> pd.DataFrame:
             require(not wrong, f"Label {label!r} is above 0 in rows where {parent!r}, its parent, is 0.", rows=wrong)
             hidden[label] = hidden.get(label, frame[label]).where(frame[parent] > 0)
     return frame.assign(**hidden)
+
+
+def repair_order(frame: pd.DataFrame, graph: LabelGraph, how: Literal["raise_parents", "drop"]) -> pd.DataFrame:
+    """Return the table without rows that contradict the order of labels, such as a purchase without a click.
+
+    Use it before training a chain on logs in which events got lost, or in which one action skips another, such as
+    "buy now" without a cart. One warning counts the rows by label and parent.
+
+    Args:
+        frame: table with the graph's label columns.
+        graph: the label columns by their parents.
+        how: `"raise_parents"` sets every ancestor of a label above 0 to 1 where it is 0 or missing; `"drop"` removes
+            rows in which a label is above 0 and an ancestor is 0.
+
+    Raises:
+        ValueError: if a column is absent or `how` is another word.
+
+    Example:
+        >>> import warnings
+        >>> frame = pd.DataFrame({"click": [1.0, 0.0, 0.0], "buy": [1.0, 1.0, 0.0]})
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     raised = repair_order(frame, LabelGraph.chain("click", "buy"), "raise_parents")
+        ...     left = repair_order(frame, LabelGraph.chain("click", "buy"), "drop")
+        >>> raised["click"].tolist(), len(left)
+        ([1.0, 1.0, 0.0], 2)
+    """
+    frame = as_rows(frame)
+    require_known([how], ("raise_parents", "drop"), "value", "`how`")
+    require_known(graph.order, frame.columns, "label", "the table")
+    broken, found = np.zeros(len(frame), bool), []
+    raised = {label: frame[label].copy() for label in graph.order}
+    for label in graph.order:
+        above = (frame[label] > 0).to_numpy()
+        for parent in graph.ancestors_of(label):
+            wrong = above & (frame[parent] == 0).to_numpy()
+            broken |= wrong
+            if wrong.any():
+                found.append(f"{int(wrong.sum())} with {label!r} but not {parent!r}")
+            raised[parent] = raised[parent].mask(above & ~(frame[parent] > 0).to_numpy(), 1)
+    if found:
+        done = "their parents were set to 1" if how == "raise_parents" else "they were dropped"
+        warnings.warn(
+            f"{int(broken.sum())} of {len(frame)} rows contradicted the order of labels, and {done}: "
+            f"{', '.join(found)}.",
+            stacklevel=2,
+        )
+    return frame[~broken] if how == "drop" else frame.assign(**raised)
 
 
 def mask_immature(frame: pd.DataFrame, label: str, event_time: str, observed_until: Any, window: Any) -> pd.DataFrame:
