@@ -132,18 +132,29 @@ def _sequences(
     )
 
 
-def _in_time(frames: Sequence[pd.DataFrame], user: str, time: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _in_time(
+    frames: Sequence[pd.DataFrame], user: str, time: str, basket: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the order of all rows by user and time, the users' numbers in that order, and where their moments begin.
 
     Rows of one moment stay as they are. The last array holds, for each position, that of the first row of the same user
     and moment.
     """
     users, _ = pd.factorize(pd.concat([column_of(frame, user) for frame in frames], ignore_index=True))
-    moments = moments_of(frames, time)
+    moments = _of_baskets(moments_of(frames, time), users, frames, basket)
     order = np.lexsort((moments, users))
     users, moments = users[order], moments[order]
     new = np.r_[True, (users[1:] != users[:-1]) | (moments[1:] != moments[:-1])]
     return order, users, np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+
+
+def _of_baskets(times: np.ndarray, users: np.ndarray, frames: Sequence[pd.DataFrame], basket: str | None) -> np.ndarray:
+    """Return for each row the first time of its user's basket; rows without a basket keep their own."""
+    if basket is None:
+        return times
+    baskets, _ = pd.factorize(pd.concat([frame[basket] for frame in frames], ignore_index=True))
+    key = pd.MultiIndex.from_arrays([users, np.where(baskets < 0, -1 - np.arange(len(baskets)), baskets)])
+    return np.asarray(pd.Series(times).groupby(pd.factorize(key)[0]).transform("min"))
 
 
 class _Rows(NamedTuple):
@@ -215,6 +226,7 @@ def with_histories(
     histories: Sequence[str] | None = None,
     ages: Sequence[str] = (),
     same_moment: bool = False,
+    basket: str | None = None,
 ) -> pd.DataFrame:
     """Return the table with the history of each row: the ids of the user's earlier rows, most recent first.
 
@@ -230,9 +242,10 @@ def with_histories(
         same_moment: whether a history also holds the rows of the row's own moment, such as a basket or a day, that are
             earlier in the table; those of `past` are earlier than those of `frame`. By default they are not known yet,
             as in the splits, which keep a moment whole.
+        basket: column of the order or session of each row; its rows are of one moment, that of the first.
 
     Raises:
-        ValueError: if the schema has no such history or a column is absent.
+        ValueError: if the schema has no such history, a column is absent, or arguments contradict each other.
         TypeError: if the column of times holds text or other values without an order in time.
 
     Example:
@@ -246,17 +259,17 @@ def with_histories(
     """
     wanted = _histories(schema, histories)
     timed = _ages(schema, ages, wanted)
-    user = schema.features[schema.user("`with_histories`")].column
-    needed = [user, time, *(schema.features[history.of].column for history in wanted)]
-    frame = as_rows(frame)
+    user, frame = schema.features[schema.user("`with_histories`")].column, as_rows(frame)
+    require(basket is None or not same_moment, "`same_moment` would put rows of a basket into its own history.")
+    needed = [user, time, *(schema.features[h.of].column for h in wanted), *([basket] if basket else [])]
     tables = [frame] if past is None else [as_rows(past, "past"), frame]
     for table in tables:
         require_known(needed, table.columns, "column", "the table")
-    order, users, begins = _in_time(tables, user, time)
+    order, users, begins = _in_time(tables, user, time, basket)
     row = np.argsort(order)[len(order) - len(frame) :]  # the position of each row of the frame
     place = row if same_moment else begins[row]
     earlier = place - np.searchsorted(users, users[row])
-    days = days_of(tables, time)[order]
+    days = _of_baskets(days_of(tables, time), users[np.argsort(order)], tables, basket)[order]
     made: dict[str, list[Any]] = {}
     for history in wanted:
         every = pd.concat([table[schema.features[history.of].column] for table in tables], ignore_index=True)
