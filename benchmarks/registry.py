@@ -251,6 +251,11 @@ ENTRIES = (
         quick=("--seeds", "1", "--epochs", "1", "--rows", "4000"),
     ),
     Entry(
+        "buying_again",
+        "Does the model of `recipes.fit` rank better than simple baselines where users buy again?",
+        "buying_again.py", ("{instacart_sample}", "{tmall_brands}", "grocery"), (), ("--epochs", "1"),
+    ),
+    Entry(
         "logq",
         "Which logits of the in-batch softmax should the logQ correction change, by the metrics of three data sets?",
         "logq.py", (), ("--movielens", "{ml_100k}", "--tmall", "{tmall}"), ("--sets", "movielens", *_SEED),

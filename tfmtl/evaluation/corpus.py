@@ -16,6 +16,8 @@ from tfmtl.data import Batch, keys_of
 from tfmtl.data.columns import to_columns
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.baselines import popularity, popularity_scorer
+from tfmtl.evaluation.copied_scores import CopiedScores
+from tfmtl.evaluation.counting import FloatArray, IntArray
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress, rank_by_scores, rank_positives
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.models import Candidates, MultiTaskModel
@@ -43,6 +45,7 @@ class Corpus:
         seen: (query indices, candidate positions) of the pairs to remove from the lists, or None.
         candidates: the corpus.
         seen_share: share of the table's positives that were left out because their pair is in `seen`.
+        copied: the part of the scores that candidates of the query's history have, or None.
     """
 
     queries: Features
@@ -53,6 +56,7 @@ class Corpus:
     seen: tuple[Ints, Ints] | None
     candidates: Candidates
     seen_share: float
+    copied: CopiedScores | None = None
 
     @property
     def coverage(self) -> float:
@@ -67,16 +71,20 @@ class Corpus:
         progress: Progress | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> Any:
-        """Return the rank [n] of each positive by the dot product of the towers."""
-        return rank_positives(
-            embed(query_tower, self.queries)[task],
-            embed(candidate_tower, self.candidates.features)[task],
-            self.query_index,
-            self.candidate_index,
-            seen=self.seen,
-            block_bytes=block_bytes,
-            progress=progress,
-        )
+        """Return the rank [n] of each positive by the dot product of the towers, with the copied part if any."""
+        query = embed(query_tower, self.queries)[task]
+        candidate = embed(candidate_tower, self.candidates.features)[task]
+        positives = (self.query_index, self.candidate_index)
+        options: Any = {"seen": self.seen, "block_bytes": block_bytes, "progress": progress}
+        if self.copied is None:
+            return rank_positives(query, candidate, *positives, **options)
+        copied = self.copied
+        query, candidate = query.astype(np.float32), candidate.astype(np.float32)
+
+        def scores(chosen: IntArray) -> FloatArray:
+            return copied.add(query[chosen] @ candidate.T, self.queries, chosen)
+
+        return rank_by_scores(scores, len(self.candidates), *positives, **options)
 
     def rank_by_popularity(self, chosen: Ints) -> Any:
         """Return the rank [n] of each positive by the number of times its candidate occurs in `chosen`."""
@@ -142,7 +150,8 @@ def locate(model: MultiTaskModel, task: str, batch: Batch, seen: Seen | None = N
     pairs = None if seen is None else seen.spread(owners, candidates)
     index = positions(candidates, items[rows])
     share = 1 - len(rows) / found
-    return Corpus(queries, owners, query_index.reshape(-1), items[rows], index, pairs, candidates, share)
+    copied = CopiedScores.of(model, task, candidates)
+    return Corpus(queries, owners, query_index.reshape(-1), items[rows], index, pairs, candidates, share, copied)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras
-from tfmtl.data import Preprocessor, Schema
+from tfmtl.data import IdSequence, Preprocessor, Schema
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import Task
 from tfmtl.tasks.dependencies import in_order
@@ -50,6 +50,7 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
     require_type(preprocessor, Preprocessor, "preprocessor", "Pass `Preprocessor.fit(schema, table)`.")
     require_tasks(tasks)
     _require_own_metrics(tasks, preprocessor.schema)
+    _check_copies(tasks, preprocessor.schema)
     in_order(tasks)  # raises if a task lacks its parents
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
@@ -60,6 +61,21 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
         if task.name in labels:
             task.check_labels(labels[task.name])
         check_metrics(task, network.output[task.name])
+
+
+def histories_of(schema: Schema) -> list[str]:
+    """Return the names of the query features that are lists of the candidate's ids."""
+    own = [feature for feature in schema.query if isinstance(feature, IdSequence)]
+    return [feature.name for feature in own if feature.of == schema.candidate_id]
+
+
+def _check_copies(tasks: Sequence[Task], schema: Schema) -> None:
+    """Raise unless the history of every `HistoryCopy` is a query feature with ids of candidates."""
+    for task in tasks:
+        copy = getattr(task, "copy", None)
+        if copy is not None:
+            where = f"`copy` of task {task.name!r} (the query's lists of candidate ids)"
+            require_known([copy.history], histories_of(schema), "history", where)
 
 
 def _require_own_metrics(tasks: Sequence[Task], schema: Schema) -> None:

@@ -346,7 +346,19 @@ class MultiTaskModel(TableModel):
         data = self.as_rows(data)
         features = data.features if isinstance(data, Batch) else data
         outputs = self(features, training=False)
-        return {task.name: task.predict(outputs[task.name]) for task in self.tasks}
+        return self.served(outputs, features)
+
+    def served(self, outputs: Any, features: Features) -> dict[str, tf.Tensor]:
+        """Return the served value of each task for the network's outputs and the encoded features of rows.
+
+        Raises:
+            ValueError: if a retrieval task copies from a history, and the features are those of sequences.
+        """
+        copying = [task.name for task in self.tasks if getattr(task, "copy", None) is not None]
+        rule = f"The scores of {copying} read a history by rows; predict a table with histories instead of sequences."
+        require(not copying or PLACES not in features, rule)
+        candidate = features.get(self.schema.candidate_id) if copying else None
+        return {task.name: task.served_value(outputs[task.name], features, candidate) for task in self.tasks}
 
     def _penalty(self) -> tf.Tensor:
         """Return the sum of the regularization losses, which layers in half precision return in half precision."""

@@ -9,5 +9,7 @@ from tfmtl.recipes.ease_part import EaseSettings as EaseSettings
 from tfmtl.recipes.fit import Choice as Choice
 from tfmtl.recipes.fit import Fitted as Fitted
 from tfmtl.recipes.fit import fit as fit
+from tfmtl.recipes.join_copy import JoinedCopy as JoinedCopy
+from tfmtl.recipes.join_copy import join_copy as join_copy
 from tfmtl.recipes.join_ease import JoinedEase as JoinedEase
 from tfmtl.recipes.join_ease import join_ease as join_ease

@@ -17,16 +17,18 @@ from tfmtl.evaluation.counting import FloatArray, IntArray
 from tfmtl.evaluation.ranks import rank_by_scores
 from tfmtl.evaluation.retrieval_metrics import retrieval_values
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.inputs import histories_of
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats, mean
+from tfmtl.recipes.join_copy import CopyJudge, in_words, sampled, with_copy
+from tfmtl.tasks import HistoryCopy
 
 _GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
 _SAMPLE = 256
 """Queries by which the deviation of scores is measured."""
-_MOST_SCORES = 50_000_000
-"""Largest number of scores of each part: large corpora are judged by fewer queries."""
+_ALONE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +40,10 @@ class JoinedEase:
         settings: the settings of EASE.
         weights: of the network, EASE and popularity, relative to their standard deviations over pairs.
         excludes_seen: whether the ranks were measured without the candidates that a user had before.
-        values: the metric on validation of `network`, `ease`, `popularity` and `mixture`.
+        values: the metric on validation of `network`, `ease`, `popularity` and `mixture`; and of `copy`, the mixture
+            with copies, where candidates repeat and the schema has a history.
         metric: the name of the metric.
+        copy: the part of the scores that candidates of the history have, or None.
     """
 
     model: MultiTaskModel
@@ -48,12 +52,14 @@ class JoinedEase:
     excludes_seen: bool
     values: dict[str, float]
     metric: str
+    copy: HistoryCopy | None = None
 
     @property
     def mixture(self) -> str:
         """The weights in words."""
         parts = zip(self.weights, ("network", "EASE", "popularity"), strict=True)
-        return " + ".join(f"{weight:g} {name}" for weight, name in parts if weight > 0)
+        copies = [] if self.copy is None else [f"copies of {in_words(self.copy)}"]
+        return " + ".join([*(f"{weight:g} {name}" for weight, name in parts if weight > 0), *copies])
 
     @property
     def found(self) -> str:
@@ -86,13 +92,12 @@ def join_ease(
     """Join EASE and popularity to the retrieval of a trained model, with the weights that rank best on validation.
 
     Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network, and
-    the mixture is at least as good on the validation rows as each part. It stays one model with one dot product, so
-    that evaluation, export and both searches work as before.
+    the mixture is at least as good on the validation rows as each part.
 
     NDCG@k on validation chooses, in this order: the source of the history, the weighting and the regularization by EASE
-    alone; then the weight of the network and the weight of popularity on a grid, beside EASE and without it.
-    Regularizations within one standard error of the best one are averaged, at no cost in serving. Weights are relative
-    to the standard deviation of each part's scores.
+    alone; then, on a grid, the weights of network and popularity relative to the standard deviation of each part's
+    scores; and a `HistoryCopy` (see `join_copy`) where seen candidates stay in the lists. Regularizations within one
+    standard error of the best one are averaged, at no cost in serving.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -119,16 +124,17 @@ def join_ease(
     labels = [name] if name in model.schema.tasks else []
     batches = [to_batch(rows, model.preprocessor, labels=labels) for rows in (train, validation)]
     seen = Seen.from_frame(model, name, train)
-    if exclude_seen is None:
-        exclude_seen = repeated(name, batches[1], seen) < REPEATED
-    corpus = _sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
+    exclude_seen = repeated(name, batches[1], seen) < REPEATED if exclude_seen is None else exclude_seen
+    corpus = sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
     judge, fitted = _Judge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
     options = fitted.options(batches[:1], regularizations)
     best = _best(judge, options)
     weights, values = judge.weights(averaged := mean(options, best))
+    weights, copy = (weights, None) if exclude_seen else judge.copied(averaged, weights, values)
     part = fitted.fit(batches, best) if refit else averaged
     part = dataclasses.replace(part, weights=tuple(np.divide(weights, judge.deviations(averaged)).tolist()))
-    return JoinedEase(part.join(model), best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}")
+    joined = with_copy(part.join(model), name, copy)
+    return JoinedEase(joined, best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}", copy)
 
 
 def _best(judge: _Judge, options: Mapping[EaseSettings, EasePart]) -> EaseSettings:
@@ -167,29 +173,6 @@ def repeated(task: str, batch: Batch, seen: Seen) -> float:
     return float(seen.holds(users, items).mean()) if len(rows) else 0.0
 
 
-def _sampled(corpus: Corpus, count: int, seed: int) -> Corpus:
-    """Return the positives of at most `count` queries, drawn at random."""
-    total, count = int(corpus.query_index.max()) + 1, min(count, max(1, _MOST_SCORES // len(corpus.candidates)))
-    if total <= count:
-        return corpus
-    chosen = np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
-    place = np.full(total, -1)
-    place[chosen] = np.arange(count)
-    kept = place[corpus.query_index] >= 0
-    seen = corpus.seen
-    if seen is not None:
-        within = place[seen[0]] >= 0
-        seen = place[seen[0]][within], seen[1][within]
-    return dataclasses.replace(
-        corpus,
-        queries={name: column[chosen] for name, column in corpus.queries.items()},
-        query_index=place[corpus.query_index][kept],
-        items=corpus.items[kept],
-        candidate_index=corpus.candidate_index[kept],
-        seen=seen,
-    )
-
-
 class _Scores(NamedTuple):
     """Scores [queries, candidates] and their standard deviation, 1 for equal scores."""
 
@@ -207,7 +190,7 @@ class _Judge:
     """Ranks the positives of a corpus by weighted sums of the scores of a network, EASE and popularity."""
 
     def __init__(self, model: MultiTaskModel, task: str, corpus: Corpus, k: int) -> None:
-        self._corpus, self.k = corpus, min(k, len(corpus.candidates))
+        self._model, self._corpus, self.k = model, corpus, min(k, len(corpus.candidates))
         self._indices = np.asarray(corpus.candidates.features[model.schema.candidate_id])
         query = embed(model.tower("query"), corpus.queries)[task]
         self._network = _Scores.of(query @ embed(model.tower("candidate"), corpus.candidates.features)[task].T)
@@ -224,6 +207,26 @@ class _Judge:
     def deviations(self, part: EasePart) -> list[float]:
         """Return the standard deviation of each part's scores over pairs, 1 for equal scores."""
         return [scores.deviation for scores in self._scores(part)]
+
+    def copied(
+        self, part: EasePart, weights: tuple[float, float, float], values: dict[str, float]
+    ) -> tuple[tuple[float, float, float], HistoryCopy | None]:
+        """Return the weights that rank best beside a copied part, and this part; the given ones if none is better.
+
+        The NDCG with the part is added to `values`.
+        """
+
+        def mixed(chosen: tuple[float, float, float]) -> Floats:
+            found = zip(chosen, self._scores(part), strict=True)
+            parts = [np.float32(weight / scores.deviation) * scores.values for weight, scores in found if weight > 0]
+            return np.asarray(sum(parts[1:], parts[0]), np.float32)
+
+        histories = histories_of(self._model.schema)
+        if not histories:
+            return weights, None
+        judge = CopyJudge(self._model, self._corpus, histories, self.k)
+        found, copy, values["copy"] = judge.best(mixed, list(dict.fromkeys([weights, *_ALONE])))
+        return (found, copy) if values["copy"] > values["mixture"] else (weights, None)
 
     def value(self, part: EasePart, weights: tuple[float, float, float]) -> float:
         """Return the NDCG at k of the weighted sum."""
@@ -254,9 +257,8 @@ class _Judge:
                     tried[option] = self.value(part, option)
             return max(tried, key=tried.__getitem__)
 
-        alone = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-        best_of(alone)
+        best_of(_ALONE)
         network = best_of([(w, 1.0, 0.0) for w in _GRID])
         best = best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
-        by_part = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), alone, strict=True)}
+        by_part = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), _ALONE, strict=True)}
         return best, {**by_part, "mixture": tried[best]}

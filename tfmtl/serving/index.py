@@ -31,7 +31,7 @@ class Hits(NamedTuple):
         rows: int32 [B, max_k], positions in the corpus; 0 where `valid` is false.
         scores: float32 [B, max_k], dot products; 0 where `valid` is false.
         valid: bool [B, max_k], false where fewer than `max_k` candidates are allowed.
-        mean, deviation: float32 [B, 1], mean and standard deviation of the query's scores over the whole corpus,
+        mean, deviation: float32 [B, 1], mean and standard deviation of the query's dot products over the whole corpus,
             including excluded candidates.
     """
 
@@ -126,7 +126,7 @@ class CorpusIndex(tf.Module):
         rows = tf.sort(self.rows_of(restrict_ids), axis=1)
         first = tf.pad(tf.not_equal(rows[:, 1:], rows[:, :-1]), [[0, 0], [1, 0]], constant_values=True)
         first = first[:, : tf.shape(rows)[1]]
-        allowed = first & (rows < self.size) & tf.logical_not(_among(rows, self.rows_of(exclude_ids)))
+        allowed = first & (rows < self.size) & tf.logical_not(among(rows, self.rows_of(exclude_ids)))
         vectors = self.embeddings_at(tf.minimum(rows, self.size - 1))
         scores = tf.where(allowed, tf.einsum("bd,bnd->bn", tf.cast(query, tf.float32), vectors), -np.inf)
         columns = [[0, 0], [0, self.max_k]]  # top-k needs as many columns
@@ -198,7 +198,7 @@ class CorpusIndex(tf.Module):
 
     def _without(self, scores: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor) -> tf.Tensor:
         """Set the scores [B, n] of excluded rows to minus infinity, by B (n + m) log m comparisons for m ids."""
-        return tf.where(_among(rows, self.rows_of(exclude_ids)), -np.inf, scores)
+        return tf.where(among(rows, self.rows_of(exclude_ids)), -np.inf, scores)
 
     def _completed(
         self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor, exclude_ids: tf.Tensor | None
@@ -234,7 +234,7 @@ class CorpusIndex(tf.Module):
         return tf.tensor_scatter_nd_update(padded, positions, tf.cast(excluded, tf.float32))[:, :-1]
 
 
-def _among(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+def among(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Return whether each of `rows` int32 [B, n] is one of `others` int32 [B, m] of its query."""
     ends = tf.pad(tf.sort(others, axis=1), [[0, 0], [0, 1]], constant_values=tf.int32.max)  # m may be 0
     positions = tf.raw_ops.LowerBound(sorted_inputs=ends, values=rows)

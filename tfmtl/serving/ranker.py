@@ -90,7 +90,7 @@ class Ranker:
 
     def _predict(self, encoded: Features) -> Answer:
         outputs = self.model(encoded, training=False)
-        return {task.name: tf.cast(task.predict(outputs[task.name]), tf.float32) for task in self.model.tasks}
+        return {name: tf.cast(value, tf.float32) for name, value in self.model.served(outputs, encoded).items()}
 
     def _encoder(self, role: str) -> Any:
         return traced_once(lambda raw: self.model.preprocessor(raw), unnamed(self.specs(role)))

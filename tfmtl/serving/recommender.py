@@ -13,6 +13,7 @@ from tfmtl._names import check_served, filter_inputs, layer_name, weight_input
 from tfmtl.data import Feature, Statistics
 from tfmtl.data.preprocessor import missing_row
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.copied_hits import CopiedHits
 from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
 from tfmtl.serving.ranker import Ranker, traced_once, unnamed
 from tfmtl.serving.score_fusion import ScoreFusion
@@ -74,6 +75,7 @@ class Recommender(Ranker):
         self._embed = traced_once(self._embed_query, unnamed(self.specs("query")))
         self.max_k, depth = _depths(len(corpus), max_k, rerank_depth)
         self.index = self._build_index(corpus.ids, depth, search)
+        self._copied = self._copied_hits()
         statistics = model.preprocessor.statistics
         self.fusion = ScoreFusion.of(self._fusable(), statistics, self.retrieval, fusion_weights, undesired)
         check_served(self.specs("query", "context"), [task.name for task in model.tasks])
@@ -122,7 +124,7 @@ class Recommender(Ranker):
     @property
     def resources(self) -> list[Any]:
         """The lookup tables of the features, and the index."""
-        return [*super().resources, self.index]
+        return [*super().resources, self.index, *([] if self._copied is None else [self._copied])]
 
     @property
     def functions(self) -> dict[str, Any]:
@@ -134,7 +136,8 @@ class Recommender(Ranker):
         depths = {"max_k": self.max_k, "rerank_depth": self.index.max_k}
         counts = {"candidates": int(self.index.size), "min_candidates": 1}  # the latter is for `replace_candidates`
         index = {**depths, **counts, "search": self.index.describe()}
-        return {**super().describe(), **index, "retrieval": self.retrieval, "fusion": self.fusion.describe()}
+        copied = {} if self._copied is None else {"copy": self._copied.copy.config()}
+        return {**super().describe(), **index, "retrieval": self.retrieval, **copied, "fusion": self.fusion.describe()}
 
     def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:
         embed = traced_once(self._embed_corpus)
@@ -142,6 +145,14 @@ class Recommender(Ranker):
             return CorpusIndex(ids, embed, depth)
         queries = search.sample(self.schema, self.model.preprocessor.statistics)
         return search.build_index(ids, embed, depth, self.embed_query(**queries)["embedding"])
+
+    def _copied_hits(self) -> CopiedHits | None:
+        """Return the merge with the candidates of the history; None if the served task copies none."""
+        copy = next(getattr(task, "copy", None) for task in self.model.tasks if task.name == self.retrieval)
+        if copy is None:
+            return None
+        name = self.schema.candidate_id
+        return CopiedHits(copy, self.index, self._columns[name], self.model.preprocessor.statistics.size(name))
 
     def _fusable(self) -> list[str]:
         """Return the tasks with one value per candidate: the served retrieval, and scalars of the pair."""
@@ -182,18 +193,20 @@ class Recommender(Ranker):
         return tf.reshape(found, [blocks * rows, width])[:size]
 
     def _retrieve(self, query: Features, limits: Limits = None, k: tf.Tensor | None = None) -> Answer:
-        _, embedding = self._embed(query)
-        hits = self._search(embedding, limits)
+        encoded, embedding = self._embed(query)
+        hits = self._search(encoded, embedding, limits)
         rows, scores, valid = (tensor[:, : self.max_k] for tensor in (hits.rows, hits.scores, hits.valid))
         kept = self._first(valid, k)
         return {"ids": self.index.ids(rows, kept), "scores": tf.where(kept, scores, 0.0)}
 
-    def _search(self, embedding: tf.Tensor, limits: Limits) -> Hits:
-        if limits is None:
-            return self.index.search(embedding)
-        exclude_ids, restrict_ids = limits
+    def _search(self, encoded: Features, embedding: tf.Tensor, limits: Limits) -> Hits:
+        exclude_ids, restrict_ids = (None, None) if limits is None else limits
         found = self.index.search(embedding, exclude_ids)
-        return self.index.restrict(embedding, found, exclude_ids, restrict_ids)
+        if exclude_ids is not None and restrict_ids is not None:
+            found = self.index.restrict(embedding, found, exclude_ids, restrict_ids)
+        if self._copied is None:
+            return found
+        return self._copied.merge(embedding, encoded[self._copied.copy.history], found, exclude_ids, restrict_ids)
 
     def _recommend(
         self,
@@ -204,7 +217,7 @@ class Recommender(Ranker):
     ) -> Answer:
         context = self.encode("context", features)
         encoded, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
-        values = self._values_of_hits({**encoded, **context}, hits := self._search(embedding, limits))
+        values = self._values_of_hits({**encoded, **context}, hits := self._search(encoded, embedding, limits))
         fused = self.fusion(values, hits, weights)
         order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.max_k).indices
         kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfmtl._checks import require, require_positive_int
@@ -11,6 +11,7 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
+from tfmtl.tasks.history_copy import HistoryCopy
 from tfmtl.tasks.loss_inputs import CandidateIds
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.pools import JoinedEmbeddings
@@ -24,6 +25,7 @@ from tfmtl.tasks.task import (
     mean_over_observed,
     total_weight,
 )
+from tfmtl.types import Features
 
 
 @register
@@ -65,6 +67,8 @@ class Retrieval(Task):
         distinct_candidates: whether rows with the same candidate share one logit, with the mean of their embeddings and
             their number as its weight. The loss is the same if the candidate features of an id are equal in all rows.
             Otherwise, and with hard negatives, every row has its own logit, as in TFRS.
+        copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
+            prediction and serving, but not in the loss.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
@@ -100,6 +104,7 @@ class Retrieval(Task):
         candidate_bias: bool = False,
         gather_negatives: bool = True,
         distinct_candidates: bool = True,
+        copy: HistoryCopy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -130,6 +135,7 @@ class Retrieval(Task):
         self.candidate_bias = candidate_bias
         self.gather_negatives = gather_negatives
         self.distinct_candidates = distinct_candidates
+        self.copy = HistoryCopy.of(copy)
 
     @property
     def num_extra_negatives(self) -> int:  # type: ignore[override]
@@ -280,8 +286,15 @@ class Retrieval(Task):
         return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
 
     def predict(self, outputs: Any) -> tf.Tensor:
-        """Return the score [B] of each row's pair."""
+        """Return the dot product [B] of each row's pair."""
         return tf.reduce_sum(outputs["query"] * outputs["candidate"], axis=1)
+
+    def served_value(self, outputs: Any, features: Features, candidate: tf.Tensor | None) -> tf.Tensor:
+        """Return the score [B] of each row's pair, with the part of `copy`."""
+        score = self.predict(outputs)
+        if self.copy is None or candidate is None:
+            return score
+        return tf.cast(score, tf.float32) + self.copy.of_pairs(features[self.copy.history], candidate)
 
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
@@ -301,8 +314,8 @@ class Retrieval(Task):
         return tf.matmul(query, others.behind(candidate) if self.gather_negatives else candidate, transpose_b=True)
 
     def output_arguments(self) -> dict[str, Any]:
-        """Return no argument: with any arguments the score is the dot product of the outputs."""
-        return {}
+        """Return `copy`: with any other arguments the score is the dot product of the outputs."""
+        return {} if self.copy is None else {"copy": self.copy}
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
         """Return the weights of the positive rows, since only their queries and candidates enter the softmax."""
@@ -313,7 +326,9 @@ class Retrieval(Task):
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
         )  # fmt: skip
-        return {**super().get_config(), "units": list(self.units), **{name: getattr(self, name) for name in own}}
+        copied = {} if self.copy is None else {"copy": self.copy.config()}
+        plain = {name: getattr(self, name) for name in own}
+        return {**super().get_config(), "units": list(self.units), **plain, **copied}
 
 
 def _not_empty(rows: tf.Tensor) -> tf.Tensor:

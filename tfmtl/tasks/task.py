@@ -21,6 +21,7 @@ from tfmtl.tasks.label_metrics import regression_metrics
 from tfmtl.tasks.loss_inputs import LossInputs as LossInputs
 from tfmtl.tasks.pools import MeanValue, Pool
 from tfmtl.tasks.stackers import Stacker
+from tfmtl.types import Features
 
 
 class LabelSummary(Protocol):
@@ -126,7 +127,7 @@ class Task(keras.layers.Layer, abc.ABC):
 
     retrieves: ClassVar[bool] = False
     """Whether the task ranks the whole corpus: its output is {"query": [B, d], "candidate": [B, d]}, and a score is
-    their dot product."""
+    their dot product, and the part of `copy` if there is one."""
 
     pool: ClassVar[type[Pool]] = MeanValue
     """The layer by which an ensemble combines its members' outputs of the task; by default their weighted mean."""
@@ -195,6 +196,16 @@ class Task(keras.layers.Layer, abc.ABC):
         """Return the served value in the unit of the label, [B] or [B, classes]; by default the network's output."""
         return outputs
 
+    def served_value(self, outputs: Any, features: Features, candidate: tf.Tensor | None) -> tf.Tensor:
+        """Return the served values of rows; by default `predict` of the outputs.
+
+        Args:
+            outputs: the network's output for the task.
+            features: encoded features of the rows.
+            candidate: encoded ids of the candidates [B], or None without candidates.
+        """
+        return self.predict(outputs)
+
     def served_weight(self, sample_weight: tf.Tensor, labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return the weights [B] with which the rows enter the metrics of the served value.
 
@@ -224,7 +235,7 @@ class Task(keras.layers.Layer, abc.ABC):
         if not self.extra_metrics:
             return
         weight = self.served_weight(sample_weight, inputs.labels)
-        served = self.predict(outputs)
+        served = self.served_value(outputs, inputs.features, inputs.candidate_ids and inputs.candidate_ids.indices)
         for metric in self.extra_metrics:
             group = getattr(metric, "group", None)
             counted, groups = (weight, {}) if group is None else inputs.groups_of(group, weight)
