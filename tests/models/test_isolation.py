@@ -98,6 +98,21 @@ def test_joined_tables_belong_to_their_group() -> None:
     assert set(tables_of(network, schema.vocabularies)) == keys
 
 
+def test_a_vocabulary_with_the_prefix_of_a_group_keeps_its_table() -> None:
+    schema = Schema(
+        [Categorical("user"), Categorical("rating_user")],
+        [Categorical("item")],
+        labels=[Label("rating"), Label("liked")],
+    )
+    prepared = Preprocessor.fit(schema, small.table().assign(rating_user="one"))
+    widths = {"user": 3, "rating_user": 4, "item": 5}  # of different widths, they are not joined
+    network = build_network(prepared, _only("rating", "liked"), embedding_dim=widths, isolate=[["rating"]])
+    tables = tables_of(network, schema.vocabularies).values()
+    assert sorted(table.vocabulary for table in tables) == sorted([*widths, *widths])
+    assert {table.vocabulary: table.read().shape[1] for table in tables} == widths
+    assert all(table.size == prepared.statistics.size(table.vocabulary) for table in tables)
+
+
 def test_a_saved_an_exported_and_a_grown_model_give_equal_outputs(tmp_path: pathlib.Path) -> None:
     model, table = _fitted(_model()), small.table()
     wanted = model.predict(table, verbose=0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfmtl._keras import keras, tf
 from tfmtl._names import layer_name
+from tfmtl.adaptation.graph import inputs_before
 from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.models.graph import unwrapped
@@ -59,7 +60,7 @@ class EmbeddingTable:
 def tables_of(network: keras.Model, vocabularies: Iterable[str]) -> dict[tuple[str, str], EmbeddingTable]:
     """Return the tables of the vocabularies by key."""
     longest_first = sorted(vocabularies, key=len, reverse=True)
-    found = (table for layer in network.layers for table in _of(unwrapped(layer), longest_first))
+    found = (table for layer in network.layers for table in _of(layer, longest_first))
     return {table.key: table for table in found}
 
 
@@ -81,13 +82,17 @@ def split_name(name: str, vocabularies: Iterable[str]) -> tuple[str, str] | None
     return None
 
 
-def _of(layer: keras.layers.Layer, vocabularies: list[str]) -> Iterator[EmbeddingTable]:
+def _of(named: keras.layers.Layer, vocabularies: list[str]) -> Iterator[EmbeddingTable]:
+    layer = unwrapped(named)
     if isinstance(layer, JoinedEmbedding):
         first = 0
         for name, size in layer.sizes.items():
             yield EmbeddingTable(name, group_of(layer), layer, first, size)
             first += size
     elif isinstance(layer, keras.layers.Embedding | CompressedEmbedding):
-        named = split_name(layer.name, vocabularies)
-        if named is not None:
-            yield EmbeddingTable(named[1], named[0], layer, 0, layer.input_dim)
+        # The table `buy_user` may be that of `user` in the group `buy`, or that of the feature `buy_user`.
+        nodes = range(len(named.inbound_nodes))
+        read = {name for node in nodes for name in inputs_before(named.get_input_at(node))}
+        found = split_name(layer.name, sorted(vocabularies, key=lambda name: name not in read))
+        if found is not None:
+            yield EmbeddingTable(found[1], found[0], layer, 0, layer.input_dim)
