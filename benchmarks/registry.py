@@ -256,6 +256,14 @@ ENTRIES = (
         "buying_again.py", ("{instacart_sample}", "{tmall_brands}", "grocery"), (), ("--epochs", "1"),
     ),
     Entry(
+        "ranking",
+        "Are ranking tasks by the defaults of `recipes.fit` level with gradient boosting, by eleven data sets?",
+        "ranking.py",
+        ("{census_income}", "{hillstrom}", "{open_bandit_small}", "{ml_100k}", "{ml_1m}", "{ciao}", "{filmtrust}",
+         "{steam_reviews}", "{tmall_brands}", "{tmall}", "{instacart_sample}"),
+        quick=("--epochs", "1", "--samples", "10"),
+    ),
+    Entry(
         "logq",
         "Which logits of the in-batch softmax should the logQ correction change, by the metrics of three data sets?",
         "logq.py", (), ("--movielens", "{ml_100k}", "--tmall", "{tmall}"), ("--sets", "movielens", *_SEED),

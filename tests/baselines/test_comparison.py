@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from tfmtl import baselines, evaluation
-from tfmtl.baselines import ALS
+from tfmtl.baselines import ALS, comparison
 from tfmtl.baselines.comparison import judged_by
+from tfmtl.baselines.outcomes import Outcome
 from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, Text
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Retrieval
@@ -137,22 +138,54 @@ def frame(**values: list[float]) -> pd.DataFrame:
     return pd.DataFrame(values, pd.MultiIndex.from_tuples(names, names=["task", "metric"]))
 
 
-def test_sentence_judges_each_task_by_its_first_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    nan = float("nan")
-    table = frame(model=[0.071, 0.2, 0.9, 0.7], ALS=[0.083, 0.1, nan, nan], Constant=[0.02, 0.3, 1.0, 0.703])
-    monkeypatch.setattr("tfmtl.baselines.comparison.evaluate", lambda *_, **__: table["model"])
-    reports = {name: table[name].dropna() for name in ("ALS", "Constant")}
-    monkeypatch.setattr("tfmtl.baselines.comparison.measure", lambda *_, **__: reports)
-    found = baselines.compare(model(), TRAIN, TEST)
+def outcome(metric: str, *values: float) -> Outcome:
+    """Return the outcome with one value for each user, of which the metric is the mean."""
+    rows = np.asarray(values)
+    return Outcome(
+        {metric: float(rows.mean())}, lambda w: {metric: float(np.average(rows, weights=w))}, np.arange(len(rows))
+    )
+
+
+def test_sentence_judges_each_task_by_its_first_metric_with_an_interval() -> None:
+    found = comparison.compared(
+        {
+            "model": {
+                "bought": outcome("ndcg@10", 0.1, 0.3),
+                "stars": outcome("rmse", 0.9, 0.9),
+                "liked": outcome("auc", 0.7, 0.5),
+                "mood": outcome("loss", 1.0),
+            },
+            "ALS": {"bought": outcome("ndcg@10", 0.2, 0.4)},
+            "Constant": {
+                "bought": outcome("ndcg@10", 0.1, 0.1),
+                "stars": outcome("rmse", 1.0, 1.0),
+                "liked": outcome("auc", 0.5, 0.75),
+            },
+        }
+    )
     assert found.sentence == (
-        "bought: the model's ndcg@10 0.071 is worse than ALS 0.083, the best of 2 baselines: the network is not worth "
-        "it yet; stars: the model's rmse 0.9 is better than Constant 1, the only baseline; liked: the model's auc 0.7 "
-        "is level with Constant 0.703, the only baseline: the network is not worth it yet."
+        "bought: the model's ndcg@10 0.2 is worse than ALS 0.3, the best of 2 baselines (by -0.1, in 95 % of samples "
+        "-0.1 to -0.1): the network is not worth it yet; "
+        "stars: the model's rmse 0.9 is better than Constant 1, the only baseline (by +0.1, in 95 % of samples +0.1 to "
+        "+0.1); "
+        "liked: the model's auc 0.6 is level with Constant 0.625, the only baseline (by -0.025, in 95 % of samples "
+        "-0.25 to +0.2): the network is not worth it yet; "
+        "mood: there is nothing to compare with."
     )
     assert found.best == {"bought": "ALS", "stars": "Constant", "liked": "Constant"}
+    assert found.gains["bought"].verdict == "worse"
     for text in (str(found), repr(found), found._repr_html_()):
         assert found.sentence in text
-        assert "0.083" in text
+
+
+def test_gains_are_differences_of_the_table() -> None:
+    """Two methods with the same lists differ by exactly 0, and a gain is that of the table."""
+    table, gains, best = compared().table, compared().gains, compared().best
+    assert set(gains) == set(best)
+    for task, metric, sign in (("bought", "ndcg@1", 1), ("stars", "rmse", -1)):
+        own, other = table.loc[(task, metric), ["model", best[task]]]
+        assert gains[task].value == pytest.approx(sign * (own - other))
+        assert gains[task].low <= gains[task].value <= gains[task].high
 
 
 def test_strongest_ignores_reports_without_a_value() -> None:

@@ -16,6 +16,7 @@ from tfmtl.data import Preprocessor, to_batch, to_columns
 from tfmtl.layers import (
     STEM,
     AttentionPooling,
+    CategoryRates,
     CompressedEmbedding,
     ContextGate,
     DotInteraction,
@@ -24,6 +25,7 @@ from tfmtl.layers import (
     MaskedMean,
     Mixup,
     PEPNet,
+    PiecewiseLinear,
     SelfAttention,
     SelfAttentionHistory,
     SequenceAugmentation,
@@ -89,6 +91,16 @@ def _(layer: TargetAttention) -> tuple[keras.Model, Any]:
 @network_of.register
 def _(layer: HistoryMatch) -> tuple[keras.Model, Any]:
     return _network(layer, (INDICES[:, 0], INDICES[:, ::-1], np.resize(FLOATS, [ROWS, 7])))
+
+
+@network_of.register
+def _(layer: CategoryRates) -> tuple[keras.Model, Any]:
+    return _network(layer, (np.resize(FLOATS, [ROWS, 18]), [INDICES[:, 0], INDICES[:, 1]]))
+
+
+@network_of.register
+def _(layer: PiecewiseLinear) -> tuple[keras.Model, Any]:
+    return _network(layer, [np.stack([FLOATS[:, i], PRESENT[:, i]], 1) for i in (0, 1)])
 
 
 @network_of.register

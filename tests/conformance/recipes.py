@@ -136,6 +136,8 @@ PARTS: Recipes = {
     "DecisionFusion": lambda: layers.DecisionFusion(**_FUSION, kind="gated", hidden_units=4, activation="tanh"),
     "DotInteraction": lambda: layers.DotInteraction(["user", "item"], self_interaction=True),
     "LowRankFusion": lambda: layers.LowRankFusion(**_FUSION, rank=2),
+    "CategoryRates": lambda: layers.CategoryRates({"x": 7, "y": 9}, ["rate", "mean", "count"], folds=2),
+    "PiecewiseLinear": lambda: layers.PiecewiseLinear({"x": [-1.0, 0.0, 0.5], "y": [0.0, 2.0]}),
     "MaskedMean": lambda: layers.MaskedMean(),
     "MMoE": lambda: layers.MMoE(TASKS, 3, **_EXPERTS, gate_temperature=2.0, expert_dropout=0.25),
     "OMoE": lambda: layers.OMoE(TASKS, 3, **_EXPERTS, gate_temperature=2.0, expert_dropout=0.25),

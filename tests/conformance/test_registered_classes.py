@@ -184,6 +184,7 @@ def test_defaults_of_a_search_space_are_arguments(name: str) -> None:
 def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
     """Layers inside other layers, and those with arguments that the data decides, have no search space."""
     parts = {
+        "CategoryRates",
         "Dropout",
         "EncodingMark",
         "Experts",
@@ -194,6 +195,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "MaskedMean",
         "Mixup",
         "MixupPartners",
+        "PiecewiseLinear",
         "Presence",
         "RandomMissing",
         "RandomUnknown",

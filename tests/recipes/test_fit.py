@@ -57,7 +57,7 @@ def _value(found: Fitted, name: str) -> str:
 
 def test_every_choice_is_printed_with_its_reason() -> None:
     names = [choice.name for choice in fitted().choices]
-    assert names == ["validation", "weights", "batch size", "ranks", "epochs", "retrieval"]
+    assert names == ["validation", "weights", "batch size", "rate", "ranks", "epochs", "retrieval"]
     assert all(choice.value and choice.reason for choice in fitted().choices)
     assert str(fitted()).count("\n") == len(names) - 1
     rows = len(prepared()[1])

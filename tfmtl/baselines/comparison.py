@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require_known
+from tfmtl._keras import tf
 from tfmtl.baselines.als import ALS
 from tfmtl.baselines.ease import EASE
 from tfmtl.baselines.gradient_boosting import GradientBoosting
 from tfmtl.baselines.interactions import Interactions
 from tfmtl.baselines.item_knn import ItemKNN
+from tfmtl.baselines.outcomes import Gain, Outcome, gain_of, of_ranks, of_rows
 from tfmtl.baselines.personal_frequency import PersonalFrequency
 from tfmtl.baselines.popularity import Popularity
 from tfmtl.baselines.ranking_baseline import KINDS, RankingBaseline
 from tfmtl.baselines.recent_popularity import RecentPopularity
 from tfmtl.baselines.retrieval_baseline import RetrievalBaseline
 from tfmtl.baselines.tfidf_linear import TfidfLinear
-from tfmtl.data import Batch
+from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Outside, positives
 from tfmtl.evaluation.ranks import Progress, rank_by_scores
-from tfmtl.evaluation.reports import evaluate, side_by_side
-from tfmtl.evaluation.reports.report import as_series, corpus_of, ids_and_labels, judged, labels_of
+from tfmtl.evaluation.reports import side_by_side
+from tfmtl.evaluation.reports.report import as_series, corpus_of, ids_and_labels, judged, labels_of, predict
 from tfmtl.evaluation.reports.transfer import JUDGED_BY, SMALLER_IS_BETTER
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
 
 MODEL = "model"
-LEVEL = 0.01
-"""The share of a value below which a difference is called level."""
 _JUDGED_BY = ("ndcg@", *JUDGED_BY)
 
-Measured: TypeAlias = tuple[str, str, Callable[[], dict[str, float]]]
-"""A task, the name of a baseline, and the function that fits and measures it."""
+Measured: TypeAlias = tuple[str, str, Callable[[], Outcome]]
+"""A task, the name of a method, and the function that measures it."""
+
+Outcomes: TypeAlias = dict[str, dict[str, Outcome]]
+"""Outcomes by method and task."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,11 +53,14 @@ class Comparison:
             not apply.
         sentence: for each task whether the model is better than its best baseline.
         best: name of the best baseline of each task, by its first metric among NDCG@k, AUC, macro AUC and RMSE.
+        gains: by task the difference of the model from its best baseline in this metric, above 0 where the model is
+            better, with the 95 % interval of a bootstrap over users.
     """
 
     table: pd.DataFrame
     sentence: str
     best: Mapping[str, str]
+    gains: Mapping[str, Gain]
 
     def __str__(self) -> str:
         table = self.table.to_string(float_format="{:,.4g}".format, na_rep="-")
@@ -90,7 +96,8 @@ def compare(
     - binary, multi-class and regression tasks: the constant, `GradientBoosting`, and `TfidfLinear` with a text
     - other tasks: the constant
 
-    The sentence calls differences below 1 % of the value level; `evaluation.bootstrap_comparison` has intervals.
+    The sentence calls a difference level if its 95 % interval holds 0. The interval is that of a bootstrap over users,
+    with the same draws for both methods; rows without a user are drawn one by one.
 
     Args:
         model: the trained model, with `candidates` if it has a retrieval task.
@@ -109,17 +116,33 @@ def compare(
         ValueError: as `evaluate`; also if `train` has no positive inside the corpus or no label of a task.
 
     Cost: that of `evaluate`, and for each retrieval task a few passes over the interactions, C^3 for EASE with up to
-    3000 candidates and one ranking per baseline; for each other task a fit to at most `max_rows` rows.
+    3000 candidates and one ranking per baseline; for each other task a fit to at most `max_rows` rows. An interval
+    takes 200 computations of the metrics of a task on at most 20,000 rows.
     """
-    options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside}
-    own = evaluate(model, test, tasks=tasks, **options)
-    names = list(own.index.unique("task"))
-    options |= {"time": time, "max_rows": max_rows, "seed": seed, "progress": progress}
-    found = measure(model, train, test, tasks=names, **options)
-    table = side_by_side({MODEL: own, **found}).loc[own.index]
-    best = {task: strongest(found, task) for task in names}
-    known = {task: name for task, name in best.items() if name is not None}
-    return Comparison(table, "; ".join(_clause(table, task, best[task]) for task in best) + ".", known)
+    train, test = as_frame(train), as_frame(test)
+    options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside, "seed": seed}
+    outcomes = _run(_of_model(model, test, tasks, **options))
+    own = _reports(outcomes).get(MODEL, as_series({}))
+    options |= {"time": time, "max_rows": max_rows}
+    outcomes |= _run(_of_baselines(model, train, test, list(own.index.unique("task")), **options), progress)
+    return compared(outcomes, seed)
+
+
+def compared(outcomes: Outcomes, seed: int = 0) -> Comparison:
+    """Return the comparison of the outcomes of the model, which is called `model`, with those of baselines."""
+    reports = _reports(outcomes)
+    own = reports.pop(MODEL, as_series({}))
+    table = side_by_side({MODEL: own, **reports}).loc[own.index]
+    best, gains, clauses = {}, {}, []
+    for task in own.index.unique("task"):
+        name, metric = strongest(reports, task), judged_by(own, task)
+        if name is None or metric is None or np.isnan(own[task, metric]):
+            clauses.append(f"{task}: there is nothing to compare with")
+            continue
+        best[task] = name
+        gains[task] = gain_of(outcomes[MODEL][task], outcomes[name][task], metric, seed)
+        clauses.append(_clause(table, task, metric, name, gains[task]))
+    return Comparison(table, "; ".join(clauses) + ".", best, gains)
 
 
 def measure(
@@ -140,22 +163,84 @@ def measure(
 
     Use it to show baselines beside reports that already exist. The weights of the model are not used.
     """
-    train, test = as_frame(train), as_frame(test)
+    options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside, "seed": seed}
+    options |= {"time": time, "max_rows": max_rows}
+    planned = _of_baselines(model, as_frame(train), as_frame(test), tasks, **options)
+    return _reports(_run(planned, progress))
+
+
+def _run(planned: Iterable[Measured], progress: Progress | None = None) -> Outcomes:
+    planned = list(planned)
+    found: Outcomes = {}
+    for i, (task, method, outcome) in enumerate(planned):
+        found.setdefault(method, {})[task] = outcome()
+        if progress is not None:
+            progress(i + 1, len(planned))
+    return found
+
+
+def _reports(outcomes: Outcomes) -> dict[str, pd.Series]:
+    """Return the report of each method by its name, in the form of `evaluate`."""
+    return {
+        method: as_series({(task, m): value for task, outcome in found.items() for m, value in outcome.values.items()})
+        for method, found in outcomes.items()
+    }
+
+
+def _chosen(model: MultiTaskModel, tasks: Sequence[str] | None) -> list[Task]:
     require_known(tasks or (), [task.name for task in model.tasks], "task", "`tasks`")
-    chosen = [task for task in model.tasks if tasks is None or task.name in tasks]
+    return [task for task in model.tasks if tasks is None or task.name in tasks]
+
+
+def _of_baselines(
+    model: MultiTaskModel, train: pd.DataFrame, test: pd.DataFrame, tasks: Sequence[str] | None, **options: Any
+) -> list[Measured]:
+    chosen = _chosen(model, tasks)
     batch = ids_and_labels(test, model.preprocessor, labels_of(model, test, chosen))
     planned: list[Measured] = []
     for task in chosen:
-        if task.retrieves:
-            planned += _of_retrieval(model, task, train, batch, time, ks, seen, outside, seed)
-        else:
-            planned += _of_ranking(model, task, train, test, batch, {"max_rows": max_rows, "seed": seed})
-    reports: dict[str, dict[tuple[str, str], float]] = {}
-    for i, (name, baseline, values) in enumerate(planned):
-        reports.setdefault(baseline, {}).update({(name, metric): value for metric, value in values().items()})
-        if progress is not None:
-            progress(i + 1, len(planned))
-    return {name: as_series(report) for name, report in reports.items()}
+        of_task = _of_retrieval if task.retrieves else _of_ranking
+        planned += of_task(model, task, train, test, batch, **options)
+    return planned
+
+
+def _of_model(
+    model: MultiTaskModel,
+    test: pd.DataFrame,
+    tasks: Sequence[str] | None,
+    *,
+    ks: Sequence[int] | int | None,
+    seen: pd.DataFrame | None,
+    outside: Outside,
+    seed: int,
+) -> Iterator[Measured]:
+    """Yield the outcomes of the model."""
+    require_known([outside], ("miss", "ignore"), "value", "`outside`")
+    chosen = _chosen(model, tasks)
+    batch = to_batch(test, model.preprocessor, labels=labels_of(model, test, chosen))
+    predictions = predict(model, batch) if any(not task.retrieves for task in chosen) else {}
+
+    def of_retrieval(task: Task) -> Outcome:
+        corpus = corpus_of(model, task.name, batch, seen)
+        ranks = corpus.rank(model.tower("query"), model.tower("candidate"), task.name)
+        return of_ranks(corpus, ranks, ks, outside)
+
+    for task in chosen:
+        if task.retrieves and len(positives(batch, task.name)):
+            yield task.name, MODEL, functools.partial(of_retrieval, task)
+        elif not task.retrieves:
+            labels, weights, users, rows = _known(model, task, batch)
+            if len(rows):
+                served = tf.nest.map_structure(lambda values, rows=rows: values[rows], predictions[task.name])
+                yield task.name, MODEL, functools.partial(of_rows, task, labels, served, weights, users, seed)
+
+
+def _known(model: MultiTaskModel, task: Task, batch: Batch) -> tuple[Any, Any, Any, Any]:
+    """Return labels, weights and users of the rows with a label, and the positions of these rows."""
+    labels, weights = judged(task, model.schema, batch)
+    rows = np.flatnonzero(weights > 0)
+    users = batch.ids["query"].numpy() if "query" in batch.ids else np.arange(len(weights))
+    return labels[rows], weights[rows], users[rows], rows
 
 
 def strongest(reports: Mapping[str, pd.Series], task: str) -> str | None:
@@ -186,48 +271,43 @@ def judged_by(report: pd.Series, task: str) -> str | None:
     return None
 
 
-def _clause(table: pd.DataFrame, task: str, best: str | None) -> str:
+def _clause(table: pd.DataFrame, task: str, metric: str, best: str, gain: Gain) -> str:
     """Return the judgement of one task."""
-    metric = judged_by(table[MODEL], task)
-    if metric is None or best is None or np.isnan(table[MODEL][task, metric]):
-        return f"{task}: there is nothing to compare with"
     value, other = float(table[MODEL][task, metric]), float(table[best][task, metric])
     count = int(table.loc[(task, metric)].drop(MODEL).notna().sum())
-    gain = (value - other) * (-1 if metric in SMALLER_IS_BETTER else 1)
-    how = (
-        "level with"
-        if abs(gain) <= LEVEL * max(abs(value), abs(other))
-        else "better than"
-        if gain > 0
-        else "worse than"
-    )
-    verdict = "" if how == "better than" else ": the network is not worth it yet"
+    how = {"better": "better than", "worse": "worse than", "level": "level with"}[gain.verdict]
     ranked = f"the best of {count} baselines" if count > 1 else "the only baseline"
-    return f"{task}: the model's {metric} {value:.4g} is {how} {best} {other:.4g}, {ranked}{verdict}"
+    interval = f"by {gain.value:+.2g}, in 95 % of samples {gain.low:+.2g} to {gain.high:+.2g}"
+    verdict = "" if gain.verdict == "better" else ": the network is not worth it yet"
+    return f"{task}: the model's {metric} {value:.4g} is {how} {best} {other:.4g}, {ranked} ({interval}){verdict}"
 
 
 def _of_retrieval(
     model: MultiTaskModel,
     task: Task,
     train: pd.DataFrame,
+    test: pd.DataFrame,
     batch: Batch,
+    *,
     time: str | None,
     ks: Sequence[int] | int | None,
     seen: pd.DataFrame | None,
     outside: Outside,
     seed: int,
+    max_rows: int,
 ) -> Iterator[Measured]:
+    del test, max_rows
     if not len(positives(batch, task.name)):
         return
     corpus = corpus_of(model, task.name, batch, seen)
     interactions = Interactions.from_frame(model, task.name, train, time)
 
-    def measured(baseline: RetrievalBaseline) -> dict[str, float]:
+    def measured(baseline: RetrievalBaseline) -> Outcome:
         scorer = baseline.fit(interactions).scorer(corpus.users)
         ranks = rank_by_scores(
             scorer, len(corpus.candidates), corpus.query_index, corpus.candidate_index, seen=corpus.seen
         )
-        return corpus.metrics(ranks, ks, outside)
+        return of_ranks(corpus, ranks, ks, outside)
 
     for baseline in _retrieval_baselines(interactions, seen is None, seed):
         yield task.name, type(baseline).__name__, functools.partial(measured, baseline)
@@ -245,23 +325,31 @@ def _retrieval_baselines(interactions: Interactions, keep_seen: bool, seed: int)
 
 
 def _of_ranking(
-    model: MultiTaskModel, task: Task, train: pd.DataFrame, test: pd.DataFrame, batch: Batch, arguments: dict[str, int]
+    model: MultiTaskModel,
+    task: Task,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    batch: Batch,
+    *,
+    max_rows: int,
+    seed: int,
+    **retrieval: Any,
 ) -> Iterator[Measured]:
-    labels, weights = judged(task, model.schema, batch)
-    rows = np.flatnonzero(weights > 0)
+    del retrieval
+    labels, weights, users, rows = _known(model, task, batch)
     if not len(rows):
         return
 
-    def constant() -> dict[str, float]:
+    def constant() -> Outcome:
         known = judged(task, model.schema, ids_and_labels(train, model.preprocessor, labels_of(model, train, [task])))
-        return task.report(labels[rows], task.constant_prediction(*known, len(rows)), weights[rows])
+        return of_rows(task, labels, task.constant_prediction(*known, len(rows)), weights, users, seed)
 
-    def measured(baseline: RankingBaseline) -> dict[str, float]:
+    def measured(baseline: RankingBaseline) -> Outcome:
         predicted = baseline.fit(model.schema, task, train).predict(test.iloc[rows])
-        return task.report(labels[rows], predicted, weights[rows])
+        return of_rows(task, labels, predicted, weights, users, seed)
 
     yield task.name, "Constant", constant
     methods: tuple[Any, ...] = (GradientBoosting, TfidfLinear) if isinstance(task, KINDS) else ()
     for method in methods:
         if method.features(model.schema, task):
-            yield task.name, method.__name__, functools.partial(measured, method(**arguments))
+            yield task.name, method.__name__, functools.partial(measured, method(max_rows=max_rows, seed=seed))

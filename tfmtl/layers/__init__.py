@@ -19,10 +19,12 @@ from tfmtl.layers.fusions.concat import ConcatFusion as ConcatFusion
 from tfmtl.layers.fusions.decision import DecisionFusion as DecisionFusion
 from tfmtl.layers.fusions.low_rank import LowRankFusion as LowRankFusion
 from tfmtl.layers.interactions.base import Interaction as Interaction
+from tfmtl.layers.interactions.category_rates import CategoryRates as CategoryRates
 from tfmtl.layers.interactions.context_gate import ContextGate as ContextGate
 from tfmtl.layers.interactions.cross_network import CrossNetwork as CrossNetwork
 from tfmtl.layers.interactions.dot import DotInteraction as DotInteraction
 from tfmtl.layers.interactions.history_match import HistoryMatch as HistoryMatch
+from tfmtl.layers.interactions.piecewise_linear import PiecewiseLinear as PiecewiseLinear
 from tfmtl.layers.interactions.target_attention import TargetAttention as TargetAttention
 from tfmtl.layers.noise.mixup import Mixup as Mixup
 from tfmtl.layers.noise.randomness import Dropout as Dropout

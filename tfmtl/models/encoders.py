@@ -98,6 +98,12 @@ class FeatureEncoder:
         """Return the indices of the candidate and of a list of its ids; see `tfmtl.layers.FeatureEncodings`."""
         return self._read[self._target_of(history)], self._read[history]
 
+    def indices(self, name: str) -> tuple[Any, Any]:
+        """Return a feature's indices as read and as in the row; see `tfmtl.layers.FeatureEncodings`."""
+        ids = [feature.name for feature in self.schema.features.values() if feature.is_id]
+        require_known([name], ids, "categorical feature", "the schema")
+        return self._read[name], self.inputs[name]
+
     def _target_of(self, history: str) -> str:
         """Return the name of the candidate feature that shares its ids with a list, or raise."""
         require_known([history], self.schema.features, "feature", "the schema")

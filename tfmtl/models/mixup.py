@@ -56,6 +56,10 @@ class MixupFeatures:
         """Raise `ValueError`; see `embed`."""
         return self.embed(history)
 
+    def indices(self, name: str) -> tuple[Any, Any]:
+        """Raise `ValueError`; see `embed`."""
+        return self.embed(name)
+
 
 def with_mixup_pairs(network: keras.Model) -> keras.Model:
     """Return the network with the `MixupPairs` of its rows as one more output, or unchanged if it has no mixup."""

@@ -13,3 +13,5 @@ from tfmtl.recipes.join_copy import JoinedCopy as JoinedCopy
 from tfmtl.recipes.join_copy import join_copy as join_copy
 from tfmtl.recipes.join_ease import JoinedEase as JoinedEase
 from tfmtl.recipes.join_ease import join_ease as join_ease
+from tfmtl.recipes.ranking_inputs import fill_rates as fill_rates
+from tfmtl.recipes.ranking_inputs import ranking_inputs as ranking_inputs

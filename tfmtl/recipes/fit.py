@@ -17,15 +17,17 @@ from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes.best_epoch import BestEpoch
 from tfmtl.recipes.join_ease import REPEATED, JoinedEase, join_ease, repeated
+from tfmtl.recipes.ranking_inputs import fill_rates, ranking_inputs
+from tfmtl.recipes.rates import RANKING_RATE, RETRIEVAL_RATE, SPARSE_WIDTH, recipe_optimizer, sparse_ids
 from tfmtl.recipes.sharing import apart
 from tfmtl.tasks import Task
-from tfmtl.training import LazyAdam
 
 _HELD_OUT = 0.1
 _BESIDE_RETRIEVAL = 0.1
 _STEPS = 100
 _BATCHES = (64, 1024)
-_RATE = 1e-2
+_WIDTH = 32
+_INPUTS = {"bins": "bins of numbers", "rates": "counts and rates of categories"}
 
 
 class Choice(NamedTuple):
@@ -94,7 +96,8 @@ def fit(
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
         validation: table outside `train` to choose by; by default a part of `train`.
         time: column of datetimes or numbers to hold out the latest rows by; without it they are drawn at random.
-        network: from `build_network`; by default with its default arguments and the groups of tasks to isolate.
+        network: from `build_network`; by default with its default arguments, the groups of tasks to isolate and the
+            interactions of `ranking_inputs`.
         balancer, optimizer, batch_size: overrides of the choices.
         epochs, patience: largest number of epochs, and epochs without improvement after which training stops.
         seed, verbose: seed of initial values, shuffling and draws; and as in `keras.Model.fit`.
@@ -107,12 +110,13 @@ def fit(
     chosen: list[Choice] = []
     train, held_out = _split(as_frame(train), validation, time, seed, chosen)
     retrieval = [task.name for task in tasks if task.retrieves]
-    network = _network(preprocessor, tasks, seed, chosen) if network is None else network
+    sparse = sparse_ids(preprocessor) if network is None and len(retrieval) < len(tasks) else ()
+    network = _network(preprocessor, tasks, train, sparse, seed, chosen) if network is None else network
     balancer = balancer or _balancer(network, retrieval, chosen)
     batch_size = batch_size or _batch_size(len(train))
     chosen.append(Choice("batch size", str(batch_size), f"{math.ceil(len(train) / batch_size):,} steps per epoch"))
     model = MultiTaskModel(network, tasks, preprocessor, balancer, seed=seed)
-    model.compile(optimizer or LazyAdam(_RATE))
+    model.compile(optimizer or _optimizer(network, retrieval, sparse, chosen))
     best = BestEpoch(held_out, _seen(model, retrieval, train, held_out, chosen), patience)
     options = {"epochs": epochs, "batch_size": batch_size, "callbacks": [best], "verbose": verbose}
     run = model.fit(train, validation_data=held_out, **options)
@@ -140,15 +144,36 @@ def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: lis
     return parts
 
 
-def _network(preprocessor: Preprocessor, tasks: Sequence[Task], seed: int, chosen: list[Choice]) -> keras.Model:
-    """Return the network, in which some tasks are apart from the others."""
+def _network(
+    preprocessor: Preprocessor,
+    tasks: Sequence[Task],
+    train: Any,
+    sparse: Sequence[str],
+    seed: int,
+    chosen: list[Choice],
+) -> keras.Model:
+    """Return the network, in which some tasks are apart from the others and ranking tasks have further inputs."""
     groups = apart(tasks, preprocessor.statistics)
     chosen += [Choice("apart", ", ".join(group.tasks), group.reason) for group in groups]
     named = {name for group in groups for name in group.tasks}
     others = [task.name for task in tasks if task.name not in named]
     if len(others) > 1:
         chosen.append(Choice("shared", ", ".join(others), "tables, towers and trunk; neither retrieval nor rare"))
-    return build_network(preprocessor, tasks, isolate=[group.tasks for group in groups], seed=seed)
+    inputs = ranking_inputs(preprocessor, tasks, train)
+    if inputs:
+        value = " and ".join(_INPUTS[layer.name] for layer in inputs)
+        chosen.append(Choice("inputs", value, "without them gradient boosting ranks better"))
+    few = () if any(task.retrieves for task in tasks) else sparse
+    network = build_network(
+        preprocessor,
+        tasks,
+        embedding_dim={"": _WIDTH, **dict.fromkeys(few, SPARSE_WIDTH)},
+        interactions=inputs,
+        isolate=[group.tasks for group in groups],
+        seed=seed,
+    )
+    fill_rates(network, preprocessor, tasks, train)
+    return network
 
 
 def _balancer(network: keras.Model, retrieval: list[str], chosen: list[Choice]) -> Balancer:
@@ -166,6 +191,19 @@ def _balancer(network: keras.Model, retrieval: list[str], chosen: list[Choice]) 
 def _epochs(names: list[str], epoch: int, groups: int, trained: int) -> Choice:
     reason = f"best quality on held-out rows of {trained} epochs"
     return Choice("epochs", str(epoch + 1), reason if groups == 1 else f"{', '.join(names)}: {reason}")
+
+
+def _optimizer(network: keras.Model, retrieval: list[str], sparse: Sequence[str], chosen: list[Choice]) -> Any:
+    """Return the optimizer, with a rate for retrieval and a lower one for ranking."""
+    optimizer = recipe_optimizer(network, retrieval, sparse)
+    rates = []
+    if retrieval:
+        rates.append(f"{RETRIEVAL_RATE:g} for {', '.join(retrieval)}")
+    if len(retrieval) < len(network.output):
+        rates.append(f"{RANKING_RATE:g} for ranking, a third for its embeddings")
+    reason = f"too few rows of {', '.join(sparse)}: their embeddings stay as drawn" if sparse else "by parts"
+    chosen.append(Choice("rate", "; ".join(rates), reason))
+    return optimizer
 
 
 def _batch_size(rows: int) -> int:

@@ -38,6 +38,12 @@ class FeatureEncodings(Protocol):
         The list's indices are [B, length], 0 in padding. Noise that training adds to indices is not in either.
         """
 
+    def indices(self, name: str) -> tuple[Any, Any]:
+        """Return the indices of a categorical feature [B] as the network reads them, and those of the row.
+
+        They differ in training, where the context of some rows is missing.
+        """
+
 
 class MultiTaskLayer(keras.layers.Layer, abc.ABC):
     """Base of trunks: maps one shared input to one representation per task.
