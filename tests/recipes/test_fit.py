@@ -76,7 +76,7 @@ def test_other_tasks_weigh_a_tenth_beside_a_retrieval() -> None:
 def test_retrieval_is_trained_apart_from_the_other_tasks() -> None:
     found = _fit(network=None)
     assert [c.name for c in found.choices] == [
-        "validation", "apart", "weights", "batch size", "ranks", "epochs", "epochs", "retrieval",
+        "validation", "apart", "inputs", "weights", "batch size", "rate", "ranks", "epochs", "epochs", "retrieval",
     ]  # fmt: skip
     assert (_value(found, "apart"), _value(found, "weights")) == ("bought", "1 each")
     groups = [names for names, _ in independent_groups(found.model.network)]
