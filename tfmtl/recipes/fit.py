@@ -21,6 +21,7 @@ from tfmtl.recipes.ranking_inputs import fill_rates, ranking_inputs
 from tfmtl.recipes.rates import RANKING_RATE, RETRIEVAL_RATE, SPARSE_WIDTH, recipe_optimizer, sparse_ids
 from tfmtl.recipes.sharing import apart
 from tfmtl.tasks import Task
+from tfmtl.training import ScaledRates
 
 _HELD_OUT = 0.1
 _BESIDE_RETRIEVAL = 0.1
@@ -96,8 +97,7 @@ def fit(
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
         validation: table outside `train` to choose by; by default a part of `train`.
         time: column of datetimes or numbers to hold out the latest rows by; without it they are drawn at random.
-        network: from `build_network`; by default with its default arguments, the groups of tasks to isolate and the
-            interactions of `ranking_inputs`.
+        network: from `build_network`; by default with the groups of tasks to isolate and with `ranking_inputs`.
         balancer, optimizer, batch_size: overrides of the choices.
         epochs, patience: largest number of epochs, and epochs without improvement after which training stops.
         seed, verbose: seed of initial values, shuffling and draws; and as in `keras.Model.fit`.
@@ -118,15 +118,14 @@ def fit(
     model = MultiTaskModel(network, tasks, preprocessor, balancer, seed=seed)
     model.compile(optimizer or _optimizer(network, retrieval, sparse, chosen))
     best = BestEpoch(held_out, _seen(model, retrieval, train, held_out, chosen), patience)
-    options = {"epochs": epochs, "batch_size": batch_size, "callbacks": [best], "verbose": verbose}
-    run = model.fit(train, validation_data=held_out, **options)
+    options = {"epochs": epochs, "batch_size": batch_size, "validation_data": held_out, "verbose": verbose}
+    run = model.fit(train, callbacks=[best], **options)
     chosen += [_epochs(names, epoch, len(best.groups), len(run.epoch)) for names, epoch in best.groups]
     joined = None
     if len(retrieval) == 1 and preprocessor.schema.query_id:
         joined = join_ease(model, train, held_out, seed=seed)
-        model = joined.model
         chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
-    return Fitted(model, tuple(chosen), run.history, joined)
+    return Fitted(joined.model if joined else model, tuple(chosen), run.history, joined)
 
 
 def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: list[Choice]) -> Split:
@@ -201,7 +200,8 @@ def _optimizer(network: keras.Model, retrieval: list[str], sparse: Sequence[str]
         rates.append(f"{RETRIEVAL_RATE:g} for {', '.join(retrieval)}")
     if len(retrieval) < len(network.output):
         rates.append(f"{RANKING_RATE:g} for ranking, a third for its embeddings")
-    reason = f"too few rows of {', '.join(sparse)}: their embeddings stay as drawn" if sparse else "by parts"
+    frozen = isinstance(optimizer, ScaledRates) and 0.0 in optimizer.factors.values()
+    reason = f"few rows of each {', '.join(sparse)}: tables of these alone stay as drawn" if frozen else "by parts"
     chosen.append(Choice("rate", "; ".join(rates), reason))
     return optimizer
 

@@ -32,7 +32,7 @@ class _Target(NamedTuple):
         name: of the column.
         values: [n], 0 where the label is missing.
         weights: [n].
-        scale: deviation of the label, or None for an event, whose rates become log-odds.
+        scale: deviation of the label; None for an event, with rates as log-odds.
     """
 
     name: str
