@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tfmtl.data import LabelStatistics, Statistics
 from tfmtl.tasks import Task
 
-RARE = 1_000
+RARE = 2_000
 """Examples of the rarer of two classes below which a task is apart."""
 
 
