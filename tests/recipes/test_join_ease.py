@@ -17,7 +17,7 @@ from tfmtl.evaluation import evaluate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, join_ease
 from tfmtl.recipes.ease_part import mean, sources_of
-from tfmtl.recipes.join_ease import _best
+from tfmtl.recipes.join_ease import _best, near_best
 from tfmtl.serving import export
 from tfmtl.tasks import Regression, Retrieval
 from tfmtl.training import LazyAdam
@@ -107,7 +107,8 @@ def test_an_untrained_network_is_joined_by_a_closed_form_that_ranks() -> None:
     )
     assert found.values["mixture"] == pytest.approx(after, abs=1e-6)
     assert found.values["network"] == pytest.approx(before, abs=1e-6)
-    assert found.values["mixture"] >= max(found.values[name] for name in ("network", "ease", "popularity"))
+    assert found.values["mixture"] >= max(found.values[name] for name in ("network", "ease", "popularity")) - 0.02
+    assert sum(found.weights) == pytest.approx(1.0)
     assert after > before + 0.2
     assert found.weights[1] > 0
     assert "EASE of 'user'" in str(found)
@@ -139,6 +140,13 @@ def test_regularizations_within_one_standard_error_are_averaged() -> None:
     }
     judge: Any = _Scripted(values)
     assert _best(judge, options) == EaseSettings("binary", "user", (10.0, 20.0))
+
+
+def test_settings_within_one_standard_error_are_near_the_best() -> None:
+    values = {"best": [0.5, 0.7], "near": [0.6, 0.5], "behind": [0.4, 0.6], "far": [0.1, 0.6]}
+    # "near" is behind by .05 on average with a standard error of .15 / sqrt(2), "behind" by .1 in both queries,
+    # "far" by .25 with a standard error of .15 / sqrt(2).
+    assert near_best({name: np.asarray(found) for name, found in values.items()}) == ["best", "near"]
 
 
 def test_other_tasks_are_unchanged() -> None:

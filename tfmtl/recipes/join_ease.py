@@ -23,6 +23,9 @@ from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats, m
 from tfmtl.recipes.join_copy import CopyJudge, in_words, sampled, with_copy
 from tfmtl.tasks import HistoryCopy
 
+Weights = tuple[float, float, float]
+"""Weights of the network, EASE and popularity."""
+
 _GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
@@ -48,7 +51,7 @@ class JoinedEase:
 
     model: MultiTaskModel
     settings: EaseSettings
-    weights: tuple[float, float, float]
+    weights: Weights
     excludes_seen: bool
     values: dict[str, float]
     metric: str
@@ -59,7 +62,7 @@ class JoinedEase:
         """The weights in words."""
         parts = zip(self.weights, ("network", "EASE", "popularity"), strict=True)
         copies = [] if self.copy is None else [f"copies of {in_words(self.copy)}"]
-        return " + ".join([*(f"{weight:g} {name}" for weight, name in parts if weight > 0), *copies])
+        return " + ".join([*(f"{weight:.2g} {name}" for weight, name in parts if weight > 0), *copies])
 
     @property
     def found(self) -> str:
@@ -92,12 +95,12 @@ def join_ease(
     """Join EASE and popularity to the retrieval of a trained model, with the weights that rank best on validation.
 
     Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network, and
-    the mixture is at least as good on the validation rows as each part.
+    the mixture is as good on the validation rows as the best part, up to one standard error.
 
     NDCG@k on validation chooses, in this order: the source of the history, the weighting and the regularization by EASE
     alone; then, on a grid, the weights of network and popularity relative to the standard deviation of each part's
-    scores; and a `HistoryCopy` (see `join_copy`) where seen candidates stay in the lists. Regularizations within one
-    standard error of the best one are averaged, at no cost in serving.
+    scores; and a `HistoryCopy` (see `join_copy`) where seen candidates stay in the lists. Regularizations, and weights,
+    within one standard error of the best ones are averaged, at no cost in serving.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -138,20 +141,15 @@ def join_ease(
 
 
 def _best(judge: _Judge, options: Mapping[EaseSettings, EasePart]) -> EaseSettings:
-    """Return the best settings by EASE alone, with the regularizations that the data cannot tell from the best one.
+    """Return the best settings by EASE alone, with all regularizations near the best one.
 
-    These are within one standard error of the difference of two means over queries. Over draws of the validation rows,
-    the mean of their scores has a higher NDCG@10 on test than the single best one: .6067 for .6052 on FilmTrust, .4472
-    for .4405 on MovieLens-100K.
+    Over draws of the validation rows, the mean of their scores has a higher NDCG@10 on test than the single best one:
+    .6067 for .6052 on FilmTrust, .4472 for .4405 on MovieLens-100K.
     """
     values = {settings: judge.values(part, (0.0, 1.0, 0.0)) for settings, part in options.items()}
     best = max(values, key=lambda settings: float(values[settings].mean()))
-    near: list[float] = []
-    for settings, found in values.items():
-        behind = values[best] - found
-        if settings[:2] == best[:2] and behind.mean() <= behind.std() / math.sqrt(len(behind)):
-            near += settings.regularizations
-    return best._replace(regularizations=tuple(near))
+    alike = {settings: found for settings, found in values.items() if settings[:2] == best[:2]}
+    return best._replace(regularizations=tuple(value for near in near_best(alike) for value in near.regularizations))
 
 
 def _task(model: MultiTaskModel, task: str | None) -> str:
@@ -208,15 +206,13 @@ class _Judge:
         """Return the standard deviation of each part's scores over pairs, 1 for equal scores."""
         return [scores.deviation for scores in self._scores(part)]
 
-    def copied(
-        self, part: EasePart, weights: tuple[float, float, float], values: dict[str, float]
-    ) -> tuple[tuple[float, float, float], HistoryCopy | None]:
+    def copied(self, part: EasePart, weights: Weights, values: dict[str, float]) -> tuple[Weights, HistoryCopy | None]:
         """Return the weights that rank best beside a copied part, and this part; the given ones if none is better.
 
         The NDCG with the part is added to `values`.
         """
 
-        def mixed(chosen: tuple[float, float, float]) -> Floats:
+        def mixed(chosen: Weights) -> Floats:
             found = zip(chosen, self._scores(part), strict=True)
             parts = [np.float32(weight / scores.deviation) * scores.values for weight, scores in found if weight > 0]
             return np.asarray(sum(parts[1:], parts[0]), np.float32)
@@ -228,11 +224,7 @@ class _Judge:
         found, copy, values["copy"] = judge.best(mixed, list(dict.fromkeys([weights, *_ALONE])))
         return (found, copy) if values["copy"] > values["mixture"] else (weights, None)
 
-    def value(self, part: EasePart, weights: tuple[float, float, float]) -> float:
-        """Return the NDCG at k of the weighted sum."""
-        return float(self.values(part, weights).mean())
-
-    def values(self, part: EasePart, weights: tuple[float, float, float]) -> FloatArray:
+    def values(self, part: EasePart, weights: Weights) -> FloatArray:
         """Return the NDCG at k of the weighted sum for each query."""
         used = [
             (np.float32(weight / scores.deviation), scores.values)
@@ -247,18 +239,36 @@ class _Judge:
         ranks = rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
         return retrieval_values(ranks, corpus.query_index, self.k, items=corpus.items)[1][f"ndcg@{self.k}"]
 
-    def weights(self, part: EasePart) -> tuple[tuple[float, float, float], dict[str, float]]:
-        """Return the best weights of the grid, and the values of each part alone and of the best mixture."""
-        tried: dict[tuple[float, float, float], float] = {}
+    def weights(self, part: EasePart) -> tuple[Weights, dict[str, float]]:
+        """Return the mean of the weights that rank best, and the values of each part alone and of the mixture.
 
-        def best_of(options: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+        It is the mean of those of the grid within one standard error of the best ones, each with a sum of 1.
+        """
+        tried: dict[Weights, FloatArray] = {}
+
+        def best_of(options: Sequence[Weights]) -> Weights:
             for option in options:
                 if max(option) > 0 and option not in tried:
-                    tried[option] = self.value(part, option)
-            return max(tried, key=tried.__getitem__)
+                    tried[option] = self.values(part, option)
+            return max(tried, key=lambda option: float(tried[option].mean()))
 
         best_of(_ALONE)
         network = best_of([(w, 1.0, 0.0) for w in _GRID])
-        best = best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
-        by_part = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), _ALONE, strict=True)}
-        return best, {**by_part, "mixture": tried[best]}
+        best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
+        weights = tuple(np.mean([np.divide(option, sum(option)) for option in near_best(tried)], axis=0).tolist())
+        alone = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), _ALONE, strict=True)}
+        values = {**alone, "mixture": self.values(part, weights)}
+        return weights, {name: float(found.mean()) for name, found in values.items()}
+
+
+def near_best(values: Mapping[Any, FloatArray]) -> list[Any]:
+    """Return the settings that the data cannot tell from the best one.
+
+    These are within one standard error of the difference of two means over queries.
+
+    Args:
+        values: the metric of each query by settings.
+    """
+    best = values[max(values, key=lambda settings: float(values[settings].mean()))]
+    behind = {settings: best - found for settings, found in values.items()}
+    return [settings for settings, gap in behind.items() if gap.mean() <= gap.std() / math.sqrt(len(gap))]
