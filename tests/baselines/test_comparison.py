@@ -85,6 +85,12 @@ def test_columns_are_the_model_and_the_baselines_that_apply() -> None:
     assert table.loc["stars", ["Constant", "GradientBoosting", "TfidfLinear"]].notna().all(axis=None)
 
 
+def test_tuned_baselines_have_the_names_of_their_classes() -> None:
+    table = baselines.compare(model(), TRAIN, TEST, tasks=["bought"], ks=(1, 3), tune=True).table
+    assert [n for n in table.columns if n != "ALS"] == ["model", "Popularity", "PersonalFrequency", "ItemKNN", "EASE"]
+    assert table.notna().all(axis=None)
+
+
 def test_metrics_are_those_of_evaluate() -> None:
     table = compared().table
     trivial = evaluation.trivial_baseline(model(), TRAIN, TEST, ks=(1, 3))

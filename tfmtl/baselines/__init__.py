@@ -21,3 +21,4 @@ from tfmtl.baselines.ranking_baseline import RankingBaseline as RankingBaseline
 from tfmtl.baselines.recent_popularity import RecentPopularity as RecentPopularity
 from tfmtl.baselines.retrieval_baseline import RetrievalBaseline as RetrievalBaseline
 from tfmtl.baselines.tfidf_linear import TfidfLinear as TfidfLinear
+from tfmtl.baselines.tuned import Tuned as Tuned

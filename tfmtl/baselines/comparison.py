@@ -24,6 +24,7 @@ from tfmtl.baselines.ranking_baseline import KINDS, RankingBaseline
 from tfmtl.baselines.recent_popularity import RecentPopularity
 from tfmtl.baselines.retrieval_baseline import RetrievalBaseline
 from tfmtl.baselines.tfidf_linear import TfidfLinear
+from tfmtl.baselines.tuned import Tuned, grids
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Outside, positives
@@ -83,13 +84,14 @@ def compare(
     time: str | None = None,
     outside: Outside = "miss",
     max_rows: int = 200_000,
+    tune: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
     """Measure a model and the simple baselines of its tasks on the same rows, with the same metrics.
 
-    Use it before every claim that a network is worth its cost. The baselines are fitted here, with their default
-    arguments, to `train`:
+    Use it before every claim that a network is worth its cost. The baselines are fitted here to `train`, with their
+    default arguments or, with `tune`, with chosen ones:
 
     - retrieval: `Popularity`, `ItemKNN` and `EASE`; `ALS` if `implicit` is installed; `RecentPopularity` with `time`;
       `PersonalFrequency` if `seen` is None or users repeat candidates in `train`
@@ -109,6 +111,7 @@ def compare(
         time: column of `train` with the time of each row, which baselines of retrieval use.
         outside: as in `evaluate`.
         max_rows: largest number of rows to which `GradientBoosting` and `TfidfLinear` are fitted.
+        tune: whether `ItemKNN`, `EASE` and `ALS` have the arguments that rank best on a tenth of `train`; see `Tuned`.
         seed: seed of the baselines.
         progress: called after each baseline with the number of finished and of all baselines.
 
@@ -117,13 +120,14 @@ def compare(
 
     Cost: that of `evaluate`, and for each retrieval task a few passes over the interactions, C^3 for EASE with up to
     3000 candidates and one ranking per baseline; for each other task a fit to at most `max_rows` rows. An interval
-    takes 200 computations of the metrics of a task on at most 20,000 rows.
+    takes 200 computations of the metrics of a task on at most 20,000 rows. With `tune`, the fits and rankings of 9
+    options of `ItemKNN`, 7 or 14 of `EASE` and 12 of `ALS`.
     """
     train, test = as_frame(train), as_frame(test)
     options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside, "seed": seed}
     outcomes = _run(_of_model(model, test, tasks, **options))
     own = _reports(outcomes).get(MODEL, as_series({}))
-    options |= {"time": time, "max_rows": max_rows}
+    options |= {"time": time, "max_rows": max_rows, "tune": tune}
     outcomes |= _run(_of_baselines(model, train, test, list(own.index.unique("task")), **options), progress)
     return compared(outcomes, seed)
 
@@ -156,6 +160,7 @@ def measure(
     time: str | None = None,
     outside: Outside = "miss",
     max_rows: int = 200_000,
+    tune: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, pd.Series]:
@@ -164,7 +169,7 @@ def measure(
     Use it to show baselines beside reports that already exist. The weights of the model are not used.
     """
     options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside, "seed": seed}
-    options |= {"time": time, "max_rows": max_rows}
+    options |= {"time": time, "max_rows": max_rows, "tune": tune}
     planned = _of_baselines(model, as_frame(train), as_frame(test), tasks, **options)
     return _reports(_run(planned, progress))
 
@@ -294,6 +299,7 @@ def _of_retrieval(
     seen: pd.DataFrame | None,
     outside: Outside,
     seed: int,
+    tune: bool,
     max_rows: int,
 ) -> Iterator[Measured]:
     del test, max_rows
@@ -309,17 +315,20 @@ def _of_retrieval(
         )
         return of_ranks(corpus, ranks, ks, outside)
 
-    for baseline in _retrieval_baselines(interactions, seen is None, seed):
-        yield task.name, type(baseline).__name__, functools.partial(measured, baseline)
+    for baseline in _retrieval_baselines(interactions, seen is None, tune, seed):
+        yield task.name, baseline.name, functools.partial(measured, baseline)
 
 
-def _retrieval_baselines(interactions: Interactions, keep_seen: bool, seed: int) -> list[RetrievalBaseline]:
+def _retrieval_baselines(interactions: Interactions, keep_seen: bool, tune: bool, seed: int) -> list[RetrievalBaseline]:
     """Return the baselines that the data allow."""
     found: list[RetrievalBaseline] = [Popularity()]
     if interactions.times is not None:
         found.append(RecentPopularity())
-    if keep_seen or bool((interactions.matrix().data > 1).any()):
+    repeated = bool((interactions.matrix().data > 1).any())
+    if keep_seen or repeated:
         found.append(PersonalFrequency())
+    if tune:
+        return [*found, *(Tuned(options, keep_seen, seed) for options in grids(repeated, seed))]
     found += [ItemKNN(), EASE(seed=seed)]
     return [*found, ALS(seed=seed)] if ALS.installed() else found
 

@@ -172,7 +172,10 @@ class EASE(RetrievalBaseline):
         if interactions.num_candidates <= _MOST_EXACT:
             self._weights = ease_weights(self._matrix, self.regularization)
         elif self._matrix.nnz:
-            self._factors = ease_factors(self._matrix, self.rank, self.regularization, self.seed)
+            key = "decomposition", self.weighting, self.rank, self.seed
+            if key not in interactions.memo:
+                interactions.memo[key] = decompose(self._matrix, self.rank, self.seed)
+            self._factors = interactions.memo[key].factors(self.regularization)
             self._own = np.einsum("cr,cr->c", *self._factors)
 
     def _scores(self, rows: Ints) -> FloatArray:

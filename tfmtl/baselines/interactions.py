@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import numpy as np
@@ -93,6 +94,11 @@ class Interactions:
         users, items = (keys_of(tf.constant(columns[name])).numpy() for name in names)
         index = np.where(items == NO_KEY, -1, positions(candidates, items))
         return cls(users, index, len(candidates), None if time is None else _seconds(frame, time))
+
+    @functools.cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """Results that baselines of these interactions share, such as a decomposition, by their arguments."""
+        return {}
 
     @functools.cached_property
     def known_users(self) -> Ints:

@@ -23,6 +23,11 @@ class RetrievalBaseline(abc.ABC):
 
     _popular: Floats | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the baseline in tables."""
+        return type(self).__name__
+
     def fit(self, interactions: Interactions) -> Self:
         """Fit the baseline to the interactions of a training table and return it."""
         self._interactions = interactions
