@@ -5,7 +5,8 @@
 A random fifth of each user's pairs is held out; seen pairs are excluded; NDCG@10 and Recall@100 of at most 3,000
 users. The network is `build_network` with its defaults, trained on nine tenths of the rest, with the epoch that ranks
 best on the last tenth; `recipes.join_ease` chooses its weights on the same tenth. The baselines are fitted to all pairs
-that are not held out, with the best of their settings on the test rows, so that they read high.
+that are not held out, with the best of their settings on the test rows, so that they read high; ALS if `implicit` is
+installed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ BASELINES = {
     "item-kNN": [baselines.ItemKNN(neighbors=n) for n in (50, 200)],
     "EASE": [baselines.EASE(regularization=value) for value in (50.0, 200.0, 500.0)],
 }
+if baselines.ALS.installed():
+    BASELINES["ALS"] = [baselines.ALS(factors, penalty) for factors in (32, 128) for penalty in (0.05, 5.0)]
 
 
 def read(folder: pathlib.Path) -> pd.DataFrame:
