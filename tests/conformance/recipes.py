@@ -27,6 +27,7 @@ from tfmtl.tasks import (
     ChainedRegression,
     DoublyRobustConversion,
     EntireSpaceConversion,
+    HistoryCopy,
     InversePropensityConversion,
     MultiClassClassification,
     Regression,
@@ -156,7 +157,7 @@ PARTS: Recipes = {
     "Retrieval": lambda: Retrieval(
         "t", units=[3, 2], normalize=True, temperature=0.5, sampling_correction=False, remove_accidental_hits=False,
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
-        distinct_candidates=False,
+        distinct_candidates=False, copy=HistoryCopy("recent", 2.0, 5.0),
     ),
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
     "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, kernel_initializer=_seeded(), seed=3),
