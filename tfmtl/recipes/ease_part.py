@@ -15,7 +15,7 @@ from tfmtl._checks import require
 from tfmtl._identity import FIRST
 from tfmtl._keras import keras, tf
 from tfmtl._names import layer_name
-from tfmtl.baselines import ItemFactors, decompose
+from tfmtl.baselines import Decomposition, ItemFactors, decompose
 from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
 from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
@@ -142,12 +142,14 @@ class EaseParts:
         task: the retrieval task.
         rank: width of the embeddings, at most.
         seed: seed of the decomposition.
+        decomposed: the first decomposition by weighting, from which `fit` takes one step.
     """
 
     preprocessor: Preprocessor
     task: str
     rank: int
     seed: int
+    decomposed: dict[Weighting, Decomposition] = dataclasses.field(default_factory=dict)
 
     def options(self, batches: Sequence[Batch], regularizations: Sequence[float]) -> dict[EaseSettings, EasePart]:
         """Return the part for each source of the history, weighting that differs, and single regularization."""
@@ -182,7 +184,8 @@ class EaseParts:
         self, counts: Any, weighting: Weighting, regularizations: Sequence[float]
     ) -> dict[EaseSettings, EasePart]:
         schema, matrix = self.preprocessor.schema, weighted(counts, weighting)
-        found = decompose(matrix, self.rank, self.seed)
+        found = decompose(matrix, self.rank, self.seed, self.decomposed.get(weighting))
+        self.decomposed.setdefault(weighting, found)
         return {
             EaseSettings(weighting, source, (value,)): EasePart.of(
                 schema, self.task, source, matrix, counts, found.factors(value)

@@ -21,6 +21,7 @@ from tfmtl.models.inputs import histories_of
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats, mean
 from tfmtl.recipes.join_copy import CopyJudge, in_words, sampled, with_copy
+from tfmtl.recipes.shortlist import Shortlist
 from tfmtl.tasks import HistoryCopy
 
 Weights = tuple[float, float, float]
@@ -31,6 +32,10 @@ REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
 _SAMPLE = 256
 """Queries by which the deviation of scores is measured."""
+_DEPTH = 200
+"""Candidates of each part among which the weights are chosen."""
+_OPTIMISM = 0.5
+"""Factor of the network's weight; see `_Judge.weights` and `benchmarks/RESULTS.md`."""
 _ALONE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -236,26 +241,40 @@ class _Judge:
             return np.asarray(sum(factor * values[queries] for factor, values in used))
 
         corpus, size = self._corpus, len(self._corpus.candidates)
-        ranks = rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
+        return self._ndcg(rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen))
+
+    def _ndcg(self, ranks: FloatArray) -> FloatArray:
+        corpus = self._corpus
         return retrieval_values(ranks, corpus.query_index, self.k, items=corpus.items)[1][f"ndcg@{self.k}"]
 
     def weights(self, part: EasePart) -> tuple[Weights, dict[str, float]]:
         """Return the mean of the weights that rank best, and the values of each part alone and of the mixture.
 
-        It is the mean of those of the grid within one standard error of the best ones, each with a sum of 1.
+        It is the mean of those of the grid within one standard error of the best ones, each with a sum of 1. Then that
+        of the network is halved: these rows have chosen its epoch, too, and EASE has one more part of the rows in the
+        end.
         """
         tried: dict[Weights, FloatArray] = {}
+        scores = self._scores(part)
+        shortlist = Shortlist.of([each.values for each in scores], self._corpus, max(_DEPTH, 4 * self.k))
+
+        def ndcg(weights: Weights) -> FloatArray:
+            ranks = shortlist.ranks([w / each.deviation for w, each in zip(weights, scores, strict=True)])
+            return self._ndcg(ranks)
 
         def best_of(options: Sequence[Weights]) -> Weights:
             for option in options:
                 if max(option) > 0 and option not in tried:
-                    tried[option] = self.values(part, option)
+                    tried[option] = ndcg(option)
             return max(tried, key=lambda option: float(tried[option].mean()))
 
         best_of(_ALONE)
         network = best_of([(w, 1.0, 0.0) for w in _GRID])
         best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
-        weights = tuple(np.mean([np.divide(option, sum(option)) for option in near_best(tried)], axis=0).tolist())
+        near = np.mean([np.divide(option, sum(option)) for option in near_best(tried)], axis=0)
+        if near[0] < 1:
+            near[0] *= _OPTIMISM
+        weights = tuple((near / near.sum()).tolist())
         alone = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), _ALONE, strict=True)}
         values = {**alone, "mixture": self.values(part, weights)}
         return weights, {name: float(found.mean()) for name, found in values.items()}
