@@ -1,6 +1,7 @@
 """Negative transfer: each task of a joint model against a model of this task alone, on public data sets.
 
     python benchmarks/transfer.py FOLDER/ml_100k FOLDER/steam_reviews ... [--seeds 2] [--rows 15000] [--epochs 12]
+        [--recipe]
 
 Users are drawn until they have `--rows` rows; a random fifth of the rows is the test split, and a tenth of the others
 is held out to choose the epoch by. "Alone" is a network in which every task is isolated, so that each is trained
@@ -8,6 +9,9 @@ exactly as a model of this task alone, with its own best epoch. Against it: all 
 others weigh a tenth), the ranking tasks share, and the groups of the recipe. Batch size, optimizer and rate are those
 of the recipe, without EASE. A gain is above 0 where the joint model is better; its interval is that of a bootstrap over
 users, averaged over the seeds. Seen pairs leave the lists where pairs do not repeat.
+
+With `--recipe` the model of all tasks by `recipes.fit` is compared with a model of each task alone by it, both
+with all defaults.
 """
 
 from __future__ import annotations
@@ -174,16 +178,44 @@ def groupings(tasks: Sequence[tfmtl.Task], statistics: Any) -> dict[str, list[li
     return {name: found[name] for name in first.values()}
 
 
+def _parts(folder: pathlib.Path, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str], Any]:
+    """Return the training and test rows, the names of the labels, and the preprocessor."""
+    problem = PROBLEMS[folder.name]
+    table, names = read(folder, rows, seed)
+    rest, test = random_split(table, test_fraction=0.2, seed=seed)
+    sides = [[_feature(problem, name) for name in part] for part in (problem.query, problem.candidate)]
+    schema = tfmtl.Schema(*sides, labels=[tfmtl.Label(name) for name in names])
+    return rest, test, names, tfmtl.Preprocessor.fit(schema, rest)
+
+
+def measure_recipe(
+    folder: pathlib.Path, rows: int, seed: int, epochs: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
+    """Return the report of the recipe for all tasks against the recipe for each task, and the seconds of each."""
+    problem = PROBLEMS[folder.name]
+    rest, test, names, known = _parts(folder, rows, seed)
+    seconds: dict[str, float] = {}
+
+    def fitted(method: str, chosen: Sequence[str]) -> tfmtl.MultiTaskModel:
+        start = time.process_time()
+        tasks = [_task(name, known.statistics) for name in chosen]
+        model = recipes.fit(known, tasks, rest, epochs=epochs, seed=seed, verbose=0).model
+        seconds[method] = seconds.get(method, 0.0) + time.process_time() - start
+        return model
+
+    joint = fitted("joint", names)
+    alone = {name: fitted("alone", [name]) for name in names}
+    seen = rest if problem.retrieves and not problem.repeats else None
+    return {"joint": evaluation.transfer_report(joint, alone, test, seen=seen)}, seconds
+
+
 def measure(
     folder: pathlib.Path, rows: int, seed: int, epochs: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
     """Return the reports of the joint models, and the seconds of a training epoch, by method."""
     problem = PROBLEMS[folder.name]
-    table, names = read(folder, rows, seed)
-    rest, test = random_split(table, test_fraction=0.2, seed=seed)
+    rest, test, names, known = _parts(folder, rows, seed)
     train, held_out = random_split(rest, test_fraction=0.1, seed=seed)
-    sides = [[_feature(problem, name) for name in part] for part in (problem.query, problem.candidate)]
-    known = tfmtl.Preprocessor.fit(tfmtl.Schema(*sides, labels=[tfmtl.Label(name) for name in names]), rest)
     exclude = problem.retrieves and not problem.repeats
     models: dict[str, tfmtl.MultiTaskModel] = {}
     seconds: dict[str, float] = {}
@@ -217,10 +249,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", type=int, default=15_000)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--recipe", action="store_true")
     arguments = parser.parse_args()
+    compared = measure_recipe if arguments.recipe else measure
     for folder in arguments.folders:
         print(f"{folder.name}", flush=True)
-        runs = [measure(folder, arguments.rows, seed, arguments.epochs) for seed in range(arguments.seeds)]
+        runs = [compared(folder, arguments.rows, seed, arguments.epochs) for seed in range(arguments.seeds)]
         reports = {kind: [run[0][kind] for run in runs if kind in run[0]] for kind in runs[0][0]}
         head = [f"{kind}, gain" for kind in reports]
         print(f"\n| set | task | metric | alone | {' | '.join(head)} |\n|{'---|' * (4 + len(head))}")
@@ -232,7 +266,9 @@ def main() -> None:
             print(f"{kind}: Delta_m {np.mean([part.attrs['delta_m'] for part in parts]):+.4f}")
         spent = {kind: np.mean([run[1][kind] for run in runs if kind in run[1]]) for kind in runs[0][1]}
         print(
-            "CPU seconds of an epoch: " + ", ".join(f"{kind} {value:.1f}" for kind, value in spent.items()), flush=True
+            f"CPU seconds{'' if arguments.recipe else ' of an epoch'}: "
+            + ", ".join(f"{kind} {value:.1f}" for kind, value in spent.items()),
+            flush=True,
         )
 
 

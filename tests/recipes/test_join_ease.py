@@ -12,12 +12,13 @@ import pytest
 
 from tests.models.small import NO_NOISE
 from tfmtl._keras import tf
+from tfmtl.baselines import decompose
 from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, random_split, to_batch
 from tfmtl.evaluation import evaluate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
-from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, join_ease
+from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, ease_part, join_ease
 from tfmtl.recipes.ease_part import mean, sources_of
-from tfmtl.recipes.join_ease import _best, near_best
+from tfmtl.recipes.join_ease import _best, _discounted, near_best
 from tfmtl.serving import export
 from tfmtl.tasks import Regression, Retrieval
 from tfmtl.training import LazyAdam
@@ -140,6 +141,25 @@ def test_regularizations_within_one_standard_error_are_averaged() -> None:
     }
     judge: Any = _Scripted(values)
     assert _best(judge, options) == EaseSettings("binary", "user", (10.0, 20.0))
+
+
+def test_the_network_has_half_of_the_weight_of_the_rows_that_chose_its_epoch() -> None:
+    assert _discounted([0.5, 0.5, 0.0]) == pytest.approx((1 / 3, 2 / 3, 0.0))
+    assert _discounted([0.4, 0.2, 0.4]) == pytest.approx((0.25, 0.25, 0.5))
+    assert _discounted([1.0, 0.0, 0.0]) == (1.0, 0.0, 0.0)
+
+
+def test_the_tables_of_all_rows_start_from_those_of_the_training_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, validation = tables()
+    preprocessor = _model().preprocessor
+    batches = [to_batch(part, preprocessor, labels=["bought"]) for part in (train, validation)]
+    starts: list[Any] = []
+    monkeypatch.setattr(ease_part, "decompose", lambda *args: starts.append(args[3]) or decompose(*args))
+    parts = EaseParts(preprocessor, "bought", rank=8, seed=0)
+    options = parts.options(batches[:1], [20.0])
+    parts.fit(batches, next(iter(options)))
+    assert starts[0] is None
+    assert starts[1] is parts.decomposed["binary"]
 
 
 def test_settings_within_one_standard_error_are_near_the_best() -> None:
