@@ -18,7 +18,8 @@ from tfmtl.evaluation import evaluate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, ease_part, join_ease
 from tfmtl.recipes.ease_part import mean, sources_of
-from tfmtl.recipes.join_ease import _best, _discounted, near_best
+from tfmtl.recipes.join_ease import _best
+from tfmtl.recipes.mixture_judge import discounted, near_best
 from tfmtl.serving import export
 from tfmtl.tasks import Regression, Retrieval
 from tfmtl.training import LazyAdam
@@ -144,9 +145,9 @@ def test_regularizations_within_one_standard_error_are_averaged() -> None:
 
 
 def test_the_network_has_half_of_the_weight_of_the_rows_that_chose_its_epoch() -> None:
-    assert _discounted([0.5, 0.5, 0.0]) == pytest.approx((1 / 3, 2 / 3, 0.0))
-    assert _discounted([0.4, 0.2, 0.4]) == pytest.approx((0.25, 0.25, 0.5))
-    assert _discounted([1.0, 0.0, 0.0]) == (1.0, 0.0, 0.0)
+    assert discounted([0.5, 0.5, 0.0]) == pytest.approx((1 / 3, 2 / 3, 0.0))
+    assert discounted([0.4, 0.2, 0.4]) == pytest.approx((0.25, 0.25, 0.5))
+    assert discounted([1.0, 0.0, 0.0]) == (1.0, 0.0, 0.0)
 
 
 def test_the_tables_of_all_rows_start_from_those_of_the_training_rows(monkeypatch: pytest.MonkeyPatch) -> None:

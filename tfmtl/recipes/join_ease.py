@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
-from tfmtl.evaluation.corpus import Corpus, Seen, embed, locate, positives
-from tfmtl.evaluation.counting import FloatArray, IntArray
-from tfmtl.evaluation.ranks import rank_by_scores
-from tfmtl.evaluation.retrieval_metrics import retrieval_values
+from tfmtl.evaluation.corpus import Seen, locate, positives
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.inputs import histories_of
 from tfmtl.models.keras_arguments import require_compiled
-from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, Floats, mean
-from tfmtl.recipes.join_copy import CopyJudge, in_words, sampled, with_copy
-from tfmtl.recipes.shortlist import Shortlist
+from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean
+from tfmtl.recipes.join_copy import in_words, sampled, with_copy
+from tfmtl.recipes.mixture_judge import MixtureJudge, Weights, near_best
 from tfmtl.tasks import HistoryCopy
 
-Weights = tuple[float, float, float]
-"""Weights of the network, EASE and popularity."""
-
-_GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
-_SAMPLE = 256
-"""Queries by which the deviation of scores is measured."""
-_DEPTH = 200
-"""Candidates of each part among which the weights are chosen."""
-_OPTIMISM = 0.5
-"""Factor of the network's weight; see `_Judge.weights` and `benchmarks/RESULTS.md`."""
-_ALONE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +83,12 @@ def join_ease(
 ) -> JoinedEase:
     """Join EASE and popularity to the retrieval of a trained model, with the weights that rank best on validation.
 
-    Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network, and
-    the mixture is as good on the validation rows as the best part, up to one standard error.
+    Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network.
 
-    NDCG@k on validation chooses, in this order: the source of the history, the weighting and the regularization by EASE
-    alone; then, on a grid, the weights of network and popularity relative to the standard deviation of each part's
-    scores; and a `HistoryCopy` (see `join_copy`) where seen candidates stay in the lists. Regularizations, and weights,
-    within one standard error of the best ones are averaged, at no cost in serving. The network has half of the weight
-    that it has on validation, because the same rows have usually chosen its epoch.
+    NDCG@k on validation chooses source, weighting and regularization by EASE alone; then, on a grid, the weights of
+    network and popularity relative to the standard deviation of each part's scores; and a `HistoryCopy` (see
+    `join_copy`) where seen candidates stay in the lists. Regularizations, and weights, within one standard error of the
+    best ones are averaged. The network has half of its best weight, because the same rows often choose its epoch.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -136,7 +118,7 @@ def join_ease(
     seen = Seen.from_frame(model, name, train)
     exclude_seen = repeated(name, batches[1], seen) < REPEATED if exclude_seen is None else exclude_seen
     corpus = sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
-    judge, fitted = _Judge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
+    judge, fitted = MixtureJudge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
     options = fitted.options(batches[:1], regularizations)
     best = _best(judge, options)
     weights, values = judge.weights(averaged := mean(options, best))
@@ -147,7 +129,7 @@ def join_ease(
     return JoinedEase(joined, best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}", copy)
 
 
-def _best(judge: _Judge, options: Mapping[EaseSettings, EasePart]) -> EaseSettings:
+def _best(judge: MixtureJudge, options: Mapping[EaseSettings, EasePart]) -> EaseSettings:
     """Return the best settings by EASE alone, with all regularizations near the best one.
 
     A single choice among values that differ by less than the noise of the validation rows can be far from the best one
@@ -176,126 +158,3 @@ def repeated(task: str, batch: Batch, seen: Seen) -> float:
     rows = positives(batch, task)
     users, items = (batch.ids[role].numpy()[rows] for role in ("query", "candidate"))
     return float(seen.holds(users, items).mean()) if len(rows) else 0.0
-
-
-class _Scores(NamedTuple):
-    """Scores [queries, candidates] and their standard deviation, 1 for equal scores."""
-
-    values: Floats
-    deviation: float
-
-    @classmethod
-    def of(cls, values: Floats) -> _Scores:
-        """Measure the deviation on some queries."""
-        deviation = float(np.std(values[:_SAMPLE]))
-        return cls(values, deviation if deviation > 0 else 1.0)
-
-
-class _Judge:
-    """Ranks the positives of a corpus by weighted sums of the scores of a network, EASE and popularity."""
-
-    def __init__(self, model: MultiTaskModel, task: str, corpus: Corpus, k: int) -> None:
-        self._model, self._corpus, self.k = model, corpus, min(k, len(corpus.candidates))
-        self._indices = np.asarray(corpus.candidates.features[model.schema.candidate_id])
-        query = embed(model.tower("query"), corpus.queries)[task]
-        self._network = _Scores.of(query @ embed(model.tower("candidate"), corpus.candidates.features)[task].T)
-        self._last: tuple[EasePart, list[_Scores]] | None = None
-
-    def _scores(self, part: EasePart) -> list[_Scores]:
-        """Return the scores of the network, EASE and popularity."""
-        if self._last is None or self._last[0] is not part:
-            ease = part.queries(self._corpus.queries) @ part.candidates(self._indices).T
-            popularity = np.broadcast_to(part.popularity[self._indices], ease.shape)
-            self._last = part, [self._network, _Scores.of(ease), _Scores.of(popularity)]
-        return self._last[1]
-
-    def deviations(self, part: EasePart) -> list[float]:
-        """Return the standard deviation of each part's scores over pairs, 1 for equal scores."""
-        return [scores.deviation for scores in self._scores(part)]
-
-    def copied(self, part: EasePart, weights: Weights, values: dict[str, float]) -> tuple[Weights, HistoryCopy | None]:
-        """Return the weights that rank best beside a copied part, and this part; the given ones if none is better.
-
-        The NDCG with the part is added to `values`.
-        """
-
-        def mixed(chosen: Weights) -> Floats:
-            found = zip(chosen, self._scores(part), strict=True)
-            parts = [np.float32(weight / scores.deviation) * scores.values for weight, scores in found if weight > 0]
-            return np.asarray(sum(parts[1:], parts[0]), np.float32)
-
-        histories = histories_of(self._model.schema)
-        if not histories:
-            return weights, None
-        judge = CopyJudge(self._model, self._corpus, histories, self.k)
-        found, copy, values["copy"] = judge.best(mixed, list(dict.fromkeys([weights, *_ALONE])))
-        return (found, copy) if values["copy"] > values["mixture"] else (weights, None)
-
-    def values(self, part: EasePart, weights: Weights) -> FloatArray:
-        """Return the NDCG at k of the weighted sum for each query."""
-        used = [
-            (np.float32(weight / scores.deviation), scores.values)
-            for weight, scores in zip(weights, self._scores(part), strict=True)
-            if weight > 0
-        ]
-
-        def mixed(queries: IntArray) -> FloatArray:
-            return np.asarray(sum(factor * values[queries] for factor, values in used))
-
-        corpus, size = self._corpus, len(self._corpus.candidates)
-        return self._ndcg(rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen))
-
-    def _ndcg(self, ranks: FloatArray) -> FloatArray:
-        corpus = self._corpus
-        return retrieval_values(ranks, corpus.query_index, self.k, items=corpus.items)[1][f"ndcg@{self.k}"]
-
-    def weights(self, part: EasePart) -> tuple[Weights, dict[str, float]]:
-        """Return the mean of the weights that rank best, and the values of each part alone and of the mixture.
-
-        It is the mean of those of the grid within one standard error of the best ones, each with a sum of 1. Then that
-        of the network is halved: these rows have chosen its epoch, too, and EASE has one more part of the rows in the
-        end.
-        """
-        tried: dict[Weights, FloatArray] = {}
-        scores = self._scores(part)
-        shortlist = Shortlist.of([each.values for each in scores], self._corpus, max(_DEPTH, 4 * self.k))
-
-        def ndcg(weights: Weights) -> FloatArray:
-            ranks = shortlist.ranks([w / each.deviation for w, each in zip(weights, scores, strict=True)])
-            return self._ndcg(ranks)
-
-        def best_of(options: Sequence[Weights]) -> Weights:
-            for option in options:
-                if max(option) > 0 and option not in tried:
-                    tried[option] = ndcg(option)
-            return max(tried, key=lambda option: float(tried[option].mean()))
-
-        best_of(_ALONE)
-        network = best_of([(w, 1.0, 0.0) for w in _GRID])
-        best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
-        weights = _discounted(np.mean([np.divide(option, sum(option)) for option in near_best(tried)], axis=0))
-        alone = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), _ALONE, strict=True)}
-        values = {**alone, "mixture": self.values(part, weights)}
-        return weights, {name: float(found.mean()) for name, found in values.items()}
-
-
-def _discounted(weights: Sequence[float]) -> Weights:
-    """Return weights with a sum of 1 after the factor of the network; those of a network alone stay."""
-    network, ease, popularity = weights
-    total = _OPTIMISM * network + ease + popularity
-    if ease + popularity == 0:
-        return (1.0, 0.0, 0.0)
-    return (_OPTIMISM * network / total, ease / total, popularity / total)
-
-
-def near_best(values: Mapping[Any, FloatArray]) -> list[Any]:
-    """Return the settings that the data cannot tell from the best one.
-
-    These are within one standard error of the difference of two means over queries.
-
-    Args:
-        values: the metric of each query by settings.
-    """
-    best = values[max(values, key=lambda settings: float(values[settings].mean()))]
-    behind = {settings: best - found for settings, found in values.items()}
-    return [settings for settings, gap in behind.items() if gap.mean() <= gap.std() / math.sqrt(len(gap))]
