@@ -30,6 +30,7 @@ from tfmtl.layers import (
     SelfAttentionHistory,
     SequenceAugmentation,
     TargetAttention,
+    TreeColumns,
 )
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.experts.prior_gate import PriorGate
@@ -96,6 +97,11 @@ def _(layer: HistoryMatch) -> tuple[keras.Model, Any]:
 @network_of.register
 def _(layer: CategoryRates) -> tuple[keras.Model, Any]:
     return _network(layer, (np.resize(FLOATS, [ROWS, 18]), [INDICES[:, 0], INDICES[:, 1]]))
+
+
+@network_of.register
+def _(layer: TreeColumns) -> tuple[keras.Model, Any]:
+    return _network(layer, [FLOATS[:, :3], np.concatenate([FLOATS[:, :2], PRESENT[:, :1]], axis=1), INDICES])
 
 
 @network_of.register

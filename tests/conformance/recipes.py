@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tests.conformance.balancers import BALANCERS, SCHEDULES
 from tests.models import small
 from tfmtl import layers
@@ -15,6 +17,7 @@ from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
 from tfmtl.compression import DistilledModel
 from tfmtl.data import Preprocessor
+from tfmtl.layers.boosted_trees import LARGEST
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.fusions.presence import Presence
@@ -66,6 +69,13 @@ _CONVERSION: dict[str, Any] = {"units": [3], "scope": "query", "serve": "conditi
 _PROPENSITY: dict[str, Any] = {"conditional_weight": 0.5, "min_propensity": 0.25}
 
 
+_LEAF = LARGEST
+_TREES: list[Any] = [
+    [0, 0, 0, 10, 0, 0], [0.125, _LEAF, _LEAF, 0.5, _LEAF, _LEAF], [1, 1, 2, 4, 4, 5], [0.0, 1.0, 2.0, 0.0, 3.0, 4.0],
+    [0, 3], [[1.0, 0.0], [0.0, 1.0]], [0.5, -0.5], [1], [[2, 0]],
+]  # fmt: skip
+
+
 def _inner() -> layers.MultiTaskLayer:
     return layers.MMoE(TASKS, 3, units=[4], seed=3)
 
@@ -85,6 +95,10 @@ Recipes = dict[str, Callable[[], Any]]
 
 PARTS: Recipes = {
     "Adapter": lambda: layers.Adapter(3, "tanh", **_KERNELS),
+    "BoostedTrees": lambda: layers.BoostedTrees(
+        2, trees=2, nodes=6, depth=2, splits=1, words=2, weights=[np.array(part) for part in _TREES]
+    ),
+    "TreeColumns": lambda: layers.TreeColumns(1, 3, [[None, 0.5], []]),
     "AITM": lambda: layers.AITM(
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),

@@ -184,6 +184,7 @@ def test_defaults_of_a_search_space_are_arguments(name: str) -> None:
 def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
     """Layers inside other layers, and those with arguments that the data decides, have no search space."""
     parts = {
+        "BoostedTrees",
         "CategoryRates",
         "Dropout",
         "EncodingMark",
@@ -199,6 +200,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "Presence",
         "RandomMissing",
         "RandomUnknown",
+        "TreeColumns",
     }
     gates = {"SoftmaxGate", "DSelectKGate", "TaskDense"}
     kinds = {name: kind for name, kind in registered().items() if kind.__module__.startswith("tfmtl.layers.")}

@@ -39,7 +39,8 @@ def _fit(**arguments: Any) -> Fitted:
     preprocessor, train = prepared()
     tasks = arguments.pop("tasks", None) or _tasks()
     network = build_network(preprocessor, tasks, embedding_dim=4, tower_units=(4,), regularization=NO_NOISE)
-    return fit(preprocessor, tasks, train, **{"network": network, "epochs": 2, "verbose": 0, **arguments})
+    options = {"network": network, "epochs": 2, "verbose": 0, "boosting": False, **arguments}
+    return fit(preprocessor, tasks, train, **options)
 
 
 @functools.cache

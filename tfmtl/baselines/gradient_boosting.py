@@ -12,7 +12,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl.baselines.interactions import Ints
 from tfmtl.baselines.ranking_baseline import RankingBaseline, Target, probabilities
 from tfmtl.baselines.tabular_features import TabularFeatures, is_category
-from tfmtl.data import Text, to_columns
+from tfmtl.data import Text
 from tfmtl.data.columns import Columns
 from tfmtl.data.features import Feature
 
@@ -36,6 +36,7 @@ class GradientBoosting(RankingBaseline):
         folds: number of folds of the rates, at least 2.
         max_rows: largest number of rows to fit trees to, drawn at random; counts and rates use all rows.
         seed: seed of the draw, of the folds and of the trees.
+        hold_out: whether held-out rows choose the number of trees; without them it is `max_iter`.
 
     Cost: one thread; about 7 s for 80,000 rows, 20 columns and 200 trees.
 
@@ -52,6 +53,7 @@ class GradientBoosting(RankingBaseline):
         folds: int = 5,
         max_rows: int = 200_000,
         seed: int = 0,
+        hold_out: bool = True,
     ) -> None:
         super().__init__(max_rows, seed)
         require_positive_int(max_iter=max_iter, folds=folds)
@@ -62,6 +64,7 @@ class GradientBoosting(RankingBaseline):
         self.learning_rate = learning_rate
         self.smoothing = smoothing
         self.folds = folds
+        self.hold_out = hold_out
 
     @classmethod
     def uses(cls, feature: Feature) -> bool:
@@ -72,9 +75,9 @@ class GradientBoosting(RankingBaseline):
         from sklearn import ensemble  # imported here: it takes half a second
         from threadpoolctl import threadpool_limits
 
-        categories = to_columns(frame, filter(is_category, self._features))
-        others = to_columns(frame.iloc[rows], itertools.filterfalse(is_category, self._features))
-        self._encoder = TabularFeatures(self._features, self.smoothing, self.folds, self.seed)
+        categories = self._columns(frame, filter(is_category, self._features))
+        others = self._columns(frame.iloc[rows], itertools.filterfalse(is_category, self._features))
+        self._encoder = self._tabular()
         matrix = self._encoder.fit_transform({**categories, **others}, target, rows)
         kind = ensemble.HistGradientBoostingClassifier if target.num_classes else ensemble.HistGradientBoostingRegressor
         self._num_classes = target.num_classes
@@ -83,16 +86,19 @@ class GradientBoosting(RankingBaseline):
             max_iter=self.max_iter,
             learning_rate=self.learning_rate,
             categorical_features=np.array(self._encoder.categorical),
-            early_stopping=_can_hold_out(labels, target.num_classes),
+            early_stopping=self.hold_out and _can_hold_out(labels, target.num_classes),
             random_state=self.seed,
         )
         # Threads of OpenMP wait in busy loops: beside other work two of them took thirty times as long as one.
         with threadpool_limits(1, "openmp"):
-            if _repeats(target.groups[rows]):
+            if self.hold_out and _repeats(target.groups[rows]):
                 estimator.set_params(early_stopping=False)
                 estimator.set_params(max_iter=_best_size(estimator, matrix, labels, target.groups[rows], self.seed))
             # Weighted quantiles take most of the time: equal weights are left out.
             self._estimator = estimator.fit(matrix, labels, sample_weight=weights if np.ptp(weights) > 0 else None)
+
+    def _tabular(self) -> TabularFeatures:
+        return TabularFeatures(self._features, self.smoothing, self.folds, self.seed)
 
     def _predict(self, columns: Columns) -> npt.NDArray[np.float64]:
         matrix = self._encoder.transform(columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,7 +109,7 @@ class RankingBaseline(abc.ABC):
         frame = as_frame(frame)
         if not self._varies:
             return np.repeat(self._constant, len(frame), axis=0)
-        values = self._predict(to_columns(frame, self._features))
+        values = self._predict(self._columns(frame, self._features))
         if isinstance(task, Regression):
             return np.clip(values, *self._range)
         return values if isinstance(task, MultiClassClassification) else values[:, 1]
@@ -119,6 +120,10 @@ class RankingBaseline(abc.ABC):
         if task.query_only:
             return [feature for feature in schema.query if feature.name != schema.query_id and cls.uses(feature)]
         return [feature for feature in schema.features.values() if cls.uses(feature)]
+
+    def _columns(self, frame: Any, features: Iterable[Feature]) -> Columns:
+        """Return the columns of some features that the method reads."""
+        return to_columns(frame, features)
 
     @classmethod
     @abc.abstractmethod

@@ -68,12 +68,16 @@ def _target(share: Share, argument: str) -> Target:
 def prunable_weights(layer: keras.layers.Layer) -> list[tf.Variable]:
     """Return the weights of a layer that pruning acts on: kernels, embedding tables, the matrices of a trunk.
 
+    A layer that is not trained has none, such as the tables of `recipes.join_ease`: pruning could not repair them.
+
     Example:
         >>> dense = keras.layers.Dense(2)
         >>> dense.build([None, 3])
         >>> [tuple(weight.shape) for weight in prunable_weights(dense)]
         [(3, 2)]
     """
+    if not layer.trainable:
+        return []
     if hasattr(layer, "get_prunable_weights"):  # the toolkit's protocol; it adds the method to Keras' layers, too
         return list(layer.get_prunable_weights())
     if isinstance(layer, keras.layers.Embedding):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -65,3 +66,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(column.type.value_type)
     view = getattr(pa.types, "is_string_view", lambda _: False)
     return column.cast(pa.large_string()) if view(column.type) else column
+
+
+def stacked(tables: Sequence[Any]) -> Any:
+    """Return the rows of several tables as one pandas table, with the columns that all of them have."""
+    return pd.concat([as_frame(table) for table in tables], join="inner", ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfmtl.layers.adapter import Adapter as Adapter
+from tfmtl.layers.boosted_trees import BoostedTrees as BoostedTrees
 from tfmtl.layers.embeddings.base import CompressedEmbedding as CompressedEmbedding
 from tfmtl.layers.embeddings.hashed import HashedEmbedding as HashedEmbedding
 from tfmtl.layers.embeddings.low_rank import LowRankEmbedding as LowRankEmbedding
@@ -34,6 +35,7 @@ from tfmtl.layers.poolings.attention_pooling import AttentionPooling as Attentio
 from tfmtl.layers.poolings.masked_mean import MaskedMean as MaskedMean
 from tfmtl.layers.poolings.self_attention import SelfAttention as SelfAttention
 from tfmtl.layers.poolings.self_attention_history import SelfAttentionHistory as SelfAttentionHistory
+from tfmtl.layers.tree_columns import TreeColumns as TreeColumns
 from tfmtl.layers.trunks.adatt import AdaTT as AdaTT
 from tfmtl.layers.trunks.aitm import AITM as AITM
 from tfmtl.layers.trunks.base import FeatureEncodings as FeatureEncodings

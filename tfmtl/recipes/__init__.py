@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from tfmtl.recipes.best_epoch import BestEpoch as BestEpoch
+from tfmtl.recipes.boosted_part import BoostedPart as BoostedPart
 from tfmtl.recipes.ease_part import EasePart as EasePart
 from tfmtl.recipes.ease_part import EaseParts as EaseParts
 from tfmtl.recipes.ease_part import EaseSettings as EaseSettings
 from tfmtl.recipes.fit import Choice as Choice
 from tfmtl.recipes.fit import Fitted as Fitted
 from tfmtl.recipes.fit import fit as fit
+from tfmtl.recipes.join_boosting import BoostedTask as BoostedTask
+from tfmtl.recipes.join_boosting import JoinedBoosting as JoinedBoosting
+from tfmtl.recipes.join_boosting import join_boosting as join_boosting
 from tfmtl.recipes.join_copy import JoinedCopy as JoinedCopy
 from tfmtl.recipes.join_copy import join_copy as join_copy
 from tfmtl.recipes.join_ease import JoinedEase as JoinedEase

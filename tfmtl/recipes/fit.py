@@ -16,6 +16,7 @@ from tfmtl.evaluation.corpus import Seen
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes.best_epoch import BestEpoch
+from tfmtl.recipes.join_boosting import JoinedBoosting, join_boosting
 from tfmtl.recipes.join_ease import REPEATED, JoinedEase, join_ease, repeated
 from tfmtl.recipes.ranking_inputs import fill_rates, ranking_inputs
 from tfmtl.recipes.rates import RANKING_RATE, RETRIEVAL_RATE, SPARSE_WIDTH, recipe_optimizer, sparse_ids
@@ -54,12 +55,14 @@ class Fitted:
         choices: every setting and its reason; `print` shows them.
         history: logged values by epoch.
         joined: the choice of the retrieval's parts, or None without retrieval.
+        boosted: the trees of the ranking tasks, or None if they were not compared.
     """
 
     model: MultiTaskModel
     choices: tuple[Choice, ...]
     history: dict[str, list[float]]
     joined: JoinedEase | None
+    boosted: JoinedBoosting | None = None
 
     def __str__(self) -> str:
         widths = [max(len(choice[i]) for choice in self.choices) for i in (0, 1)]
@@ -79,10 +82,11 @@ def fit(
     batch_size: int | None = None,
     epochs: int = 20,
     patience: int = 3,
+    boosting: bool = True,
     seed: int = 0,
     verbose: Any = "auto",
 ) -> Fitted:
-    """Train a model with settings chosen from the data, and join EASE and popularity to its retrieval.
+    """Train a model with settings chosen from the data; join EASE to its retrieval and boosted trees to its ranking.
 
     Use it for the first model on new data; print the result to see each setting and its reason. Every argument
     overrides a choice.
@@ -91,7 +95,8 @@ def fit(
     tables, towers and a trunk that no other task reads (`isolate` of `build_network`). Training stops by ranks and
     losses on the held-out rows, and each group of tasks keeps its best epoch (see `BestEpoch`). Tasks that share
     variables with a retrieval in a given `network` weigh a tenth, because at equal weights they can cost it a third of
-    its NDCG. `join_ease` chooses the weights of network, EASE and popularity by the same rows, and then reads all rows.
+    its NDCG. `join_ease` chooses the weights of network, EASE and popularity by the same rows, `join_boosting` those of
+    network and trees in ranking tasks; both then read all rows.
 
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
@@ -100,12 +105,13 @@ def fit(
         network: from `build_network`; by default with the groups of tasks to isolate and with `ranking_inputs`.
         balancer, optimizer, batch_size: overrides of the choices.
         epochs, patience: largest number of epochs, and epochs without improvement after which training stops.
-        seed, verbose: seed of initial values, shuffling and draws; and as in `keras.Model.fit`.
+        boosting: whether to join boosted trees to ranking tasks.
+        seed, verbose: seed of initial values, shuffling and draws; as in `keras.Model.fit`.
 
     Raises:
         ValueError: if the held-out rows have no positive of a retrieval task, or an argument does not fit the data.
 
-    Cost: that of `epochs` epochs at most, a ranking of the held-out rows per epoch, and `join_ease`.
+    Cost: that of `epochs` epochs at most, a ranking of the held-out rows per epoch, `join_ease` and `join_boosting`.
     """
     chosen: list[Choice] = []
     train, held_out = _split(as_frame(train), validation, time, seed, chosen)
@@ -121,11 +127,27 @@ def fit(
     options = {"epochs": epochs, "batch_size": batch_size, "validation_data": held_out, "verbose": verbose}
     run = model.fit(train, callbacks=[best], **options)
     chosen += [_epochs(names, epoch, len(best.groups), len(run.epoch)) for names, epoch in best.groups]
-    joined = None
-    if len(retrieval) == 1 and preprocessor.schema.query_id:
-        joined = join_ease(model, train, held_out, seed=seed)
+    model, joined, boosted = _joined(model, Split(train, held_out), retrieval, boosting, seed, chosen)
+    return Fitted(model, tuple(chosen), run.history, joined, boosted)
+
+
+def _joined(
+    model: MultiTaskModel, rows: Split, retrieval: list[str], boosting: bool, seed: int, chosen: list[Choice]
+) -> tuple[MultiTaskModel, JoinedEase | None, JoinedBoosting | None]:
+    """Return the model with EASE in its retrieval and trees in its ranking tasks, and both choices."""
+    joined = boosted = None
+    if len(retrieval) == 1 and model.schema.query_id:
+        joined = join_ease(model, rows.train, rows.test, seed=seed)
+        model = joined.model
         chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
-    return Fitted(joined.model if joined else model, tuple(chosen), run.history, joined)
+    if boosting and len(retrieval) < len(model.tasks):
+        boosted = join_boosting(model, rows.train, rows.test, seed=seed)
+        model = boosted.model
+        chosen += [
+            Choice("trees", task.mixture, f"{name}, loss on held-out rows: {task.found}")
+            for name, task in boosted.tasks.items()
+        ]
+    return model, joined, boosted
 
 
 def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: list[Choice]) -> Split:
