@@ -241,6 +241,12 @@ ENTRIES = (
         quick=("--seeds", "1", "--epochs", "1"),
     ),
     Entry(
+        "calibration",
+        "Are event probabilities calibrated on test rows after `recipes.calibrate`, with the same AUC?",
+        "calibration.py", ("{census_income}", "{steam_reviews}", "{ml_100k}", "{open_bandit_small}"),
+        quick=("--epochs", "1"),
+    ),
+    Entry(
         "transfer",
         "Which tasks lose or gain by being trained with others, against the same network trained on each task alone?",
         "transfer.py",

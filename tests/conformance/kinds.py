@@ -15,7 +15,9 @@ from tfmtl.balancing.schedules import WeightSchedule
 from tfmtl.data import Preprocessor, to_batch, to_columns
 from tfmtl.layers import (
     STEM,
+    AtInference,
     AttentionPooling,
+    Calibration,
     CategoryRates,
     CompressedEmbedding,
     ContextGate,
@@ -107,6 +109,16 @@ def _(layer: TreeColumns) -> tuple[keras.Model, Any]:
 @network_of.register
 def _(layer: PiecewiseLinear) -> tuple[keras.Model, Any]:
     return _network(layer, [np.stack([FLOATS[:, i], PRESENT[:, i]], 1) for i in (0, 1)])
+
+
+@network_of.register
+def _(layer: Calibration) -> tuple[keras.Model, Any]:
+    return _network(layer, [FLOATS[:, :1], INDICES[:, 0]])
+
+
+@network_of.register
+def _(layer: AtInference) -> tuple[keras.Model, Any]:
+    return _network(layer, [FLOATS, -FLOATS])
 
 
 @network_of.register

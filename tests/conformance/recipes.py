@@ -102,10 +102,12 @@ PARTS: Recipes = {
     "AITM": lambda: layers.AITM(
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),
+    "AtInference": lambda: layers.AtInference(),
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
         "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25
     ),
+    "Calibration": lambda: layers.Calibration(3, 2, num_indices=5),
     "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER),
     "DoublyRobustConversion": lambda: DoublyRobustConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "CrossStitch": lambda: layers.CrossStitch(TASKS, **_EXPERTS, self_weight=0.75),

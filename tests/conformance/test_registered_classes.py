@@ -185,6 +185,8 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
     """Layers inside other layers, and those with arguments that the data decides, have no search space."""
     parts = {
         "BoostedTrees",
+        "AtInference",
+        "Calibration",
         "CategoryRates",
         "Dropout",
         "EncodingMark",

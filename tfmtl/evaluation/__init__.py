@@ -17,6 +17,7 @@ from tfmtl.evaluation.reports import delta_m as delta_m
 from tfmtl.evaluation.reports import evaluate as evaluate
 from tfmtl.evaluation.reports import popularity_tiers as popularity_tiers
 from tfmtl.evaluation.reports import quantiles as quantiles
+from tfmtl.evaluation.reports import reliability_curve as reliability_curve
 from tfmtl.evaluation.reports import retained_margin as retained_margin
 from tfmtl.evaluation.reports import side_by_side as side_by_side
 from tfmtl.evaluation.reports import transfer_report as transfer_report

@@ -1,4 +1,4 @@
-"""Plots of training histories and of comparisons of models."""
+"""Plots of training histories, of comparisons of models and of calibration."""
 
 from __future__ import annotations
 
@@ -69,6 +69,31 @@ def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure
         axis.grid(axis="x", alpha=0.3)
     axes.flat[0].set_yticks(range(len(models)), models)
     axes.flat[0].invert_yaxis()
+    return figure
+
+
+def reliability(curves: Mapping[str, Any]) -> plt.Figure:
+    """Plot reliability curves in one panel, with the expected calibration error (ECE) of each in the legend.
+
+    Args:
+        curves: by name, such as "before" and "after", the result of `tfmtl.evaluation.reliability_curve`.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if there is no curve.
+    """
+    require(bool(curves), "`curves` must hold at least one curve.", curves=curves)
+    figure, axis = plt.subplots(figsize=(4.2, 4.0), layout="constrained")
+    axis.axline((0, 0), slope=1, color="grey", linewidth=1, linestyle="--")
+    for name, curve in curves.items():
+        error = float((curve["share"] * (curve["predicted"] - curve["observed"]).abs()).sum())
+        axis.plot(curve["predicted"], curve["observed"], marker=".", label=f"{name} (ECE {error:.4f})")
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("observed")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
     return figure
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -74,18 +76,33 @@ def calibration_error(
     equation 3; bins of equal mass: Nixon et al., "Measuring Calibration in Deep Learning", 2019,
     https://arxiv.org/abs/1904.01685.
     """
+    rows = binned(labels, probabilities, weights, bins, equal_mass)
+    if not len(rows.labels):
+        return np.nan
+    gaps = np.bincount(rows.bins, weights=rows.weights * (rows.probabilities - rows.labels))
+    return float(np.abs(gaps).sum() / rows.weights.sum())
+
+
+class Binned(NamedTuple):
+    """The rows that count, each with the number of its bin; all fields are [m]."""
+
+    labels: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
+    bins: npt.NDArray[np.int64]
+
+
+def binned(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None, bins: int, equal_mass: bool
+) -> Binned:
+    """Return the rows that count with their bins; arguments as in `calibration_error`."""
     require_positive_int(bins=bins)
     label, probability, weight = _binary(labels, probabilities, weights)
     require_probabilities(probability)
-    if not len(label):
-        return np.nan
-    if equal_mass:
+    edges = np.arange(1, bins) / bins
+    if equal_mass and len(label):
         edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf")
-        place = np.searchsorted(edges, probability, side="left")
-    else:
-        place = np.searchsorted(np.arange(1, bins) / bins, probability, side="left")
-    gaps = np.bincount(place, weights=weight * (probability - label))
-    return float(np.abs(gaps).sum() / weight.sum())
+    return Binned(label, probability, weight, np.searchsorted(edges, probability, side="left"))
 
 
 def _binary(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None) -> Observed:

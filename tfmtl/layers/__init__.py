@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tfmtl.layers.adapter import Adapter as Adapter
 from tfmtl.layers.boosted_trees import BoostedTrees as BoostedTrees
+from tfmtl.layers.calibration import AtInference as AtInference
+from tfmtl.layers.calibration import Calibration as Calibration
 from tfmtl.layers.embeddings.base import CompressedEmbedding as CompressedEmbedding
 from tfmtl.layers.embeddings.hashed import HashedEmbedding as HashedEmbedding
 from tfmtl.layers.embeddings.low_rank import LowRankEmbedding as LowRankEmbedding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,11 @@ class BinaryTask(Ranking, abc.ABC):
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return probabilities [B]."""
         return tf.sigmoid(self.served_logit(outputs)[:, 0])
+
+    def calibrated(self, outputs: Any, change: Callable[[Any], Any]) -> Any:
+        """Return the outputs with another first column, the logit of the served probability."""
+        logit = change(self.served_logit(outputs))
+        return logit if outputs.shape[-1] == 1 else tf.concat([logit, outputs[:, 1:]], axis=1)
 
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from tfmtl._checks import require
@@ -13,6 +13,7 @@ from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs
 
 Serve = Literal["entire", "conditional"]
+_CERTAIN = 60.0  # its sigmoid is 1 in float32, and exp(-60) is negligible beside exp(-z) of any logit z below 40
 
 
 @register
@@ -88,6 +89,17 @@ class EntireSpaceConversion(BinaryTask):
     def served_logit(self, outputs: Any) -> tf.Tensor:
         """Return the logit of p, or a with `serve="conditional"`."""
         return self.event_logit(outputs) if self.serve == "entire" else outputs[:, :1]
+
+    def calibrated(self, outputs: Any, change: Callable[[Any], Any]) -> Any:
+        """Return the outputs with another logit of the served probability.
+
+        If this is p, the outputs become the logit of p and a logit of 1 for the preceding event: their product is p.
+        The outputs then no longer hold the conditional probability, and `conditional_auc` orders by p.
+        """
+        if self.serve == "conditional":
+            return super().calibrated(outputs, change)
+        logit = change(self.served_logit(outputs))
+        return tf.concat([logit, _CERTAIN * tf.ones_like(logit), outputs[:, 2:]], axis=1)
 
     def served_weight(self, sample_weight: tf.Tensor, labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return the weights; with `serve="conditional"` 0 where the preceding event did not happen."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfmtl._checks import require
@@ -98,6 +98,10 @@ class InversePropensityConversion(EntireSpaceConversion):
 
     def _propensity(self, outputs: tf.Tensor) -> tf.Tensor:
         return tf.maximum(tf.stop_gradient(tf.sigmoid(outputs[:, 1])), self.min_propensity)
+
+    def calibrated(self, outputs: Any, change: Callable[[Any], Any]) -> Any:
+        """Return the outputs with another first column; None with `serve="entire"`, because the loss needs them all."""
+        return super().calibrated(outputs, change) if self.serve == "conditional" else None
 
     def get_config(self) -> dict[str, Any]:
         own = {"conditional_weight": self.conditional_weight, "min_propensity": self.min_propensity}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,10 @@ class MultiClassClassification(Ranking):
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return probabilities [B, num_classes]."""
         return tf.nn.softmax(outputs)
+
+    def calibrated(self, outputs: Any, change: Callable[[Any], Any]) -> Any:
+        """Return the changed logits."""
+        return change(outputs)
 
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None

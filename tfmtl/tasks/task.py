@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -195,6 +195,10 @@ class Task(keras.layers.Layer, abc.ABC):
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return the served value in the unit of the label, [B] or [B, classes]; by default the network's output."""
         return outputs
+
+    def calibrated(self, outputs: Any, change: Callable[[Any], Any]) -> Any:
+        """Return outputs with changed logits [B, n] of the served probability; None (the default) if it has none."""
+        return None
 
     def served_value(self, outputs: Any, features: Features, candidate: tf.Tensor | None) -> tf.Tensor:
         """Return the served values of rows; by default `predict` of the outputs.
