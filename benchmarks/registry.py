@@ -257,6 +257,12 @@ ENTRIES = (
         quick=("--seeds", "1", "--epochs", "1", "--rows", "4000"),
     ),
     Entry(
+        "recipe_cost",
+        "How much time does `recipes.fit` add to the training of the same model with its settings given?",
+        "recipe_cost.py", ("{ml_100k}", "{steam_reviews}", "{census_income}", "{ml_1m}"), (),
+        ("--rows", "4000", "--epochs", "1", "--repeats", "1"),
+    ),
+    Entry(
         "buying_again",
         "Does the model of `recipes.fit` rank better than simple baselines where users buy again?",
         "buying_again.py", ("{instacart_sample}", "{tmall_brands}", "grocery"), (), ("--epochs", "1"),

@@ -70,6 +70,11 @@ PROBLEMS = {
         lambda t: {"rating": t["rating"], "liked": t["rating"] >= 4, "hated": t["rating"] == 1},
         candidate=["movie_id"],
     ),
+    "ml_1m": Problem(
+        ["ratings"],
+        lambda t: {"rating": t["rating"], "liked": t["rating"] >= 4, "hated": t["rating"] == 1},
+        candidate=["movie_id"],
+    ),
     "steam_reviews": Problem(
         ["reviews"],
         lambda t: {"recommend": t["recommend"], "helpful": t["helpful_votes"] > 0, "funny": t["funny_votes"] > 0},
@@ -152,7 +157,7 @@ def _feature(problem: Problem, name: str) -> Feature:
     return tfmtl.Numeric(name) if name in problem.numbers else tfmtl.Categorical(name)
 
 
-def _task(name: str, statistics: Any) -> tfmtl.Task:
+def task_of(name: str, statistics: Any) -> tfmtl.Task:
     if name == RETRIEVED:
         return tfmtl.Retrieval(name)
     if len(statistics.labels[name].frequencies) == 2:
@@ -178,7 +183,7 @@ def groupings(tasks: Sequence[tfmtl.Task], statistics: Any) -> dict[str, list[li
     return {name: found[name] for name in first.values()}
 
 
-def _parts(folder: pathlib.Path, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str], Any]:
+def parts(folder: pathlib.Path, rows: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str], Any]:
     """Return the training and test rows, the names of the labels, and the preprocessor."""
     problem = PROBLEMS[folder.name]
     table, names = read(folder, rows, seed)
@@ -193,12 +198,12 @@ def measure_recipe(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
     """Return the report of the recipe for all tasks against the recipe for each task, and the seconds of each."""
     problem = PROBLEMS[folder.name]
-    rest, test, names, known = _parts(folder, rows, seed)
+    rest, test, names, known = parts(folder, rows, seed)
     seconds: dict[str, float] = {}
 
     def fitted(method: str, chosen: Sequence[str]) -> tfmtl.MultiTaskModel:
         start = time.process_time()
-        tasks = [_task(name, known.statistics) for name in chosen]
+        tasks = [task_of(name, known.statistics) for name in chosen]
         model = recipes.fit(known, tasks, rest, epochs=epochs, seed=seed, verbose=0).model
         seconds[method] = seconds.get(method, 0.0) + time.process_time() - start
         return model
@@ -214,13 +219,13 @@ def measure(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
     """Return the reports of the joint models, and the seconds of a training epoch, by method."""
     problem = PROBLEMS[folder.name]
-    rest, test, names, known = _parts(folder, rows, seed)
+    rest, test, names, known = parts(folder, rows, seed)
     train, held_out = random_split(rest, test_fraction=0.1, seed=seed)
     exclude = problem.retrieves and not problem.repeats
     models: dict[str, tfmtl.MultiTaskModel] = {}
     seconds: dict[str, float] = {}
-    for method, groups in groupings([_task(name, known.statistics) for name in names], known.statistics).items():
-        tasks = [_task(name, known.statistics) for name in names]
+    for method, groups in groupings([task_of(name, known.statistics) for name in names], known.statistics).items():
+        tasks = [task_of(name, known.statistics) for name in names]
         beside = {name: 1.0 if name == RETRIEVED else 0.1 for name in names}
         weights = FixedWeights(beside if problem.retrieves and not groups else None)
         network = tfmtl.build_network(known, tasks, isolate=groups, seed=seed)

@@ -139,6 +139,7 @@ def test_regularizations_within_one_standard_error_are_averaged() -> None:
         EaseSettings("binary", "user", (20.0,)): "b",
         EaseSettings("binary", "user", (30.0,)): "c",
         EaseSettings("log", "user", (20.0,)): "d",  # another weighting has another matrix
+        EaseSettings("binary", "user", (20.0,), normalized=True): "d",  # as another normalization has
     }
     judge: Any = _Scripted(values)
     assert _best(judge, options) == EaseSettings("binary", "user", (10.0, 20.0))
@@ -160,7 +161,40 @@ def test_the_tables_of_all_rows_start_from_those_of_the_training_rows(monkeypatc
     options = parts.options(batches[:1], [20.0])
     parts.fit(batches, next(iter(options)))
     assert starts[0] is None
-    assert starts[1] is parts.decomposed["binary"]
+    assert starts[1] is parts.decomposed["binary", False]
+
+
+def _interactions(rank: int) -> tuple[EaseParts, list[Any], np.ndarray]:
+    preprocessor = _model(history=True).preprocessor
+    batches = [to_batch(tables()[0], preprocessor, labels=["bought"])]
+    parts = EaseParts(preprocessor, "bought", rank=rank, seed=0)
+    return parts, batches, parts.counts(batches).toarray()
+
+
+def test_normalized_entries_are_an_option_where_the_rank_holds_less_than_half_of_the_squares() -> None:
+    for rank in (2, 24):
+        parts, batches, matrix = _interactions(rank)
+        values = np.linalg.svd(matrix, compute_uv=False)
+        held = (values[:rank] ** 2).sum() / (values**2).sum()
+        assert (held < 0.5) == (rank == 2)
+        found = parts.options(batches, [20.0])
+        assert {settings.normalized for settings in found} == ({False, True} if rank == 2 else {False})
+
+
+@pytest.mark.parametrize("source", ["user", "history"])
+def test_normalized_ease_equals_the_inverse_of_normalized_entries(source: str) -> None:
+    parts, batches, matrix = _interactions(rank=64)
+    settings = EaseSettings("binary", source, (20.0,), normalized=True)
+    part = parts.fit(batches, settings)
+    rows, columns = (np.maximum(matrix.sum(axis=axis), 1.0) for axis in (1, 0))
+    scaled = matrix / rows[:, None] ** 0.5 / columns**0.25
+    regularization = 20.0 * (scaled**2).sum() / (matrix**2).sum()
+    precision = np.linalg.inv(scaled.T @ scaled + regularization * np.eye(len(columns)))
+    weights = -precision / np.diag(precision)
+    np.fill_diagonal(weights, 1 / (regularization * np.diag(precision)) - 1)
+    weights = weights * columns[:, None] ** -0.25 * columns**0.25  # of entries that are not normalized
+    wanted = matrix @ weights if source == "user" else weights
+    np.testing.assert_allclose(part.query @ part.candidate.T, wanted, atol=1e-5)
 
 
 def test_settings_within_one_standard_error_are_near_the_best() -> None:

@@ -24,6 +24,8 @@ from tfmtl.models.keras_arguments import require_compiled
 Floats = npt.NDArray[np.float32]
 Weighting = Literal["binary", "log"]
 """The entry of a pair with n interactions: 1, or 1 + log(n)."""
+_HELD = 0.5
+"""Share of the squares of a matrix's entries, held by a decomposition, below which its normalized form is tried."""
 
 
 def sources_of(schema: Schema) -> list[str]:
@@ -41,11 +43,14 @@ class EaseSettings(NamedTuple):
         weighting: see `Weighting`.
         source: query feature with the history, or the user's id.
         regularizations: see `tfmtl.baselines.ease_factors`; the scores of several are averaged.
+        normalized: whether EASE is that of entries x_qi / (d_q^1/2 d_i^1/4) with the sums d of rows and columns, and of
+            regularizations in the unit of their squares.
     """
 
     weighting: Weighting
     source: str
     regularizations: tuple[float, ...]
+    normalized: bool = False
 
 
 def weighted(counts: Any, weighting: Weighting) -> Any:
@@ -142,24 +147,35 @@ class EaseParts:
         task: the retrieval task.
         rank: width of the embeddings, at most.
         seed: seed of the decomposition.
-        decomposed: the first decomposition by weighting, from which `fit` takes one step.
+        decomposed: the first decomposition by weighting and normalization, from which `fit` takes one step.
     """
 
     preprocessor: Preprocessor
     task: str
     rank: int
     seed: int
-    decomposed: dict[Weighting, Decomposition] = dataclasses.field(default_factory=dict)
+    decomposed: dict[tuple[Weighting, bool], Decomposition] = dataclasses.field(default_factory=dict)
 
     def options(self, batches: Sequence[Batch], regularizations: Sequence[float]) -> dict[EaseSettings, EasePart]:
-        """Return the part for each source of the history, weighting that differs, and single regularization."""
+        """Return the part for each source of the history, weighting that differs, and single regularization.
+
+        Both normalizations are options only if the rank holds less than half of the squares of the entries: then the
+        normalized entries put other, less frequent candidates among the largest singular values.
+        """
         counts = self.counts(batches)
         weightings = get_args(Weighting) if counts.max() > 1 else ("binary",)
-        return {key: part for name in weightings for key, part in self._parts(counts, name, regularizations).items()}
+        found = {}
+        for name in weightings:
+            found.update(self._parts(counts, name, False, regularizations))
+            held = np.square(self.decomposed[name, False].values).sum()
+            if held < _HELD * weighted(counts, name).power(2).sum():
+                found.update(self._parts(counts, name, True, regularizations))
+        return found
 
     def fit(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart:
         """Return the part for one choice of settings."""
-        return mean(self._parts(self.counts(batches), settings.weighting, settings.regularizations), settings)
+        chosen = settings.weighting, settings.normalized, settings.regularizations
+        return mean(self._parts(self.counts(batches), *chosen), settings)
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].
@@ -181,17 +197,28 @@ class EaseParts:
         return matrix
 
     def _parts(
-        self, counts: Any, weighting: Weighting, regularizations: Sequence[float]
+        self, counts: Any, weighting: Weighting, normalized: bool, regularizations: Sequence[float]
     ) -> dict[EaseSettings, EasePart]:
-        schema, matrix = self.preprocessor.schema, weighted(counts, weighting)
-        found = decompose(matrix, self.rank, self.seed, self.decomposed.get(weighting))
-        self.decomposed.setdefault(weighting, found)
-        return {
-            EaseSettings(weighting, source, (value,)): EasePart.of(
-                schema, self.task, source, matrix, counts, found.factors(value)
-            )
-            for source, value in itertools.product(sources_of(schema), regularizations)
-        }
+        schema, matrix, key = self.preprocessor.schema, weighted(counts, weighting), (weighting, normalized)
+        rows, columns = _scales(matrix) if normalized else (np.ones(size) for size in matrix.shape)
+        scaled = scipy.sparse.diags(rows) @ matrix @ scipy.sparse.diags(columns)
+        unit = scaled.power(2).sum() / matrix.power(2).sum()
+        found = decompose(scaled, self.rank, self.seed, self.decomposed.get(key))
+        self.decomposed.setdefault(key, found)
+        parts = {}
+        for source, value in itertools.product(sources_of(schema), regularizations):
+            query, candidate = found.factors(value * unit)
+            factors = ItemFactors(query * columns[:, None], candidate / columns[:, None])
+            settings = EaseSettings(weighting, source, (value,), normalized)
+            parts[settings] = EasePart.of(schema, self.task, source, matrix, counts, factors)
+        return parts
+
+
+def _scales(matrix: Any) -> tuple[Any, Any]:
+    """Return d_q^-1/2 of each row and d_i^-1/4 of each column, 1 for an empty one."""
+    degrees = (np.asarray(matrix.sum(axis=axis)).ravel() for axis in (1, 0))
+    rows, columns = (np.where(degree > 0, degree, 1.0) for degree in degrees)
+    return rows**-0.5, columns**-0.25
 
 
 def mean(parts: Mapping[EaseSettings, EasePart], settings: EaseSettings) -> EasePart:
@@ -201,7 +228,7 @@ def mean(parts: Mapping[EaseSettings, EasePart], settings: EaseSettings) -> Ease
 
     Args:
         parts: parts of single regularizations.
-        settings: the regularizations to average, of one source and weighting.
+        settings: the regularizations to average, of one source, weighting and normalization.
     """
     chosen = [parts[settings._replace(regularizations=(value,))] for value in settings.regularizations]
     return dataclasses.replace(chosen[0], candidate=np.mean([part.candidate for part in chosen], axis=0))

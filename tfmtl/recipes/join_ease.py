@@ -61,8 +61,9 @@ class JoinedEase:
     def __str__(self) -> str:
         ease = self.settings
         values = " and ".join(f"{value:g}" for value in ease.regularizations)
+        entries = f"{'normalized ' if ease.normalized else ''}{ease.weighting} counts"
         return (
-            f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({ease.weighting} counts, "
+            f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({entries}, "
             f"regularization {values}); {self.metric} on validation: {self.found}."
         )
 
@@ -74,7 +75,7 @@ def join_ease(
     *,
     task: str | None = None,
     rank: int = 256,
-    regularizations: Sequence[float] = (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0),
+    regularizations: Sequence[float] = (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0),
     exclude_seen: bool | None = None,
     refit: bool = True,
     k: int = 10,
@@ -85,10 +86,10 @@ def join_ease(
 
     Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network.
 
-    NDCG@k on validation chooses source, weighting and regularization by EASE alone; then, on a grid, the weights of
-    network and popularity relative to the standard deviation of each part's scores; and a `HistoryCopy` (see
-    `join_copy`) where seen candidates stay in the lists. Regularizations, and weights, within one standard error of the
-    best ones are averaged. The network has half of its best weight, because the same rows often choose its epoch.
+    The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone; then, on a grid, the
+    weights of network and popularity relative to the deviation of each part's scores. Where seen candidates stay in the
+    lists, `join_copy` follows. Regularizations, and weights, within one standard error of the best ones are averaged.
+    The network has half of its best weight, because the same rows often choose its epoch.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -137,7 +138,7 @@ def _best(judge: MixtureJudge, options: Mapping[EaseSettings, EasePart]) -> Ease
     """
     values = {settings: judge.values(part, (0.0, 1.0, 0.0)) for settings, part in options.items()}
     best = max(values, key=lambda settings: float(values[settings].mean()))
-    alike = {settings: found for settings, found in values.items() if settings[:2] == best[:2]}
+    alike = {key: found for key, found in values.items() if key._replace(regularizations=best.regularizations) == best}
     return best._replace(regularizations=tuple(value for near in near_best(alike) for value in near.regularizations))
 
 

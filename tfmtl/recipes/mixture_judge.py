@@ -29,6 +29,7 @@ _DEPTH = 200
 """Candidates of each part among which the weights are chosen."""
 _OPTIMISM = 0.5
 """Factor of the network's weight; see `_Judge.weights` and `benchmarks/RESULTS.md`."""
+_NAMES = ("network", "ease", "popularity")
 _ALONE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -86,7 +87,10 @@ class MixtureJudge:
         return (found, copy) if values["copy"] > values["mixture"] else (weights, None)
 
     def values(self, part: EasePart, weights: Weights) -> FloatArray:
-        """Return the NDCG at k of the weighted sum for each query."""
+        """Return the mean of the NDCG at k and at 10 k of the weighted sum for each query."""
+        return self._quality(self._ranks(part, weights))
+
+    def _ranks(self, part: EasePart, weights: Weights) -> FloatArray:
         used = [
             (np.float32(weight / scores.deviation), scores.values)
             for weight, scores in zip(weights, self._scores(part), strict=True)
@@ -97,14 +101,19 @@ class MixtureJudge:
             return np.asarray(sum(factor * values[queries] for factor, values in used))
 
         corpus, size = self._corpus, len(self._corpus.candidates)
-        return self._ndcg(rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen))
+        return rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
 
-    def _ndcg(self, ranks: FloatArray) -> FloatArray:
-        corpus = self._corpus
-        return retrieval_values(ranks, corpus.query_index, self.k, items=corpus.items)[1][f"ndcg@{self.k}"]
+    def _quality(self, ranks: FloatArray) -> FloatArray:
+        """Return the mean of the NDCG at k and at 10 k of each query; that at k alone has more noise."""
+        corpus, cut_offs = self._corpus, sorted({self.k, min(10 * self.k, len(self._corpus.candidates))})
+        found = retrieval_values(ranks, corpus.query_index, cut_offs, items=corpus.items)[1]
+        return np.asarray(np.mean([found[f"ndcg@{k}"] for k in cut_offs], axis=0))
+
+    def _ndcg(self, ranks: FloatArray) -> float:
+        return self._corpus.metrics(np.asarray(ranks, np.float64), self.k)[f"ndcg@{self.k}"]
 
     def weights(self, part: EasePart) -> tuple[Weights, dict[str, float]]:
-        """Return the mean of the weights that rank best, and the values of each part alone and of the mixture.
+        """Return the mean of the weights that rank best, and the NDCG at k of each part alone and of the mixture.
 
         It is the mean of those of the grid within one standard error of the best ones, each with a sum of 1. Then that
         of the network is halved: these rows have chosen its epoch, too, and EASE has one more part of the rows in the
@@ -112,25 +121,23 @@ class MixtureJudge:
         """
         tried: dict[Weights, FloatArray] = {}
         scores = self._scores(part)
-        shortlist = Shortlist.of([each.values for each in scores], self._corpus, max(_DEPTH, 4 * self.k))
+        shortlist = Shortlist.of([each.values for each in scores], self._corpus, max(_DEPTH, 20 * self.k))
 
-        def ndcg(weights: Weights) -> FloatArray:
-            ranks = shortlist.ranks([w / each.deviation for w, each in zip(weights, scores, strict=True)])
-            return self._ndcg(ranks)
+        def ranks(weights: Weights) -> FloatArray:
+            return shortlist.ranks([w / each.deviation for w, each in zip(weights, scores, strict=True)])
 
         def best_of(options: Sequence[Weights]) -> Weights:
             for option in options:
                 if max(option) > 0 and option not in tried:
-                    tried[option] = ndcg(option)
+                    tried[option] = self._quality(ranks(option))
             return max(tried, key=lambda option: float(tried[option].mean()))
 
         best_of(_ALONE)
         network = best_of([(w, 1.0, 0.0) for w in _GRID])
         best_of([(network[0], network[1], w) for w in _GRID] + [(1.0, 0.0, w) for w in _GRID])
         weights = discounted(np.mean([np.divide(option, sum(option)) for option in near_best(tried)], axis=0))
-        alone = {name: tried[key] for name, key in zip(("network", "ease", "popularity"), _ALONE, strict=True)}
-        values = {**alone, "mixture": self.values(part, weights)}
-        return weights, {name: float(found.mean()) for name, found in values.items()}
+        values = {name: self._ndcg(ranks(key)) for name, key in zip(_NAMES, _ALONE, strict=True)}
+        return weights, {**values, "mixture": self._ndcg(self._ranks(part, weights))}
 
 
 def discounted(weights: Sequence[float]) -> Weights:
