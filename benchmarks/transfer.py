@@ -158,6 +158,7 @@ def _feature(problem: Problem, name: str) -> Feature:
 
 
 def task_of(name: str, statistics: Any) -> tfmtl.Task:
+    """Return the task of a label with its defaults."""
     if name == RETRIEVED:
         return tfmtl.Retrieval(name)
     if len(statistics.labels[name].frequencies) == 2:
