@@ -31,7 +31,14 @@ from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import JoinedBoosting, join_boosting
 from tfmtl.recipes.boosted_part import EncodedBoosting
 from tfmtl.recipes.join_boosting import BoostedTask, losses_of
-from tfmtl.tasks import BinaryClassification, EntireSpaceConversion, MultiClassClassification, Regression, Task
+from tfmtl.tasks import (
+    BinaryClassification,
+    EntireSpaceConversion,
+    MultiClassClassification,
+    Regression,
+    Retrieval,
+    Task,
+)
 from tfmtl.training import LazyAdam
 
 ROWS = 600
@@ -214,6 +221,23 @@ def test_saved_and_exported_models_answer_alike(tmp_path: pathlib.Path) -> None:
     for name in TASKS:
         np.testing.assert_array_equal(again[name], wanted[name])
         np.testing.assert_allclose(answer[name].numpy(), wanted[name], rtol=1e-5, atol=1e-6)
+
+
+def test_recommendations_beside_a_retrieval_have_trees(tmp_path: pathlib.Path) -> None:
+    schema = Schema([Categorical("user")], [Categorical("item", dtype="int64")], labels=[Label("click"), Label("kind")])
+    train, validation = (part[["user", "item", "click", "kind"]].fillna({"click": 1.0}) for part in halves())
+    preprocessor, heads = Preprocessor.fit(schema, train), [Retrieval("click"), Regression("kind")]
+    model = MultiTaskModel(build_network(preprocessor, heads, embedding_dim=4, tower_units=(4,)), heads, preprocessor)
+    model.compile(LazyAdam(0.02))
+    found = join_boosting(model, train, validation, rounds=10)
+    assert list(found.tasks) == ["kind"]
+    served = tf.saved_model.load(str(serving.export(found.model, tmp_path, max_k=5))).signatures["recommend"]
+    answer = served(user=tf.constant(["u1", "new"]))
+    items = answer["ids"].numpy()
+    pairs = pd.DataFrame({"user": np.repeat(["u1", "new"], 5), "item": items.ravel()})
+    wanted, before = (m.predict(pairs, verbose=0)["kind"].reshape(items.shape) for m in (found.model, model))
+    np.testing.assert_allclose(answer["kind"].numpy(), wanted, rtol=1e-5)
+    assert np.abs(wanted - before).max() > 0.1
 
 
 def test_growth_changes_no_prediction() -> None:

@@ -104,7 +104,7 @@ def join_boosting(
         tasks: names of the tasks; by default all that can have trees.
         rounds: largest number of trees of each output; fewer with more than five classes.
         max_rows: largest number of rows to fit trees to, drawn at random; counts and rates use all rows.
-        refit: whether the trees of the result are fitted to `train` and `validation` together.
+        refit: whether the result's trees are fitted to both tables; then `calibrate` needs rows outside of both.
         seed: seed of the draw, of the folds of the rates and of the trees.
 
     Raises:
