@@ -208,3 +208,19 @@ def test_wrong_arguments_are_named() -> None:
         BestEpoch(train, patience=0)
     with pytest.raises(ValueError, match="`train`"):
         fit(preprocessor, _tasks(), train[:1])
+
+
+@pytest.mark.parametrize(("part", "kept"), [("training", slice(-5, None)), ("held-out", slice(0, 5))])
+def test_a_part_without_labels_of_a_task_is_named_before_the_training(part: str, kept: slice) -> None:
+    preprocessor, train = prepared()
+    late = train.assign(stars=np.nan)
+    late.loc[train.index[kept], "stars"] = 1.0
+    with pytest.raises(ValueError, match=rf"The {part} rows have no label of some tasks; .* tasks=\['stars'\]"):
+        fit(preprocessor, _tasks(), late, time="day", verbose=0)
+
+
+def test_two_retrievals_keep_their_networks() -> None:
+    preprocessor, train = prepared()
+    found = fit(preprocessor, [Retrieval("bought"), Retrieval("stars")], train, epochs=1, boosting=False, verbose=0)
+    assert found.joined is None
+    assert _value(found, "retrieval") == "network alone"

@@ -28,7 +28,7 @@ from tfmtl.data import (
     to_batch,
 )
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
-from tfmtl.recipes import JoinedBoosting, join_boosting
+from tfmtl.recipes import JoinedBoosting, calibrate, join_boosting
 from tfmtl.recipes.boosted_part import EncodedBoosting
 from tfmtl.recipes.join_boosting import BoostedTask, losses_of
 from tfmtl.tasks import (
@@ -316,6 +316,34 @@ def test_chains_and_other_losses_stay_as_they_are() -> None:
     assert list(found.tasks) == ["stars"]
     with pytest.raises(ValueError, match=r"Trees can join only the tasks \['stars'\]"):
         join_boosting(model, *halves(), tasks=["click"])
+
+
+def test_trees_replace_a_calibration_and_join_once() -> None:
+    model, (train, validation) = _model(), halves()
+    calibrated = calibrate(model, method="prior", rate=0.5, tasks=["click"])
+    found = join_boosting(calibrated, train, validation, tasks=["click"], rounds=5, refit=False)
+    plain = join_boosting(model, train, validation, tasks=["click"], rounds=5, refit=False)
+    assert found.tasks == plain.tasks
+    assert found.tasks["click"].weights[1] > 0
+    features = to_batch(validation, model.preprocessor, labels=[]).features
+    np.testing.assert_array_equal(found.model.network(features)["click"], plain.model.network(features)["click"])
+    again = calibrate(found.model, validation, tasks=["click"])
+    assert [layer.name for layer in again.network.layers].count("click_calibration") == 1
+    with pytest.raises(ValueError, match="have trees already"):
+        join_boosting(found.model, train, validation)
+
+
+def test_a_wrong_label_of_the_validation_rows_is_named() -> None:
+    train, validation = halves()
+    wrong = validation.assign(click=[7.0, *validation["click"].iloc[1:]])
+    with pytest.raises(ValueError, match="click"):
+        join_boosting(_model(), train, wrong)
+
+
+def test_a_task_with_few_labels_to_choose_by_keeps_its_network() -> None:
+    train, validation = halves()
+    few = validation.assign(click=np.where(np.arange(len(validation)) < 19, validation["click"], np.nan))
+    assert "click" not in join_boosting(_model(), train, few, rounds=5).tasks
 
 
 def test_wrong_arguments_are_named() -> None:

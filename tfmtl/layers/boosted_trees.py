@@ -95,32 +95,33 @@ class BoostedTrees(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        read = self._parts(tf.cast(inputs, tf.float32))  # [B, 2 d + splits]
+        inputs = tf.cast(inputs, tf.float32)
+        read = self._parts(inputs)  # [B, 2 d]
         node = tf.tile(self._root[tf.newaxis], [tf.shape(inputs)[0], 1])  # [B, trees]
         for _ in range(self.depth):
-            found = tf.gather(read, tf.gather(self._feature, node), batch_dims=1)
-            node = tf.gather(self._child, node) + tf.cast(found > tf.gather(self._threshold, node), tf.int32)
+            feature = tf.gather(self._feature, node)
+            number = tf.gather(read, tf.minimum(feature, read.shape[1] - 1), batch_dims=1)
+            right = number > tf.gather(self._threshold, node)
+            if self.splits:
+                split = feature - read.shape[1]
+                right = tf.where(split >= 0, self._directions(inputs, tf.maximum(split, 0)), right)
+            node = tf.gather(self._child, node) + tf.cast(right, tf.int32)
         return tf.matmul(tf.gather(self._value, node), self._outputs) + self._bias
 
     def _parts(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return the numbers [B, 2 d + splits] that the nodes compare."""
+        """Return the numbers [B, 2 d] that the nodes compare."""
         missing = tf.math.is_nan(inputs)
         numbers = tf.clip_by_value(inputs, -LARGEST, LARGEST)
         infinity = tf.fill(tf.shape(inputs), tf.constant(np.inf, tf.float32))
-        parts = [tf.where(missing, -infinity, numbers), tf.where(missing, infinity, numbers)]
-        if self.splits:
-            parts.append(self._directions(inputs))
-        return tf.concat(parts, axis=1)
+        return tf.concat([tf.where(missing, -infinity, numbers), tf.where(missing, infinity, numbers)], axis=1)
 
-    def _directions(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return 1 where a categorical split leads to the second child, otherwise 0, [B, splits]."""
-        code = tf.gather(inputs, self._split_feature, axis=1)
+    def _directions(self, inputs: tf.Tensor, split: tf.Tensor) -> tf.Tensor:
+        """Return whether categorical splits [B, trees] lead to the second child."""
+        code = tf.gather(inputs, tf.gather(self._split_feature, split), batch_dims=1)
         known = (code >= 0) & (code < WORD_BITS * self.words - 1)  # NaN is not
         bit = tf.cast(tf.where(known, code + 1, 0), tf.int32)
-        first = tf.range(self.splits) * self.words
-        word = tf.gather(tf.reshape(self._split_right, [-1]), first + bit // WORD_BITS)
-        right = tf.bitwise.bitwise_and(tf.bitwise.right_shift(word, bit % WORD_BITS), 1)
-        return tf.cast(right, tf.float32)
+        word = tf.gather(tf.reshape(self._split_right, [-1]), split * self.words + bit // WORD_BITS)
+        return tf.bitwise.bitwise_and(tf.bitwise.right_shift(word, bit % WORD_BITS), 1) > 0
 
     def get_config(self) -> dict[str, Any]:
         sizes = {"units": self.units, "trees": self.trees, "nodes": self.nodes, "depth": self.depth}

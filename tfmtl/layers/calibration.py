@@ -108,6 +108,12 @@ class Calibration(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
+def uncalibrated(output: Any) -> Any:
+    """Return the output of a task in a network before its calibration."""
+    layer = None if isinstance(output, dict) else output.node.layer
+    return output.node.keras_inputs[0] if isinstance(layer, AtInference) else output
+
+
 @register
 class AtInference(keras.layers.Layer):
     """Returns its first input in training and its second one in inference.

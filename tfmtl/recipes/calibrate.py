@@ -14,8 +14,10 @@ from tfmtl._keras import keras
 from tfmtl.data import Categorical
 from tfmtl.data.source import as_source
 from tfmtl.layers import AtInference, Calibration
+from tfmtl.layers.calibration import uncalibrated
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
+from tfmtl.models.label_checks import label_errors
 from tfmtl.recipes.calibration_maps import FITS, Floats, LogitMap
 from tfmtl.tasks import Task
 
@@ -36,7 +38,7 @@ def calibrate(
 
     With the logit z of a served probability sigma(z), the calibrated probability is sigma(T(z)), T increasing:
 
-    - `"temperature"`: T(z) = z / T; for classes softmax(z / T). One number, which cannot correct a wrong base rate.
+    - `"temperature"`: T(z) = z / t; for classes softmax(z / t). One number, which cannot correct a wrong base rate.
     - `"platt"`: T(z) = a z + b with a > 0.
     - `"isotonic"`: piecewise linear through the centres of at most 64 groups of blocks of an isotonic regression.
     - `"prior"`: T(z) = z + log r, so that p = r p' / (r p' + 1 - p') if training kept negatives with probability r.
@@ -69,7 +71,7 @@ def calibrate(
     Cost: one pass over the validation rows; K comparisons per probability in the network.
     """
     _check(model, method, by, rate, min_rows)
-    outputs = {name: _uncalibrated(output) for name, output in model.network.output.items()}
+    outputs = {name: uncalibrated(output) for name, output in model.network.output.items()}
     chosen = _chosen(model, outputs, method, tasks, rate)
     found = {task.name: Maps([LogitMap.affine(1.0)]) for task in chosen}
     if method != "prior":
@@ -173,12 +175,6 @@ def _logits(task: Task, outputs: Any) -> Any:
     return kept[0] if task.calibrated(outputs, keep) is not None else None
 
 
-def _uncalibrated(output: Any) -> Any:
-    """Return a task's output before an earlier calibration."""
-    layer = None if isinstance(output, dict) else output.node.layer
-    return output.node.keras_inputs[0] if isinstance(layer, AtInference) else output
-
-
 def _connected(task: Task, output: Any, maps: Maps, indices: Any) -> Any:
     """Add the maps of a task to the network, and return its output."""
     choices, knots = maps.choices, max(len(one.knots) for one in maps.maps)
@@ -199,7 +195,8 @@ def _rows(
     for batch in source.batches(model.preprocessor, _BATCH):
         outputs = network({name: batch.features[name] for name in network.input}, training=False)
         for task in tasks:
-            labels, weights, inputs = model.loss_arguments(task, batch, training=False)
+            with label_errors():
+                labels, weights, inputs = model.loss_arguments(task, batch, training=False)
             weights = task.served_weight(weights, inputs.labels).numpy()
             indices = np.zeros(len(weights)) if by is None else batch.features[by].numpy()
             logits = _logits(task, outputs[task.name]).numpy().astype(np.float64)
@@ -207,6 +204,7 @@ def _rows(
                 logits, labels.numpy().astype(np.float64), weights.astype(np.float64), indices.astype(np.int64)
             )
             found[task.name].append(rows.of((weights > 0) & ~np.isnan(rows.labels)))
+    require(all(found.values()), "`validation` must have rows; it has none.")
     return {name: _Rows(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in found.items()}
 
 

@@ -7,10 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tfmtl._checks import require
 from tfmtl._keras import keras
 from tfmtl.balancing import Balancer, FixedWeights
 from tfmtl.data import Preprocessor, Split, random_split, temporal_split, to_batch
+from tfmtl.data.columns import to_labels
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Seen
 from tfmtl.models import MultiTaskModel, build_network
@@ -54,7 +57,7 @@ class Fitted:
         model: the trained model, compiled.
         choices: every setting and its reason; `print` shows them.
         history: logged values by epoch.
-        joined: the choice of the retrieval's parts, or None without retrieval.
+        joined: the choice of the retrieval's parts, or None without retrieval and with more than one.
         boosted: the trees of the ranking tasks, or None if they were not compared.
     """
 
@@ -88,8 +91,7 @@ def fit(
 ) -> Fitted:
     """Train a model with settings chosen from the data; join EASE to its retrieval and boosted trees to its ranking.
 
-    Use it for the first model on new data; print the result to see each setting and its reason. Every argument
-    overrides a choice.
+    Use it for the first model on new data; print the result to see each setting. Every argument overrides a choice.
 
     The last tenth of the rows by `time`, or a random tenth, is held out. Retrieval tasks, and each rare task, have
     tables, towers and a trunk that no other task reads (`isolate` of `build_network`). Training stops by ranks and
@@ -109,12 +111,13 @@ def fit(
         seed, verbose: seed of initial values, shuffling and draws; as in `keras.Model.fit`.
 
     Raises:
-        ValueError: if the held-out rows have no positive of a retrieval task, or an argument does not fit the data.
+        ValueError: if a part of the rows has no label or no positive of a task, or an argument does not fit the data.
 
     Cost: that of `epochs` epochs at most, a ranking of the held-out rows per epoch, `join_ease` and `join_boosting`.
     """
     chosen: list[Choice] = []
     train, held_out = _split(as_frame(train), validation, time, seed, chosen)
+    _require_labels(preprocessor, tasks, {"training": train, "held-out": held_out})
     retrieval = [task.name for task in tasks if task.retrieves]
     sparse = sparse_ids(preprocessor) if network is None and len(retrieval) < len(tasks) else ()
     network = _network(preprocessor, tasks, train, sparse, seed, chosen) if network is None else network
@@ -136,7 +139,10 @@ def _joined(
 ) -> tuple[MultiTaskModel, JoinedEase | None, JoinedBoosting | None]:
     """Return the model with EASE in its retrieval and trees in its ranking tasks, and both choices."""
     joined = boosted = None
-    if len(retrieval) == 1 and model.schema.query_id:
+    user = model.schema.query_id
+    if len(retrieval) > 1:
+        chosen.append(Choice("retrieval", "network alone", "EASE joins one retrieval; call `join_ease` with a `task`"))
+    elif retrieval and user in {feature.name for feature in model.schema.query}:
         joined = join_ease(model, rows.train, rows.test, seed=seed)
         model = joined.model
         chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
@@ -163,6 +169,17 @@ def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: lis
         parts = random_split(table, test_fraction=max(_HELD_OUT, 1 / len(table)), seed=seed)
         chosen.append(Choice("validation", f"{len(parts.test):,} random rows", "a tenth; pass `time` for the latest"))
     return parts
+
+
+def _require_labels(preprocessor: Preprocessor, tasks: Sequence[Task], parts: dict[str, Any]) -> None:
+    """Raise if a part has no label of a task: its inputs, its epoch and its trees could not be chosen."""
+    schema = preprocessor.schema
+    names = [task.name for task in tasks if task.name in schema.tasks]
+    for part, table in parts.items():
+        weights = to_labels(table, schema.with_labels_of(names), np.float64)[1]
+        missing = [name for name in names if not (weights[name] > 0).any()]
+        cure = "give `validation` rows so that both parts have labels of every task, or leave out `time`"
+        require(not missing, f"The {part} rows have no label of some tasks; {cure}.", tasks=missing)
 
 
 def _network(

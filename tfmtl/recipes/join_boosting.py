@@ -15,8 +15,10 @@ from tfmtl._names import layer_name
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame, stacked
 from tfmtl.evaluation.counting import FloatArray
+from tfmtl.layers.calibration import uncalibrated
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
+from tfmtl.models.label_checks import check_table
 from tfmtl.recipes.boosted_part import BoostedPart, EncodedBoosting
 from tfmtl.recipes.mixture_judge import near_best
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Ranking, Regression, Task
@@ -27,6 +29,8 @@ _MOST_TREES = 1000
 """Largest number of trees of all classes of a task."""
 _GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ROWS = 4096
+_LEAST_ROWS = 20
+"""Validation rows with a label below which a task keeps its network alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,17 +90,16 @@ def join_boosting(
     """Join boosted trees to the ranking tasks of a trained model, with the weights of the least loss on validation.
 
     Use it after the training, as `fit` does: trees find steps in numbers, counts and rates that a network smooths over.
-    They are fixed layers of the same network and SavedModel; serving needs no scikit-learn.
+    They are fixed layers of the same network and SavedModel.
 
     The output of a task becomes w z_network + (1 - w) z_trees, in log-odds, or in the scale of a regression's loss. The
     trees are those of `baselines.GradientBoosting`, fitted to encoded features: codes, counts and out-of-fold rates of
     ids, numbers, and lengths of lists; texts are left out. The mean of the weights w of 0, 1/4, ..., 1 within one
-    standard error of the least loss is used; a task keeps its network alone if this loses. Further training of the
-    model trains the network beside the fixed trees.
+    standard error of the least loss is used; a task keeps its network alone if this has no smaller loss. An earlier
+    calibration of a task with trees is removed. Further training trains the network beside the fixed trees.
 
     Tasks of other classes than `BinaryClassification`, `MultiClassClassification` (of up to ten classes) and
-    `Regression`, such as those of entire-space or doubly robust losses, and tasks of a chain (`after`) stay as they
-    are, because their outputs are no plain logits or numbers.
+    `Regression`, such as those of entire-space losses, and tasks of a chain (`after`) stay as they are.
 
     Args:
         model: trained model.
@@ -109,7 +112,7 @@ def join_boosting(
 
     Raises:
         RuntimeError: if the model is not compiled.
-        ValueError: if a task cannot have trees.
+        ValueError: if a task cannot have trees or has some already, or a label is none of its task.
 
     Reference: that of `tfmtl.baselines.GradientBoosting`.
 
@@ -122,6 +125,7 @@ def join_boosting(
     if not chosen:
         return JoinedBoosting(model, {})
     batch = to_batch(rows.validation, model.preprocessor, labels=[task.name for task in chosen])
+    check_table(chosen, model.schema, batch)
     own = _outputs(model, batch, [task.name for task in chosen])
     found, parts = {}, {}
     for task in chosen:
@@ -164,7 +168,9 @@ def joined(model: MultiTaskModel, parts: Mapping[str, BoostedPart], found: Mappi
         weights, prefix = found[name].weights, layer_name(f"trees_{name}")
         weighted = [
             keras.layers.Rescaling(weight, dtype="float32", name=f"{prefix}_weight_{i}")(output)
-            for i, (weight, output) in enumerate(zip(weights, (outputs[name], part.connect(inputs)), strict=True))
+            for i, (weight, output) in enumerate(
+                zip(weights, (uncalibrated(outputs[name]), part.connect(inputs)), strict=True)
+            )
         ]
         outputs[name] = keras.layers.Add(dtype="float32", name=f"{prefix}_sum")(weighted)
     network = model.with_network(keras.Model(inputs, outputs, name=model.network.name))
@@ -174,6 +180,8 @@ def joined(model: MultiTaskModel, parts: Mapping[str, BoostedPart], found: Mappi
 
 def _tasks(model: MultiTaskModel, names: Sequence[str] | None) -> list[Ranking]:
     """Return the tasks to compare."""
+    had = [task.name for task in model.tasks if f"{layer_name(f'trees_{task.name}')}_sum" in _layers(model)]
+    require(not had, "Tasks have trees already; give the model as it was before `join_boosting`.", tasks=had)
     followed = {parent for task in model.tasks for parent in task.depends_on}
     able = [task for task in model.tasks if _can(task) and task.name not in followed]
     if names is None:
@@ -184,6 +192,10 @@ def _tasks(model: MultiTaskModel, names: Sequence[str] | None) -> list[Ranking]:
     return [task for task in able if task.name in names]
 
 
+def _layers(model: MultiTaskModel) -> set[str]:
+    return {layer.name for layer in model.network.layers}
+
+
 def _can(task: Task) -> bool:
     few = not isinstance(task, MultiClassClassification) or task.num_classes <= _MOST_CLASSES
     return type(task) in _KINDS and few and not task.depends_on
@@ -191,17 +203,17 @@ def _can(task: Task) -> bool:
 
 def _outputs(model: MultiTaskModel, batch: Batch, names: Sequence[str]) -> dict[str, FloatArray]:
     """Return the network's outputs [n, units] of some tasks for the rows of a batch."""
-    part = keras.Model(model.network.input, {name: model.network.output[name] for name in names})
+    part = keras.Model(model.network.input, {name: uncalibrated(model.network.output[name]) for name in names})
     features = {name: batch.features[name] for name in model.network.input}
     found = part.predict(features, batch_size=_ROWS, verbose=0)
     return {name: np.asarray(values, np.float64) for name, values in found.items()}
 
 
 def _judged(task: Ranking, batch: Batch, own: FloatArray, part: BoostedPart) -> BoostedTask | None:
-    """Return the weights of the least loss on validation rows; None if no row has a label."""
+    """Return the weights of the least loss on validation rows; None if too few rows have a label to choose by."""
     labels, weight = (values[task.name].numpy().astype(np.float64) for values in (batch.labels, batch.weights))
     rows = np.flatnonzero(~np.isnan(labels) & (weight > 0))
-    if not len(rows):
+    if len(rows) < _LEAST_ROWS:
         return None
     trees = part.values({name: value.numpy()[rows] for name, value in batch.features.items()})
     weight = weight[rows] / weight[rows].mean()

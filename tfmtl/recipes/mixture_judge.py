@@ -28,7 +28,7 @@ _SAMPLE = 256
 _DEPTH = 200
 """Candidates of each part among which the weights are chosen."""
 _OPTIMISM = 0.5
-"""Factor of the network's weight; see `_Judge.weights` and `benchmarks/RESULTS.md`."""
+"""Factor of the network's weight; see `MixtureJudge.weights` and `benchmarks/RESULTS.md`."""
 _NAMES = ("network", "ease", "popularity")
 _ALONE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -150,9 +150,9 @@ def discounted(weights: Sequence[float]) -> Weights:
 
 
 def near_best(values: Mapping[Any, FloatArray]) -> list[Any]:
-    """Return the settings that the data cannot tell from the best one.
+    """Return the best settings and those within one standard error of them.
 
-    These are within one standard error of the difference of two means over queries.
+    The error is that of the difference of two means over queries.
 
     Args:
         values: the metric of each query by settings.

@@ -20,8 +20,8 @@ _MOST_SCORES = 5_000_000
 class Shortlist:
     """The candidates of each query that one of the parts of a score has among its best.
 
-    Use it to compare many weighted sums of the same parts: a candidate near the top of a sum is near the top of one of
-    its parts. Ranks above the depth are counted too low.
+    Use it to compare many weighted sums of the same parts: a candidate near the top of a sum is usually near the top of
+    one of its parts. Ranks above the depth are counted too low.
 
     Attributes:
         scores: [parts, queries, m], of the candidates of the shortlist.
