@@ -44,6 +44,7 @@ def test_json_comes_back_and_clients_can_read_it(tmp_path: pathlib.Path, indent:
 
 
 def test_the_checksum_is_that_of_the_text_before_it(tmp_path: pathlib.Path) -> None:
+    assert to_json({}) == f'{{"crc32": "{zlib.crc32(b"{"):08x}"}}'
     assert to_json({"rows": 3}) == f'{{"rows": 3, "crc32": "{zlib.crc32(b"""{"rows": 3"""):08x}"}}'
 
 

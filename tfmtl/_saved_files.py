@@ -19,7 +19,7 @@ import numpy as np
 
 _CHECKSUM = "crc32"
 _DEPTH = 200  # a network of layers in layers takes about four levels per layer
-_END = re.compile(rb',\s*"crc32":\s*"([0-9a-f]{8})"\s*\}\s*\Z')
+_END = re.compile(rb'(?:,|(?<=^\{))\s*"crc32":\s*"([0-9a-f]{8})"\s*\}\s*\Z')
 _ARCHIVE_END = struct.Struct("<4s6xH8xH")  # signature, number of files (below 65,535), length of a comment
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError,
@@ -72,7 +72,7 @@ def to_json(value: Mapping[str, Any], indent: int | None = None, default: Callab
         '{"rows": 3, "crc32": "7369f3fc"}'
     """
     text = json.dumps(value, indent=indent, default=default)[:-1].rstrip()
-    separator = ", " if indent is None else ",\n" + " " * indent
+    separator = "" if not value else ", " if indent is None else ",\n" + " " * indent
     end = "}" if indent is None else "\n}\n"
     return f'{text}{separator}"{_CHECKSUM}": "{zlib.crc32(text.encode()):08x}"{end}'
 

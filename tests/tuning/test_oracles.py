@@ -169,7 +169,24 @@ def test_a_kill_while_a_file_is_written_leaves_the_old_one(tmp_path: Path, monke
     assert check_json(str(path)) == {"trial": 2}
 
 
-@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
+def test_a_kill_while_a_tuner_is_saved_leaves_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(path: str, *args: Any, **kwargs: Any) -> None:
+        if "tuner0.json" in path:
+            raise Killed
+
+    tuner = tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path)
+    tuner.save()
+    path = tmp_path / "untitled_project" / "tuner0.json"
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(tf.io.gfile, "rename", kill)
+        with pytest.raises(Killed):
+            tuner.save()
+    assert path.read_bytes() == before
+    tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path)  # reloads
+
+
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json", "tuner0.json"])
 def test_a_damaged_file_of_a_search_is_named(tmp_path: Path, name: str) -> None:
     project = tmp_path / "shop[1]" / "untitled_project"  # no pattern
     tuner = tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path / "shop[1]")
@@ -177,7 +194,8 @@ def test_a_damaged_file_of_a_search_is_named(tmp_path: Path, name: str) -> None:
     whole = (project / name).read_bytes()
     resumed = tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path / "shop[1]")
     assert tuning.trials_table(resumed) == tuning.trials_table(tuner)
-    for damaged in (b"", whole[:50], whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]):
+    half = len(whole) // 2
+    for damaged in (b"", whole[:half], whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]):
         (project / name).write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"{name} is damaged: .*; restore it from a backup, or search in another"):
             tuning.GridSearch(functional, "val_loss", max_trials=2, directory=tmp_path / "shop[1]")

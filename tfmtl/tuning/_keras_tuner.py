@@ -14,10 +14,16 @@ import keras_tuner  # isort: skip
 
 _TESTED = "1.4.8"
 _OVERRIDDEN = {
-    keras_tuner.Tuner: ("_populate_initial_space", "_try_build", "_get_checkpoint_fname", "_is_worker"),
+    keras_tuner.Tuner: (
+        "_populate_initial_space",
+        "_try_build",
+        "_get_checkpoint_fname",
+        "_get_tuner_fname",
+        "_is_worker",
+    ),
     keras_tuner.Oracle: ("_save_trial", "_get_trial_dir", "_get_oracle_fname"),
     keras_tuner.oracles.GridSearchOracle: ("_compare",),
-}
+}  # fmt: skip
 
 
 def _cure(problem: str) -> str:

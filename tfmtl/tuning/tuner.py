@@ -15,6 +15,7 @@ from tfmtl.tuning import oracles
 from tfmtl.tuning._keras_tuner import keras_tuner
 from tfmtl.tuning.callbacks import BestCheckpoint, EpochRelay
 from tfmtl.tuning.objectives import checked_outcome
+from tfmtl.tuning.oracles import check_json, write_json
 from tfmtl.tuning.trials_table import cause
 
 HyperModel: TypeAlias = keras_tuner.HyperModel | Callable[[keras_tuner.HyperParameters], keras.Model]
@@ -73,6 +74,21 @@ class Tuner(keras_tuner.Tuner):
             self._require_a_success(error)
             raise
         self._require_a_success()
+
+    def save(self) -> None:
+        """Save the state of the search and of the tuner; a kill leaves each file as it was, or as it is now."""
+        if not self._is_worker():
+            self.oracle.save()
+        write_json(self._get_tuner_fname(), self.get_state())
+
+    def reload(self) -> None:
+        """Load both states.
+
+        Raises:
+            DamagedFileError: a `ValueError`, naming the file that is damaged.
+        """
+        check_json(self._get_tuner_fname())
+        super().reload()
 
     def on_search_begin(self) -> None:
         """Save the search, so that one killed in its first trial resumes as well."""
