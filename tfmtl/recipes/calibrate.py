@@ -60,7 +60,7 @@ def calibrate(
 
     Raises:
         RuntimeError: if the model is not compiled.
-        ValueError: if a task serves no probability, the validation rows lack a class, or labels fall with the logits.
+        ValueError: if a task serves no probability, the validation rows lack a class, or for Platt labels fall with z.
 
     Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599,
     section 4 (temperature); Platt, "Probabilistic Outputs for Support Vector Machines", 1999; Zadrozny, Elkan, KDD
