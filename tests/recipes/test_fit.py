@@ -166,6 +166,17 @@ def test_an_epoch_with_a_diverged_task_is_the_worst() -> None:
     assert (model.network.trainable_weights[0].numpy() == 0.0).all()
 
 
+def test_a_task_without_labels_on_validation_does_not_count() -> None:
+    ndcg, loss = [0.2, 0.3, 0.1], [0.0, 0.0, 0.0]
+    best, _, run = _trained(ndcg, loss, patience=3)
+    assert run.history["val_quality"] == pytest.approx([math.log(n) for n in ndcg])
+    assert best.groups[0][1] == 1
+    _, model, _ = _trained(ndcg, loss, patience=3, isolate=[["bought"]])
+    assert {w.name.startswith("bought_"): float(w.numpy().ravel()[0]) for w in model.network.weights} == {
+        True: 1.0, False: 2.0,
+    }  # fmt: skip
+
+
 def test_each_group_of_tasks_keeps_its_own_best_epoch() -> None:
     ndcg, loss = [0.2, 0.3, 0.2, 0.2, 0.2, 0.2], [1.0, 0.9, 0.8, 0.7, 0.9, 0.9]
     best, model, run = _trained(ndcg, loss, patience=2, isolate=[["bought"]])

@@ -48,9 +48,9 @@ class BestEpoch(keras.callbacks.Callback):
     falls on while its ranks become worse, and ids overfit in each task at another epoch.
 
     quality = mean_k log q_k over the tasks of a group, with q_k the NDCG@10 of a retrieval task on the whole corpus,
-    and 1 / loss of any other task, so that a relative change counts alike in every task. The mean over all tasks is
-    logged as `val_quality`. Unlike `EarlyStopping`, the best weights are kept when training ends for another reason,
-    too.
+    and 1 / loss of any other task, so that a relative change counts alike in every task. A task without a label on the
+    validation rows does not count; a group of such tasks keeps its last epoch. The mean over all tasks is logged as
+    `val_quality`. Unlike `EarlyStopping`, the best weights are kept when training ends for another reason, too.
 
     Tasks are in one group if they read a trainable variable in common, directly or through other tasks; see `isolate`
     of `build_network`. The weights of a group, its batch statistics and the counts of its tasks are those of the
@@ -115,7 +115,7 @@ def quality_of(tasks: Sequence[Task], logs: Mapping[str, float]) -> float:
     for task in tasks:
         ranked = [logs[key] for key in logs if key.startswith(f"val_{task.name}_ndcg@")]
         loss = logs.get(f"val_{task.name}_loss")
-        if ranked or loss is not None:
+        if ranked or loss:  # Keras logs the loss 0 for a task without a label on the validation rows
             values.append(float(ranked[0]) if ranked else 1 / max(float(loss or 0.0), _SMALLEST))
     if not values or any(math.isnan(value) for value in values):
         return -math.inf  # a diverged task must not drop out of the mean
