@@ -152,7 +152,9 @@ def test_a_gradient_balancer_balances_only_inside_a_group() -> None:
     for left, right in zip(
         [v for v in joint.network.weights if v.name.startswith("seen_")], alone.network.weights, strict=True
     ):
-        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6, err_msg=left.name)
+        # The softmax of a query does not depend on the last bias of the candidates: its steps are rounding errors.
+        if not left.name.startswith("seen_candidate_tower_1/bias"):
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6, err_msg=left.name)
 
 
 def test_parts_given_once_are_copied_for_each_group() -> None:
