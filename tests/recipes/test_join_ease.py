@@ -15,11 +15,12 @@ from tfmtl._keras import tf
 from tfmtl.baselines import decompose
 from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, random_split, to_batch
 from tfmtl.evaluation import evaluate
+from tfmtl.evaluation.corpus import Seen, locate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, ease_part, join_ease
 from tfmtl.recipes.ease_part import mean, sources_of
 from tfmtl.recipes.join_ease import _best
-from tfmtl.recipes.mixture_judge import discounted, near_best
+from tfmtl.recipes.mixture_judge import MixtureJudge, discounted, near_best
 from tfmtl.serving import export
 from tfmtl.tasks import Regression, Retrieval
 from tfmtl.training import LazyAdam
@@ -143,6 +144,19 @@ def test_regularizations_within_one_standard_error_are_averaged() -> None:
     }
     judge: Any = _Scripted(values)
     assert _best(judge, options) == EaseSettings("binary", "user", (10.0, 20.0))
+
+
+def test_settings_are_compared_by_the_mean_of_two_ndcgs() -> None:
+    train, validation = tables()
+    model = _model()
+    batches = [to_batch(part, model.preprocessor, labels=["bought"]) for part in (train, validation)]
+    part = next(iter(EaseParts(model.preprocessor, "bought", rank=8, seed=0).options(batches[:1], [20.0]).values()))
+    corpus = locate(model, "bought", batches[1], Seen.from_frame(model, "bought", train))
+    found = MixtureJudge(model, "bought", corpus, k=2).values(part, (1.0, 0.0, 0.0))
+    report = evaluate(model, validation, seen=train, ks=(2, 20))
+    wanted = [report["bought", f"ndcg@{k}"] for k in (2, 20)]
+    assert wanted[1] > wanted[0] + 0.05
+    assert found.mean() == pytest.approx(np.mean(wanted), abs=1e-6)
 
 
 def test_the_network_has_half_of_the_weight_of_the_rows_that_chose_its_epoch() -> None:

@@ -73,7 +73,7 @@ def ease_factors(
         structure with randomness", SIAM Review 2011, https://arxiv.org/abs/0909.4061.
 
     Cost: a randomized decomposition, O(r entries(X) + r^2 (queries + C)) for each of its few iterations; no matrix
-    [C, C]. The smallest of the singular values are a few per cent too small, which no ranking metric has shown.
+    [C, C]. The smallest singular values are a few per cent too small.
     """
     return decompose(interactions, rank, seed).factors(regularization)
 

@@ -73,35 +73,29 @@ class MixtureJudge:
 
         The NDCG with the part is added to `values`.
         """
-
-        def mixed(chosen: Weights) -> Floats:
-            found = zip(chosen, self._scores(part), strict=True)
-            parts = [np.float32(weight / scores.deviation) * scores.values for weight, scores in found if weight > 0]
-            return np.asarray(sum(parts[1:], parts[0]), np.float32)
-
         histories = histories_of(self._model.schema)
         if not histories:
             return weights, None
         judge = CopyJudge(self._model, self._corpus, histories, self.k)
-        found, copy, values["copy"] = judge.best(mixed, list(dict.fromkeys([weights, *_ALONE])))
+        found, copy, values["copy"] = judge.best(
+            lambda chosen: self._mixed(part, chosen), list(dict.fromkeys([weights, *_ALONE]))
+        )
         return (found, copy) if values["copy"] > values["mixture"] else (weights, None)
 
     def values(self, part: EasePart, weights: Weights) -> FloatArray:
         """Return the mean of the NDCG at k and at 10 k of the weighted sum for each query."""
         return self._quality(self._ranks(part, weights))
 
+    def _mixed(self, part: EasePart, weights: Weights, queries: IntArray | slice = slice(None)) -> Floats:
+        """Return the weighted sum of the scores in units of their deviations [queries, candidates]."""
+        found = zip(weights, self._scores(part), strict=True)
+        used = [(np.float32(weight / scores.deviation), scores.values) for weight, scores in found if weight > 0]
+        return np.asarray(sum(factor * values[queries] for factor, values in used), np.float32)
+
     def _ranks(self, part: EasePart, weights: Weights) -> FloatArray:
-        used = [
-            (np.float32(weight / scores.deviation), scores.values)
-            for weight, scores in zip(weights, self._scores(part), strict=True)
-            if weight > 0
-        ]
-
-        def mixed(queries: IntArray) -> FloatArray:
-            return np.asarray(sum(factor * values[queries] for factor, values in used))
-
         corpus, size = self._corpus, len(self._corpus.candidates)
-        return rank_by_scores(mixed, size, corpus.query_index, corpus.candidate_index, seen=corpus.seen)
+        index = corpus.query_index, corpus.candidate_index
+        return rank_by_scores(lambda rows: self._mixed(part, weights, rows), size, *index, seen=corpus.seen)
 
     def _quality(self, ranks: FloatArray) -> FloatArray:
         """Return the mean of the NDCG at k and at 10 k of each query; that at k alone has more noise."""
