@@ -247,6 +247,11 @@ ENTRIES = (
         quick=("--epochs", "1"),
     ),
     Entry(
+        "off_policy",
+        "How close are off-policy estimates of logged clicks to a known mean, and what do they find for a simple model?",
+        "off_policy.py", ("{open_bandit_small}",),
+    ),
+    Entry(
         "transfer",
         "Which tasks lose or gain by being trained with others, against the same network trained on each task alone?",
         "transfer.py",

@@ -7,6 +7,8 @@ from tfmtl.evaluation.callbacks import RetrievalEvaluation as RetrievalEvaluatio
 from tfmtl.evaluation.catalog import catalog_metrics as catalog_metrics
 from tfmtl.evaluation.grouped_auc import grouped_auc as grouped_auc
 from tfmtl.evaluation.lists import list_metrics as list_metrics
+from tfmtl.evaluation.off_policy import OffPolicyValue as OffPolicyValue
+from tfmtl.evaluation.off_policy import off_policy_value as off_policy_value
 from tfmtl.evaluation.progress_bar import ProgressBar as ProgressBar
 from tfmtl.evaluation.ranks import rank_positives as rank_positives
 from tfmtl.evaluation.reports import activity as activity
