@@ -18,8 +18,8 @@ Estimator = Literal["ips", "snips", "dm", "dr", "switch_dr"]
 class OffPolicyValue(NamedTuple):
     """The estimated value of a policy, with figures that show how far it can be trusted.
 
-    Both intervals are too narrow if the effective sample size is small, or few rewards differ from 0. Those of the direct
-    method leave out the error of its predictions, and are narrow around a wrong value.
+    Both intervals are too narrow if the effective sample size is small, or few rewards differ from 0. Those of the
+    direct method leave out the error of its predictions, and are narrow around a wrong value.
 
     Args:
         value: estimated mean reward under the policy.
