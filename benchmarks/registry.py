@@ -248,7 +248,7 @@ ENTRIES = (
     ),
     Entry(
         "off_policy",
-        "How close are off-policy estimates of logged clicks to a known mean, and what is a simple model's policy worth?",
+        "How close are off-policy estimates of logged clicks to a known mean, and what do they find for a model?",
         "off_policy.py", ("{open_bandit_small}",),
     ),
     Entry(
