@@ -180,7 +180,8 @@ class _Log:
         """Return the ratio of the sums with its intervals."""
         require(isinstance(samples, int) and samples >= 0, "`samples` must be an integer from 0.", samples=samples)
         require_fraction(level=level)
-        top, bottom = (np.bincount(self.group, self.count * part) for part in (self.top, self.bottom))
+        top = np.asarray(np.bincount(self.group, self.count * self.top), np.float64)
+        bottom = np.asarray(np.bincount(self.group, self.count * self.bottom), np.float64)
         value = float(top.sum() / bottom.sum())
         groups = len(top)
         spread = ((top - value * bottom) ** 2).sum() * groups / (groups - 1) if groups > 1 else np.nan
