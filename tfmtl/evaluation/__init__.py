@@ -5,6 +5,8 @@ from __future__ import annotations
 from tfmtl.evaluation.baselines import popularity as popularity
 from tfmtl.evaluation.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tfmtl.evaluation.catalog import catalog_metrics as catalog_metrics
+from tfmtl.evaluation.diversity import diversity_metrics as diversity_metrics
+from tfmtl.evaluation.diversity import diversity_values as diversity_values
 from tfmtl.evaluation.grouped_auc import grouped_auc as grouped_auc
 from tfmtl.evaluation.lists import list_metrics as list_metrics
 from tfmtl.evaluation.off_policy import OffPolicyValue as OffPolicyValue
