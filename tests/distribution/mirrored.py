@@ -26,10 +26,10 @@ CASES: dict[str, dict[str, Any]] = {
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one in a process would reuse its collectives
 
 
-def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], gather: bool, distinct: bool) -> dict[str, Any]:
+def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return each replica's loss, and the gradients of their mean with respect to queries and candidates."""
     with strategy.scope():
-        task = Retrieval("t", gather_negatives=gather, distinct_candidates=distinct)
+        task = Retrieval("t", **arguments)
         task.prepare(10)
 
     def part(context: Any) -> dict[str, tf.Tensor]:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tests.distribution.processes import answers
+from tests.tasks.losses import ids_of, loss_of
+from tfmtl.tasks import LossInputs, Retrieval
 
 RNG = np.random.default_rng(3)
 IDS = [2, 3, 2, 5, 7, 3, 2]
@@ -23,11 +25,20 @@ ROWS: dict[str, list[Any]] = {
 # each with a column of logits for each distinct candidate, and for each row.
 CUTS = [([2], True), ([6], True), ([0], True), ([2], False)]
 PARTS = [(*cut, distinct) for distinct in (True, False) for cut in CUTS]
+# Losses with further parts, each compared with that of one device.
+FURTHER: list[dict[str, Any]] = [
+    {"explicit_negatives": 2.0},
+    {"explicit_negatives": 2.0, "share_explicit_negatives": True, "distinct_candidates": False},
+]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    given = {"rows": ROWS, "parts": PARTS, "folder": str(tmp_path_factory.mktemp("export"))}
+    parts: list[Any] = [
+        (cuts, {"gather_negatives": gather, "distinct_candidates": distinct}) for cuts, gather, distinct in PARTS
+    ]
+    parts += [(cuts, arguments) for arguments in FURTHER for cuts in ([2], [6], [0])]
+    given = {"rows": ROWS, "parts": parts, "folder": str(tmp_path_factory.mktemp("export"))}
     [printed] = answers("tests.distribution.mirrored", arguments=[json.dumps(given)])
     return dict(printed)
 
@@ -70,6 +81,20 @@ def test_gathered_loss_and_gradient_are_those_of_the_whole_batch(found: dict[str
             expected, actual = (np.eye(10)[:, IDS] @ values for values in (expected, actual))
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
     assert part["counts"] == [0, 0, 1, 2, 0, 1, 0, 1, 0, 0]  # on every replica those of the whole batch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", range(3 * len(FURTHER)))
+def test_loss_and_gradient_of_two_replicas_are_those_of_one_device(found: dict[str, Any], case: int) -> None:
+    task, part = Retrieval("t", **FURTHER[case // 3]), found["parts"][len(PARTS) + case]
+    task.prepare(10)
+    outputs = {side: ROWS[side] for side in ("query", "candidate")}
+    loss, _, gradient = loss_of(task, LABELS, outputs, WEIGHTS, LossInputs({}, ids_of(IDS), training=True))
+    assert np.mean(part["losses"]) == pytest.approx(loss, rel=1e-5)
+    assert part["counts"] == task._counts.known.numpy().tolist()
+    np.testing.assert_allclose(part["query"], gradient["query"], rtol=1e-4, atol=1e-6)
+    by_item = np.eye(10)[:, IDS]
+    np.testing.assert_allclose(by_item @ part["candidate"], by_item @ gradient["candidate"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -8,19 +8,24 @@ from typing import Any
 from tfmtl._keras import tf
 
 _BLOCK = 1 << 20  # scores per block: 4 MB, so that the few copies that a softmax needs fit the processor's cache
+_SMALLEST = 1e-7  # of 1 - p, so that the loss of a negative that has all of the probability is finite
 
 
 @tf.custom_gradient
 def corpus_cross_entropy(
-    query: tf.Tensor, corpus: tf.Tensor, positive: tf.Tensor, weight: tf.Tensor
+    query: tf.Tensor, corpus: tf.Tensor, positive: tf.Tensor, weight: tf.Tensor, *, negative: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
-    """Return sum_i w_i (log sum_j exp <u_i, v_j> - <u_i, v_p(i)>), a scalar.
+    """Return sum_i w_i l_i, a scalar, with l_i = -log p_i for positives and l_i = -log(1 - p_i) for negatives.
+
+    p_i = exp <u_i, v_p(i)> / sum_j exp <u_i, v_j>. The gradients of both are multiples of that of log p_i, by -1 and by
+    p_i / (1 - p_i).
 
     Args:
         query: u [B, d], float32.
         corpus: v [C, d], float32.
         positive: p [B], rows of `corpus`.
         weight: w [B], float32; no gradient reaches it.
+        negative: bool [B], whether the candidate of a row is an explicit negative of its query; None if none is.
 
     Cost: 3 B C d multiplications including the gradients, which are computed block by block together with the loss; the
     matrix [B, C] is never in memory.
@@ -40,7 +45,13 @@ def corpus_cross_entropy(
         losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
             features=tf.matmul(query[part], corpus, transpose_b=True), labels=positive[part]
         )
-        slopes *= weight[part, tf.newaxis]
+        scale = weight[part]
+        if negative is not None:
+            chance = tf.exp(-losses)
+            rest = tf.maximum(-tf.math.expm1(-losses), _SMALLEST)
+            losses = tf.where(negative[part], -tf.math.log(rest), losses)
+            scale *= tf.where(negative[part], -chance / rest, 1.0)
+        slopes *= scale[:, tf.newaxis]
         by_query = by_query.write(i, tf.matmul(slopes, corpus))
         by_corpus += tf.matmul(slopes, query[part], transpose_a=True)
         return i + 1, loss + tf.reduce_sum(losses * weight[part]), by_query, by_corpus

@@ -6,30 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfmtl._checks import require, require_positive_int
-from tfmtl._identity import NO_KEY
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
-from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
-from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.history_copy import HistoryCopy
-from tfmtl.tasks.loss_inputs import CandidateIds
+from tfmtl.tasks.loss_rows import not_empty
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.pools import JoinedEmbeddings
-from tfmtl.tasks.row_softmax import row_softmax
+from tfmtl.tasks.retrieval_loss import RetrievalLoss
 from tfmtl.tasks.task import (
     HeadInputs,
     LabelSummary,
     LossInputs,
-    Task,
     head,
     mean_over_observed,
-    total_weight,
 )
 from tfmtl.types import Features
 
 
 @register
-class Retrieval(Task):
+class Retrieval(RetrievalLoss):
     """Two-tower retrieval by sampled softmax: in-batch negatives with logQ correction, or a softmax over the corpus.
 
     Use it to find the best candidates of a query among all candidates; tasks on pairs then rank them.
@@ -67,6 +62,13 @@ class Retrieval(Task):
         distinct_candidates: whether rows with the same candidate share one logit, with the mean of their embeddings and
             their number as its weight. The loss is the same if the candidate features of an id are equal in all rows.
             Otherwise, and with hard negatives, every row has its own logit, as in TFRS.
+        explicit_negatives: weight of the loss of rows with a label of 0 or below, relative to that of positive rows; 0
+            ignores these rows, and the schema needs a label. Use it for candidates that a user disliked, skipped, or
+            saw without a click. A row adds w_i -log(1 - p_i), where p_i is the probability of its candidate against the
+            same sample of other candidates, for the query of the row, which needs no positive. p_i is of the order of
+            1 / C, so that weights of the order of 100 matter; too large ones cost accuracy on positives.
+        share_explicit_negatives: whether the explicit negatives of all rows are in the sample of every other row. The
+            counts n_j are then those of positives and explicit negatives; it has no effect with `full_softmax`.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
             prediction and serving, but not in the loss.
 
@@ -76,7 +78,9 @@ class Retrieval(Task):
         this class counts them); Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax for
         Large-Scale Retrieval", RecSys 2025, https://arxiv.org/abs/2507.09331 (the positive is not corrected); Yang et
         al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW 2020,
-        https://doi.org/10.1145/3366424.3386195. `tfrs.tasks.Retrieval` differs: it corrects the positive too.
+        https://doi.org/10.1145/3366424.3386195; Wang et al., "Learning from Negative User Feedback and Measuring
+        Responsiveness for Sequential Recommenders", RecSys 2023, https://arxiv.org/abs/2308.12256 (explicit negatives,
+        here with the probability from the sample). `tfrs.tasks.Retrieval` differs: it corrects the positive too.
 
     Cost: B (U + N) d multiplications per step for U <= B distinct candidates in the batch. The full softmax takes
     3 B C d multiplications and a pass of C candidates through their tower, in the memory of one block of rows; use it
@@ -88,7 +92,6 @@ class Retrieval(Task):
     needs_label: ClassVar[bool] = False
     retrieves: ClassVar[bool] = True
     pool = JoinedEmbeddings
-    _counts: CandidateCounts
 
     def __init__(
         self,
@@ -104,6 +107,8 @@ class Retrieval(Task):
         candidate_bias: bool = False,
         gather_negatives: bool = True,
         distinct_candidates: bool = True,
+        explicit_negatives: float = 0.0,
+        share_explicit_negatives: bool = False,
         copy: HistoryCopy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -124,6 +129,11 @@ class Retrieval(Task):
             num_hard_negatives=num_hard_negatives,
             num_uniform_negatives=num_uniform_negatives,
         )
+        require(
+            0 <= explicit_negatives < float("inf"),
+            f"`explicit_negatives` of task {name!r} must be a finite weight, 0 or more.",
+            explicit_negatives=explicit_negatives,
+        )
         self.units = tuple(units)
         self.normalize = normalize
         self.temperature = float(temperature)
@@ -135,6 +145,8 @@ class Retrieval(Task):
         self.candidate_bias = candidate_bias
         self.gather_negatives = gather_negatives
         self.distinct_candidates = distinct_candidates
+        self.explicit_negatives = float(explicit_negatives)
+        self.share_explicit_negatives = share_explicit_negatives
         self.copy = HistoryCopy.of(copy)
 
     @property
@@ -148,11 +160,16 @@ class Retrieval(Task):
         return self.full_softmax
 
     def check_labels(self, statistics: LabelSummary) -> None:
-        """Raise if no training row has a label above 0."""
+        """Raise if no training row has a label above 0, or none has an explicit negative that the loss needs."""
         require(
             statistics.maximum > 0,
             f"Retrieval task {self.name!r} needs rows with a label above 0.",
             maximum=statistics.maximum,
+        )
+        require(
+            not self.explicit_negatives or statistics.minimum <= 0,
+            f"Retrieval task {self.name!r} with `explicit_negatives` needs rows with a label of 0 or below.",
+            minimum=statistics.minimum,
         )
 
     def prepare(self, num_indices: int) -> None:
@@ -198,93 +215,6 @@ class Retrieval(Task):
         output = head(tower, self.units[:-1], self.units[-1], name, seed) if self.units else tower
         return keras.layers.UnitNormalization(name=f"{name}_unit")(output) if self.normalize else output
 
-    def compute_loss(
-        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the mean softmax loss over the positive rows and their weight."""
-        if self.full_softmax:
-            return self._full_softmax_loss(labels, outputs, sample_weight, inputs)
-        positive = labels > 0
-        if inputs.candidate_ids is not None:
-            positive &= tf.not_equal(inputs.candidate_ids.keys, NO_KEY)
-        weight = tf.where(positive, sample_weight, 0.0)
-        kept = weight > 0
-        weight = _not_empty(tf.boolean_mask(weight, kept))
-        query, candidate = (
-            _not_empty(tf.boolean_mask(tf.cast(outputs[side], tf.float32), kept)) for side in ("query", "candidate")
-        )
-        ids = (
-            None
-            if inputs.candidate_ids is None
-            else CandidateIds(*(_not_empty(tf.boolean_mask(part, kept)) for part in inputs.candidate_ids))
-        )
-        candidate, ids, rows = self._with_others(candidate, ids, weight > 0, inputs.training)
-        if inputs.negatives is not None:
-            extra, extra_ids = inputs.negatives
-            candidate = tf.concat([candidate, tf.cast(extra, tf.float32)], axis=0)
-            ids = (
-                None
-                if ids is None
-                else CandidateIds(
-                    *(
-                        tf.concat([own, tf.cast(more, own.dtype)], axis=0)
-                        for own, more in zip(ids, extra_ids, strict=True)
-                    )
-                )
-            )
-        total = total_weight(weight)
-        expected = None
-        if self.sampling_correction and ids is not None:
-            expected = self._expected_counts(ids, rows, inputs)
-        keys, hits = None if ids is None else ids.keys, self.remove_accidental_hits
-        if self.distinct_candidates and self.num_hard_negatives is None and keys is not None:
-            losses = distinct_softmax(query, candidate, keys, expected, remove_accidental_hits=hits)
-        else:
-            hard = self.num_hard_negatives
-            losses = row_softmax(query, candidate, keys, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
-        return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), total), total
-
-    def _full_softmax_loss(
-        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        require(
-            inputs.negatives is not None and inputs.positions is not None,
-            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives`, and `positions` in it.",
-        )
-        corpus, _ = inputs.negatives  # type: ignore[misc]
-        positive = tf.convert_to_tensor(inputs.positions)
-        weight = tf.where((labels > 0) & (positive >= 0), sample_weight, 0.0)
-        kept = weight > 0
-        query = tf.boolean_mask(tf.cast(outputs["query"], tf.float32), kept)
-        weight, positive = tf.boolean_mask(weight, kept), tf.boolean_mask(positive, kept)
-        total = total_weight(weight)
-        summed = corpus_cross_entropy(query, tf.cast(corpus, tf.float32), positive, weight)
-        return tf.math.divide_no_nan(summed, total), total
-
-    def _with_others(
-        self, candidate: tf.Tensor, ids: CandidateIds | None, positive: tf.Tensor, training: bool
-    ) -> tuple[tf.Tensor, CandidateIds | None, tf.Tensor]:
-        """Count the positives; return candidates and ids, also of the other replicas, and the number of positives."""
-        others = Others.of(positive)
-        every_id = None if ids is None else CandidateIds(*map(others.behind, ids))
-        if every_id is not None and training and self.sampling_correction:
-            seen = tf.concat([tf.cast(positive, tf.float32), tf.ones([others.count])], axis=0)
-            self._counts.add(every_id, seen)
-        rows = tf.math.count_nonzero(positive, dtype=tf.int32)
-        if self.gather_negatives:
-            candidate, ids, rows = others.behind(candidate), every_id, rows + others.count
-        return candidate, ids, tf.maximum(rows, 1)
-
-    def _expected_counts(self, ids: CandidateIds, rows: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
-        """Return lambda: how often each candidate is expected among the candidates that a query is compared with."""
-        drawn = tf.cast(rows - 1 if self.remove_accidental_hits else rows, tf.float32)
-        share = self._counts.of(ids) / tf.maximum(self._counts.total, 1.0)
-        uniform = 1.0 / (inputs.num_candidates or self._num_indices)
-        share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
-        extra = 0.0 if inputs.negatives is None else tf.cast(tf.shape(inputs.negatives[0])[0], tf.float32)
-        expected = drawn * share + extra * uniform
-        return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
-
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return the dot product [B] of each row's pair."""
         return tf.reduce_sum(outputs["query"] * outputs["candidate"], axis=1)
@@ -301,7 +231,7 @@ class Retrieval(Task):
     ) -> tf.Tensor:
         """Return T^2 KL(teacher || student) of the score distributions of each query over the batch's candidates."""
         positive = sample_weight > 0
-        weight = _not_empty(tf.boolean_mask(sample_weight, positive))
+        weight = not_empty(tf.boolean_mask(sample_weight, positive))
         others = Others.of(weight > 0)
         both = (self._scores(x, positive, others) / temperature for x in (outputs, teacher_outputs))
         student, teacher = map(tf.nn.log_softmax, both)
@@ -310,7 +240,7 @@ class Retrieval(Task):
 
     def _scores(self, outputs: Any, positive: tf.Tensor, others: Others) -> tf.Tensor:
         sides = (tf.boolean_mask(tf.cast(outputs[side], tf.float32), positive) for side in ("query", "candidate"))
-        query, candidate = map(_not_empty, sides)
+        query, candidate = map(not_empty, sides)
         return tf.matmul(query, others.behind(candidate) if self.gather_negatives else candidate, transpose_b=True)
 
     def output_arguments(self) -> dict[str, Any]:
@@ -325,13 +255,8 @@ class Retrieval(Task):
         own = (
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
+            "explicit_negatives", "share_explicit_negatives",
         )  # fmt: skip
         copied = {} if self.copy is None else {"copy": self.copy.config()}
         plain = {name: getattr(self, name) for name in own}
         return {**super().get_config(), "units": list(self.units), **plain, **copied}
-
-
-def _not_empty(rows: tf.Tensor) -> tf.Tensor:
-    """Return the rows [n, ...], or one row of zeros if n is 0, because TFRS does not accept an empty batch."""
-    missing = tf.cast(tf.equal(tf.shape(rows)[0], 0), tf.int32)
-    return tf.pad(rows, [[0, missing]] + [[0, 0]] * (rows.shape.rank - 1))

@@ -1,0 +1,147 @@
+"""The losses of retrieval: a softmax over sampled candidates, or over the corpus."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+from tfmtl._checks import require
+from tfmtl._keras import tf
+from tfmtl.tasks.candidate_counts import CandidateCounts
+from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
+from tfmtl.tasks.distinct_softmax import distinct_softmax
+from tfmtl.tasks.loss_inputs import CandidateIds
+from tfmtl.tasks.loss_rows import LossRows, joined_ids
+from tfmtl.tasks.others import Others
+from tfmtl.tasks.row_softmax import row_softmax
+from tfmtl.tasks.task import LossInputs, Task, total_weight
+from tfmtl.tasks.unlikelihood import unlikelihood
+
+
+class RetrievalLoss(Task, abc.ABC):
+    """The part of `Retrieval` that computes its loss; see there for the arguments."""
+
+    sampling_correction: bool
+    remove_accidental_hits: bool
+    num_hard_negatives: int | None
+    full_softmax: bool
+    gather_negatives: bool
+    distinct_candidates: bool
+    explicit_negatives: float
+    share_explicit_negatives: bool
+    _counts: CandidateCounts
+    _num_indices: int
+
+    def compute_loss(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the mean softmax loss over the positive rows and their weight, with the part of explicit negatives."""
+        if self.full_softmax:
+            return self._full_softmax_loss(labels, outputs, sample_weight, inputs)
+        rows = LossRows.of(labels > 0, outputs, sample_weight, inputs.candidate_ids).not_empty()
+        negative = None
+        if self.explicit_negatives:
+            negative = LossRows.of(labels <= 0, outputs, sample_weight, inputs.candidate_ids)
+        shared = negative is not None and self.share_explicit_negatives
+        compared = self._compared(rows.followed_by(negative) if negative is not None and shared else rows, inputs)
+        total = total_weight(rows.weight)
+        drawn = compared.number - 1 if self.remove_accidental_hits else compared.number
+        summed = tf.reduce_sum(rows.weight * self._softmax_losses(rows.query, compared, drawn, inputs))
+        if negative is not None:
+            drawn = compared.number - 1 if shared else compared.number
+            expected = self._expected_counts(compared.ids, drawn, inputs)
+            losses = unlikelihood(
+                negative.query, negative.candidate, compared.candidate, compared.hidden_from(negative.ids), expected
+            )
+            summed += self.explicit_negatives * tf.reduce_sum(negative.weight * losses)
+        return tf.math.divide_no_nan(summed, total), total
+
+    def _softmax_losses(self, query: tf.Tensor, compared: Compared, drawn: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
+        """Return the loss of each positive; their candidates are the first ones of `compared`."""
+        candidate, ids, hits = compared.candidate, compared.ids, self.remove_accidental_hits
+        expected = self._expected_counts(ids, drawn, inputs)
+        if self.distinct_candidates and self.num_hard_negatives is None and ids is not None:
+            return distinct_softmax(query, candidate, ids.keys, expected, remove_accidental_hits=hits)
+        keys, hard = None if ids is None else ids.keys, self.num_hard_negatives
+        return row_softmax(query, candidate, keys, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
+
+    def _full_softmax_loss(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        require(
+            inputs.negatives is not None and inputs.positions is not None,
+            f"Retrieval task {self.name!r} with `full_softmax` needs the corpus as `negatives`, and `positions` in it.",
+        )
+        corpus, _ = inputs.negatives  # type: ignore[misc]
+        position, negative = tf.convert_to_tensor(inputs.positions), None
+        observed = tf.where(position >= 0, sample_weight, 0.0)
+        weight = tf.where(labels > 0, observed, 0.0)
+        total = total_weight(weight)
+        if self.explicit_negatives:
+            weight += self.explicit_negatives * tf.where(labels <= 0, observed, 0.0)
+        kept = weight > 0
+        if self.explicit_negatives:
+            negative = tf.boolean_mask(labels <= 0, kept)
+        query = tf.boolean_mask(tf.cast(outputs["query"], tf.float32), kept)
+        weight, position = tf.boolean_mask(weight, kept), tf.boolean_mask(position, kept)
+        summed = corpus_cross_entropy(query, tf.cast(corpus, tf.float32), position, weight, negative=negative)
+        return tf.math.divide_no_nan(summed, total), total
+
+    def _compared(self, offered: LossRows, inputs: LossInputs) -> Compared:
+        """Count the offered rows; return the candidates that queries are compared with, also of other replicas."""
+        present = offered.weight > 0
+        others = Others.of(present)
+        ids = every_id = None if offered.ids is None else CandidateIds(*map(others.behind, offered.ids))
+        if every_id is not None and inputs.training and self.sampling_correction:
+            seen = tf.concat([tf.cast(present, tf.float32), tf.ones([others.count])], axis=0)
+            self._counts.add(every_id, seen)
+        candidate, number = offered.candidate, tf.math.count_nonzero(present, dtype=tf.int32)
+        if self.gather_negatives:
+            candidate, number = others.behind(candidate), number + others.count
+        else:
+            ids = offered.ids
+        if inputs.negatives is not None:
+            candidate = tf.concat([candidate, tf.cast(inputs.negatives[0], tf.float32)], axis=0)
+            ids = joined_ids(ids, inputs.negatives[1])
+        more = tf.shape(candidate)[0] - tf.size(present)
+        return Compared(candidate, ids, tf.concat([present, tf.ones([more], tf.bool)], axis=0), tf.maximum(number, 1))
+
+    def _expected_counts(self, ids: CandidateIds | None, drawn: tf.Tensor, inputs: LossInputs) -> tf.Tensor | None:
+        """Return lambda: how often each candidate is expected among the candidates that a query is compared with.
+
+        Args:
+            ids: the candidates [C]; None without ids, which cannot be corrected.
+            drawn: number of candidates that are not drawn from the corpus.
+            inputs: further inputs, with the candidates that are.
+        """
+        if ids is None or not self.sampling_correction:
+            return None
+        share = self._counts.of(ids) / tf.maximum(self._counts.total, 1.0)
+        uniform = 1.0 / (inputs.num_candidates or self._num_indices)
+        share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
+        extra = 0.0 if inputs.negatives is None else tf.cast(tf.shape(inputs.negatives[0])[0], tf.float32)
+        expected = tf.cast(drawn, tf.float32) * share + extra * uniform
+        return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
+
+
+class Compared(NamedTuple):
+    """The candidates that the queries of a batch are compared with.
+
+    Attributes:
+        candidate: v [C, d]; those of the batch's own rows come first.
+        ids: the candidates [C], or None without ids.
+        present: bool [C], false for a row that only fills an empty batch.
+        number: number of candidates that come from rows of the batch, at least 1.
+    """
+
+    candidate: tf.Tensor
+    ids: CandidateIds | None
+    present: tf.Tensor
+    number: tf.Tensor
+
+    def hidden_from(self, ids: CandidateIds | None) -> tf.Tensor:
+        """Return bool [E, C]: the rows that are absent or have the candidate of row i of `ids` [E]."""
+        absent = ~self.present[tf.newaxis]
+        if ids is None or self.ids is None:
+            return absent
+        return absent | tf.equal(ids.keys[:, tf.newaxis], self.ids.keys)
