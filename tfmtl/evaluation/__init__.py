@@ -24,6 +24,7 @@ from tfmtl.evaluation.reports import quantiles as quantiles
 from tfmtl.evaluation.reports import reliability_curve as reliability_curve
 from tfmtl.evaluation.reports import retained_margin as retained_margin
 from tfmtl.evaluation.reports import side_by_side as side_by_side
+from tfmtl.evaluation.reports import similar_items as similar_items
 from tfmtl.evaluation.reports import transfer_report as transfer_report
 from tfmtl.evaluation.reports import trivial_baseline as trivial_baseline
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics as retrieval_metrics
