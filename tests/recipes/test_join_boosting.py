@@ -367,3 +367,24 @@ def test_the_recipe_joins_trees_unless_it_is_told_not_to() -> None:
     without = recipes.fit(preprocessor, [BinaryClassification("click")], table(), boosting=False, **arguments)
     assert without.boosted is None
     assert not any(choice.name == "trees" for choice in without.choices)
+
+
+def test_validation_rows_choose_the_number_of_trees() -> None:
+    train, validation = halves()
+    task, options = BinaryClassification("click"), {"max_iter": 60}
+    chosen = {
+        name: EncodedBoosting(joined()[0].preprocessor, validation=rows, **options).fit(SCHEMA, task, train).part(task)
+        for name, rows in (("alike", validation), ("noise", validation.assign(click=1 - validation["click"])))
+    }
+    rounds = {name: part.rounds for name, part in chosen.items() if part is not None}
+    assert rounds["noise"] == 10  # no tree helps: the ten that scikit-learn waits for an improvement
+    assert rounds["alike"] > rounds["noise"]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_outputs_by_scikit_learn_are_those_of_the_layers(name: str) -> None:
+    fitted, frame = boosted(name), _new_rows()
+    part = fitted.part(next(task for task in _tasks() if task.name == name))
+    assert part is not None
+    features = to_batch(frame, joined()[0].preprocessor, labels=False).features
+    np.testing.assert_allclose(fitted.outputs(frame), part.values(features), atol=2e-6, rtol=1e-6)

@@ -82,20 +82,26 @@ class GradientBoosting(RankingBaseline):
         kind = ensemble.HistGradientBoostingClassifier if target.num_classes else ensemble.HistGradientBoostingRegressor
         self._num_classes = target.num_classes
         labels, weights = target.labels[rows], target.weights[rows]
+        held_out = self._held_out(target)
         estimator = kind(
             max_iter=self.max_iter,
             learning_rate=self.learning_rate,
             categorical_features=np.array(self._encoder.categorical),
-            early_stopping=self.hold_out and _can_hold_out(labels, target.num_classes),
+            early_stopping=bool(held_out) or (self.hold_out and _can_hold_out(labels, target.num_classes)),
             random_state=self.seed,
         )
         # Threads of OpenMP wait in busy loops: beside other work two of them took thirty times as long as one.
         with threadpool_limits(1, "openmp"):
-            if self.hold_out and _repeats(target.groups[rows]):
+            if self.hold_out and not held_out and _repeats(target.groups[rows]):
                 estimator.set_params(early_stopping=False)
                 estimator.set_params(max_iter=_best_size(estimator, matrix, labels, target.groups[rows], self.seed))
             # Weighted quantiles take most of the time: equal weights are left out.
-            self._estimator = estimator.fit(matrix, labels, sample_weight=weights if np.ptp(weights) > 0 else None)
+            sample_weight = weights if np.ptp(weights) > 0 else None
+            self._estimator = estimator.fit(matrix, labels, sample_weight=sample_weight, **held_out)
+
+    def _held_out(self, target: Target) -> dict[str, Any]:
+        """Return rows to choose the number of trees by, as arguments of the estimator's `fit`; none by default."""
+        return {}
 
     def _tabular(self) -> TabularFeatures:
         return TabularFeatures(self._features, self.smoothing, self.folds, self.seed)

@@ -129,9 +129,12 @@ def join_boosting(
     own = _outputs(model, batch, [task.name for task in chosen])
     found, parts = {}, {}
     for task in chosen:
-        part = rows.fitted(model, task, min(rounds, max(1, _MOST_TREES // task.output_units)))
-        judged = None if part is None else _judged(task, batch, own[task.name], part)
-        if part is not None and judged is not None:
+        trees = rows.fitted(model, task, min(rounds, max(1, _MOST_TREES // task.output_units)))
+        part = None if trees is None else trees.part(task)
+        if trees is None or part is None:
+            continue
+        judged = _judged(task, batch, own[task.name], trees.outputs(rows.validation), part.rounds)
+        if judged is not None:
             found[task.name] = judged
             if judged.weights[1] > 0:
                 parts[task.name] = rows.refitted(model, task, part)
@@ -146,12 +149,12 @@ class _Rows(NamedTuple):
     refit: bool
     options: dict[str, int]
 
-    def fitted(self, model: MultiTaskModel, task: Ranking, rounds: int) -> BoostedPart | None:
-        """Return trees for the training rows; None without a feature or two different labels."""
+    def fitted(self, model: MultiTaskModel, task: Ranking, rounds: int) -> EncodedBoosting | None:
+        """Return trees for the training rows, as many as are best on validation; None without a feature."""
         if not EncodedBoosting.features(model.schema, task):
             return None
-        fresh = EncodedBoosting(model.preprocessor, max_iter=rounds, **self.options)
-        return fresh.fit(model.schema, task, self.train).part(task)
+        fresh = EncodedBoosting(model.preprocessor, rounds, self.validation, **self.options)
+        return fresh.fit(model.schema, task, self.train)
 
     def refitted(self, model: MultiTaskModel, task: Ranking, part: BoostedPart) -> BoostedPart:
         """Return as many trees for all rows; the given ones without `refit`."""
@@ -209,24 +212,23 @@ def _outputs(model: MultiTaskModel, batch: Batch, names: Sequence[str]) -> dict[
     return {name: np.asarray(values, np.float64) for name, values in found.items()}
 
 
-def _judged(task: Ranking, batch: Batch, own: FloatArray, part: BoostedPart) -> BoostedTask | None:
+def _judged(task: Ranking, batch: Batch, own: FloatArray, trees: FloatArray, rounds: int) -> BoostedTask | None:
     """Return the weights of the least loss on validation rows; None if too few rows have a label to choose by."""
     labels, weight = (values[task.name].numpy().astype(np.float64) for values in (batch.labels, batch.weights))
     rows = np.flatnonzero(~np.isnan(labels) & (weight > 0))
     if len(rows) < _LEAST_ROWS:
         return None
-    trees = part.values({name: value.numpy()[rows] for name, value in batch.features.items()})
     weight = weight[rows] / weight[rows].mean()
 
     def losses(share: float) -> FloatArray:
-        return weight * losses_of(task, labels[rows], (1 - share) * own[rows] + share * trees)
+        return weight * losses_of(task, labels[rows], (1 - share) * own[rows] + share * trees[rows])
 
     tried = {share: losses(share) for share in _GRID}
     share = float(np.mean(near_best({option: -loss for option, loss in tried.items()})))
     values = {"network": tried[0.0], "trees": tried[1.0], "mixture": losses(share)}
     means = {name: float(loss.mean()) for name, loss in values.items()}
     share = share if means["mixture"] < means["network"] else 0.0
-    return BoostedTask((1 - share, share), part.rounds, means)
+    return BoostedTask((1 - share, share), rounds, means)
 
 
 def losses_of(task: Ranking, labels: FloatArray, outputs: FloatArray) -> FloatArray:

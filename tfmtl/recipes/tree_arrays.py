@@ -134,6 +134,15 @@ class _Reader:
         return right
 
 
+def raw_outputs(estimator: Any, matrix: Any, units: int) -> npt.NDArray[np.float64]:
+    """Return the output [n, units] of `TreeArrays.layer` for a matrix [n, d], computed by scikit-learn."""
+    columns, bias = _outputs(estimator, units)
+    found: npt.NDArray[np.float64] = np.tile(bias, [len(matrix), 1])
+    raw = estimator.decision_function if hasattr(estimator, "classes_") else estimator.predict
+    found[:, columns] = raw(matrix).reshape(len(matrix), -1)
+    return found
+
+
 def _outputs(estimator: Any, units: int) -> tuple[Any, Any]:
     """Return the unit of each tree of an iteration, and the bias [units]."""
     start, bias = np.ravel(estimator._baseline_prediction), np.zeros(units)
