@@ -144,7 +144,6 @@ def test_trees_in_the_network_are_equal_to_scikit_learn(name: str) -> None:
     fitted = boosted(name)
     task = next(task for task in _tasks() if task.name == name)
     part = fitted.part(task)
-    assert part is not None
     found = part.values(to_batch(frame, model.preprocessor, labels=False).features)
     matrix = fitted._encoder.transform(fitted._columns(frame, fitted._features))
     wanted = fitted._estimator.predict(matrix) if name == "stars" else fitted._estimator.decision_function(matrix)
@@ -155,7 +154,7 @@ def test_trees_in_the_network_are_equal_to_scikit_learn(name: str) -> None:
 
 def test_features_of_each_scope_are_read() -> None:
     parts = {task.name: boosted(task.name).part(task) for task in _tasks()}
-    assert {name: (sorted(part.tables), sorted(part.fills)) for name, part in parts.items() if part} == {
+    assert {name: (sorted(part.tables), sorted(part.fills)) for name, part in parts.items()} == {
         **dict.fromkeys(("click", "stars", "kind"), (["item", "user"], ["age", "paid", "similar", "spot", "tags"])),
         "old": ([], ["age", "tags"]),
     }
@@ -163,7 +162,6 @@ def test_features_of_each_scope_are_read() -> None:
 
 def test_codes_have_the_order_of_the_values() -> None:
     part = boosted("click").part(BinaryClassification("click"))
-    assert part is not None
     items = np.asarray(joined()[0].preprocessor.vocabulary("item"))
     codes = part.tables["item"][2:, 0]
     seen = codes > 0
@@ -178,7 +176,6 @@ def test_outputs_are_the_weighted_sum_of_network_and_trees() -> None:
     features = to_batch(frame, model.preprocessor, labels=False).features
     for task in _tasks():
         choice, part = found.tasks[task.name], boosted(task.name).part(task)
-        assert part is not None
         network, trees = choice.weights
         assert trees > 0
         assert network + trees == pytest.approx(1)
@@ -376,7 +373,7 @@ def test_validation_rows_choose_the_number_of_trees() -> None:
         name: EncodedBoosting(joined()[0].preprocessor, validation=rows, **options).fit(SCHEMA, task, train).part(task)
         for name, rows in (("alike", validation), ("noise", validation.assign(click=1 - validation["click"])))
     }
-    rounds = {name: part.rounds for name, part in chosen.items() if part is not None}
+    rounds = {name: part.rounds for name, part in chosen.items()}
     assert rounds["noise"] == 10  # no tree helps: the ten that scikit-learn waits for an improvement
     assert rounds["alike"] > rounds["noise"]
 
@@ -385,6 +382,5 @@ def test_validation_rows_choose_the_number_of_trees() -> None:
 def test_outputs_by_scikit_learn_are_those_of_the_layers(name: str) -> None:
     fitted, frame = boosted(name), _new_rows()
     part = fitted.part(next(task for task in _tasks() if task.name == name))
-    assert part is not None
     features = to_batch(frame, joined()[0].preprocessor, labels=False).features
     np.testing.assert_allclose(fitted.outputs(frame), part.values(features), atol=2e-6, rtol=1e-6)

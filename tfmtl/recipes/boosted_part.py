@@ -99,14 +99,17 @@ class EncodedBoosting(GradientBoosting):
         self.preprocessor = preprocessor
         self.validation = validation
 
-    def part(self, task: Ranking) -> BoostedPart | None:
-        """Return the fitted trees as a part of a network; None if all labels are equal, which needs no tree."""
-        if not self._varies:
-            return None
+    @property
+    def rounds(self) -> int:
+        """The number of fitted trees of each output; 0 if all labels are equal, which needs no tree."""
+        return int(self._estimator.n_iter_) if self._varies else 0
+
+    def part(self, task: Ranking) -> BoostedPart:
+        """Return the fitted trees as a part of a network."""
         encoder = self._encoder
         assert isinstance(encoder, _EncodedColumns)
         trees = TreeArrays.of(self._estimator, task.output_units)
-        return BoostedPart(task.name, encoder.numbers(), encoder.fills(), trees, int(self._estimator.n_iter_))
+        return BoostedPart(task.name, encoder.numbers(), encoder.fills(), trees, self.rounds)
 
     def outputs(self, frame: Any) -> npt.NDArray[np.float64]:
         """Return the output [n, units] of the fitted trees for rows of a table; equal to that of `part`, but faster."""

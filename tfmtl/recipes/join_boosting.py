@@ -130,14 +130,11 @@ def join_boosting(
     found, parts = {}, {}
     for task in chosen:
         trees = rows.fitted(model, task, min(rounds, max(1, _MOST_TREES // task.output_units)))
-        part = None if trees is None else trees.part(task)
-        if trees is None or part is None:
-            continue
-        judged = _judged(task, batch, own[task.name], trees.outputs(rows.validation), part.rounds)
-        if judged is not None:
+        judged = None if trees is None else _judged(task, batch, own[task.name], trees, rows.validation)
+        if trees is not None and judged is not None:
             found[task.name] = judged
             if judged.weights[1] > 0:
-                parts[task.name] = rows.refitted(model, task, part)
+                parts[task.name] = rows.refitted(model, task, trees)
     return JoinedBoosting(joined(model, parts, found) if parts else model, found)
 
 
@@ -150,18 +147,21 @@ class _Rows(NamedTuple):
     options: dict[str, int]
 
     def fitted(self, model: MultiTaskModel, task: Ranking, rounds: int) -> EncodedBoosting | None:
-        """Return trees for the training rows, as many as are best on validation; None without a feature."""
+        """Return trees for the training rows, as many as are best on validation.
+
+        The result is None without a feature or two different labels.
+        """
         if not EncodedBoosting.features(model.schema, task):
             return None
         fresh = EncodedBoosting(model.preprocessor, rounds, self.validation, **self.options)
-        return fresh.fit(model.schema, task, self.train)
+        return fresh if fresh.fit(model.schema, task, self.train).rounds else None
 
-    def refitted(self, model: MultiTaskModel, task: Ranking, part: BoostedPart) -> BoostedPart:
+    def refitted(self, model: MultiTaskModel, task: Ranking, trees: EncodedBoosting) -> BoostedPart:
         """Return as many trees for all rows; the given ones without `refit`."""
         if not self.refit:
-            return part
-        fresh = EncodedBoosting(model.preprocessor, max_iter=part.rounds, hold_out=False, **self.options)
-        return fresh.fit(model.schema, task, stacked([self.train, self.validation])).part(task) or part
+            return trees.part(task)
+        fresh = EncodedBoosting(model.preprocessor, max_iter=trees.rounds, hold_out=False, **self.options)
+        return fresh.fit(model.schema, task, stacked([self.train, self.validation])).part(task)
 
 
 def joined(model: MultiTaskModel, parts: Mapping[str, BoostedPart], found: Mapping[str, BoostedTask]) -> MultiTaskModel:
@@ -212,23 +212,23 @@ def _outputs(model: MultiTaskModel, batch: Batch, names: Sequence[str]) -> dict[
     return {name: np.asarray(values, np.float64) for name, values in found.items()}
 
 
-def _judged(task: Ranking, batch: Batch, own: FloatArray, trees: FloatArray, rounds: int) -> BoostedTask | None:
+def _judged(task: Ranking, batch: Batch, own: FloatArray, trees: EncodedBoosting, table: Any) -> BoostedTask | None:
     """Return the weights of the least loss on validation rows; None if too few rows have a label to choose by."""
     labels, weight = (values[task.name].numpy().astype(np.float64) for values in (batch.labels, batch.weights))
     rows = np.flatnonzero(~np.isnan(labels) & (weight > 0))
     if len(rows) < _LEAST_ROWS:
         return None
-    weight = weight[rows] / weight[rows].mean()
+    weight, outputs = weight[rows] / weight[rows].mean(), trees.outputs(table.iloc[rows])
 
     def losses(share: float) -> FloatArray:
-        return weight * losses_of(task, labels[rows], (1 - share) * own[rows] + share * trees[rows])
+        return weight * losses_of(task, labels[rows], (1 - share) * own[rows] + share * outputs)
 
     tried = {share: losses(share) for share in _GRID}
     share = float(np.mean(near_best({option: -loss for option, loss in tried.items()})))
     values = {"network": tried[0.0], "trees": tried[1.0], "mixture": losses(share)}
     means = {name: float(loss.mean()) for name, loss in values.items()}
     share = share if means["mixture"] < means["network"] else 0.0
-    return BoostedTask((1 - share, share), rounds, means)
+    return BoostedTask((1 - share, share), trees.rounds, means)
 
 
 def losses_of(task: Ranking, labels: FloatArray, outputs: FloatArray) -> FloatArray:
