@@ -31,12 +31,17 @@ from tfmtl.tasks import (
     DoublyRobustConversion,
     EntireSpaceConversion,
     HistoryCopy,
+    HuberRegression,
     InversePropensityConversion,
     MultiClassClassification,
+    PoissonRegression,
+    QuantileRegression,
     Regression,
     Retrieval,
+    TweedieRegression,
     pools,
 )
+from tfmtl.tasks.ascending import Ascending
 from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad, ScaledRates
 
 TASKS = ["a", "b"]
@@ -65,6 +70,7 @@ _LEVELS: dict[str, Any] = {**_EXPERTS, "gate_temperature": 2.0, "expert_dropout"
 _NUMBER: dict[str, Any] = {
     "units": [3], "scope": "query", "offset": 2, "scale": 3, "transform": "log1p", "clip": (-0.5, 2)
 }  # fmt: skip
+_AMOUNT: dict[str, Any] = {"units": [3], "scope": "query", "dispersion": 2.0, "clip": (0.5, 2)}
 _CONVERSION: dict[str, Any] = {"units": [3], "scope": "query", "serve": "conditional"}
 _PROPENSITY: dict[str, Any] = {"conditional_weight": 0.5, "min_propensity": 0.25}
 
@@ -103,6 +109,7 @@ PARTS: Recipes = {
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),
     "AtInference": lambda: layers.AtInference(),
+    "Ascending": lambda: Ascending(),
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
         "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25
@@ -114,6 +121,7 @@ PARTS: Recipes = {
     "Dropout": lambda: layers.Dropout(0.25, seed=3),
     "EncodingMark": lambda: EncodingMark(),
     "EntireSpaceConversion": lambda: EntireSpaceConversion("t", "front", **_CONVERSION),
+    "HuberRegression": lambda: HuberRegression("t", **_NUMBER, delta=0.5),
     "InversePropensityConversion": lambda: InversePropensityConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "AdaTT": lambda: layers.AdaTT(TASKS, num_task_experts=3, num_levels=3, **_LEVELS),
     "FeatureDropout": lambda: layers.FeatureDropout(0.25, seed=3, features=5),
@@ -166,7 +174,9 @@ PARTS: Recipes = {
     "PEPNet": lambda: layers.PEPNet(TASKS, domain=["page"], personal=["user", "item"], **_EXPERTS, gate_units=3),
     "PriorGate": lambda: PriorGate(4, **_KERNELS),
     "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
+    "PoissonRegression": lambda: PoissonRegression("t", **_AMOUNT),
     "Presence": lambda: Presence(),
+    "QuantileRegression": lambda: QuantileRegression("t", **_NUMBER, quantiles=[0.25, 0.75], serve=0.75),
     "RandomMissing": lambda: RandomMissing(0.25, seed=3, missing=[1, 2, 3]),
     "RandomUnknown": lambda: RandomUnknown(0.25, seed=3, unknown=2),
     "Regression": lambda: Regression("t", **_NUMBER),
@@ -186,6 +196,7 @@ PARTS: Recipes = {
     "SoftmaxGate": lambda: layers.SoftmaxGate(
         2, 3, [[True, False, True], [True, True, True]], 2.0, 0.25, kernel_initializer=_seeded(), seed=3
     ),
+    "TweedieRegression": lambda: TweedieRegression("t", **_AMOUNT, power=1.25),
     "TargetAttention": lambda: layers.TargetAttention("recent", [4, 3], "tanh", True, **_KERNELS),
 }  # fmt: skip
 """Classes that become part of a network: layers, trunks and tasks."""

@@ -10,7 +10,15 @@ import pytest
 
 from tfmtl._keras import keras, tf
 from tfmtl.evaluation import AUC, GroupedAUC
-from tfmtl.tasks import BinaryClassification, LossInputs, MultiClassClassification, Regression, Retrieval, Task
+from tfmtl.tasks import (
+    BinaryClassification,
+    LossInputs,
+    MultiClassClassification,
+    QuantileRegression,
+    Regression,
+    Retrieval,
+    Task,
+)
 from tfmtl.tasks.extra_metrics import FITTING, check_metrics
 
 KINDS = sorted(
@@ -49,6 +57,7 @@ TASKS: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
         lambda **given: MultiClassClassification("t", num_classes=3, **given), CLASSES, np.array([0, 1, 2, 2, np.nan]),
     ),
     "a score": (lambda **given: Retrieval("t", **given), LOGITS, EVENTS),
+    "several numbers": (lambda **given: QuantileRegression("t", **given), CLASSES, EVENTS),
 }  # fmt: skip
 
 
@@ -132,6 +141,8 @@ def test_values_by_hand(served: str, metric: str, value: float) -> None:
         ("a probability", keras.metrics.AUC(from_logits=True), "leave `from_logits` out of `AUC`"),
         ("class probabilities", keras.metrics.CategoricalCrossentropy(from_logits=True), "leave `from_logits` out"),
         ("class probabilities", keras.metrics.AUC(multi_label=True), "must not be `multi_label`"),
+        ("several numbers", keras.metrics.MeanAbsoluteError(), "let it serve one of them, or derive"),
+        ("several numbers", AUC(), "serves several numbers; let it serve one of them."),
     ],
 )
 def test_arguments_that_would_be_wrong_silently(served: str, metric: Any, cure: str) -> None:

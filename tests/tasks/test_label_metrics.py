@@ -40,8 +40,8 @@ def test_binary_golden_values() -> None:
 
 def test_regression_golden_values() -> None:
     found = regression_metrics([1.0, 2.0, 6.0], [1.0, 4.0, 5.0])
-    # Errors 0, 2, -1; the labels' mean is 3, their squared deviations 4 + 1 + 9.
-    assert found == pytest.approx({"rmse": math.sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 14})
+    # Errors 0, 2, -1; the labels' mean is 3, their squared deviations 4 + 1 + 9. All three pairs are in order.
+    assert found == pytest.approx({"rmse": math.sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 14, "xauc": 1.0})
 
 
 def test_multiclass_golden_values() -> None:

@@ -16,9 +16,9 @@ from tfmtl.data import Schema, to_columns
 from tfmtl.data.columns import Columns, to_labels
 from tfmtl.data.features import Feature
 from tfmtl.data.interchange import as_frame
-from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Task
+from tfmtl.tasks import BinaryClassification, MultiClassClassification, NumberTask, Task
 
-KINDS = (BinaryClassification, MultiClassClassification, Regression)
+KINDS = (BinaryClassification, MultiClassClassification, NumberTask)
 """The tasks that have baselines."""
 
 
@@ -74,7 +74,8 @@ class RankingBaseline(abc.ABC):
 
         Args:
             schema: the schema of the model.
-            task: a `BinaryClassification`, a `MultiClassClassification` or a `Regression`.
+            task: a `BinaryClassification`, a `MultiClassClassification` or a `NumberTask`, such as a
+                `Regression`.
             frame: training table.
 
         Raises:
@@ -110,7 +111,7 @@ class RankingBaseline(abc.ABC):
         if not self._varies:
             return np.repeat(self._constant, len(frame), axis=0)
         values = self._predict(self._columns(frame, self._features))
-        if isinstance(task, Regression):
+        if isinstance(task, NumberTask):
             return np.clip(values, *self._range)
         return values if isinstance(task, MultiClassClassification) else values[:, 1]
 
@@ -147,7 +148,7 @@ def probabilities(estimator: Any, matrix: Any, num_classes: int) -> npt.NDArray[
 
 
 def _num_classes(task: Task) -> int:
-    if isinstance(task, Regression):
+    if isinstance(task, NumberTask):
         return 0
     return task.num_classes if isinstance(task, MultiClassClassification) else 2
 

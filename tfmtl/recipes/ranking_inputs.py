@@ -13,11 +13,11 @@ from tfmtl._keras import keras, tf
 from tfmtl.data import Batch, Numeric, Preprocessor, to_batch
 from tfmtl.data.interchange import as_frame
 from tfmtl.layers import CategoryRates, Interaction, PiecewiseLinear
-from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Task
+from tfmtl.tasks import BinaryClassification, MultiClassClassification, NumberTask, Task
 
 Floats = npt.NDArray[np.float64]
 
-_KINDS = (BinaryClassification, MultiClassClassification, Regression)
+_KINDS = (BinaryClassification, MultiClassClassification, NumberTask)
 _MOST_CLASSES = 10
 """A task with more classes has no rates: their tables would be larger than the embeddings."""
 _ELSEWHERE = 0.25
@@ -111,7 +111,7 @@ def _rated(task: Task) -> bool:
 def _names(task: Task) -> list[str]:
     if isinstance(task, MultiClassClassification):
         return [f"rate of {task.name} {i}" for i in range(task.num_classes)]
-    return [f"{'mean' if isinstance(task, Regression) else 'rate'} of {task.name}"]
+    return [f"{'mean' if isinstance(task, NumberTask) else 'rate'} of {task.name}"]
 
 
 def _targets(task: Task, batch: Batch) -> Iterator[_Target]:
@@ -123,7 +123,7 @@ def _targets(task: Task, batch: Batch) -> Iterator[_Target]:
     if isinstance(task, MultiClassClassification):
         for i, name in enumerate(names):
             yield _Target(name, (observed & (labels == i)).astype(np.float64), weights, None)
-    elif isinstance(task, Regression):
+    elif isinstance(task, NumberTask):
         values = np.where(observed, task.targets(tf.constant(labels, tf.float32)).numpy(), 0.0).astype(np.float64)
         mean = np.average(values, weights=weights)
         deviation = float(np.sqrt(np.average(np.square(values - mean), weights=weights)))

@@ -25,8 +25,15 @@ FITTING: dict[str, tuple[str, ...]] = {
     "a number": (*_ERRORS, "MeanAbsolutePercentageError", "Poisson"),
     "class probabilities": (*_SPARSE, *_ONE_HOT, *_DECISIONS, "F1Score", "FBetaScore"),
     "a score": (),
+    "several numbers": (),
 }  # fmt: skip
 """By the kind of a served value, the metrics of Keras that are meaningful for it."""
+
+_OF_SEVERAL = {
+    "class probabilities": "take one of Keras' metrics of classes",
+    "several numbers": "let it serve one of them",
+}
+"""By the kinds of a served matrix, the cure for a metric of one prediction per row."""
 
 
 def check_metrics(task: Any, outputs: Any) -> None:
@@ -45,14 +52,15 @@ def check_metrics(task: Any, outputs: Any) -> None:
             continue
         served = _served(task, outputs)
         require(
-            served != "class probabilities" or not of_rows,
-            f"`{type(metric).__name__}` measures one prediction per row, but task {task.name!r} serves {served}; take "
-            "one of Keras' metrics of classes.",
+            served not in _OF_SEVERAL or not of_rows,
+            f"`{type(metric).__name__}` measures one prediction per row, but task {task.name!r} serves {served}; "
+            f"{_OF_SEVERAL.get(served)}.",
         )
         if kind is None:
             continue
         fitting = FITTING[served]
-        cure = f"take one of {sorted(fitting)}" if fitting else "take one of `tfmtl.evaluation`, such as `GroupedAUC`"
+        ours = _OF_SEVERAL.get(served, "take one of `tfmtl.evaluation`, such as `GroupedAUC`")
+        cure = f"take one of {sorted(fitting)}" if fitting else ours
         require(
             kind in fitting,
             f"Task {task.name!r} serves {served}, which `keras.metrics.{kind}` does not measure; {cure}, or derive a "
@@ -69,7 +77,8 @@ def _served(task: Any, outputs: Any) -> str:
     if task.event_logit(outputs) is not None:
         return "a probability"
     shape = getattr(task.predict(outputs), "shape", None)
-    return "class probabilities" if shape is not None and shape.rank == 2 else "a number"
+    several = "several numbers" if getattr(task, "serves_numbers", False) else "class probabilities"
+    return several if shape is not None and shape.rank == 2 else "a number"
 
 
 def _check_arguments(task: str, metric: Any, kind: str, served: str) -> None:

@@ -6,58 +6,18 @@ labels of one class, is NaN.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tfmtl._checks import require
+from tfmtl.tasks.number_metrics import xauc
+from tfmtl.tasks.observed import Observed as Observed
+from tfmtl.tasks.observed import observed as observed
+from tfmtl.tasks.observed import require_vector as require_vector
 
 _Floats = npt.NDArray[np.float64]
-
-
-class Observed(NamedTuple):
-    """The rows that count: labels [m], predictions [m] or [m, classes], and weights [m]."""
-
-    labels: _Floats
-    predictions: _Floats
-    weights: _Floats
-
-
-def observed(
-    labels: npt.ArrayLike, predictions: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
-) -> Observed:
-    """Return the rows with a label and a weight above 0.
-
-    Args:
-        labels: [n], NaN where missing.
-        predictions: [n] or [n, classes]; the labels themselves by default.
-        weights: [n] non-negative, 1 by default.
-
-    Raises:
-        ValueError: if lengths differ, a weight is negative or NaN, or a row that counts has an infinite label, or a
-            prediction that is NaN or infinite.
-
-    Example:
-        >>> observed([1.0, np.nan, 0.0], [0.9, 0.5, 0.2], [1.0, 1.0, 0.0]).predictions
-        array([0.9])
-    """
-    label = np.asarray(labels, np.float64)
-    prediction = label if predictions is None else np.asarray(predictions, np.float64)
-    weight = np.ones(len(label)) if weights is None else np.asarray(weights, np.float64)
-    require(
-        label.ndim == 1 and weight.shape == label.shape and prediction.shape[:1] == label.shape,
-        "Labels [n], predictions and weights [n] must have one entry for each row.",
-        labels=label.shape,
-        predictions=prediction.shape,
-        weights=weight.shape,
-    )
-    require(bool((weight >= 0).all()), "Weights must not be negative or NaN.", weights=weight)
-    kept = ~np.isnan(label) & (weight > 0)
-    rows = Observed(label[kept], prediction[kept], weight[kept])
-    for name, values in rows._asdict().items():
-        require(bool(np.isfinite(values).all()), f"The {name} of rows that count must be finite.", received=values)
-    return rows
 
 
 def binary_metrics(
@@ -70,6 +30,8 @@ def binary_metrics(
     - `log_loss` = -sum w (y log p + (1 - y) log(1 - p)) / sum w, with p clipped to [1e-7, 1 - 1e-7] as in Keras
     - `average_precision` = sum over thresholds of the increase of recall times the precision; NaN without a positive
     - `calibration` = sum w p / sum w y, the expected over the observed number of positives; NaN without a positive
+    - `normalized_entropy` (NE) = log loss / entropy of the share of positives, which is the log loss of the best
+      constant: below 1 the probabilities carry information, and rates of different sizes compare; NaN with one class
 
     Args:
         labels: [n] 0, 1 or NaN.
@@ -83,10 +45,10 @@ def binary_metrics(
     Example:
         >>> metrics = binary_metrics([0, 1, 1, float("nan")], [0.2, 0.8, 0.6, 0.5])
         >>> {name: round(value, 3) for name, value in metrics.items()}
-        {'auc': 1.0, 'log_loss': 0.319, 'average_precision': 1.0, 'calibration': 0.8}
+        {'auc': 1.0, 'log_loss': 0.319, 'average_precision': 1.0, 'calibration': 0.8, 'normalized_entropy': 0.501}
 
     Reference: Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 2006; He et al., "Practical
-    Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014 (calibration).
+    Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014 (calibration and NE).
     """
     label, probability, weight = rows = observed(labels, probabilities, weights)
     require_vector(rows)
@@ -100,11 +62,13 @@ def binary_metrics(
         if positives
         else np.nan
     )
+    log_loss = _mean_log_loss(np.where(label == 1, probability, 1 - probability), weight)
     return {
         "auc": _auc(label == 1, probability, weight),
-        "log_loss": _mean_log_loss(np.where(label == 1, probability, 1 - probability), weight),
+        "log_loss": log_loss,
         "average_precision": precision,
         "calibration": float(weight @ probability) / positives if positives else np.nan,
+        "normalized_entropy": log_loss / _entropy(positives / weight.sum()) if 0 < positives < weight.sum() else np.nan,
     }
 
 
@@ -116,6 +80,7 @@ def regression_metrics(
     - `rmse` = sqrt(sum w (f - y)^2 / sum w)
     - `mae` = sum w |f - y| / sum w
     - `r2` = 1 - sum w (f - y)^2 / sum w (y - mean y)^2; NaN if all labels are equal
+    - `xauc`: share of pairs of rows with different labels in the right order, see `xauc`; NaN if all labels are equal
 
     Args:
         labels: [n], NaN where missing.
@@ -132,7 +97,7 @@ def regression_metrics(
     label, prediction, weight = rows = observed(labels, predictions, weights)
     require_vector(rows)
     if not len(label):
-        return dict.fromkeys(("rmse", "mae", "r2"), np.nan)
+        return dict.fromkeys(("rmse", "mae", "r2", "xauc"), np.nan)
     total, error = weight.sum(), prediction - label
     squared = float(weight @ error**2)
     varies = len(label) > 1 and bool(np.ptp(label) > 0)
@@ -141,6 +106,7 @@ def regression_metrics(
         "rmse": float(np.sqrt(squared / total)),
         "mae": float(weight @ np.abs(error) / total),
         "r2": 1 - squared / spread if varies else np.nan,
+        "xauc": xauc(label, prediction, weight),
     }
 
 
@@ -198,15 +164,14 @@ def _auc(positive: npt.NDArray[np.bool_], score: _Floats, weight: _Floats) -> fl
     return float(sklearn_metrics.roc_auc_score(positive, score, sample_weight=weight))
 
 
+def _entropy(share: float) -> float:
+    return float(-share * np.log(share) - (1 - share) * np.log1p(-share))
+
+
 def _mean_log_loss(probability_of_label: _Floats, weight: _Floats) -> float:
     if not len(weight):
         return np.nan
     return float(-weight @ np.log(np.clip(probability_of_label, 1e-7, 1 - 1e-7)) / weight.sum())
-
-
-def require_vector(rows: Observed) -> None:
-    """Raise if predictions have several columns."""
-    require(rows.predictions.ndim == 1, "Predictions must have the shape [n].", shape=rows.predictions.shape)
 
 
 def require_probabilities(values: npt.NDArray[Any]) -> None:

@@ -10,17 +10,17 @@ import numpy as np
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.ranking import Ranking, Scope, known
+from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped
+from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.stackers import Stacker, least_squares
 from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed
 
-_LARGEST = 80.0  # e^80 is near the largest float32
 _LOWEST = -1 + 1e-6  # a served value without `clip` may round to -1, which has no logarithm
 _SMALLEST_LOSS, _LARGEST_LOSS = 1e-4, 1e2  # of the first step; beyond them the task or the others are drowned
 
 
 @register
-class Regression(Ranking):
+class Regression(NumberTask):
     """Regression by squared error: a number, such as a rating, a spend or a watch time.
 
     Use it for the mean of a number; `from_statistics` sets offset and scale. For a number that is 0 in most rows see
@@ -31,7 +31,7 @@ class Regression(Ranking):
     large as a cross-entropy.
 
     Metrics: `rmse` and `mae` in the unit of the label, which the largest labels decide, and with `transform="log1p"`
-    also `log_rmse` and `log_mae`, the errors of log(1 + y). A report adds `r2` and `log_r2`.
+    also `log_rmse` and `log_mae`, the errors of log(1 + y). A report adds `r2`, `xauc` and those of the logarithms.
 
     Args:
         name: name of the task and of its label.
@@ -72,11 +72,7 @@ class Regression(Ranking):
         self.offset = float(offset)
         self.scale = float(scale)
         self.transform = transform
-        self.clip = None if clip is None else (float(clip[0]), float(clip[1]))
-        self._metrics_by_name = {
-            "rmse": keras.metrics.RootMeanSquaredError(name=f"{name}_rmse"),
-            "mae": keras.metrics.MeanAbsoluteError(name=f"{name}_mae"),
-        }
+        self.clip = as_range(clip)
         self._log_metrics_by_name = (
             {
                 "log_rmse": keras.metrics.RootMeanSquaredError(name=f"{name}_log_rmse"),
@@ -112,18 +108,11 @@ class Regression(Ranking):
 
     def check_labels(self, statistics: LabelSummary) -> None:
         """Raise if all training labels are equal, too close together for float32, or too small for the logarithm."""
-        lowest, highest = statistics.minimum, statistics.maximum
-        require(lowest < highest, f"Every training label of regression task {self.name!r} is the same.", label=lowest)
-        rounding = float(np.spacing(np.float32(max(abs(lowest), abs(highest))))) / 2
+        super().check_labels(statistics)
         require(
-            rounding <= 0.03 * statistics.deviation,
-            f"The labels of task {self.name!r} are float32, which rounds them by up to {rounding:.3g}, while their "
-            f"deviation is {statistics.deviation:.3g}; subtract a constant such as {lowest:.12g} from the column.",
-        )
-        require(
-            self.transform != "log1p" or lowest > -1,
+            self.transform != "log1p" or statistics.minimum > -1,
             f"Task {self.name!r} with transform='log1p' needs labels above -1.",
-            minimum=lowest,
+            minimum=statistics.minimum,
         )
 
     @property
@@ -156,11 +145,6 @@ class Regression(Ranking):
         """Return the mean of the (transformed) labels in the rows of the loss."""
         return mean
 
-    @property
-    def output_units(self) -> int:
-        """One number."""
-        return 1
-
     def keras_loss(self) -> keras.losses.Loss:
         """Return the squared error."""
         return keras.losses.MeanSquaredError(reduction=keras.losses.Reduction.SUM)
@@ -172,28 +156,31 @@ class Regression(Ranking):
 
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return the served values [B] in the unit of the label."""
-        values = outputs[:, 0] * self.scale + self.offset
-        values = tf.math.expm1(tf.minimum(values, _LARGEST)) if self.transform == "log1p" else values
-        return values if self.clip is None else tf.clip_by_value(values, *self.clip)
+        return self.served_numbers(outputs[:, 0])
+
+    def served_numbers(self, values: Any) -> tf.Tensor:
+        """Return t^-1 of values of any shape, inside `clip`."""
+        values = values * self.scale + self.offset
+        values = tf.math.expm1(tf.minimum(values, LARGEST_LOG)) if self.transform == "log1p" else values
+        return clipped(values, self.clip)
 
     def update_metrics(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs | None = None
     ) -> None:
         """Update RMSE and MAE in the unit of the label and, with `transform="log1p"`, those of the logarithms."""
-        labels, values = known(labels)[:, tf.newaxis], self.predict(outputs)[:, tf.newaxis]
-        for metric in self._metrics_by_name.values():
-            metric.update_state(labels, values, sample_weight=sample_weight)
+        super().update_metrics(labels, outputs, sample_weight, inputs)
+        labels, values = known(labels)[:, tf.newaxis], self.central_value(outputs)[:, tf.newaxis]
         for metric in self._log_metrics_by_name.values():
             logs = (tf.math.log1p(tf.maximum(x, _LOWEST)) for x in (labels, values))
             metric.update_state(*logs, sample_weight=sample_weight)
 
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
-        """Return RMSE, MAE and R2 in the unit of the label and, with `transform="log1p"`, those of the logarithms."""
+        """Return `regression_metrics` and, with `transform="log1p"`, RMSE, MAE and R2 of the logarithms."""
         found = super().report(labels, predictions, weights)
         if self.transform == "log1p":
             values, served = (np.log1p(np.maximum(x, _LOWEST)) for x in (labels, predictions))
             logs = super().report(values, served, weights)
-            found |= {f"log_{name}": value for name, value in logs.items()}
+            found |= {f"log_{name}": value for name, value in logs.items() if name != "xauc"}  # the order is the same
         return found
 
     def stacker(self, strength: float) -> Stacker | None:

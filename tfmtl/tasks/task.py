@@ -259,7 +259,7 @@ class Task(keras.layers.Layer, abc.ABC):
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
         """Return the metrics of the served values by name, for `tfmtl.evaluation.evaluate`.
 
-        The default returns RMSE, MAE and R2 if `predict` returns one number per row, and no metric otherwise.
+        The default returns `regression_metrics` if `predict` returns one number per row, and no metric otherwise.
 
         Args:
             labels: observed labels [n].

@@ -20,7 +20,7 @@ from tfmtl.tasks import Task
 
 JUDGED_BY = ("auc", "macro_auc", "rmse")
 """Metrics by which a task that is not a retrieval is judged, the first that it reports."""
-SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
+SMALLER_IS_BETTER = ("rmse", "mae", "log_loss", "pinball", "deviance")
 _CURES = {
     "retrieval": "isolate it in `build_network`, or lower the weights of the other tasks in `FixedWeights`",
     "ranking": "isolate it in `build_network`, raise its weight in `FixedWeights`, or give each task tables by `STEM`",
