@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -305,3 +306,54 @@ def test_wrong_arguments_are_named() -> None:
         join_ease(model, *tables(), regularizations=())
     with pytest.raises(ValueError, match="No positive"):
         join_ease(model, tables()[0].assign(bought=0.0), tables()[1])
+
+
+def test_als_is_an_option_where_the_rank_holds_less_than_half_of_the_squares() -> None:
+    for rank in (2, 24):
+        parts, batches, _ = _interactions(rank)
+        settings = next(iter(parts.options(batches, [20.0])))
+        for source in ("user", "history"):
+            found = parts.als(batches, settings._replace(source=source))
+            assert (found is not None) == (rank == 2 and source == "user")
+
+
+def test_als_beside_ease_adds_its_scores() -> None:
+    parts, batches, matrix = _interactions(rank=2)
+    settings = next(iter(parts.options(batches, [20.0])))
+    alone, als = parts.fit(batches, settings), parts.als(batches, settings)
+    assert als is not None
+    both = parts.fit(batches, settings._replace(als=0.5))
+    wanted = alone.query @ alone.candidate.T + 0.5 * als.query @ als.candidate.T
+    np.testing.assert_allclose(both.query @ both.candidate.T, wanted, atol=0.02)  # three passes more
+    assert not both.query[matrix.sum(axis=1) == 0].any()
+
+
+def test_the_scale_of_als_is_that_which_ranks_best() -> None:
+    train, validation = tables()
+    model = _model()
+    batches = [to_batch(part, model.preprocessor, labels=["bought"]) for part in (train, validation)]
+    parts = EaseParts(model.preprocessor, "bought", rank=2, seed=0)
+    options = parts.options(batches[:1], [20.0])
+    settings, part = next(iter(options.items()))
+    als = parts.als(batches[:1], settings)
+    assert als is not None
+    corpus = locate(model, "bought", batches[1], Seen.from_frame(model, "bought", train))
+    judge = MixtureJudge(model, "bought", corpus, k=5)
+    scale = judge.scale(part, als)
+    values = {share: judge.values(part.beside(als, share), (0.0, 1.0, 0.0)).mean() for share in (0.0, scale, -scale)}
+    assert scale > 0
+    assert values[scale] == max(values.values())
+    nothing = dataclasses.replace(als, candidate=als.candidate * 0 + 1, query=als.query * 0 + 1)
+    judged = judge.scale(part, nothing)  # equal scores change no rank: all scales are alike, none is harmful
+    equal = judge.values(part.beside(nothing, judged), (0.0, 1.0, 0.0))
+    np.testing.assert_allclose(equal, judge.values(part, (0.0, 1.0, 0.0)), atol=1e-6)
+
+
+def test_a_sparse_catalogue_is_joined_by_als() -> None:
+    model = _model()
+    found = join_ease(model, *tables(), regularizations=(20.0,), rank=2, refit=False)
+    assert found.settings.als > 0
+    assert "beside ALS" in str(found)
+    assert found.values["mixture"] >= found.values["network"]
+    assert joined()[1].settings.als == 0
+    assert "ALS" not in str(joined()[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tfmtl.baselines.als import ALS as ALS
+from tfmtl.baselines.als_factors import PairFactors as PairFactors
+from tfmtl.baselines.als_factors import als_factors as als_factors
 from tfmtl.baselines.comparison import Comparison as Comparison
 from tfmtl.baselines.comparison import compare as compare
 from tfmtl.baselines.comparison import measure as measure

@@ -15,7 +15,7 @@ from tfmtl._checks import require
 from tfmtl._identity import FIRST
 from tfmtl._keras import keras, tf
 from tfmtl._names import layer_name
-from tfmtl.baselines import Decomposition, ItemFactors, decompose
+from tfmtl.baselines import Decomposition, ItemFactors, PairFactors, als_factors, decompose
 from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
 from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
@@ -24,6 +24,8 @@ from tfmtl.models.keras_arguments import require_compiled
 Floats = npt.NDArray[np.float32]
 Weighting = Literal["binary", "log"]
 """The entry of a pair with n interactions: 1, or 1 + log(n)."""
+_PASSES, _FEW = 10, 3
+"""Iterations of ALS, and those from factors for almost the same rows."""
 _HELD = 0.5
 """Share of the squares of a matrix's entries, held by a decomposition, below which its normalized form is tried."""
 
@@ -45,12 +47,14 @@ class EaseSettings(NamedTuple):
         regularizations: see `tfmtl.baselines.ease_factors`; the scores of several are averaged.
         normalized: whether EASE is that of entries x_qi / (d_q^1/2 d_i^1/4) with the sums d of rows and columns, and of
             regularizations in the unit of their squares.
+        als: factor of the scores of ALS beside EASE's; 0 without them.
     """
 
     weighting: Weighting
     source: str
     regularizations: tuple[float, ...]
     normalized: bool = False
+    als: float = 0.0
 
 
 def weighted(counts: Any, weighting: Weighting) -> Any:
@@ -88,9 +92,8 @@ class EasePart:
     def of(cls, schema: Schema, task: str, source: str, matrix: Any, counts: Any, factors: ItemFactors) -> EasePart:
         """Return the part for weighted interactions, their counts, and the factors of the candidates."""
         query = matrix @ factors.query if source == schema.query_id else factors.query
-        popularity = np.log1p(np.asarray(counts.sum(axis=0)).ravel())
-        rows, columns, log = (np.asarray(x, np.float32) for x in (query, factors.candidate, popularity))
-        return cls(task, source, rows, columns, log)
+        rows, columns = (np.asarray(x, np.float32) for x in (query, factors.candidate))
+        return cls(task, source, rows, columns, _popularity(counts))
 
     def queries(self, features: Mapping[str, Any]) -> Floats:
         """Return EASE's embeddings [n, d] of encoded queries."""
@@ -101,6 +104,12 @@ class EasePart:
         """Return EASE's embeddings [n, d] of candidates by their encoded ids."""
         rows: Floats = self.candidate[np.asarray(indices)]
         return rows
+
+    def beside(self, other: EasePart, scale: float) -> EasePart:
+        """Return the part with the scores of this one plus `scale` times those of another one of the same source."""
+        query = np.concatenate([self.query, other.query], axis=1)
+        candidate = np.concatenate([self.candidate, np.float32(scale) * other.candidate], axis=1)
+        return dataclasses.replace(self, query=query, candidate=candidate)
 
     def join(self, model: MultiTaskModel) -> MultiTaskModel:
         """Return a compiled model of the same class and state with this part in its scores.
@@ -148,6 +157,8 @@ class EaseParts:
         rank: width of the embeddings, at most.
         seed: seed of the decomposition.
         decomposed: the first decomposition by weighting and normalization, from which `fit` takes one step.
+        sparse: the weightings with matrices of which the rank holds less than half of the squares.
+        factors: the first factors of ALS by weighting, from which `fit` takes a few passes.
     """
 
     preprocessor: Preprocessor
@@ -155,6 +166,8 @@ class EaseParts:
     rank: int
     seed: int
     decomposed: dict[tuple[Weighting, bool], Decomposition] = dataclasses.field(default_factory=dict)
+    sparse: set[Weighting] = dataclasses.field(default_factory=set)
+    factors: dict[Weighting, PairFactors] = dataclasses.field(default_factory=dict)
 
     def options(self, batches: Sequence[Batch], regularizations: Sequence[float]) -> dict[EaseSettings, EasePart]:
         """Return the part for each source of the history, weighting that differs, and single regularization.
@@ -169,13 +182,30 @@ class EaseParts:
             found.update(self._parts(counts, name, False, regularizations))
             held = np.square(self.decomposed[name, False].values).sum()
             if held < _HELD * weighted(counts, name).power(2).sum():
+                self.sparse.add(name)
                 found.update(self._parts(counts, name, True, regularizations))
         return found
 
     def fit(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart:
         """Return the part for one choice of settings."""
         chosen = settings.weighting, settings.normalized, settings.regularizations
-        return mean(self._parts(self.counts(batches), *chosen), settings)
+        part = mean(self._parts(self.counts(batches), *chosen), settings._replace(als=0.0))
+        als = self.als(batches, settings) if settings.als > 0 else None
+        return part if als is None else part.beside(als, settings.als)
+
+    def als(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart | None:
+        """Return the factors of ALS as a part, or None where they hardly help: see `sparse`.
+
+        A user without interactions has the score 0, so that a history as the source has no such part.
+        """
+        name = settings.weighting
+        if name not in self.sparse or settings.source != self.preprocessor.schema.query_id:
+            return None
+        counts, start = self.counts(batches), self.factors.get(name)
+        passes = _PASSES if start is None else _FEW
+        found = als_factors(weighted(counts, name), iterations=passes, seed=self.seed, start=start)
+        self.factors.setdefault(name, found)
+        return EasePart(self.task, settings.source, *found, popularity=_popularity(counts))
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].
@@ -212,6 +242,11 @@ class EaseParts:
             settings = EaseSettings(weighting, source, (value,), normalized)
             parts[settings] = EasePart.of(schema, self.task, source, matrix, counts, factors)
         return parts
+
+
+def _popularity(counts: Any) -> Floats:
+    """Return log(1 + n) [C] of each candidate."""
+    return np.asarray(np.log1p(np.asarray(counts.sum(axis=0)).ravel()), np.float32)
 
 
 def _scales(matrix: Any) -> tuple[Any, Any]:

@@ -62,9 +62,10 @@ class JoinedEase:
         ease = self.settings
         values = " and ".join(f"{value:g}" for value in ease.regularizations)
         entries = f"{'normalized ' if ease.normalized else ''}{ease.weighting} counts"
+        als = ", beside ALS" if ease.als > 0 else ""
         return (
             f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({entries}, "
-            f"regularization {values}); {self.metric} on validation: {self.found}."
+            f"regularization {values}{als}); {self.metric} on validation: {self.found}."
         )
 
 
@@ -87,9 +88,10 @@ def join_ease(
     Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network.
 
     The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone; then, on a grid, the
-    weights of network and popularity relative to the deviation of each part's scores. Where seen candidates stay in the
-    lists, `join_copy` follows. Regularizations, and weights, within one standard error of the best ones are averaged.
-    The network has half of its best weight, because the same rows often choose its epoch.
+    weights of network and popularity relative to the deviation of each part's scores. Where `rank` holds less than half
+    of the squares of the entries, as in large catalogues, EASE of normalized entries is compared, and the scores of ALS
+    join EASE's. Where seen candidates stay in the lists, `join_copy` follows. Settings within one standard error of the
+    best ones are averaged. The network has half of its best weight, because the same rows often choose its epoch.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -105,11 +107,11 @@ def join_ease(
     Raises:
         ValueError: if the model has no such task or no user id among its inputs, or a table has no positive of it.
 
-    Reference: that of `tfmtl.baselines.ease_factors`.
+    Reference: those of `tfmtl.baselines.ease_factors` and `als_factors`.
 
     Cost: a decomposition for each weighting (a second for 10,000 candidates), a ranking of at most `max_queries`
     queries and 50 million scores for each weighting and regularization, 600 MB for these scores, and `rank` numbers for
-    each user and candidate. The weights are compared on the best 200 candidates of each part.
+    each user and candidate. Weights are compared on the best 200 candidates of each part.
     """
     require_positive_int(rank=rank, k=k, max_queries=max_queries)
     require(len(regularizations) > 0, "`regularizations` must hold at least one number.")
@@ -120,14 +122,24 @@ def join_ease(
     exclude_seen = repeated(name, batches[1], seen) < REPEATED if exclude_seen is None else exclude_seen
     corpus = sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
     judge, fitted = MixtureJudge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
-    options = fitted.options(batches[:1], regularizations)
-    best = _best(judge, options)
-    weights, values = judge.weights(averaged := mean(options, best))
+    best, averaged = _closed_forms(judge, fitted, batches[:1], regularizations)
+    weights, values = judge.weights(averaged)
     weights, copy = (weights, None) if exclude_seen else judge.copied(averaged, weights, values)
     part = fitted.fit(batches, best) if refit else averaged
     part = dataclasses.replace(part, weights=tuple(np.divide(weights, judge.deviations(averaged)).tolist()))
     joined = with_copy(part.join(model), name, copy)
     return JoinedEase(joined, best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}", copy)
+
+
+def _closed_forms(
+    judge: MixtureJudge, fitted: EaseParts, batches: Sequence[Batch], regularizations: Sequence[float]
+) -> tuple[EaseSettings, EasePart]:
+    """Return the best settings of EASE and ALS, and the part with the scores of both."""
+    options = fitted.options(batches, regularizations)
+    best = _best(judge, options)
+    part, als = mean(options, best), fitted.als(batches, best)
+    scale = 0.0 if als is None else judge.scale(part, als)
+    return (best, part) if als is None or scale == 0 else (best._replace(als=scale), part.beside(als, scale))
 
 
 def _best(judge: MixtureJudge, options: Mapping[EaseSettings, EasePart]) -> EaseSettings:

@@ -59,14 +59,32 @@ class MixtureJudge:
     def _scores(self, part: EasePart) -> list[_Scores]:
         """Return the scores of the network, EASE and popularity."""
         if self._last is None or self._last[0] is not part:
-            ease = part.queries(self._corpus.queries) @ part.candidates(self._indices).T
+            ease = self._closed_form(part)
             popularity = np.broadcast_to(part.popularity[self._indices], ease.shape)
             self._last = part, [self._network, _Scores.of(ease), _Scores.of(popularity)]
         return self._last[1]
 
+    def _closed_form(self, part: EasePart) -> Floats:
+        """Return the scores of EASE, with those of ALS where it is beside it."""
+        scores: Floats = part.queries(self._corpus.queries) @ part.candidates(self._indices).T
+        return scores
+
     def deviations(self, part: EasePart) -> list[float]:
         """Return the standard deviation of each part's scores over pairs, 1 for equal scores."""
         return [scores.deviation for scores in self._scores(part)]
+
+    def scale(self, part: EasePart, other: EasePart) -> float:
+        """Return the factor of another part's scores that ranks best beside those of `part`.
+
+        It is the mean of those of the grid within one standard error of the best one, relative to the deviations.
+        """
+        scores = [
+            _Scores.of(each.queries(self._corpus.queries) @ each.candidates(self._indices).T) for each in (part, other)
+        ]
+        shortlist = Shortlist.of([each.values for each in scores], self._corpus, max(_DEPTH, 20 * self.k))
+        unit, own = (each.deviation for each in scores)
+        tried = {share: self._quality(shortlist.ranks([1 / unit, share / own])) for share in _GRID}
+        return float(np.mean(near_best(tried))) * unit / own
 
     def copied(self, part: EasePart, weights: Weights, values: dict[str, float]) -> tuple[Weights, HistoryCopy | None]:
         """Return the weights that rank best beside a copied part, and this part; the given ones if none is better.
