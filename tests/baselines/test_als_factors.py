@@ -1,4 +1,4 @@
-"""ALS as embeddings: the least squares of each side, and what it leaves at 0."""
+"""ALS as embeddings: the least squares of each side, with zeros for rows without an entry."""
 
 from __future__ import annotations
 

@@ -95,7 +95,9 @@ class Decomposition(NamedTuple):
         require(valid, "`regularization` must be above 0.", regularization=regularization)
         gain = self.values**2 / (regularization * (self.values**2 + regularization))
         diagonal = 1 / regularization - np.square(self.right) @ gain
-        return ItemFactors(self.right, self.right * gain / diagonal[:, None])
+        candidate = self.right * gain
+        candidate /= diagonal[:, None]
+        return ItemFactors(self.right, candidate)
 
 
 def decompose(

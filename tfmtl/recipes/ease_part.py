@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -15,7 +14,7 @@ from tfmtl._checks import require
 from tfmtl._identity import FIRST
 from tfmtl._keras import keras, tf
 from tfmtl._names import layer_name
-from tfmtl.baselines import Decomposition, ItemFactors, PairFactors, als_factors, decompose
+from tfmtl.baselines import Decomposition, PairFactors, als_factors, decompose
 from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
 from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
@@ -87,13 +86,6 @@ class EasePart:
     candidate: Floats
     popularity: Floats
     weights: tuple[float, float, float] = (1.0, 1.0, 0.0)
-
-    @classmethod
-    def of(cls, schema: Schema, task: str, source: str, matrix: Any, counts: Any, factors: ItemFactors) -> EasePart:
-        """Return the part for weighted interactions, their counts, and the factors of the candidates."""
-        query = matrix @ factors.query if source == schema.query_id else factors.query
-        rows, columns = (np.asarray(x, np.float32) for x in (query, factors.candidate))
-        return cls(task, source, rows, columns, _popularity(counts))
 
     def queries(self, features: Mapping[str, Any]) -> Floats:
         """Return EASE's embeddings [n, d] of encoded queries."""
@@ -235,12 +227,16 @@ class EaseParts:
         unit = scaled.power(2).sum() / matrix.power(2).sum()
         found = decompose(scaled, self.rank, self.seed, self.decomposed.get(key))
         self.decomposed.setdefault(key, found)
-        parts = {}
-        for source, value in itertools.product(sources_of(schema), regularizations):
-            query, candidate = found.factors(value * unit)
-            factors = ItemFactors(query * columns[:, None], candidate / columns[:, None])
-            settings = EaseSettings(weighting, source, (value,), normalized)
-            parts[settings] = EasePart.of(schema, self.task, source, matrix, counts, factors)
+        history, popularity, parts = (found.right * columns[:, None]).astype(np.float32), _popularity(counts), {}
+        queries = {
+            source: np.asarray(matrix @ history if source == schema.query_id else history, np.float32)
+            for source in sources_of(schema)
+        }
+        for value in regularizations:
+            candidate = (found.factors(value * unit).candidate / columns[:, None]).astype(np.float32)
+            for source, query in queries.items():
+                settings = EaseSettings(weighting, source, (value,), normalized)
+                parts[settings] = EasePart(self.task, source, query, candidate, popularity)
         return parts
 
 
