@@ -8,7 +8,7 @@ from typing import Any
 from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras
 from tfmtl.data import to_batch
-from tfmtl.evaluation.corpus import Seen, locate
+from tfmtl.evaluation.corpus import Embedder, Seen, locate
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
@@ -45,7 +45,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             if task.retrieves:
                 seen = None if self.seen is None else Seen.from_frame(self.model, task.name, self.seen)
                 self._corpora[task.name] = locate(self.model, task.name, batch, seen)
-        self._towers = (self.model.tower("query"), self.model.tower("candidate"))
+        self._towers = (Embedder(self.model.tower("query")), Embedder(self.model.tower("candidate")))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Measure and log."""

@@ -65,8 +65,8 @@ class Corpus:
 
     def rank(
         self,
-        query_tower: keras.Model,
-        candidate_tower: keras.Model,
+        query_tower: keras.Model | Embedder,
+        candidate_tower: keras.Model | Embedder,
         task: str,
         progress: Progress | None = None,
         block_bytes: int = BLOCK_BYTES,
@@ -210,21 +210,30 @@ def positions(candidates: Candidates, keys: Ints) -> Ints:
     return found
 
 
-def embed(tower: keras.Model, features: Features) -> dict[str, npt.NDArray[np.float32]]:
+class Embedder:
+    """A tower that is traced once, for several passes over rows."""
+
+    def __init__(self, tower: keras.Model) -> None:
+        self._inputs = list(tower.input)
+        self._call = traced(tower, reduce_retracing=True)
+
+    def __call__(self, features: Features) -> dict[str, npt.NDArray[np.float32]]:
+        """Run the tower over all rows in batches and return its embeddings by retrieval task."""
+        rows = len(next(iter(features.values())))
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        for start in range(0, rows, _BATCH):
+            piece = slice(start, start + _BATCH)
+            inputs = {name: tf.convert_to_tensor(features[name][piece]) for name in self._inputs}
+            for task, values in self._call(inputs).items():
+                if task not in found:  # filled in place: a concatenation of pieces would need twice the memory
+                    found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)
+                found[task][piece] = values.numpy()
+        return found
+
+
+def embed(tower: keras.Model | Embedder, features: Features) -> dict[str, npt.NDArray[np.float32]]:
     """Run a tower over all rows in batches and return its embeddings by retrieval task."""
-    call = traced(tower, reduce_retracing=True)
-    rows = len(next(iter(features.values())))
-    inputs = {name: features[name] for name in tower.input}
-    found: dict[str, npt.NDArray[np.float32]] = {}
-    for start in range(0, rows, _BATCH):
-        piece = slice(start, start + _BATCH)
-        for task, values in call(
-            {name: tf.convert_to_tensor(column[piece]) for name, column in inputs.items()}
-        ).items():
-            if task not in found:  # filled in place: a concatenation of pieces would need twice the memory
-                found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)
-            found[task][piece] = values.numpy()
-    return found
+    return (tower if isinstance(tower, Embedder) else Embedder(tower))(features)
 
 
 def _as_bytes(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
