@@ -220,7 +220,8 @@ def _(task: Task, weights: list[np.ndarray] | None = None) -> tuple[Any, list[np
     labels, ids = tf.constant([1.0, 0.0, float("nan"), 1.0, 1.0, 1.0]), ids_of(INDICES[:, 0])
     sample_weight = tf.where(tf.math.is_nan(labels), 0.0, 2.0)
     front = {"front": tf.constant([1.0, 0.0, 1.0, 1.0, float("nan"), 1.0])}
-    arguments = LossInputs({}, ids, None, training=True, labels=front)
+    keys = {"who": tf.constant([4, 5, 4, 4, -1, 5], tf.int64)}
+    arguments = LossInputs({}, ids, None, training=True, labels=front, keys=keys)
     loss = task.compute_loss(labels, outputs, sample_weight, arguments)
     task.update_metrics(labels, outputs, sample_weight, arguments)
     metrics = {metric.name: metric.result() for metric in task.metrics}

@@ -40,7 +40,8 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], arguments: 
         outputs = {side: given[side] for side in ("query", "candidate")}
         with tf.GradientTape() as tape:
             tape.watch(outputs)
-            inputs = LossInputs({}, CandidateIds(tf.cast(given["ids"], tf.int64), given["ids"]), training=True)
+            ids = CandidateIds(tf.cast(given["ids"], tf.int64), given["ids"])
+            inputs = LossInputs({}, ids, training=True, keys={"user": tf.cast(given["users"], tf.int64)})
             loss, _ = task.compute_loss(given["labels"], outputs, given["weights"], inputs)
             share = loss / 2
         return loss, tape.gradient(share, [outputs["query"], outputs["candidate"]])

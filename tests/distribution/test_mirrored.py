@@ -8,16 +8,19 @@ import pytest
 
 from tests.distribution.processes import answers
 from tests.tasks.losses import ids_of, loss_of
+from tfmtl._keras import tf
 from tfmtl.tasks import LossInputs, Retrieval
 
 RNG = np.random.default_rng(3)
 IDS = [2, 3, 2, 5, 7, 3, 2]
+USERS = [4, 5, 4, 4, 6, -1, 5]
 WEIGHTS = [1.0, 2.0, 0.5, 1.0, 1.0, 3.0, 0.0]
 LABELS = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0]  # the third and the last row are no positives
 ROWS: dict[str, list[Any]] = {
     "query": RNG.normal(size=(7, 3)).astype("float32").tolist(),
     "candidate": RNG.normal(size=(10, 3)).astype("float32")[IDS].tolist(),
     "ids": IDS,
+    "users": USERS,
     "weights": WEIGHTS,
     "labels": LABELS,
 }
@@ -29,6 +32,8 @@ PARTS = [(*cut, distinct) for distinct in (True, False) for cut in CUTS]
 FURTHER: list[dict[str, Any]] = [
     {"explicit_negatives": 2.0},
     {"explicit_negatives": 2.0, "share_explicit_negatives": True, "distinct_candidates": False},
+    {"query_key": "user", "explicit_negatives": 2.0, "share_explicit_negatives": True},
+    {"query_key": "user", "joint_positives": True, "distinct_candidates": False},
 ]
 
 
@@ -89,7 +94,8 @@ def test_loss_and_gradient_of_two_replicas_are_those_of_one_device(found: dict[s
     task, part = Retrieval("t", **FURTHER[case // 3]), found["parts"][len(PARTS) + case]
     task.prepare(10)
     outputs = {side: ROWS[side] for side in ("query", "candidate")}
-    loss, _, gradient = loss_of(task, LABELS, outputs, WEIGHTS, LossInputs({}, ids_of(IDS), training=True))
+    inputs = LossInputs({}, ids_of(IDS), training=True, keys={"user": tf.constant(USERS, tf.int64)})
+    loss, _, gradient = loss_of(task, LABELS, outputs, WEIGHTS, inputs)
     assert np.mean(part["losses"]) == pytest.approx(loss, rel=1e-5)
     assert part["counts"] == task._counts.known.numpy().tolist()
     np.testing.assert_allclose(part["query"], gradient["query"], rtol=1e-4, atol=1e-6)

@@ -51,6 +51,7 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
     require_tasks(tasks)
     _require_own_metrics(tasks, preprocessor.schema)
     _check_copies(tasks, preprocessor.schema)
+    _check_query_keys(tasks, preprocessor.schema)
     in_order(tasks)  # raises if a task lacks its parents
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
@@ -76,6 +77,14 @@ def _check_copies(tasks: Sequence[Task], schema: Schema) -> None:
         if copy is not None:
             where = f"`copy` of task {task.name!r} (the query's lists of candidate ids)"
             require_known([copy.history], histories_of(schema), "history", where)
+
+
+def _check_query_keys(tasks: Sequence[Task], schema: Schema) -> None:
+    """Raise unless the `query_key` of every retrieval task is a query or context feature of ids."""
+    for task in tasks:
+        key = getattr(task, "query_key", None)
+        ids = [feature.name for feature in (*schema.query, *schema.context) if feature.is_id]
+        require_known([] if key is None else [key], ids, "feature of ids", f"`query_key` of task {task.name!r}")
 
 
 def _require_own_metrics(tasks: Sequence[Task], schema: Schema) -> None:

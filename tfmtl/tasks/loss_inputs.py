@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tfmtl._identity import FIRST
+from tfmtl._checks import require
+from tfmtl._identity import FIRST, NO_KEY
 from tfmtl._keras import tf
 from tfmtl.types import Features
 
@@ -59,3 +60,16 @@ class LossInputs:
             return weight, {"groups": self.keys[feature]}
         groups = self.features[feature]
         return tf.where(groups >= FIRST, weight, 0.0), {"groups": groups}
+
+    def keys_of(self, feature: str) -> tf.Tensor:
+        """Return int64 keys [B] of the values of a feature of ids; -1 where it is missing or outside the vocabulary.
+
+        Raises:
+            ValueError: if the rows have no such feature.
+        """
+        rule = f"The rows have no feature {feature!r} that identifies their queries."
+        require(feature in self.keys or feature in self.features, rule, known=[*self.keys, *self.features])
+        if feature in self.keys:
+            return tf.convert_to_tensor(self.keys[feature])
+        values = tf.cast(self.features[feature], tf.int64)
+        return tf.where(values >= FIRST, values, NO_KEY)

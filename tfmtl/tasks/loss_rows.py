@@ -17,15 +17,24 @@ class LossRows(NamedTuple):
         candidate: v [B, d], float32.
         ids: the candidates [B], or None without ids.
         weight: weights [B]; 0 in a row that only fills an empty batch.
+        queries: int64 keys [B] of the queries that have several rows, -1 for a row alone; None without keys.
     """
 
     query: tf.Tensor
     candidate: tf.Tensor
     ids: CandidateIds | None
     weight: tf.Tensor
+    queries: tf.Tensor | None = None
 
     @classmethod
-    def of(cls, chosen: tf.Tensor, outputs: Any, weight: tf.Tensor, ids: CandidateIds | None) -> LossRows:
+    def of(
+        cls,
+        chosen: tf.Tensor,
+        outputs: Any,
+        weight: tf.Tensor,
+        ids: CandidateIds | None,
+        queries: tf.Tensor | None = None,
+    ) -> LossRows:
         """Return the rows that are chosen and have a weight above 0 and a candidate.
 
         Args:
@@ -33,6 +42,7 @@ class LossRows(NamedTuple):
             outputs: {"query": [n, d], "candidate": [n, d]}.
             weight: [n].
             ids: the candidates [n], or None.
+            queries: int64 keys [n], or None.
         """
         if ids is not None:
             chosen &= tf.not_equal(ids.keys, NO_KEY)
@@ -42,20 +52,24 @@ class LossRows(NamedTuple):
             tf.boolean_mask(tf.cast(outputs[side], tf.float32), kept) for side in ("query", "candidate")
         )
         own = None if ids is None else CandidateIds(*(tf.boolean_mask(part, kept) for part in ids))
-        return cls(query, candidate, own, tf.boolean_mask(weight, kept))
+        keys = None if queries is None else tf.boolean_mask(queries, kept)
+        return cls(query, candidate, own, tf.boolean_mask(weight, kept), keys)
 
     def not_empty(self) -> LossRows:
         """Return the rows, or one row of zeros if there is none."""
         ids = None if self.ids is None else CandidateIds(*map(not_empty, self.ids))
-        return LossRows(not_empty(self.query), not_empty(self.candidate), ids, not_empty(self.weight))
+        queries = None if self.queries is None else not_empty(self.queries)
+        return LossRows(not_empty(self.query), not_empty(self.candidate), ids, not_empty(self.weight), queries)
 
     def followed_by(self, other: LossRows) -> LossRows:
-        """Return the rows, then those of `other`."""
+        """Return the rows, then those of `other`, without the queries of the latter."""
+        alone = tf.fill([tf.size(other.weight)], tf.constant(NO_KEY, tf.int64))
         return LossRows(
             tf.concat([self.query, other.query], axis=0),
             tf.concat([self.candidate, other.candidate], axis=0),
             joined_ids(self.ids, other.ids),
             tf.concat([self.weight, other.weight], axis=0),
+            None if self.queries is None else tf.concat([self.queries, alone], axis=0),
         )
 
 

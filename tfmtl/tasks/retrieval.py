@@ -69,6 +69,12 @@ class Retrieval(RetrievalLoss):
             1 / C, so that weights of the order of 100 matter; too large ones cost accuracy on positives.
         share_explicit_negatives: whether the explicit negatives of all rows are in the sample of every other row. The
             counts n_j are then those of positives and explicit negatives; it has no effect with `full_softmax`.
+        query_key: name of the feature of ids, such as the user or the session, that identifies the query of a row. All
+            positives of a query in the batch are then left out of its negatives, and lambda_j counts the rows of other
+            queries, for any `remove_accidental_hits`. By default a row has its own positive alone.
+        joint_positives: whether the positives P of a query in the batch share one term, l = log( sum_{c in P} exp(s_c)
+            + sum_j exp(s_j - log lambda_j) ) - log sum_{c in P} exp(s_c), so that one of them with a high score is
+            enough; otherwise each has its own term.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
             prediction and serving, but not in the loss.
 
@@ -109,31 +115,12 @@ class Retrieval(RetrievalLoss):
         distinct_candidates: bool = True,
         explicit_negatives: float = 0.0,
         share_explicit_negatives: bool = False,
+        query_key: str | None = None,
+        joint_positives: bool = False,
         copy: HistoryCopy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
-        for width in units:
-            require_positive_int(units=width)
-        require(temperature > 0, f"`temperature` of task {name!r} must be above 0.", temperature=temperature)
-        require(
-            num_uniform_negatives >= 0,
-            f"`num_uniform_negatives` of task {name!r} must be 0 or more.",
-            n=num_uniform_negatives,
-        )
-        if num_hard_negatives is not None:
-            require_positive_int(num_hard_negatives=num_hard_negatives)
-        require(
-            not full_softmax or (num_hard_negatives is None and not num_uniform_negatives),
-            f"`full_softmax` of task {name!r} has no negatives to choose; leave out the other arguments on negatives.",
-            num_hard_negatives=num_hard_negatives,
-            num_uniform_negatives=num_uniform_negatives,
-        )
-        require(
-            0 <= explicit_negatives < float("inf"),
-            f"`explicit_negatives` of task {name!r} must be a finite weight, 0 or more.",
-            explicit_negatives=explicit_negatives,
-        )
         self.units = tuple(units)
         self.normalize = normalize
         self.temperature = float(temperature)
@@ -147,7 +134,45 @@ class Retrieval(RetrievalLoss):
         self.distinct_candidates = distinct_candidates
         self.explicit_negatives = float(explicit_negatives)
         self.share_explicit_negatives = share_explicit_negatives
+        self.query_key = query_key
+        self.joint_positives = joint_positives
         self.copy = HistoryCopy.of(copy)
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        """Raise unless the numbers are in their ranges and the arguments on negatives fit together."""
+        of, full = f"of task {self.name!r}", self.full_softmax
+        for width in self.units:
+            require_positive_int(units=width)
+        require(self.temperature > 0, f"`temperature` {of} must be above 0.", temperature=self.temperature)
+        require(
+            self.num_uniform_negatives >= 0,
+            f"`num_uniform_negatives` {of} must be 0 or more.",
+            n=self.num_uniform_negatives,
+        )
+        if self.num_hard_negatives is not None:
+            require_positive_int(num_hard_negatives=self.num_hard_negatives)
+        require(
+            not full or (self.num_hard_negatives is None and not self.num_uniform_negatives),
+            f"`full_softmax` {of} has no negatives to choose; leave out the other arguments on negatives.",
+            num_hard_negatives=self.num_hard_negatives,
+            num_uniform_negatives=self.num_uniform_negatives,
+        )
+        require(
+            0 <= self.explicit_negatives < float("inf"),
+            f"`explicit_negatives` {of} must be a finite weight, 0 or more.",
+            explicit_negatives=self.explicit_negatives,
+        )
+        require(
+            not self.joint_positives or self.query_key is not None,
+            f"`joint_positives` {of} needs `query_key`, by which rows of one query are found.",
+            query_key=self.query_key,
+        )
+        require(
+            self.query_key is None or not full,
+            f"`query_key` {of} removes positives from sampled negatives; leave it or `full_softmax` out.",
+            query_key=self.query_key,
+        )
 
     @property
     def num_extra_negatives(self) -> int:  # type: ignore[override]
@@ -255,7 +280,7 @@ class Retrieval(RetrievalLoss):
         own = (
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
-            "explicit_negatives", "share_explicit_negatives",
+            "explicit_negatives", "share_explicit_negatives", "query_key", "joint_positives",
         )  # fmt: skip
         copied = {} if self.copy is None else {"copy": self.copy.config()}
         plain = {name: getattr(self, name) for name in own}

@@ -6,12 +6,14 @@ import abc
 from typing import Any, NamedTuple
 
 from tfmtl._checks import require
+from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.loss_inputs import CandidateIds
 from tfmtl.tasks.loss_rows import LossRows, joined_ids
+from tfmtl.tasks.multi_positive_softmax import multi_positive_softmax
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.row_softmax import row_softmax
 from tfmtl.tasks.task import LossInputs, Task, total_weight
@@ -29,6 +31,8 @@ class RetrievalLoss(Task, abc.ABC):
     distinct_candidates: bool
     explicit_negatives: float
     share_explicit_negatives: bool
+    query_key: str | None
+    joint_positives: bool
     _counts: CandidateCounts
     _num_indices: int
 
@@ -38,15 +42,15 @@ class RetrievalLoss(Task, abc.ABC):
         """Return the mean softmax loss over the positive rows and their weight, with the part of explicit negatives."""
         if self.full_softmax:
             return self._full_softmax_loss(labels, outputs, sample_weight, inputs)
-        rows = LossRows.of(labels > 0, outputs, sample_weight, inputs.candidate_ids).not_empty()
+        queries = None if self.query_key is None else inputs.keys_of(self.query_key)
+        rows = LossRows.of(labels > 0, outputs, sample_weight, inputs.candidate_ids, queries).not_empty()
         negative = None
         if self.explicit_negatives:
             negative = LossRows.of(labels <= 0, outputs, sample_weight, inputs.candidate_ids)
         shared = negative is not None and self.share_explicit_negatives
         compared = self._compared(rows.followed_by(negative) if negative is not None and shared else rows, inputs)
         total = total_weight(rows.weight)
-        drawn = compared.number - 1 if self.remove_accidental_hits else compared.number
-        summed = tf.reduce_sum(rows.weight * self._softmax_losses(rows.query, compared, drawn, inputs))
+        summed = tf.reduce_sum(rows.weight * self._softmax_losses(rows.query, compared, inputs))
         if negative is not None:
             drawn = compared.number - 1 if shared else compared.number
             expected = self._expected_counts(compared.ids, drawn, inputs)
@@ -56,13 +60,21 @@ class RetrievalLoss(Task, abc.ABC):
             summed += self.explicit_negatives * tf.reduce_sum(negative.weight * losses)
         return tf.math.divide_no_nan(summed, total), total
 
-    def _softmax_losses(self, query: tf.Tensor, compared: Compared, drawn: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
+    def _softmax_losses(self, query: tf.Tensor, compared: Compared, inputs: LossInputs) -> tf.Tensor:
         """Return the loss of each positive; their candidates are the first ones of `compared`."""
         candidate, ids, hits = compared.candidate, compared.ids, self.remove_accidental_hits
-        expected = self._expected_counts(ids, drawn, inputs)
-        if self.distinct_candidates and self.num_hard_negatives is None and ids is not None:
+        distinct, hard = self.distinct_candidates and self.num_hard_negatives is None, self.num_hard_negatives
+        if compared.queries is not None and ids is not None:
+            shares = self._shares(ids, inputs) if self.sampling_correction else None
+            return multi_positive_softmax(
+                query, candidate, ids.keys, compared.queries, compared.number,
+                shares and (shares[0], shares[1] + tf.zeros_like(shares[0])),
+                joint=self.joint_positives, distinct=distinct, num_hard_negatives=hard,
+            )  # fmt: skip
+        expected = self._expected_counts(ids, compared.number - 1 if hits else compared.number, inputs)
+        if distinct and ids is not None:
             return distinct_softmax(query, candidate, ids.keys, expected, remove_accidental_hits=hits)
-        keys, hard = None if ids is None else ids.keys, self.num_hard_negatives
+        keys = None if ids is None else ids.keys
         return row_softmax(query, candidate, keys, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
 
     def _full_softmax_loss(
@@ -103,8 +115,11 @@ class RetrievalLoss(Task, abc.ABC):
         if inputs.negatives is not None:
             candidate = tf.concat([candidate, tf.cast(inputs.negatives[0], tf.float32)], axis=0)
             ids = joined_ids(ids, inputs.negatives[1])
-        more = tf.shape(candidate)[0] - tf.size(present)
-        return Compared(candidate, ids, tf.concat([present, tf.ones([more], tf.bool)], axis=0), tf.maximum(number, 1))
+        queries = offered.queries
+        if queries is not None:
+            queries = others.behind(queries) if self.gather_negatives else queries
+            queries = _padded(queries, candidate, NO_KEY)
+        return Compared(candidate, ids, _padded(present, candidate, True), tf.maximum(number, 1), queries)
 
     def _expected_counts(self, ids: CandidateIds | None, drawn: tf.Tensor, inputs: LossInputs) -> tf.Tensor | None:
         """Return lambda: how often each candidate is expected among the candidates that a query is compared with.
@@ -116,12 +131,17 @@ class RetrievalLoss(Task, abc.ABC):
         """
         if ids is None or not self.sampling_correction:
             return None
+        share, extra = self._shares(ids, inputs)
+        expected = tf.cast(drawn, tf.float32) * share + extra
+        return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
+
+    def _shares(self, ids: CandidateIds, inputs: LossInputs) -> tuple[tf.Tensor, tf.Tensor | float]:
+        """Return the share [C] of each candidate in the rows of batches, and its expected number in the drawn ones."""
         share = self._counts.of(ids) / tf.maximum(self._counts.total, 1.0)
         uniform = 1.0 / (inputs.num_candidates or self._num_indices)
         share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
         extra = 0.0 if inputs.negatives is None else tf.cast(tf.shape(inputs.negatives[0])[0], tf.float32)
-        expected = tf.cast(drawn, tf.float32) * share + extra * uniform
-        return tf.where(expected > 0, expected, 1.0)  # a single positive has no negatives to correct
+        return share, extra * uniform
 
 
 class Compared(NamedTuple):
@@ -132,12 +152,14 @@ class Compared(NamedTuple):
         ids: the candidates [C], or None without ids.
         present: bool [C], false for a row that only fills an empty batch.
         number: number of candidates that come from rows of the batch, at least 1.
+        queries: keys [C] of the queries of which they are positives, -1 without one; None if no keys are compared.
     """
 
     candidate: tf.Tensor
     ids: CandidateIds | None
     present: tf.Tensor
     number: tf.Tensor
+    queries: tf.Tensor | None = None
 
     def hidden_from(self, ids: CandidateIds | None) -> tf.Tensor:
         """Return bool [E, C]: the rows that are absent or have the candidate of row i of `ids` [E]."""
@@ -145,3 +167,8 @@ class Compared(NamedTuple):
         if ids is None or self.ids is None:
             return absent
         return absent | tf.equal(ids.keys[:, tf.newaxis], self.ids.keys)
+
+
+def _padded(rows: tf.Tensor, longer: tf.Tensor, value: Any) -> tf.Tensor:
+    """Return the values [n] and `value` for each further row of `longer` [C, ...]."""
+    return tf.concat([rows, tf.fill([tf.shape(longer)[0] - tf.size(rows)], tf.cast(value, rows.dtype))], axis=0)
