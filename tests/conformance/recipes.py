@@ -34,14 +34,17 @@ from tfmtl.tasks import (
     HuberRegression,
     InversePropensityConversion,
     MultiClassClassification,
+    OrdinalRegression,
     PoissonRegression,
     QuantileRegression,
     Regression,
     Retrieval,
     TweedieRegression,
+    ZeroInflatedLognormal,
     pools,
 )
 from tfmtl.tasks.ascending import Ascending
+from tfmtl.tasks.ordered_thresholds import OrderedThresholds
 from tfmtl.training import ASGD, GroupedOptimizer, LazyAdam, LazyAdamW, LazySGD, RowWiseAdagrad, ScaledRates
 
 TASKS = ["a", "b"]
@@ -110,6 +113,9 @@ PARTS: Recipes = {
     ),
     "AtInference": lambda: layers.AtInference(),
     "Ascending": lambda: Ascending(),
+    "OrderedThresholds": lambda: OrderedThresholds(3, [1.0, 0.0, -2.0]),
+    "OrdinalRegression": lambda: OrdinalRegression("t", [-1, 0, 1], units=[3], scope="query"),
+    "ZeroInflatedLognormal": lambda: ZeroInflatedLognormal("t", units=[3], scope="query", clip=(0.5, 2)),
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
         "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25

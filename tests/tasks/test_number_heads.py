@@ -26,11 +26,13 @@ from tfmtl.recipes import ranking_inputs
 from tfmtl.tasks import (
     HuberRegression,
     NumberTask,
+    OrdinalRegression,
     PoissonRegression,
     QuantileRegression,
     Retrieval,
     Task,
     TweedieRegression,
+    ZeroInflatedLognormal,
 )
 from tfmtl.training import LazyAdam
 
@@ -40,10 +42,12 @@ KINDS: dict[str, type[Any]] = {
     "plays": PoissonRegression,
     "spend": TweedieRegression,
     "stars": HuberRegression,
+    "value": ZeroInflatedLognormal,
 }
+NAMES = [*KINDS, "levels"]
 SCHEMA = Schema(
     [Categorical("user")], [Categorical("item")],
-    labels=[Label("seen"), Label("stars", sample_weight="trust"), *map(Label, ("watched", "plays", "spend"))],
+    labels=[Label("seen"), *(Label(name, sample_weight="trust" if name == "stars" else None) for name in NAMES)],
 )  # fmt: skip
 FRESH = """
 import sys
@@ -70,6 +74,8 @@ def table() -> pd.DataFrame:
             "stars": np.where(row % 5 == 0, np.nan, 1 + (user + item) % 5),
             "watched": np.where(row % 3 == 0, np.nan, rate * rng.exponential(size=ROWS)),
             "plays": np.where(row % 4 == 0, np.nan, rng.poisson(rate)),
+            "levels": np.where(row % 6 == 0, np.nan, 1 + (user + item) % 5 / 2),
+            "value": np.where(rng.random(ROWS) < 0.4, 0.0, np.exp(rng.normal(user / 2, 1.0))),
             "spend": np.where(rng.random(ROWS) < 0.5, 0.0, rate * rng.exponential(size=ROWS)),
         }
     )
@@ -82,6 +88,7 @@ def preprocessor() -> Preprocessor:
 
 def model(seed: int = 0, units: int = 4) -> MultiTaskModel:
     heads: list[Task] = [Retrieval("seen")]
+    heads += [OrdinalRegression("levels", [1, 1.5, 2, 2.5, 3])]
     heads += [kind.from_statistics(name, preprocessor().statistics) for name, kind in KINDS.items()]
     network = build_network(preprocessor(), heads, embedding_dim=3, tower_units=[units], seed=seed)
     candidates = Candidates.from_frame(table(), preprocessor())
@@ -99,7 +106,7 @@ def trained() -> MultiTaskModel:
 
 
 def served(of: MultiTaskModel) -> dict[str, np.ndarray]:
-    return {name: of.predict(table(), verbose=0)[name] for name in KINDS}
+    return {name: of.predict(table(), verbose=0)[name] for name in NAMES}
 
 
 @pytest.fixture
@@ -111,7 +118,7 @@ def untraced() -> Iterator[None]:
 
 def test_they_learn_with_missing_labels_and_a_balancer() -> None:
     log = trained().history.history
-    for name in KINDS:
+    for name in NAMES:
         assert np.isfinite(log[f"{name}_loss"]).all()
         assert log[f"{name}_loss"][-1] < log[f"{name}_loss"][0]
         assert log[f"{name}_loss"][0] < 5, "the first loss is that of the best constant, near 1"
@@ -122,8 +129,16 @@ def test_a_report_and_that_of_the_best_constant_have_the_same_metrics() -> None:
     assert set(found.index) == set(constant.index)
     assert constant["plays", "calibration"] == pytest.approx(1)
     assert constant["watched", "coverage_0.5"] == pytest.approx(0.5)
-    for task, metric in (("watched", "pinball"), ("plays", "deviance"), ("spend", "deviance"), ("stars", "mae")):
+    for task, metric in (
+        ("watched", "pinball"),
+        ("plays", "deviance"),
+        ("spend", "deviance"),
+        ("stars", "mae"),
+        ("levels", "rmse"),
+    ):
         assert found[task, metric] < constant[task, metric]
+    assert found["value", "gini"] > 0.3 > abs(constant["value", "gini"])
+    assert found["levels", "kappa"] > 0.3
     assert (np.diff(served(trained())["watched"], axis=1) >= 0).all()
 
 
@@ -139,7 +154,7 @@ def test_baselines_predict_a_number_of_each() -> None:
 
 def test_the_rates_of_categories_include_their_means() -> None:
     rates = ranking_inputs(preprocessor(), trained().tasks, table())
-    assert all(f"mean of {name}" in str([layer.get_config() for layer in rates]) for name in KINDS)
+    assert all(f"mean of {name}" in str([layer.get_config() for layer in rates]) for name in NAMES)
 
 
 @pytest.mark.usefixtures("untraced")
@@ -148,7 +163,7 @@ def test_a_student_and_an_ensemble_keep_the_kinds_of_served_values() -> None:
     student = model(3)
     before, teacher = served(student), served(trained())
     after = served(distil(trained(), student, table(), alpha=1.0, batch_size=20, epochs=15, verbose=0))
-    for name in KINDS:
+    for name in NAMES:
         assert np.square(after[name] - teacher[name]).mean() < np.square(before[name] - teacher[name]).mean()
     pooled = served(ensemble([trained(), model(5)]))
     assert {name: values.shape for name, values in pooled.items()} == {n: v.shape for n, v in teacher.items()}
@@ -165,13 +180,15 @@ def test_a_saved_model_and_its_export_in_a_fresh_process_answer_alike(tmp_path: 
     assert [task.get_config() for task in loaded.tasks] == [task.get_config() for task in trained().tasks]
     for name, values in served(trained()).items():
         np.testing.assert_array_equal(served(loaded)[name], values)
-    weights = dict.fromkeys(("seen", "plays", "spend", "stars"), 1.0)  # not "watched": it has several values
+    weights = dict.fromkeys(
+        ("seen", "plays", "spend", "stars", "value", "levels"), 1.0
+    )  # not "watched": it has several values
     path = tfmtl.export(trained(), tmp_path / "served", max_k=2, fusion_weights=weights)
     subprocess.run([sys.executable, "-c", FRESH, str(path), str(tmp_path / "answer.npz")], check=True)
     rows = pd.DataFrame({"user": ["u0", "u3"], "item": ["i1", "i0"]})
     expected, answer = trained().predict(rows, verbose=0), np.load(tmp_path / "answer.npz")
     assert answer["watched"].shape == (2, 3)
-    for name in KINDS:
+    for name in NAMES:
         np.testing.assert_allclose(answer[name], expected[name], rtol=1e-5)
     signatures = tf.saved_model.load(str(path)).signatures
     assert signatures["recommend"](user=tf.constant(["u0"]))["watched"].shape == [1, 2, 3]

@@ -13,12 +13,14 @@ from tfmtl.tasks import (
     HeadInputs,
     HuberRegression,
     MultiClassClassification,
+    OrdinalRegression,
     PoissonRegression,
     QuantileRegression,
     Ranking,
     Regression,
     RowLoss,
     TweedieRegression,
+    ZeroInflatedLognormal,
 )
 
 LOG_2 = np.log(2)
@@ -29,6 +31,8 @@ TASKS: dict[str, tuple[Ranking, list[list[float]], list[float]]] = {  # task, ou
     "huber": (HuberRegression("t", delta=0.5), [[0.3], [-2.0], [1.5]], [0.5, 3.0, 1.0]),
     "poisson": (PoissonRegression("t", dispersion=2.0), [[0.3], [-2.0], [1.5]], [4.0, 0.0, 0.5]),
     "tweedie": (TweedieRegression("t", power=1.25), [[0.3], [-2.0], [1.5]], [4.0, 0.0, 0.5]),
+    "lognormal": (ZeroInflatedLognormal("t"), [[0.3, 1, 2], [-2.0, 0, 1], [1.5, 1, 1]], [1.5, 0.5, 2.0]),
+    "ordinal": (OrdinalRegression("t", [1, 2, 4]), [[0.3, -1], [-2.0, -3], [1.5, 1]], [1.0, 4.0, 2.0]),
     "quantile": (QuantileRegression("t"), [[0.3, 1, 2], [-2.0, 0, 1], [1.5, 1, 1]], [1.5, -1.0, 2.0]),
     "multi-class": (MultiClassClassification("t", 3), [[0.3, 1, 2], [-2.0, 0, 1], [1.5, 1, 1]], [2, 0, 1]),
 }

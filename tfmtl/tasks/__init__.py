@@ -15,6 +15,7 @@ from tfmtl.tasks.loss_inputs import CandidateIds as CandidateIds
 from tfmtl.tasks.loss_inputs import LossInputs as LossInputs
 from tfmtl.tasks.multi_class import MultiClassClassification as MultiClassClassification
 from tfmtl.tasks.number_task import NumberTask as NumberTask
+from tfmtl.tasks.ordinal_regression import OrdinalRegression as OrdinalRegression
 from tfmtl.tasks.poisson_regression import PoissonRegression as PoissonRegression
 from tfmtl.tasks.pools import Pool as Pool
 from tfmtl.tasks.quantile_regression import QuantileRegression as QuantileRegression
@@ -28,3 +29,4 @@ from tfmtl.tasks.task import Task as Task
 from tfmtl.tasks.task import head as head
 from tfmtl.tasks.task import mean_over_observed as mean_over_observed
 from tfmtl.tasks.tweedie_regression import TweedieRegression as TweedieRegression
+from tfmtl.tasks.zero_inflated_lognormal import ZeroInflatedLognormal as ZeroInflatedLognormal

@@ -12,7 +12,7 @@ import numpy as np
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf
 from tfmtl.tasks.number_metrics import mean_deviance, ratio_of_sums
-from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped
+from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped, require_not_negative
 from tfmtl.tasks.ranking import Scope
 from tfmtl.tasks.row_loss import RowLoss
 from tfmtl.tasks.task import LabelSummaries, LabelSummary
@@ -85,11 +85,7 @@ class LogLinkRegression(NumberTask, abc.ABC):
 
     def check_labels(self, statistics: LabelSummary) -> None:
         """Raise if a training label is below 0, or all are equal."""
-        require(
-            statistics.minimum >= 0,
-            f"Task {self.name!r} needs labels of 0 or more; `Regression` takes others.",
-            minimum=statistics.minimum,
-        )
+        require_not_negative(self.name, statistics)
         super().check_labels(statistics)
 
     def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:

@@ -244,3 +244,45 @@ def quantile_metrics(
         found["interval_coverage"] = mean((error[:, 0] >= 0) & (error[:, -1] <= 0))
         found["interval_width"] = mean(prediction[:, -1] - prediction[:, 0])
     return {**found, "mae": mean(np.abs(error[:, int(np.argmin(np.abs(tau - 0.5)))]))}
+
+
+def level_metrics(
+    labels: npt.ArrayLike, predictions: npt.ArrayLike, weights: npt.ArrayLike | None, levels: Sequence[float]
+) -> dict[str, float]:
+    """Return accuracy and quadratic weighted kappa of the levels nearest to predicted numbers.
+
+    kappa = 1 - mean (i - j)^2 / mean (i - j')^2 with the numbers i and j of the levels of label and prediction in one
+    row, and j' of any other row: 1 for equal levels, 0 for predictions without relation to the labels.
+
+    Args:
+        labels: [n] levels, NaN where missing.
+        predictions: [n] in the labels' unit; a number between two levels counts as the lower one.
+        weights: [n] non-negative, 1 by default.
+        levels: [K] ascending.
+
+    Returns:
+        `accuracy` and `kappa`; NaN without a row, and kappa is NaN if all labels and predictions have one level.
+
+    Raises:
+        ValueError: if a label is no level, a weight is negative, a prediction is not finite or lengths differ.
+
+    Example:
+        >>> level_metrics([1.0, 2.0, 4.0], [1.2, 3.5, 3.9], None, [1.0, 2.0, 4.0])["kappa"]
+        0.8
+
+    Reference: Cohen, "Weighted kappa", Psychological Bulletin 1968, https://doi.org/10.1037/h0026256.
+    """
+    label, prediction, weight = rows = observed(labels, predictions, weights)
+    require_vector(rows)
+    known = np.asarray(levels, np.float64)
+    own = np.searchsorted((known[1:] + known[:-1]) / 2, label)
+    near = np.isclose(known[own], label, rtol=1e-6, atol=0.0)  # labels were float32
+    require(bool(near.all()), f"Labels must be NaN or one of {list(levels)}.", labels=label[~near])
+    if not len(label):
+        return {"accuracy": float("nan"), "kappa": float("nan")}
+    found = np.searchsorted((known[1:] + known[:-1]) / 2, prediction)
+    weight = weight / weight.sum()
+    left, right = weight @ own, weight @ found
+    chance = float(weight @ np.square(own) + weight @ np.square(found) - 2 * left * right)
+    kappa = 1 - float(weight @ np.square(own - found)) / chance if chance > 1e-12 else float("nan")
+    return {"accuracy": float(weight @ (own == found)), "kappa": kappa}

@@ -79,6 +79,12 @@ def as_range(clip: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if clip is None else (float(clip[0]), float(clip[1]))
 
 
+def require_not_negative(task: str, statistics: LabelSummary) -> None:
+    """Raise if a training label of a task is below 0."""
+    rule = f"Task {task!r} needs labels of 0 or more; `Regression` takes others."
+    require(statistics.minimum >= 0, rule, minimum=statistics.minimum)
+
+
 def clipped(values: tf.Tensor, clip: tuple[float, float] | None) -> tf.Tensor:
     """Return values inside the bounds, if there are any."""
     return values if clip is None else tf.clip_by_value(values, *clip)
