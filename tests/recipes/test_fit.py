@@ -235,3 +235,19 @@ def test_two_retrievals_keep_their_networks() -> None:
     found = fit(preprocessor, [Retrieval("bought"), Retrieval("stars")], train, epochs=1, boosting=False, verbose=0)
     assert found.joined is None
     assert _value(found, "retrieval") == "network alone"
+
+
+def test_ids_without_a_frequent_value_keep_the_network_alone() -> None:
+    train = prepared()[1]
+    schema = Schema(
+        [Categorical("user", min_count=1000)], [Categorical("item")], labels=[Label("bought"), Label("stars")]
+    )
+    tasks: list[Task] = [Retrieval("bought")]
+    preprocessor = Preprocessor.fit(schema, train)
+    network = build_network(preprocessor, tasks, embedding_dim=4, tower_units=(4,), regularization=NO_NOISE)
+    found = fit(preprocessor, tasks, train, network=network, epochs=1, verbose=0)
+    assert found.joined is None
+    assert (found.choices[-1].value, found.choices[-1].reason) == (
+        "network alone",
+        "no value of 'user' is frequent enough for EASE",
+    )

@@ -384,3 +384,13 @@ def test_outputs_by_scikit_learn_are_those_of_the_layers(name: str) -> None:
     part = fitted.part(next(task for task in _tasks() if task.name == name))
     features = to_batch(frame, joined()[0].preprocessor, labels=False).features
     np.testing.assert_allclose(fitted.outputs(frame), part.values(features), atol=2e-6, rtol=1e-6)
+
+
+def test_an_id_may_have_another_type_in_the_validation_table() -> None:
+    numbers = [part.assign(user=part["user"].str[1:].astype(int)) for part in halves()]
+    texts = numbers[1].assign(user=numbers[1]["user"].astype(str))
+    model = _model(train=numbers[0])
+    found, wanted = (
+        join_boosting(model, numbers[0], rows, tasks=["kind"], rounds=3).model for rows in (texts, numbers[1])
+    )
+    np.testing.assert_array_equal(_raw(found, texts)["kind"], _raw(wanted, texts)["kind"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pyarrow.interchange
 
 from tfmtl._checks import require, require_type
 from tfmtl.data.arrow_lists import arrow_frame
+from tfmtl.data.features import Feature
 
 
 def as_frame(table: Any) -> Any:
@@ -68,6 +69,19 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.large_string()) if view(column.type) else column
 
 
-def stacked(tables: Sequence[Any]) -> Any:
-    """Return the rows of several tables as one pandas table, with the columns that all of them have."""
-    return pd.concat([as_frame(table) for table in tables], join="inner", ignore_index=True)
+def stacked(tables: Sequence[Any], features: Iterable[Feature] = ()) -> Any:
+    """Return the rows of several tables as one pandas table, with the columns that all of them have.
+
+    Args:
+        tables: the tables.
+        features: ids of these are read first where the types of their columns differ, such as integers in one table
+            and strings in another, which one column cannot hold.
+    """
+    frames = [as_frame(table) for table in tables]
+    for feature in features:
+        name, spec = feature.column, feature.raw_spec
+        if spec.dtype.is_floating or spec.shape.rank != 1 or any(name not in frame for frame in frames):
+            continue
+        if len({frame[name].dtype for frame in frames}) > 1:
+            frames = [frame.assign(**{name: feature.read(frame[name])}) for frame in frames]
+    return pd.concat(frames, join="inner", ignore_index=True)

@@ -143,9 +143,13 @@ def _joined(
     if len(retrieval) > 1:
         chosen.append(Choice("retrieval", "network alone", "EASE joins one retrieval; call `join_ease` with a `task`"))
     elif retrieval and user in {feature.name for feature in model.schema.query}:
-        joined = join_ease(model, rows.train, rows.test, seed=seed)
-        model = joined.model
-        chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
+        empty = [name for name in (user, model.schema.candidate_id) if not len(model.preprocessor.vocabulary(name))]
+        if empty:
+            chosen.append(Choice("retrieval", "network alone", f"no value of {empty[0]!r} is frequent enough for EASE"))
+        else:
+            joined = join_ease(model, rows.train, rows.test, seed=seed)
+            model = joined.model
+            chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
     if boosting and len(retrieval) < len(model.tasks):
         boosted = join_boosting(model, rows.train, rows.test, seed=seed)
         model = boosted.model

@@ -161,7 +161,8 @@ class _Rows(NamedTuple):
         if not self.refit:
             return trees.part(task)
         fresh = EncodedBoosting(model.preprocessor, max_iter=trees.rounds, hold_out=False, **self.options)
-        return fresh.fit(model.schema, task, stacked([self.train, self.validation])).part(task)
+        rows = stacked([self.train, self.validation], model.schema.features.values())
+        return fresh.fit(model.schema, task, rows).part(task)
 
 
 def joined(model: MultiTaskModel, parts: Mapping[str, BoostedPart], found: Mapping[str, BoostedTask]) -> MultiTaskModel:
