@@ -118,7 +118,8 @@ PARTS: Recipes = {
     "ZeroInflatedLognormal": lambda: ZeroInflatedLognormal("t", units=[3], scope="query", clip=(0.5, 2)),
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
-        "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25
+        "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25, focal_gamma=0.5,
+        class_weights=(0.5, 2.0),
     ),
     "Calibration": lambda: layers.Calibration(3, 2, num_indices=5),
     "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER),

@@ -30,7 +30,7 @@ from tfmtl.data import (
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import JoinedBoosting, calibrate, join_boosting
 from tfmtl.recipes.boosted_part import EncodedBoosting
-from tfmtl.recipes.join_boosting import BoostedTask, losses_of
+from tfmtl.recipes.join_boosting import BoostedTask, _can, losses_of
 from tfmtl.tasks import (
     BinaryClassification,
     EntireSpaceConversion,
@@ -313,6 +313,7 @@ def test_chains_and_other_losses_stay_as_they_are() -> None:
     assert list(found.tasks) == ["stars"]
     with pytest.raises(ValueError, match=r"Trees can join only the tasks \['stars'\]"):
         join_boosting(model, *halves(), tasks=["click"])
+    assert [_can(BinaryClassification("click", focal_gamma=gamma)) for gamma in (0, 2)] == [True, False]
 
 
 def test_trees_replace_a_calibration_and_join_once() -> None:

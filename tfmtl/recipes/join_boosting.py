@@ -99,7 +99,7 @@ def join_boosting(
     calibration of a task with trees is removed. Further training trains the network beside the fixed trees.
 
     Tasks of other classes than `BinaryClassification`, `MultiClassClassification` (of up to ten classes) and
-    `Regression`, such as those of entire-space losses, and tasks of a chain (`after`) stay as they are.
+    `Regression`, tasks of a chain (`after`), and those with a focal loss or class weights stay as they are.
 
     Args:
         model: trained model.
@@ -202,7 +202,7 @@ def _layers(model: MultiTaskModel) -> set[str]:
 
 def _can(task: Task) -> bool:
     few = not isinstance(task, MultiClassClassification) or task.num_classes <= _MOST_CLASSES
-    return type(task) in _KINDS and few and not task.depends_on
+    return type(task) in _KINDS and few and not task.depends_on and not getattr(task, "reweighted", False)
 
 
 def _outputs(model: MultiTaskModel, batch: Batch, names: Sequence[str]) -> dict[str, FloatArray]:
