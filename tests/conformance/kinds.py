@@ -195,7 +195,9 @@ def _(task: Task) -> tuple[keras.Model, Any]:
     logits = {"front": inputs["query"][:, :1]}
     encodings = HeadInputs(inputs["query"], inputs["candidate"], {task.name: inputs["pair"]}, seed=1, logits=logits)
     values = {side: tf.constant(np.roll(FLOATS, i, 0)) for i, side in enumerate(inputs)}
-    return keras.Model(inputs, {task.name: task.connect(encodings)}), values
+    output = task.connect(encodings)
+    task.prepare_output(output)
+    return keras.Model(inputs, {task.name: output}), values
 
 
 @functools.singledispatch

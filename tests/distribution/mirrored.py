@@ -31,6 +31,7 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], arguments: 
     with strategy.scope():
         task = Retrieval("t", **arguments)
         task.prepare(10)
+        task.prepare_output({"candidate": tf.zeros([1, 3])})
 
     def part(context: Any) -> dict[str, tf.Tensor]:
         bounds = [0, *cuts, len(rows["ids"])][context.replica_id_in_sync_group :][:2]
@@ -47,7 +48,9 @@ def losses_of_parts(rows: dict[str, list[Any]], cuts: Sequence[int], arguments: 
         return loss, tape.gradient(share, [outputs["query"], outputs["candidate"]])
 
     values = strategy.experimental_distribute_values_from_function(part)
-    loss, gradients = tf.function(lambda x: strategy.run(step, args=(x,)))(values)
+    run = tf.function(lambda x: strategy.run(step, args=(x,)))
+    for _ in range(2 if arguments.get("num_queued_negatives") else 1):
+        loss, gradients = run(values)
     joined = [tf.concat(strategy.experimental_local_results(g), axis=0).numpy().tolist() for g in gradients]
     return {
         "losses": [float(part) for part in strategy.experimental_local_results(loss)],

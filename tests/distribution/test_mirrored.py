@@ -34,6 +34,7 @@ FURTHER: list[dict[str, Any]] = [
     {"explicit_negatives": 2.0, "share_explicit_negatives": True, "distinct_candidates": False},
     {"query_key": "user", "explicit_negatives": 2.0, "share_explicit_negatives": True},
     {"query_key": "user", "joint_positives": True, "distinct_candidates": False},
+    {"query_key": "user", "num_queued_negatives": 7},
 ]
 
 
@@ -93,9 +94,11 @@ def test_gathered_loss_and_gradient_are_those_of_the_whole_batch(found: dict[str
 def test_loss_and_gradient_of_two_replicas_are_those_of_one_device(found: dict[str, Any], case: int) -> None:
     task, part = Retrieval("t", **FURTHER[case // 3]), found["parts"][len(PARTS) + case]
     task.prepare(10)
+    task.prepare_output({"candidate": tf.zeros([1, 3])})
     outputs = {side: ROWS[side] for side in ("query", "candidate")}
     inputs = LossInputs({}, ids_of(IDS), training=True, keys={"user": tf.constant(USERS, tf.int64)})
-    loss, _, gradient = loss_of(task, LABELS, outputs, WEIGHTS, inputs)
+    for _ in range(2 if task.num_queued_negatives else 1):  # a queue is empty in the first step
+        loss, _, gradient = loss_of(task, LABELS, outputs, WEIGHTS, inputs)
     assert np.mean(part["losses"]) == pytest.approx(loss, rel=1e-5)
     assert part["counts"] == task._counts.known.numpy().tolist()
     np.testing.assert_allclose(part["query"], gradient["query"], rtol=1e-4, atol=1e-6)

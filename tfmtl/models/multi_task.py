@@ -131,6 +131,7 @@ class MultiTaskModel(TableModel):
             size = self.preprocessor.statistics.size(self.schema.candidate_id)
             for task in self.tasks:
                 task.prepare(size)
+                task.prepare_output(self.network.output[task.name])
         mean = keras.metrics.Mean
         self._objective_mean, self._penalty_mean = mean("loss"), mean("regularization_loss")
         self._loss_means = {name: mean(f"{name}_loss") for name in names}

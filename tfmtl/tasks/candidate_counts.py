@@ -38,12 +38,10 @@ class CandidateCounts:
         self.known = owner.add_weight("counts", [num_indices], **options)
         self.rare = owner.add_weight("rare_counts", [len(_FACTORS) * _BUCKETS], **options)
 
-    def remove_from(self, owner: keras.layers.Layer) -> None:
-        """Remove the counts from the weights of their owner."""
-        weights = owner._non_trainable_weights
-        own = [i for i, weight in enumerate(weights) if weight is self.known or weight is self.rare]
-        for position in reversed(own):
-            del weights[position]
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """The variables of the counts."""
+        return [self.known, self.rare]
 
     @property
     def total(self) -> tf.Tensor:

@@ -56,9 +56,9 @@ class LossRows(NamedTuple):
         return cls(query, candidate, own, tf.boolean_mask(weight, kept), keys)
 
     def not_empty(self) -> LossRows:
-        """Return the rows, or one row of zeros if there is none."""
-        ids = None if self.ids is None else CandidateIds(*map(not_empty, self.ids))
-        queries = None if self.queries is None else not_empty(self.queries)
+        """Return the rows, or one row of zeros without ids if there is none."""
+        ids = None if self.ids is None else CandidateIds(not_empty(self.ids.keys, NO_KEY), not_empty(self.ids.indices))
+        queries = None if self.queries is None else not_empty(self.queries, NO_KEY)
         return LossRows(not_empty(self.query), not_empty(self.candidate), ids, not_empty(self.weight), queries)
 
     def followed_by(self, other: LossRows) -> LossRows:
@@ -82,7 +82,7 @@ def joined_ids(own: CandidateIds | None, more: CandidateIds | None) -> Candidate
     )
 
 
-def not_empty(rows: tf.Tensor) -> tf.Tensor:
-    """Return the rows [n, ...], or one row of zeros if n is 0, because TFRS does not accept an empty batch."""
+def not_empty(rows: tf.Tensor, value: int = 0) -> tf.Tensor:
+    """Return the rows [n, ...], or one row of `value` if n is 0, because TFRS does not accept an empty batch."""
     missing = tf.cast(tf.equal(tf.shape(rows)[0], 0), tf.int32)
-    return tf.pad(rows, [[0, missing]] + [[0, 0]] * (rows.shape.rank - 1))
+    return tf.pad(rows, [[0, missing]] + [[0, 0]] * (rows.shape.rank - 1), constant_values=value)

@@ -10,6 +10,7 @@ from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.history_copy import HistoryCopy
 from tfmtl.tasks.loss_rows import not_empty
+from tfmtl.tasks.negative_queue import NegativeQueue
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.pools import JoinedEmbeddings
 from tfmtl.tasks.retrieval_loss import RetrievalLoss
@@ -75,6 +76,10 @@ class Retrieval(RetrievalLoss):
         joint_positives: whether the positives P of a query in the batch share one term, l = log( sum_{c in P} exp(s_c)
             + sum_j exp(s_j - log lambda_j) ) - log sum_{c in P} exp(s_c), so that one of them with a high score is
             enough; otherwise each has its own term.
+        num_queued_negatives: number of candidates of earlier batches that a queue keeps as further negatives, in
+            training only. Their embeddings are those of their batch, without gradient, except that a candidate of this
+            batch has its present one. lambda_j counts them as rows of the batch, also while the queue is not full. The
+            queue is saved with the model. Parameter servers are not supported.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
             prediction and serving, but not in the loss.
 
@@ -86,9 +91,11 @@ class Retrieval(RetrievalLoss):
         al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations", WWW 2020,
         https://doi.org/10.1145/3366424.3386195; Wang et al., "Learning from Negative User Feedback and Measuring
         Responsiveness for Sequential Recommenders", RecSys 2023, https://arxiv.org/abs/2308.12256 (explicit negatives,
-        here with the probability from the sample). `tfrs.tasks.Retrieval` differs: it corrects the positive too.
+        here with the probability from the sample); Wang et al., "Cross-Batch Negative Sampling for Training Two-Tower
+        Recommenders", SIGIR 2021, https://arxiv.org/abs/2110.15154 (the queue). `tfrs.tasks.Retrieval` differs: it
+        corrects the positive too.
 
-    Cost: B (U + N) d multiplications per step for U <= B distinct candidates in the batch. The full softmax takes
+    Cost: B (U + N) d multiplications per step for U <= B distinct candidates in batch and queue. The full softmax takes
     3 B C d multiplications and a pass of C candidates through their tower, in the memory of one block of rows; use it
     for corpora of some thousand candidates, or for large batches. `gather_negatives` sends v, and in the backward pass
     the sum of the gradients [B, d], from each replica to every other.
@@ -117,6 +124,7 @@ class Retrieval(RetrievalLoss):
         share_explicit_negatives: bool = False,
         query_key: str | None = None,
         joint_positives: bool = False,
+        num_queued_negatives: int = 0,
         copy: HistoryCopy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -136,6 +144,7 @@ class Retrieval(RetrievalLoss):
         self.share_explicit_negatives = share_explicit_negatives
         self.query_key = query_key
         self.joint_positives = joint_positives
+        self.num_queued_negatives = num_queued_negatives
         self.copy = HistoryCopy.of(copy)
         self._check_arguments()
 
@@ -150,13 +159,20 @@ class Retrieval(RetrievalLoss):
             f"`num_uniform_negatives` {of} must be 0 or more.",
             n=self.num_uniform_negatives,
         )
+        require(
+            self.num_queued_negatives >= 0,
+            f"`num_queued_negatives` {of} must be 0 or more.",
+            n=self.num_queued_negatives,
+        )
         if self.num_hard_negatives is not None:
             require_positive_int(num_hard_negatives=self.num_hard_negatives)
         require(
-            not full or (self.num_hard_negatives is None and not self.num_uniform_negatives),
+            not full
+            or (self.num_hard_negatives is None and not self.num_uniform_negatives and not self.num_queued_negatives),
             f"`full_softmax` {of} has no negatives to choose; leave out the other arguments on negatives.",
             num_hard_negatives=self.num_hard_negatives,
             num_uniform_negatives=self.num_uniform_negatives,
+            num_queued_negatives=self.num_queued_negatives,
         )
         require(
             0 <= self.explicit_negatives < float("inf"),
@@ -199,10 +215,23 @@ class Retrieval(RetrievalLoss):
 
     def prepare(self, num_indices: int) -> None:
         """Create the streaming counts; those of an earlier model with this task are dropped."""
-        if hasattr(self, "_counts"):
-            self._counts.remove_from(self)
+        self._forget("_counts")
         self._num_indices = num_indices
         self._counts = CandidateCounts(self, num_indices)
+
+    def prepare_output(self, output: Any) -> None:
+        """Create the queue of negatives, if there is one, empty."""
+        self._forget("_queue")
+        if self.num_queued_negatives:
+            self._queue = NegativeQueue(self, self.num_queued_negatives, int(output["candidate"].shape[-1]))
+
+    def _forget(self, name: str) -> None:
+        """Remove the variables of a part of the state, if there is one, from the weights."""
+        old = {id(weight) for weight in getattr(self, name).weights} if hasattr(self, name) else set()
+        own = self._non_trainable_weights
+        for position in reversed(range(len(own))):
+            if id(own[position]) in old:
+                del own[position]
 
     def limit_counts(self, total: float) -> None:
         """Scale the streaming counts down to a sum of at most `total`, so that later rows have more weight."""
@@ -281,6 +310,7 @@ class Retrieval(RetrievalLoss):
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
             "explicit_negatives", "share_explicit_negatives", "query_key", "joint_positives",
+            "num_queued_negatives",
         )  # fmt: skip
         copied = {} if self.copy is None else {"copy": self.copy.config()}
         plain = {name: getattr(self, name) for name in own}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfmtl._checks import require
-from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
+from tfmtl._replicas import gather_rows
 from tfmtl.tasks.candidate_counts import CandidateCounts
+from tfmtl.tasks.compared import Compared, padded
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
 from tfmtl.tasks.loss_inputs import CandidateIds
-from tfmtl.tasks.loss_rows import LossRows, joined_ids
+from tfmtl.tasks.loss_rows import LossRows
 from tfmtl.tasks.multi_positive_softmax import multi_positive_softmax
+from tfmtl.tasks.negative_queue import NegativeQueue
 from tfmtl.tasks.others import Others
 from tfmtl.tasks.row_softmax import row_softmax
 from tfmtl.tasks.task import LossInputs, Task, total_weight
@@ -33,7 +35,9 @@ class RetrievalLoss(Task, abc.ABC):
     share_explicit_negatives: bool
     query_key: str | None
     joint_positives: bool
+    num_queued_negatives: int
     _counts: CandidateCounts
+    _queue: NegativeQueue
     _num_indices: int
 
     def compute_loss(
@@ -107,19 +111,34 @@ class RetrievalLoss(Task, abc.ABC):
         if every_id is not None and inputs.training and self.sampling_correction:
             seen = tf.concat([tf.cast(present, tf.float32), tf.ones([others.count])], axis=0)
             self._counts.add(every_id, seen)
-        candidate, number = offered.candidate, tf.math.count_nonzero(present, dtype=tf.int32)
+        candidate, queries = offered.candidate, offered.queries
+        number = tf.math.count_nonzero(present, dtype=tf.int32)
         if self.gather_negatives:
             candidate, number = others.behind(candidate), number + others.count
+            queries = None if queries is None else others.behind(queries)
         else:
             ids = offered.ids
+        compared = Compared(candidate, ids, padded(present, candidate, True), number, queries)
+        if self.num_queued_negatives and inputs.training:
+            compared = self._with_queue(compared, offered)
         if inputs.negatives is not None:
-            candidate = tf.concat([candidate, tf.cast(inputs.negatives[0], tf.float32)], axis=0)
-            ids = joined_ids(ids, inputs.negatives[1])
-        queries = offered.queries
-        if queries is not None:
-            queries = others.behind(queries) if self.gather_negatives else queries
-            queries = _padded(queries, candidate, NO_KEY)
-        return Compared(candidate, ids, _padded(present, candidate, True), tf.maximum(number, 1), queries)
+            compared = compared.followed_by(*inputs.negatives)
+        return compared._replace(number=tf.maximum(compared.number, 1))
+
+    def _with_queue(self, compared: Compared, offered: LossRows) -> Compared:
+        """Return the candidates, then those of the queue, to which the rows of all replicas are added after that."""
+        rule = f"Retrieval task {self.name!r} with `num_queued_negatives` needs the ids of the candidates."
+        require(compared.ids is not None, rule)
+        ids: Any = offered.ids
+        own: Any = compared.ids
+        candidate, keys, queries = self._queue.entries(compared.candidate, own)
+        longer = compared.followed_by(candidate, keys, queries)
+        present = offered.weight > 0
+        parts = [offered.candidate, *ids] + ([] if offered.queries is None else [offered.queries])
+        # All replicas add the rows in one order, so that their copies of the queue stay equal.
+        vectors, *rest = (gather_rows(tf.boolean_mask(tf.stop_gradient(part), present)) for part in parts)
+        self._queue.add(vectors, CandidateIds(*rest[:2]), rest[2] if len(rest) > 2 else None)
+        return longer._replace(number=compared.number + tf.shape(candidate)[0])
 
     def _expected_counts(self, ids: CandidateIds | None, drawn: tf.Tensor, inputs: LossInputs) -> tf.Tensor | None:
         """Return lambda: how often each candidate is expected among the candidates that a query is compared with.
@@ -142,33 +161,3 @@ class RetrievalLoss(Task, abc.ABC):
         share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
         extra = 0.0 if inputs.negatives is None else tf.cast(tf.shape(inputs.negatives[0])[0], tf.float32)
         return share, extra * uniform
-
-
-class Compared(NamedTuple):
-    """The candidates that the queries of a batch are compared with.
-
-    Attributes:
-        candidate: v [C, d]; those of the batch's own rows come first.
-        ids: the candidates [C], or None without ids.
-        present: bool [C], false for a row that only fills an empty batch.
-        number: number of candidates that come from rows of the batch, at least 1.
-        queries: keys [C] of the queries of which they are positives, -1 without one; None if no keys are compared.
-    """
-
-    candidate: tf.Tensor
-    ids: CandidateIds | None
-    present: tf.Tensor
-    number: tf.Tensor
-    queries: tf.Tensor | None = None
-
-    def hidden_from(self, ids: CandidateIds | None) -> tf.Tensor:
-        """Return bool [E, C]: the rows that are absent or have the candidate of row i of `ids` [E]."""
-        absent = ~self.present[tf.newaxis]
-        if ids is None or self.ids is None:
-            return absent
-        return absent | tf.equal(ids.keys[:, tf.newaxis], self.ids.keys)
-
-
-def _padded(rows: tf.Tensor, longer: tf.Tensor, value: Any) -> tf.Tensor:
-    """Return the values [n] and `value` for each further row of `longer` [C, ...]."""
-    return tf.concat([rows, tf.fill([tf.shape(longer)[0] - tf.size(rows)], tf.cast(value, rows.dtype))], axis=0)

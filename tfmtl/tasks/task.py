@@ -151,17 +151,17 @@ class Task(keras.layers.Layer, abc.ABC):
         """Raise `ValueError` if the training labels are unsuitable; called once by the model, a no-op by default."""
 
     def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return whether the loss can use each label, bool of the shape of `labels`; by default it can use all.
-
-        The model refuses data with other observed labels, in training and evaluation, by a sentence with `label_rule`.
-        """
-        return tf.ones_like(labels, tf.bool)
+        """Return whether the loss can use each label, bool of the shape of `labels`; the model refuses the others."""
+        return tf.ones_like(labels, tf.bool)  # all of them
 
     def limit_counts(self, total: float) -> None:
         """Cap the accumulated counts at `total`; a no-op by default."""
 
     def prepare(self, num_indices: int) -> None:
         """Create state that depends on the number of encoded ids of candidates; called once by the model."""
+
+    def prepare_output(self, output: Any) -> None:
+        """Create state that depends on the shape of the network's output; called by the model after `prepare`."""
 
     @abc.abstractmethod
     def connect(self, encodings: HeadInputs) -> Any:
