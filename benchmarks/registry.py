@@ -311,6 +311,11 @@ ENTRIES = (
         "lifecycle_cold.py", (), (), ("--quick",),
     ),
     Entry(
+        "cold_candidates",
+        "Does dropout of the id help to retrieve films without a training row by their content?",
+        "cold_candidates.py", ("{ml_1m}",), (), ("--epochs", "1", "--rates", "0.3"),
+    ),
+    Entry(
         "lifecycle_online",
         "How do weekly increments compare in cost and quality with weekly retraining, on groceries?",
         "lifecycle_online.py", (), (), ("--quick",),

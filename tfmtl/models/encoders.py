@@ -160,7 +160,7 @@ class FeatureEncoder:
             {n: self._sizes[n] for n in names}, width, _INITIALIZER, self._seed_of(tables),
             activity_regularizer=self._penalty(), name=layer_name(name),
         )  # fmt: skip
-        indices = self._disturbed(tf.stack([self._read[n] for n in names], axis=1), name)
+        indices = self._disturbed(tf.stack([self._read[n] for n in names], axis=1), name, names)
         joined = self._dropped(layer(indices), name, len(names))
         for i, feature in enumerate(names):  # symbolic slices; only those that a layer reads become part of the network
             self._embedded[_joined_name(tables, feature)] = joined[:, i * width : (i + 1) * width], indices[:, i]
@@ -203,13 +203,15 @@ class FeatureEncoder:
             if augmentation is not None and isinstance(self.schema.features[name], IdSequence):
                 own = seed_of(str(augmentation.seed), self.seed)
                 indices = _copy(augmentation, f"{name}_augmentation", seed=own)(indices)
-            self._indices[name] = self._disturbed(indices, name)
+            self._indices[name] = self._disturbed(indices, name, [name])
         return self._indices[name]
 
-    def _disturbed(self, indices: Any, name: str) -> Any:
-        rate = self.regularization.unknown_rate
-        if not rate:
+    def _disturbed(self, indices: Any, name: str, features: Sequence[str]) -> Any:
+        """Return indices of one feature, or of several as columns, of which training makes some unknown."""
+        rates = [self.regularization.unknown_rate_of(feature) for feature in features]
+        if not any(rates):
             return indices
+        rate: Any = rates if len(set(rates)) > 1 else rates[0]
         return RandomUnknown(rate, seed_of(name, self.seed), UNKNOWN, name=layer_name(f"{name}_unknown"))(indices)
 
     def _dropped(self, embedded: Any, name: str, features: int = 1) -> Any:
@@ -266,6 +268,8 @@ def check_fusion(fusion: Mapping[str, Any], schema: Schema) -> None:
 
 def check_noise(regularization: Regularization, schema: Schema, fusion: Mapping[str, Any]) -> None:
     """Raise if the regularization has noise for parts that the network lacks."""
+    known = [name for name, feature in schema.features.items() if feature.vocabulary is not None]
+    require_known(regularization.own_unknown_rates, known, "feature with a vocabulary", "`unknown_rate`")
     rate = regularization.modality_dropout
     require(not rate or bool(fusion), "`modality_dropout` needs a `fusion`; give a role one, or set it 0.")
     histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]

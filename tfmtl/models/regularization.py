@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_type
@@ -22,7 +23,9 @@ class Regularization:
         l1, l2: penalties on the towers' kernels.
         embedding_l2: penalty on the embeddings that a batch looks up, as their mean over the batch.
         dropout: rate after each layer of the towers, in [0, 1).
-        unknown_rate: share of categories replaced by "unknown" in training, so that its embedding is trained.
+        unknown_rate: share of categories replaced by "unknown" in training, so that its embedding is trained; one for
+            all or by feature ("" for the others). A rate of the candidate's id of some tenths, such as
+            `{"movie_id": 0.3, "": 0.01}`, trains the other features to describe candidates that arrive later.
         context_dropout: rate at which all context features of a row count as missing, in [0, 1), so that the values of
             rows without a context, which `recommend` serves, are trained too. On 150,000 grocery orders 0.05 changes
             the AUC with a context by less than 0.003 and lowers the log loss without one from 4.6 to 0.6.
@@ -54,7 +57,7 @@ class Regularization:
     l2: float = 0.0
     embedding_l2: float = 0.0
     dropout: float = 0.0
-    unknown_rate: float = 0.01
+    unknown_rate: float | Mapping[str, float] = 0.01
     context_dropout: float = 0.05
     embedding_dropout: float = 0.0
     feature_dropout: float = 0.0
@@ -67,10 +70,25 @@ class Regularization:
         for name in ("l1", "l2", "embedding_l2", "mixup"):
             require(getattr(self, name) >= 0, f"`{name}` must be 0 or more.", **{name: getattr(self, name)})
         rates = [field.name for field in dataclasses.fields(self) if field.name.endswith(("dropout", "_rate"))]
-        require_fraction(**{name: getattr(self, name) for name in rates})
+        require_fraction(**{name: getattr(self, name) for name in rates if name != "unknown_rate"})
+        for rate in self._unknown_rates.values():
+            require_fraction(unknown_rate=rate)
         if self.sequence is not None:
             cure = "Pass an instance such as SequenceAugmentation(crop=0.4)."
             require_type(self.sequence, SequenceAugmentation, "sequence", cure)
+
+    @property
+    def _unknown_rates(self) -> Mapping[str, float]:
+        return self.unknown_rate if isinstance(self.unknown_rate, Mapping) else {"": self.unknown_rate}
+
+    @property
+    def own_unknown_rates(self) -> list[str]:
+        """The features with an `unknown_rate` of their own."""
+        return [name for name in self._unknown_rates if name]
+
+    def unknown_rate_of(self, feature: str) -> float:
+        """Return the `unknown_rate` of a feature."""
+        return self._unknown_rates.get(feature, self._unknown_rates.get("", 0.01))
 
     def kernel_regularizer(self) -> Any:
         """Return the Keras regularizer of the towers' kernels, or None."""

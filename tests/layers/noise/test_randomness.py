@@ -56,6 +56,19 @@ def test_unknown_replaces_known_values_and_keeps_missing_ones() -> None:
     assert found.dtype == np.int32
 
 
+def test_each_column_has_its_own_rate_of_unknown() -> None:
+    layer = RandomUnknown([0.6, 0.0, 0.2], seed=1)
+    found = layer(tf.fill([2000, 3], 5), training=True).numpy()
+    assert (found == 1).mean(0).tolist() == pytest.approx([0.6, 0.0, 0.2], abs=0.05)
+    assert RandomUnknown([0.0, 0.0]).idle
+    assert not layer.idle
+    assert RandomUnknown.from_config(layer.get_config()).rate == [0.6, 0.0, 0.2]
+    with pytest.raises(ValueError, match="one rate for each of its 3 columns"):
+        RandomUnknown([0.6, 0.2])(tf.fill([2, 3], 5))
+    with pytest.raises(ValueError, match="`rate` must be a number"):
+        RandomUnknown([0.6, 1.0])
+
+
 @pytest.mark.parametrize("shape", [[4000, 6], [4000, 6, 2]])
 def test_feature_dropout_drops_all_of_a_feature_and_keeps_the_mean(shape: list[int]) -> None:
     # 12,000 or 4,000 draws at rate 0.2: the share of zeros has a deviation of at most 0.0063.

@@ -164,24 +164,49 @@ class FeatureDropout(_AtRate):
 class RandomUnknown(_AtRate):
     """Replace known indices by "unknown" in training, so that the unknown embedding is trained.
 
-    Use it when new ids arrive at serving; their embedding is then that of an average value.
+    Use it when new ids arrive at serving; their embedding is then that of an average value, which the other features
+    of a row complete.
 
     Args:
-        rate: probability, in [0, 1).
+        rate: probability, in [0, 1); or one for each column [n] of inputs [B, n].
         seed: seed of the draws.
         unknown: the index that replaces others; smaller indices (missing) are kept.
 
     Call arguments:
         inputs: int32 indices of any shape.
 
+    Raises:
+        ValueError: if the number of rates is not that of the columns.
+
     Example:
         >>> RandomUnknown(0.5)(tf.constant([0, 2, 3])).numpy().tolist()
         [0, 2, 3]
+
+    Reference:
+        Volkovs, Yu, Poutanen, "DropoutNet: Addressing Cold Start in Recommender Systems", NIPS 2017, section 4.1, which
+        replaces the latent vector of a user or item by 0; here the id becomes the unknown one, which is trained.
     """
 
-    def __init__(self, rate: float, seed: int = 0, unknown: int = 1, **kwargs: Any) -> None:
-        super().__init__(rate, seed, **kwargs)
+    def __init__(self, rate: float | Sequence[float], seed: int = 0, unknown: int = 1, **kwargs: Any) -> None:
+        rates = [rate] if isinstance(rate, int | float) else list(rate)
+        super().__init__(0.0, seed, **kwargs)
+        for each in rates:
+            require_fraction(rate=each)
+        self.rate = rate if isinstance(rate, int | float) else rates  # type: ignore[assignment]
         self.unknown = unknown
+        self._rates = rates
+
+    @property
+    def idle(self) -> bool:
+        """Whether all rates are 0."""
+        return not any(self._rates)
+
+    def build(self, input_shape: Any) -> None:
+        shape = tuple(input_shape)
+        columns = shape[-1] if shape else 0
+        rule = f"Layer {self.name!r} needs one rate for each of its {columns} columns."
+        require(len(self._rates) in (1, columns), rule, rate=self.rate)
+        super().build(input_shape)
 
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return tf.where(self.chosen(tf.shape(inputs), seed) & (inputs > self.unknown), self.unknown, inputs)
