@@ -38,8 +38,7 @@ def test_each_feature_has_its_own_rate() -> None:
 def test_a_history_keeps_the_ids_that_the_candidate_loses() -> None:
     layers = network({"item": 0.9, "": 0.0})
     batch = to_batch(small.table(), small.preprocessor())
-    parts = {name: layers.get_layer(f"{name}_unknown") for name in ("item",)}
-    found = parts["item"](batch.features["item"], training=True).numpy()
+    found = layers.get_layer("item_unknown")(batch.features["item"], training=True).numpy()
     assert 0.7 < np.mean(found == 1) < 1.0
     query = keras.Model(layers.inputs, layers.output["seen"]["query"])
     candidate = keras.Model(layers.inputs, layers.output["seen"]["candidate"])
@@ -95,9 +94,10 @@ def test_a_new_candidate_lies_near_those_of_its_content() -> None:
     model, without = trained({"item": 0.4, "": 0.0}), trained(0.0)
     (own, other), (own_without, other_without) = margins(model), margins(without)
     assert own > 0.9
-    assert own - other > own_without - other_without
+    assert own - other > own_without - other_without + 0.2  # 0.57 and 0.17
     ranks = rank_of_new(model)
-    assert ranks.max() < 8  # a list of 7 films of the genre: the new one is within it, of 28
+    assert ranks.max() < 7  # six known films of the genre may be better, none of the 21 others
+    assert ranks.mean() < rank_of_new(without).mean() - 1  # 1.2 and 4.5
     initial = build_network(model.preprocessor, [Retrieval("like")], embedding_dim=8, tower_units=(16, 8), seed=1)
     start = MultiTaskModel(initial, [Retrieval("like")], model.preprocessor, candidates=model.candidates, seed=1)
     np.testing.assert_array_equal(unknown_row(without), unknown_row(start))
