@@ -54,7 +54,7 @@ def split(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
 
 
 def trained(parts: dict[str, pd.DataFrame], rate: float, options: dict[str, Any], epochs: int, seed: int) -> Any:
-    """Return a model whose corpus holds all films."""
+    """Return a trained model with all films as candidates."""
     preprocessor = Preprocessor.fit(data.Schema(QUERY, ITEM), parts["train"])
     heads = [tasks.Retrieval("like", units=(32,), **options)]
     noise = models.Regularization(unknown_rate={"movie_id": rate, "": 0.01})
