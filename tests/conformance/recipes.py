@@ -191,7 +191,7 @@ PARTS: Recipes = {
         "t", units=[3, 2], normalize=True, temperature=0.5, sampling_correction=False, remove_accidental_hits=False,
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
         distinct_candidates=False, explicit_negatives=0.5, share_explicit_negatives=True,
-        query_key="who", joint_positives=True, num_queued_negatives=4,
+        query_key="who", joint_positives=True, num_queued_negatives=4, negatives_power=0.5,
         copy=HistoryCopy("recent", 2.0, 5.0),
     ),
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),

@@ -58,14 +58,30 @@ class Candidates:
         inside = tf.equal(tf.gather(self._sorted, found), keys)
         return tf.where(inside, tf.gather(tf.constant(self._order, tf.int32), found), -1)
 
-    def sample(self, count: int, seed: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the keys [count] and encoded features [count, ...] of candidates drawn uniformly, with replacement.
+    def values_of(self, values: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """Return those of the values [C] of the candidates that belong to keys [n]; 0 for a key outside the corpus."""
+        positions = self.positions(keys)
+        found = tf.gather(values, tf.maximum(positions, 0))
+        return tf.where(positions >= 0, found, tf.zeros_like(found))
+
+    def sample(
+        self, count: int, seed: tf.Tensor, shares: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the keys [count] and encoded features [count, ...] of candidates drawn with replacement.
 
         Args:
             count: number of draws.
             seed: two integers [2].
+            shares: numbers [C] in proportion to the probabilities of the candidates; None for uniform draws.
+
+        Cost: a sum over the candidates and a binary search for each draw, if there are shares.
         """
-        rows = tf.random.stateless_uniform([count], seed, 0, len(self), tf.int32)
+        if shares is None:
+            rows = tf.random.stateless_uniform([count], seed, 0, len(self), tf.int32)
+        else:
+            bounds = tf.cumsum(tf.cast(shares, tf.float64))
+            points = tf.random.stateless_uniform([count], seed, dtype=tf.float64) * bounds[-1]
+            rows = tf.minimum(tf.searchsorted(bounds, points, side="right"), len(self) - 1)
         return tf.gather(self.keys, rows), {name: tf.gather(column, rows) for name, column in self.features.items()}
 
     @classmethod

@@ -237,7 +237,10 @@ class MultiTaskModel(TableModel):
             positions = None if inputs.candidate_ids is None else corpus.positions(inputs.candidate_ids.keys)
         else:
             seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
-            keys, features = corpus.sample(task.num_extra_negatives, seed)
+            shares = task.negative_shares(CandidateIds(keys, features[self.schema.candidate_id]))
+            if shares is not None:
+                inputs = dataclasses.replace(inputs, negative_shares=functools.partial(corpus.values_of, shares))
+            keys, features = corpus.sample(task.num_extra_negatives, seed, shares)
         embeddings = self._candidate_tower(features, training=inputs.training)[task.name]
         mark_outputs(task.name, embeddings)
         negatives = embeddings, CandidateIds(keys, features[self.schema.candidate_id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tfmtl._checks import require
@@ -38,6 +38,8 @@ class LossInputs:
         keys: int64 keys [B] of the users and candidates, by the names of the features that identify them.
         positions: positions [B] of the rows' candidates in the corpus, -1 outside it, for a task that `needs_corpus`.
         num_candidates: number of candidates in the corpus from which `negatives` come.
+        negative_shares: from keys [n] to the probabilities [n] of these candidates in a draw of `negatives`, or None if
+            they are drawn uniformly.
     """
 
     features: Features
@@ -48,6 +50,7 @@ class LossInputs:
     keys: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
     positions: tf.Tensor | None = None
     num_candidates: int | None = None
+    negative_shares: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     def groups_of(self, feature: str, weight: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the weights [B] of the rows in a metric of groups, and its argument `groups` [B].

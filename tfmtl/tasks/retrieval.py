@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -80,6 +81,8 @@ class Retrieval(RetrievalLoss):
             training only. Their embeddings are those of their batch, without gradient, except that a candidate of this
             batch has its present one. lambda_j counts them as rows of the batch, also while the queue is not full. The
             queue is saved with the model. Parameter servers are not supported.
+        negatives_power: exponent of the probabilities p_j, in proportion to (1 + n_j)^power, with which the N negatives
+            from the corpus are drawn; lambda_j has N p_j instead of N / C. 0.75 is common; 0 is uniform.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
             prediction and serving, but not in the loss.
 
@@ -125,6 +128,7 @@ class Retrieval(RetrievalLoss):
         query_key: str | None = None,
         joint_positives: bool = False,
         num_queued_negatives: int = 0,
+        negatives_power: float = 0.0,
         copy: HistoryCopy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -145,6 +149,7 @@ class Retrieval(RetrievalLoss):
         self.query_key = query_key
         self.joint_positives = joint_positives
         self.num_queued_negatives = num_queued_negatives
+        self.negatives_power = float(negatives_power)
         self.copy = HistoryCopy.of(copy)
         self._check_arguments()
 
@@ -175,6 +180,12 @@ class Retrieval(RetrievalLoss):
             num_queued_negatives=self.num_queued_negatives,
         )
         require(
+            not self.negatives_power or (math.isfinite(self.negatives_power) and self.num_uniform_negatives > 0),
+            f"`negatives_power` {of} must be a finite number, and needs `num_uniform_negatives` above 0.",
+            negatives_power=self.negatives_power,
+            num_uniform_negatives=self.num_uniform_negatives,
+        )
+        require(
             0 <= self.explicit_negatives < float("inf"),
             f"`explicit_negatives` {of} must be a finite weight, 0 or more.",
             explicit_negatives=self.explicit_negatives,
@@ -192,7 +203,7 @@ class Retrieval(RetrievalLoss):
 
     @property
     def num_extra_negatives(self) -> int:  # type: ignore[override]
-        """Number of uniform negatives that the model draws for each training step."""
+        """Number of negatives from the corpus that the model draws for each training step."""
         return self.num_uniform_negatives
 
     @property
@@ -310,7 +321,7 @@ class Retrieval(RetrievalLoss):
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
             "explicit_negatives", "share_explicit_negatives", "query_key", "joint_positives",
-            "num_queued_negatives",
+            "num_queued_negatives", "negatives_power",
         )  # fmt: skip
         copied = {} if self.copy is None else {"copy": self.copy.config()}
         plain = {name: getattr(self, name) for name in own}

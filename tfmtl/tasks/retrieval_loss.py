@@ -36,6 +36,7 @@ class RetrievalLoss(Task, abc.ABC):
     query_key: str | None
     joint_positives: bool
     num_queued_negatives: int
+    negatives_power: float
     _counts: CandidateCounts
     _queue: NegativeQueue
     _num_indices: int
@@ -108,7 +109,7 @@ class RetrievalLoss(Task, abc.ABC):
         present = offered.weight > 0
         others = Others.of(present)
         ids = every_id = None if offered.ids is None else CandidateIds(*map(others.behind, offered.ids))
-        if every_id is not None and inputs.training and self.sampling_correction:
+        if every_id is not None and inputs.training and (self.sampling_correction or self.negatives_power):
             seen = tf.concat([tf.cast(present, tf.float32), tf.ones([others.count])], axis=0)
             self._counts.add(every_id, seen)
         candidate, queries = offered.candidate, offered.queries
@@ -140,6 +141,12 @@ class RetrievalLoss(Task, abc.ABC):
         self._queue.add(vectors, CandidateIds(*rest[:2]), rest[2] if len(rest) > 2 else None)
         return longer._replace(number=compared.number + tf.shape(candidate)[0])
 
+    def negative_shares(self, ids: CandidateIds) -> tf.Tensor | None:
+        """Return (1 + n_j)^power of the candidates of the corpus [C], normalized; None for a power of 0."""
+        if not self.negatives_power:
+            return None
+        return tf.nn.softmax(self.negatives_power * tf.math.log1p(self._counts.of(ids)))
+
     def _expected_counts(self, ids: CandidateIds | None, drawn: tf.Tensor, inputs: LossInputs) -> tf.Tensor | None:
         """Return lambda: how often each candidate is expected among the candidates that a query is compared with.
 
@@ -160,4 +167,4 @@ class RetrievalLoss(Task, abc.ABC):
         uniform = 1.0 / (inputs.num_candidates or self._num_indices)
         share = tf.where(share > 0, share, uniform)  # a candidate without counts has the uniform probability
         extra = 0.0 if inputs.negatives is None else tf.cast(tf.shape(inputs.negatives[0])[0], tf.float32)
-        return share, extra * uniform
+        return share, extra * (uniform if inputs.negative_shares is None else inputs.negative_shares(ids.keys))

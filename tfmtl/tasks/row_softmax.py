@@ -6,7 +6,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl.tasks.task import float32_policy
+from tfmtl.tasks.float32 import float32_policy
 
 
 def row_softmax(

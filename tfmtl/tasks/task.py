@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import abc
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +17,7 @@ from tfmtl._trusted import deserialize
 from tfmtl.tasks.constants import weighted_mean
 from tfmtl.tasks.extra_metrics import arranged
 from tfmtl.tasks.label_metrics import regression_metrics
+from tfmtl.tasks.loss_inputs import CandidateIds
 from tfmtl.tasks.loss_inputs import LossInputs as LossInputs
 from tfmtl.tasks.pools import MeanValue, Pool
 from tfmtl.tasks.stackers import Stacker
@@ -120,14 +120,13 @@ class Task(keras.layers.Layer, abc.ABC):
     """Names of the tasks that are connected before this one, because its head reads their logits."""
 
     num_extra_negatives: int = 0
-    """Number of candidates, drawn uniformly from the corpus, that the loss needs in every training step."""
+    """Number of candidates, drawn by `negative_shares` from the corpus, that the loss needs in every training step."""
 
     query_only: bool = False
     """Whether the served value depends on the query alone; serving then returns one value per query."""
 
     retrieves: ClassVar[bool] = False
-    """Whether the task ranks the whole corpus: its output is {"query": [B, d], "candidate": [B, d]}, and a score is
-    their dot product, and the part of `copy` if there is one."""
+    """Whether the task ranks the corpus, by dot products of its output {"query": [B, d], "candidate": [B, d]}."""
 
     pool: ClassVar[type[Pool]] = MeanValue
     """The layer by which an ensemble combines its members' outputs of the task; by default their weighted mean."""
@@ -162,6 +161,10 @@ class Task(keras.layers.Layer, abc.ABC):
 
     def prepare_output(self, output: Any) -> None:
         """Create state that depends on the shape of the network's output; called by the model after `prepare`."""
+
+    def negative_shares(self, ids: CandidateIds) -> tf.Tensor | None:
+        """Return the probabilities [C] with which the candidates of the corpus are drawn; None: uniform (default)."""
+        return None
 
     @abc.abstractmethod
     def connect(self, encodings: HeadInputs) -> Any:
@@ -354,20 +357,6 @@ def head(
         outputs, kernel_initializer=initializer, bias_initializer=start, name=f"{name}_output", dtype="float32"
     )
     return dense(hidden)
-
-
-@contextlib.contextmanager
-def float32_policy() -> Iterator[None]:
-    """Create layers in float32 inside this context, under any global policy.
-
-    TFRS tasks have no argument `dtype`, and in half precision they fail or round labels.
-    """
-    policy = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("float32")
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(policy)
 
 
 def mean_over_observed(losses: tf.Tensor, sample_weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
