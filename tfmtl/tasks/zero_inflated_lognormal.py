@@ -16,7 +16,7 @@ from tfmtl.tasks.ranking import Scope
 from tfmtl.tasks.row_loss import RowLoss
 from tfmtl.tasks.task import LabelSummaries, LabelSummary
 
-_LEAST_DEVIATION = 0.01  # added to softplus: an exact fit of one row has no infinite density
+_LEAST_DEVIATION = 0.1  # added to softplus: an exact fit of one row has no infinite density
 _SHARES = np.linspace(0.002, 1.0, 500)
 
 
@@ -27,10 +27,10 @@ class ZeroInflatedLognormal(NumberTask):
     Use it for customer lifetime value or spend, where it models the event and the amount in one head with one loss;
     `ChainedRegression` does so with a task of its own for the event, and `TweedieRegression` with one output.
 
-    The outputs are a logit a, mu and s, with p = sigma(a) and sigma = softplus(s) + 0.01. The loss of a row is the
-    negative log likelihood, l = BCE([y > 0], p) + [y > 0] (log sigma + log(2 pi) / 2 + (log y - mu)^2 / (2 sigma^2)),
-    in which the density is that of log y, so that the unit of the label only shifts mu. It may be below 0. The served
-    value is the mean p exp(mu + sigma^2 / 2).
+    The outputs are a logit a, mu and s, with p = sigma(a) and sigma = softplus(s) + 0.1. The loss of a row is the
+    negative log likelihood up to a constant, l = BCE([y > 0], p) + [y > 0] (log(sigma / 0.1) + (log y - mu)^2 /
+    (2 sigma^2)), which is never below 0. The unit of the label only shifts mu. The served value is the mean
+    p exp(mu + sigma^2 / 2).
 
     Metrics: `rmse` and `mae` of the served value. A report adds `r2`, `xauc`, the normalized `gini` of the value in the
     order of the predictions, and `calibration`, the predicted over the observed total.
@@ -45,13 +45,13 @@ class ZeroInflatedLognormal(NumberTask):
 
     Example:
         >>> task = ZeroInflatedLognormal("spend")
-        >>> raw = math.log(math.expm1(0.99))  # sigma = 1
+        >>> raw = math.log(math.expm1(0.9))  # sigma = 1
         >>> round(float(task.predict(tf.constant([[0.0, 2.0, raw]]))[0]), 4)  # e^2.5 / 2
         6.0912
 
     Reference: Wang, Liu, Miao, "A Deep Probabilistic Model for Customer Lifetime Value Prediction", 2019,
-    https://arxiv.org/abs/1912.07753. The paper's loss is the density of y itself, larger by log y, which no output
-    changes, and its sigma has another lower bound.
+    https://arxiv.org/abs/1912.07753. The paper's loss of a positive row is larger by log y + log(2 pi) / 2 - log 10,
+    which no output changes, and its sigma has another lower bound.
 
     Cost: that of `Regression`, with three outputs.
     """
@@ -106,7 +106,7 @@ class ZeroInflatedLognormal(NumberTask):
         return [math.log(share / (1 - share)), mean, raw + math.log(-math.expm1(-raw))]
 
     def keras_loss(self) -> keras.losses.Loss:
-        """Return the negative log likelihood of the event and of log y."""
+        """Return the negative log likelihood of the event and of the amount, up to a constant."""
         return RowLoss(self._row_losses)
 
     def _row_losses(self, targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -114,8 +114,8 @@ class ZeroInflatedLognormal(NumberTask):
         positive, deviation = targets > 0, tf.nn.softplus(raw) + _LEAST_DEVIATION
         event = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(positive, tf.float32), logits=logit)
         error = (tf.math.log(tf.where(positive, targets, 1.0)) - mean) / deviation
-        density = tf.math.log(deviation) + math.log(2 * math.pi) / 2 + tf.square(error) / 2
-        return event + tf.where(positive, density, 0.0)
+        amount = tf.math.log(deviation / _LEAST_DEVIATION) + tf.square(error) / 2
+        return event + tf.where(positive, amount, 0.0)
 
     def predict(self, outputs: Any) -> tf.Tensor:
         """Return the means [B]."""
