@@ -296,6 +296,12 @@ ENTRIES = (
         "missing_context.py", ("--data", "{instacart_sample}"), (), ("--quick",),
     ),
     Entry(
+        "head_losses",
+        "What do quantile, ordinal, Poisson, Tweedie and lognormal losses gain over squared loss, and cost in a step?",
+        "head_losses.py",
+        ("--stars", "{ml_100k}", "--clicks", "{tmall_brands}", "--spend", "{hillstrom}"), (), ("--quick",),
+    ),
+    Entry(
         "lifecycle_ensembles",
         "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, and a student of them?",
         "lifecycle_ensembles.py", (), ("--data", "{ml_100k}"), ("--quick",),

@@ -40,6 +40,7 @@ from tfmtl.evaluation.thresholds import calibration_error as calibration_error
 from tfmtl.tasks.label_metrics import binary_metrics as binary_metrics
 from tfmtl.tasks.label_metrics import multiclass_metrics as multiclass_metrics
 from tfmtl.tasks.label_metrics import regression_metrics as regression_metrics
+from tfmtl.tasks.number_metrics import level_metrics as level_metrics
 from tfmtl.tasks.number_metrics import mean_deviance as mean_deviance
 from tfmtl.tasks.number_metrics import normalized_gini as normalized_gini
 from tfmtl.tasks.number_metrics import quantile_metrics as quantile_metrics
