@@ -119,7 +119,7 @@ PARTS: Recipes = {
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
         "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25, focal_gamma=0.5,
-        class_weights=(0.5, 2.0),
+        class_weights=(0.5, 2.0), group_loss={"kind": "hinge", "group": "user", "weight": 0.5, "temperature": 0.25},
     ),
     "Calibration": lambda: layers.Calibration(3, 2, num_indices=5),
     "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER),

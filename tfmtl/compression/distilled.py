@@ -15,6 +15,7 @@ from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.multi_task import TaskLosses
 from tfmtl.tasks import Task
+from tfmtl.tasks.batch_loss import batch_loss
 from tfmtl.tasks.task import mean_over_observed, total_weight
 
 Distance = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -191,7 +192,7 @@ class DistilledModel(MultiTaskModel):
     def _mixed_loss(self, task: Task, data: Any, outputs: Any, taught: Any) -> tuple[tf.Tensor, tf.Tensor]:
         name, own, target = task.name, as_float32(outputs[task.name]), taught[task.name]
         labels, weights, inputs = self.loss_arguments(task, data, training=True)
-        hard, weight = task.compute_loss(labels, own, weights, inputs)
+        hard, weight = batch_loss(task, labels, own, weights, inputs)
         soft_weights = task.distillation_weight(labels, weights)
         if not self.unlabelled_rows:
             soft_weights = tf.where(weights > 0, soft_weights, 0.0)

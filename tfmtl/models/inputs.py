@@ -52,6 +52,7 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
     _require_own_metrics(tasks, preprocessor.schema)
     _check_copies(tasks, preprocessor.schema)
     _check_query_keys(tasks, preprocessor.schema)
+    _check_group_losses(tasks, preprocessor.schema)
     in_order(tasks)  # raises if a task lacks its parents
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
@@ -85,6 +86,16 @@ def _check_query_keys(tasks: Sequence[Task], schema: Schema) -> None:
         key = getattr(task, "query_key", None)
         ids = [feature.name for feature in (*schema.query, *schema.context) if feature.is_id]
         require_known([] if key is None else [key], ids, "feature of ids", f"`query_key` of task {task.name!r}")
+
+
+def _check_group_losses(tasks: Sequence[Task], schema: Schema) -> None:
+    """Raise unless the group of every `GroupLoss` is an id of the schema."""
+    for task in tasks:
+        loss = getattr(task, "group_loss", None)
+        ids = [feature.name for feature in schema.features.values() if feature.is_id]
+        require_known(
+            [] if loss is None else [loss.group], ids, "feature of ids", f"`group_loss` of task {task.name!r}"
+        )
 
 
 def _require_own_metrics(tasks: Sequence[Task], schema: Schema) -> None:

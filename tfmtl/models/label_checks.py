@@ -49,6 +49,27 @@ def check_table(tasks: Sequence[Task], schema: Schema, table: Any) -> None:
             check_values(task, schema, labels[task.name], table.weights[task.name])
 
 
+def check_groups(tasks: Sequence[Task], table: Any) -> None:
+    """Raise `ValueError` if the rows of a training table have nothing to rank for a `GroupLoss`.
+
+    Args:
+        tasks: the tasks.
+        table: a `Batch`; sequences, which hold several rows of a user, are not checked.
+    """
+    for task in tasks:
+        loss = getattr(task, "group_loss", None)
+        if loss is None or task.name not in table.labels or np.ndim(table.labels[task.name]) != 1:
+            continue
+        rows = np.asarray(table.weights[task.name]) > 0
+        groups = np.asarray(table.features[loss.group])[rows]
+        require(
+            len(groups) == 0 or len(np.unique(groups)) < len(groups),
+            f"`group_loss` of task {task.name!r} ranks the rows of one {loss.group!r}, and no two rows have the same; "
+            "name a feature that repeats.",
+            rows=len(groups),
+        )
+
+
 def checked(task: Task, schema: Schema, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Return the labels [B] of a batch, NaN where the weight is 0; a wrong label ends the step.
 

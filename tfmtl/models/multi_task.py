@@ -15,17 +15,19 @@ from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.frames import Table
 from tfmtl.data.sequences import PLACES
+from tfmtl.data.source import Source
 from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates, candidate_ids
 from tfmtl.models.graph import adopt, state_of
 from tfmtl.models.inputs import check_log_names, check_tasks, require_candidates
 from tfmtl.models.keras_arguments import check_encoded
-from tfmtl.models.label_checks import check_table, checked
+from tfmtl.models.label_checks import check_groups, check_table, checked
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.network import shared_variables
 from tfmtl.models.over_sequences import over_sequences
 from tfmtl.models.table_model import TableModel
 from tfmtl.tasks import CandidateIds, LossInputs, Task
+from tfmtl.tasks.batch_loss import batch_loss
 from tfmtl.types import Features
 
 TaskLosses = dict[str, tuple[tf.Tensor, tf.Tensor]]
@@ -200,6 +202,12 @@ class MultiTaskModel(TableModel):
         """Raise if a table in memory holds labels that a task cannot use."""
         check_table(self.tasks, self.schema, table)
 
+    def training_source(self, source: Source) -> Source:
+        """Return the data; raise if a table in memory holds nothing to rank for a `GroupLoss`."""
+        if source.encoded is not None:
+            check_groups(self.tasks, source.encoded)
+        return source
+
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
         """Return each task's mean loss over its observed rows and the weight of these rows."""
         return self.losses_of(data, self(data.features, training=training), training)
@@ -212,7 +220,7 @@ class MultiTaskModel(TableModel):
                 loss, weight = mixup_loss(self.loss_arguments, task, data, outputs[task.name], pairs)
             else:
                 labels, weights, inputs = self.loss_arguments(task, data, training)
-                loss, weight = task.compute_loss(labels, outputs[task.name], weights, inputs)
+                loss, weight = batch_loss(task, labels, outputs[task.name], weights, inputs)
             losses[task.name] = (tf.cast(loss, tf.float32), weight)
         return losses
 

@@ -202,7 +202,8 @@ def _layers(model: MultiTaskModel) -> set[str]:
 
 def _can(task: Task) -> bool:
     few = not isinstance(task, MultiClassClassification) or task.num_classes <= _MOST_CLASSES
-    return type(task) in _KINDS and few and not task.depends_on and not getattr(task, "reweighted", False)
+    plain = not getattr(task, "reweighted", False) and getattr(task, "group_loss", None) is None
+    return type(task) in _KINDS and few and not task.depends_on and plain
 
 
 def _outputs(model: MultiTaskModel, batch: Batch, names: Sequence[str]) -> dict[str, FloatArray]:

@@ -7,6 +7,7 @@ from tfmtl.tasks.binary_task import BinaryTask as BinaryTask
 from tfmtl.tasks.chained_regression import ChainedRegression as ChainedRegression
 from tfmtl.tasks.doubly_robust import DoublyRobustConversion as DoublyRobustConversion
 from tfmtl.tasks.entire_space import EntireSpaceConversion as EntireSpaceConversion
+from tfmtl.tasks.group_loss import GroupLoss as GroupLoss
 from tfmtl.tasks.history_copy import HistoryCopy as HistoryCopy
 from tfmtl.tasks.huber_regression import HuberRegression as HuberRegression
 from tfmtl.tasks.inverse_propensity import InversePropensityConversion as InversePropensityConversion

@@ -12,6 +12,8 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
 from tfmtl.tasks.float32 import float32_policy
 from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, head, total_weight
+from tfmtl.tasks.group_loss import GroupLoss
+from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, float32_policy, head, total_weight
 
 Scope = Literal["pair", "query"]
 
@@ -28,15 +30,25 @@ class Ranking(Task, abc.ABC):
         scope: `"pair"` connects the head to the trunk's output for query and candidate; `"query"` connects it to the
             query tower alone. Choose `"query"` for labels of the user, such as age: the prediction then cannot depend
             on the candidate.
+        group_loss: a `GroupLoss` that ranks the rows of one user or session among each other, or None. Its weight is
+            beside the loss of the rows, in training and validation; a task with one output can have it.
     """
 
-    def __init__(self, name: str, units: Sequence[int] = (), scope: Scope = "pair", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        units: Sequence[int] = (),
+        scope: Scope = "pair",
+        group_loss: GroupLoss | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, **kwargs)
         for width in units:
             require_positive_int(units=width)
         require(scope in ("pair", "query"), f"`scope` of task {name!r} must be 'pair' or 'query'.", scope=scope)
         self.units = tuple(units)
         self.scope = scope
+        self.group_loss = GroupLoss.of(group_loss)
         with float32_policy():
             self._objective = tfrs.tasks.Ranking(loss=self.keras_loss())
 
@@ -67,6 +79,11 @@ class Ranking(Task, abc.ABC):
         """Add hidden layers and a linear output [B, output_units] that starts with `initial_bias`."""
         inputs = encodings.pair[self.name] if self.scope == "pair" else encodings.query
         bias = self.initial_bias(encodings.labels)
+        require(
+            self.group_loss is None or self.output_units == 1,
+            f"`group_loss` of task {self.name!r} ranks rows by one number; leave it out for several outputs per row.",
+            outputs=self.output_units,
+        )
         return head(inputs, self.units, self.output_units, self.name, encodings.seed, bias)
 
     def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
@@ -94,7 +111,8 @@ class Ranking(Task, abc.ABC):
         return tf.ones_like(sample_weight)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": list(self.units), "scope": self.scope}
+        grouped = {} if self.group_loss is None else {"group_loss": self.group_loss.config()}
+        return {**super().get_config(), "units": list(self.units), "scope": self.scope, **grouped}
 
 
 def known(labels: tf.Tensor) -> tf.Tensor:
