@@ -50,7 +50,7 @@ def check_table(tasks: Sequence[Task], schema: Schema, table: Any) -> None:
 
 
 def check_groups(tasks: Sequence[Task], table: Any) -> None:
-    """Raise `ValueError` if the rows of a training table have nothing to rank for a `GroupLoss`.
+    """Raise `ValueError` if a task has a `GroupLoss` and no two rows of a training table have one group.
 
     Args:
         tasks: the tasks.

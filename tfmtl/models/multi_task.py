@@ -203,7 +203,7 @@ class MultiTaskModel(TableModel):
         check_table(self.tasks, self.schema, table)
 
     def training_source(self, source: Source) -> Source:
-        """Return the data; raise if a table in memory holds nothing to rank for a `GroupLoss`."""
+        """Return the data; raise if no two rows of a table in memory have the group of a `GroupLoss`."""
         if source.encoded is not None:
             check_groups(self.tasks, source.encoded)
         return source
