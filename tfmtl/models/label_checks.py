@@ -65,7 +65,7 @@ def check_groups(tasks: Sequence[Task], table: Any) -> None:
         require(
             len(groups) == 0 or len(np.unique(groups)) < len(groups),
             f"`group_loss` of task {task.name!r} ranks the rows of one {loss.group!r}, and no two rows have the same; "
-            "name a feature with several rows of one value.",
+            "choose a feature in which values repeat.",
             rows=len(groups),
         )
 

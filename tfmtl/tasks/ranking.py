@@ -11,9 +11,8 @@ import tensorflow_recommenders as tfrs
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
 from tfmtl.tasks.float32 import float32_policy
-from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, head, total_weight
 from tfmtl.tasks.group_loss import GroupLoss
-from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, float32_policy, head, total_weight
+from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, head, total_weight
 
 Scope = Literal["pair", "query"]
 
