@@ -54,9 +54,9 @@ def check_groups(tasks: Sequence[Task], table: Any) -> None:
 
     Args:
         tasks: the tasks.
-        table: a `Batch`; sequences, which hold several rows of a user, are not checked.
+        table: a `Batch`, or None; sequences, which hold several rows of a user, are not checked.
     """
-    for task in tasks:
+    for task in [] if table is None else tasks:
         loss = getattr(task, "group_loss", None)
         if loss is None or task.name not in table.labels or np.ndim(table.labels[task.name]) != 1:
             continue

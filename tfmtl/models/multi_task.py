@@ -15,7 +15,6 @@ from tfmtl.balancing import BalancedTask, Balancer, FixedWeights, TrainingStep
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.frames import Table
 from tfmtl.data.sequences import PLACES
-from tfmtl.data.source import Source
 from tfmtl.layers.marks import mark_outputs, marking
 from tfmtl.models.candidates import Candidates, candidate_ids
 from tfmtl.models.graph import adopt, state_of
@@ -69,8 +68,7 @@ class MultiTaskModel(TableModel):
     validation also the metrics of the tasks.
 
     Raises:
-        ValueError: if the network lacks a task, a retrieval task its candidates, a task its label, or the training
-            labels cannot teach a task.
+        ValueError: if the network lacks a task, retrieval its candidates, a task its label or labels that it can learn.
     """
 
     def __init__(
@@ -202,10 +200,9 @@ class MultiTaskModel(TableModel):
         """Raise if a table in memory holds labels that a task cannot use."""
         check_table(self.tasks, self.schema, table)
 
-    def training_source(self, source: Source) -> Source:
+    def training_source(self, source: Any) -> Any:
         """Return the data; raise if no two rows of a table in memory have the group of a `GroupLoss`."""
-        if source.encoded is not None:
-            check_groups(self.tasks, source.encoded)
+        check_groups(self.tasks, source.encoded)
         return source
 
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
@@ -231,8 +228,8 @@ class MultiTaskModel(TableModel):
         weights = data.weights.get(task.name, tf.ones([rows]))
         if task.name in data.labels:
             labels = checked(task, self.schema, labels, weights)
-        ids = candidate_ids(data, self.schema, needed=task.retrieves)
         keys = {name: data.ids[role] for role, name in self.schema.ids.items() if role in data.ids}
+        ids = candidate_ids(data, self.schema, needed=task.retrieves)
         inputs = LossInputs(data.features, ids, None, training, data.labels, keys)
         if task.needs_corpus or (training and task.num_extra_negatives):
             inputs = self._with_negatives(task, inputs)
