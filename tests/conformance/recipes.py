@@ -40,6 +40,7 @@ from tfmtl.tasks import (
     Regression,
     Retrieval,
     TweedieRegression,
+    WatchTime,
     ZeroInflatedLognormal,
     pools,
 )
@@ -115,6 +116,7 @@ PARTS: Recipes = {
     "Ascending": lambda: Ascending(),
     "OrderedThresholds": lambda: OrderedThresholds(3, [1.0, 0.0, -2.0]),
     "OrdinalRegression": lambda: OrdinalRegression("t", [-1, 0, 1], units=[3], scope="query"),
+    "WatchTime": lambda: WatchTime("t", units=[3], scope="query", scale=2.0, clip=(0.5, 2)),
     "ZeroInflatedLognormal": lambda: ZeroInflatedLognormal("t", units=[3], scope="query", clip=(0.5, 2)),
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(

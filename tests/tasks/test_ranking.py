@@ -20,6 +20,7 @@ from tfmtl.tasks import (
     Regression,
     RowLoss,
     TweedieRegression,
+    WatchTime,
     ZeroInflatedLognormal,
 )
 
@@ -33,6 +34,7 @@ TASKS: dict[str, tuple[Ranking, list[list[float]], list[float]]] = {  # task, ou
     "tweedie": (TweedieRegression("t", power=1.25), [[0.3], [-2.0], [1.5]], [4.0, 0.0, 0.5]),
     "lognormal": (ZeroInflatedLognormal("t"), [[0.3, 1, 2], [-2.0, 0, 1], [1.5, 1, 1]], [1.5, 0.5, 2.0]),
     "ordinal": (OrdinalRegression("t", [1, 2, 4]), [[0.3, -1], [-2.0, -3], [1.5, 1]], [1.0, 4.0, 2.0]),
+    "watch time": (WatchTime("t", scale=2.0), [[0.3], [-2.0], [1.5]], [4.0, 0.0, 0.5]),
     "quantile": (QuantileRegression("t"), [[0.3, 1, 2], [-2.0, 0, 1], [1.5, 1, 1]], [1.5, -1.0, 2.0]),
     "multi-class": (MultiClassClassification("t", 3), [[0.3, 1, 2], [-2.0, 0, 1], [1.5, 1, 1]], [2, 0, 1]),
 }
