@@ -19,6 +19,7 @@ from tfmtl.evaluation.reports import bootstrap_comparison as bootstrap_compariso
 from tfmtl.evaluation.reports import by_slice as by_slice
 from tfmtl.evaluation.reports import delta_m as delta_m
 from tfmtl.evaluation.reports import evaluate as evaluate
+from tfmtl.evaluation.reports import mined_negatives as mined_negatives
 from tfmtl.evaluation.reports import popularity_tiers as popularity_tiers
 from tfmtl.evaluation.reports import quantiles as quantiles
 from tfmtl.evaluation.reports import reliability_curve as reliability_curve

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfmtl.evaluation.reports.bootstrap_comparison import as_table as as_table
 from tfmtl.evaluation.reports.bootstrap_comparison import bootstrap_comparison as bootstrap_comparison
 from tfmtl.evaluation.reports.bootstrap_comparison import delta_m as delta_m
+from tfmtl.evaluation.reports.mining import mined_negatives as mined_negatives
 from tfmtl.evaluation.reports.reliability import reliability_curve as reliability_curve
 from tfmtl.evaluation.reports.report import evaluate as evaluate
 from tfmtl.evaluation.reports.report import retained_margin as retained_margin
