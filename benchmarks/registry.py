@@ -302,6 +302,11 @@ ENTRIES = (
         ("--stars", "{ml_100k}", "--clicks", "{tmall_brands}", "--spend", "{hillstrom}"), (), ("--quick",),
     ),
     Entry(
+        "group_losses",
+        "What do pairwise and listwise losses gain in the order within users, and cost in a step?",
+        "group_losses.py", ("{ml_100k}", "{tmall_brands}"), (), ("--seeds", "1", "--epochs", "1"),
+    ),
+    Entry(
         "lifecycle_ensembles",
         "What do averaged, weighted, stacked and snapshot ensembles gain on MovieLens-100K, and a student of them?",
         "lifecycle_ensembles.py", (), ("--data", "{ml_100k}"), ("--quick",),

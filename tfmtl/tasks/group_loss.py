@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
@@ -58,7 +58,7 @@ class GroupLoss:
         order of ties); Qin, Liu, Li, "A general approximation framework for direct optimization of information
         retrieval measures", Information Retrieval 2010, equations 8 and 10 (ApproxNDCG).
 
-    Cost: a few passes over a matrix [B, B].
+    Cost: a sort of the rows by group, and some passes over the pairs of rows of one group.
     """
 
     kind: GroupKind
@@ -105,60 +105,101 @@ class GroupLoss:
             weights: [B], 0 for rows that do not count.
             groups: [B], equal for rows of one group.
         """
-        counted = weights > 0
-        same = tf.equal(groups[:, tf.newaxis], groups[tf.newaxis]) & counted[:, tf.newaxis] & counted[tf.newaxis]
-        return _KINDS[self.kind](self, scores, labels, weights, same)
+        pairs = _Pairs.of(*(tf.boolean_mask(column, weights > 0) for column in (scores, labels, weights, groups)))
+        return _KINDS[self.kind](self, pairs)
 
-    def _pairs(
-        self, loss: Callable[[tf.Tensor], tf.Tensor], scores: Any, labels: Any, weights: Any, same: Any
-    ) -> tf.Tensor:
-        better = same & (labels[:, tf.newaxis] > labels[tf.newaxis])
-        weight = tf.where(better, weights[:, tf.newaxis] * weights[tf.newaxis], 0.0)
-        losses = loss(tf.where(better, scores[:, tf.newaxis] - scores[tf.newaxis], 0.0))
-        return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), tf.reduce_sum(weight))
+    def _between(self, pairs: _Pairs, loss: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        better = pairs.first(pairs.labels) > pairs.second(pairs.labels)
+        weight = tf.where(better, pairs.first(pairs.weights) * pairs.second(pairs.weights), 0.0)
+        losses = loss(tf.where(better, pairs.first(pairs.scores) - pairs.second(pairs.scores), 0.0))
+        return _mean(losses, weight)
 
-    def _logistic(self, *rows: Any) -> tf.Tensor:
-        return self._pairs(lambda difference: tf.nn.softplus(-difference), *rows)
+    def _logistic(self, pairs: _Pairs) -> tf.Tensor:
+        return self._between(pairs, lambda difference: tf.nn.softplus(-difference))
 
-    def _hinge(self, *rows: Any) -> tf.Tensor:
-        return self._pairs(lambda difference: tf.nn.relu(1 - difference), *rows)
+    def _hinge(self, pairs: _Pairs) -> tf.Tensor:
+        return self._between(pairs, lambda difference: tf.nn.relu(1 - difference))
 
-    def _softmax(self, scores: Any, labels: Any, weights: Any, same: Any) -> tf.Tensor:
-        varies = tf.reduce_any(same & tf.not_equal(labels[:, tf.newaxis], labels[tf.newaxis]), axis=1)
-        weight = tf.where(varies, weights * labels, 0.0)
-        losses = _log_sum(scores, same) - scores
-        return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), tf.reduce_sum(weight))
+    def _softmax(self, pairs: _Pairs) -> tf.Tensor:
+        differs = tf.not_equal(pairs.first(pairs.labels), pairs.second(pairs.labels))
+        weight = tf.where(pairs.any(differs), pairs.weights * pairs.labels, 0.0)
+        return _mean(pairs.log_sum(tf.ones_like(differs)) - pairs.scores, weight)
 
-    def _list_mle(self, scores: Any, labels: Any, weights: Any, same: Any) -> tf.Tensor:
-        below = same & (labels[tf.newaxis] < labels[:, tf.newaxis])
-        weight = tf.where(tf.reduce_any(below, axis=1), weights, 0.0)
-        losses = _log_sum(scores, same & (labels[tf.newaxis] <= labels[:, tf.newaxis])) - scores
-        return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), tf.reduce_sum(weight))
+    def _list_mle(self, pairs: _Pairs) -> tf.Tensor:
+        own, other = pairs.first(pairs.labels), pairs.second(pairs.labels)
+        weight = tf.where(pairs.any(other < own), pairs.weights, 0.0)
+        return _mean(pairs.log_sum(other <= own) - pairs.scores, weight)
 
-    def _approx_ndcg(self, scores: Any, labels: Any, weights: Any, same: Any) -> tf.Tensor:
-        rows = tf.range(tf.shape(scores)[0])
-        others = same & tf.not_equal(rows[:, tf.newaxis], rows[tf.newaxis])
-        above = tf.sigmoid((scores[tf.newaxis] - scores[:, tf.newaxis]) / self.temperature)
-        rank = 1 + tf.reduce_sum(tf.where(others, above, 0.0), axis=1)
-        more, equal = (f(labels[tf.newaxis], labels[:, tf.newaxis]) for f in (tf.greater, tf.equal))
-        ahead = others & (more | (equal & (rows[tf.newaxis] < rows[:, tf.newaxis])))
-        ideal_rank = 1 + tf.math.count_nonzero(ahead, axis=1, dtype=tf.float32)
-        gain = weights * (tf.pow(2.0, labels) - 1)
-        found, ideal = (gain * math.log(2.0) / tf.math.log1p(each) for each in (rank, ideal_rank))
-        members = tf.cast(same, tf.float32)
-        found, ideal = (tf.linalg.matvec(members, each) for each in (found, ideal))
-        varies = tf.reduce_any(others & ~equal, axis=1) & (ideal > 0)
-        share = tf.where(varies, tf.math.divide_no_nan(1.0, tf.reduce_sum(members, axis=1)), 0.0)
-        return tf.math.divide_no_nan(
-            tf.reduce_sum(share * (1 - tf.math.divide_no_nan(found, ideal))), tf.reduce_sum(share)
-        )
+    def _approx_ndcg(self, pairs: _Pairs) -> tf.Tensor:
+        own, other = pairs.first(pairs.labels), pairs.second(pairs.labels)
+        above = tf.sigmoid((pairs.second(pairs.scores) - pairs.first(pairs.scores)) / self.temperature)
+        rank = 0.5 + pairs.sum(above)  # a row is above itself by 1/2
+        ahead = (other > own) | (tf.equal(other, own) & (pairs.right <= pairs.left))
+        gain = pairs.weights * (tf.pow(2.0, pairs.labels) - 1)
+        ideal_rank = pairs.sum(tf.cast(ahead, tf.float32))
+        found, ideal = (pairs.by_group(gain / tf.math.log1p(each)) for each in (rank, ideal_rank))
+        differs = pairs.by_group(tf.cast(pairs.any(tf.not_equal(own, other)), tf.float32))
+        counted = tf.cast((differs > 0) & (ideal > 0), tf.float32)
+        return _mean(1 - tf.math.divide_no_nan(found, ideal), counted)
 
 
-def _log_sum(scores: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
-    """Return log sum_k exp(s_k) over the allowed rows k of each row [B]; the score itself if it has none."""
-    alone = tf.eye(tf.shape(scores)[0], dtype=tf.bool)
-    chosen = tf.where(allowed | alone, scores[tf.newaxis], scores.dtype.min)
-    return tf.reduce_logsumexp(chosen, axis=1)
+class _Pairs(NamedTuple):
+    """Rows sorted by group, and all pairs of rows of one group, also of a row with itself.
+
+    Attributes:
+        scores, labels, weights: [n].
+        group: number of each row's group [n].
+        left, right: the rows of each pair [p].
+    """
+
+    scores: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+    group: tf.Tensor
+    left: tf.Tensor
+    right: tf.Tensor
+
+    @classmethod
+    def of(cls, scores: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, groups: tf.Tensor) -> _Pairs:
+        """Return the pairs of rows with a weight."""
+        _, group, counts = tf.unique_with_counts(groups)
+        order = tf.argsort(group, stable=True)
+        scores, labels, weights, group = (tf.gather(column, order) for column in (scores, labels, weights, group))
+        sizes = tf.gather(counts, group)
+        left = tf.repeat(tf.range(tf.size(group)), sizes)
+        place = tf.range(tf.size(left)) - tf.repeat(tf.cumsum(sizes, exclusive=True), sizes)
+        start = tf.gather(tf.cumsum(counts, exclusive=True), group)
+        return cls(scores, labels, weights, group, left, tf.repeat(start, sizes) + place)
+
+    def first(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values [p] of the first row of each pair."""
+        return tf.gather(values, self.left)
+
+    def second(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values [p] of the second row of each pair."""
+        return tf.gather(values, self.right)
+
+    def sum(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the sums [n] of values of pairs [p] by their first row."""
+        return tf.math.unsorted_segment_sum(values, self.left, tf.size(self.group))
+
+    def any(self, values: tf.Tensor) -> tf.Tensor:
+        """Return whether one of the pairs [p] of each first row [n] is true."""
+        return self.sum(tf.cast(values, tf.float32)) > 0
+
+    def by_group(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the sums of values [n] by group; groups beyond the last one have 0."""
+        return tf.math.unsorted_segment_sum(values, self.group, tf.size(self.group))
+
+    def log_sum(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return log sum_k exp(s_k) [n] over the second rows k of the allowed pairs [p]; a row allows itself."""
+        scores = tf.where(allowed, self.second(self.scores), self.scores.dtype.min)
+        most = tf.stop_gradient(tf.math.unsorted_segment_max(scores, self.left, tf.size(self.group)))
+        return tf.math.log(self.sum(tf.exp(scores - self.first(most)))) + most
+
+
+def _mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
 
 
 _KINDS: Mapping[str, Callable[..., tf.Tensor]] = {
