@@ -43,11 +43,12 @@ def by_pairs(labels: Any, predictions: Any, weights: Any) -> float:
     return right / total
 
 
+@pytest.mark.parametrize("others", [2, 9, 10_000])
 @pytest.mark.parametrize("values", [3, 9, 70, 10_000])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_xauc_is_the_share_of_ordered_pairs(values: int, weighted: bool) -> None:
+def test_xauc_is_the_share_of_ordered_pairs(values: int, others: int, weighted: bool) -> None:
     """Few values make ties in labels and predictions; 130 rows need three digits of the ranks."""
-    labels, predictions = RNG.integers(0, values, 130).astype(float), RNG.integers(0, values, 130) / 7
+    labels, predictions = RNG.integers(0, values, 130).astype(float), RNG.integers(0, others, 130) / 7
     weights = RNG.integers(0, 4, 130).astype(float) if weighted else np.ones(130)
     assert xauc(labels, predictions, weights) == pytest.approx(by_pairs(labels, predictions, weights), rel=1e-12)
 

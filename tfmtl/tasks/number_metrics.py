@@ -40,18 +40,19 @@ def xauc(labels: npt.ArrayLike, predictions: npt.ArrayLike, weights: npt.ArrayLi
     Reference: Zhan et al., "Deconfounding Duration Bias in Watch-time Prediction for Video Recommendation", KDD 2022,
     https://arxiv.org/abs/2206.06003.
 
-    Cost: O(n log n) time and 64 n bytes.
+    Cost: O(n log n) time, O(n) if labels or predictions have few values, and 64 n bytes.
     """
     label, prediction, weight = rows = observed(labels, predictions, weights)
     require_vector(rows)
-    order = np.lexsort((-prediction, label))  # within equal labels no later row has a larger prediction
-    weight = weight[order]
-    value, rank = (np.unique(part, return_inverse=True)[1][order] for part in (label, prediction))
-    pairs = _squares(weight, np.zeros_like(value)) - _squares(weight, value)
+    first, second = (np.unique(part, return_inverse=True)[1] for part in (label, prediction))
+    pairs = _squares(weight, np.zeros_like(first)) - _squares(weight, first)
     if not pairs > 0:
         return float("nan")
-    tied = _squares(weight, rank) - _squares(weight, np.unique(rank * len(rank) + value, return_inverse=True)[1])
-    return float((2 * _ascending_pairs(rank, weight) + tied / 2) / pairs)
+    tied = _squares(weight, second) - _squares(weight, np.unique(second * len(second) + first, return_inverse=True)[1])
+    if second.max() < first.max():  # the cost grows with the number of distinct ranks
+        first, second = second, first
+    order = np.lexsort((-first, second))  # within equal values of `second` no later row has a larger `first`
+    return float((2 * _ascending_pairs(first[order], weight[order]) + tied / 2) / pairs)
 
 
 def _squares(weight: _Floats, groups: npt.NDArray[Any]) -> float:
