@@ -44,6 +44,17 @@ def test_rows_without_an_entry_are_0() -> None:
     assert query[6].any()
 
 
+def test_a_stored_zero_is_no_interaction() -> None:
+    dense = _matrix()
+    stored = scipy.sparse.csr_matrix(dense)
+    stored.data[:20] = 0.0
+    dense = stored.toarray()
+    found = als_factors(stored, 5, PENALTY, ALPHA, iterations=2)
+    wanted = als_factors(scipy.sparse.csr_matrix(dense), 5, PENALTY, ALPHA, iterations=2)
+    np.testing.assert_allclose(found.query, wanted.query, atol=1e-5)
+    assert stored.nnz > np.count_nonzero(dense)  # the argument keeps its entries
+
+
 def test_a_start_continues_and_a_seed_repeats() -> None:
     matrix = scipy.sparse.csr_matrix(_matrix())
     options: dict[str, Any] = {"rank": 4, "regularization": PENALTY, "alpha": ALPHA}

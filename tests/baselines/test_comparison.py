@@ -207,6 +207,14 @@ def test_strongest_ignores_reports_without_a_value() -> None:
     assert judged_by(table["a"], "bought") == "ndcg@10"
 
 
+def test_quantiles_are_judged_by_their_pinball_loss() -> None:
+    found = comparison.compared(
+        {"model": {"watch": outcome("pinball", 1.0)}, "GBT": {"watch": outcome("pinball", 2.0)}}
+    )
+    assert found.best == {"watch": "GBT"}
+    assert found.gains["watch"].value == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -77,9 +77,7 @@ def als_factors(
     require_positive_int(rank=rank, iterations=iterations)
     for name, value in (("regularization", regularization), ("alpha", alpha)):
         require(bool(np.isfinite(value) and value > 0), f"`{name}` must be above 0.", **{name: value})
-    matrix = scipy.sparse.csr_matrix(interactions, dtype=np.float32)
-    valid = bool(np.isfinite(matrix.data).all() and (matrix.data >= 0).all() and (matrix.data > 0).any())
-    require(valid, "`interactions` must hold numbers of at least 0, one above 0.", shape=matrix.shape)
+    matrix = _entries(interactions)
     sides = [_Side.of(matrix, alpha), _Side.of(matrix.T.tocsr(), alpha)]
     rng = np.random.default_rng(seed)
     drawn = [(rng.normal(size=(side.matrix.shape[0], rank)) * _DEVIATION).astype(np.float32) for side in sides]
@@ -89,6 +87,17 @@ def als_factors(
         query = sides[0].solved(query, candidate, regularization)
         candidate = sides[1].solved(candidate, query, regularization)
     return PairFactors(query, candidate)
+
+
+def _entries(interactions: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
+    """Return the entries above 0; the argument stays as it is."""
+    matrix = scipy.sparse.csr_matrix(interactions, dtype=np.float32)
+    valid = bool(np.isfinite(matrix.data).all() and (matrix.data >= 0).all() and (matrix.data > 0).any())
+    require(valid, "`interactions` must hold numbers of at least 0, one above 0.", shape=matrix.shape)
+    if not (matrix.data > 0).all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    return matrix
 
 
 class _Side(NamedTuple):

@@ -53,7 +53,8 @@ class Comparison:
         table: values by (task, metric); the column `model`, and one column for each baseline, NaN where a baseline does
             not apply.
         sentence: for each task whether the model is better than its best baseline.
-        best: name of the best baseline of each task, by its first metric among NDCG@k, AUC, macro AUC and RMSE.
+        best: name of the best baseline of each task, by its first metric among NDCG@k, AUC, macro AUC, RMSE and the
+            pinball loss.
         gains: by task the difference of the model from its best baseline in this metric, above 0 where the model is
             better, with the 95 % interval of a bootstrap over users.
     """
@@ -251,7 +252,7 @@ def _known(model: MultiTaskModel, task: Task, batch: Batch) -> tuple[Any, Any, A
 def strongest(reports: Mapping[str, pd.Series], task: str) -> str | None:
     """Return the name of the report with the best value of a task's first metric; None if no report has one.
 
-    The metric is the first of NDCG@k with the least k, AUC, macro AUC and RMSE.
+    The metric is the first of NDCG@k with the least k, AUC, macro AUC, RMSE and the pinball loss.
 
     Example:
         >>> index = pd.MultiIndex.from_tuples([("stars", "rmse")], names=["task", "metric"])

@@ -18,7 +18,7 @@ from tfmtl.evaluation.retrieval_metrics import retrieval_values
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
 
-JUDGED_BY = ("auc", "macro_auc", "rmse")
+JUDGED_BY = ("auc", "macro_auc", "rmse", "pinball")
 """Metrics by which a task that is not a retrieval is judged, the first that it reports."""
 SMALLER_IS_BETTER = ("rmse", "mae", "log_loss", "pinball", "deviance")
 _CURES = {
@@ -43,8 +43,8 @@ def transfer_report(
     Use it to find tasks that lose by being trained with others. Give both the same budget: the same network, optimizer
     and number of epochs, chosen in the same way.
 
-    A retrieval task is judged by NDCG@k of users, another task by its AUC, macro AUC or RMSE. The interval is that of
-    a bootstrap over users, on the same draws for both models; see `bootstrap_comparison`.
+    A retrieval task is judged by NDCG@k of users, another task by its AUC, macro AUC, RMSE or pinball
+    loss. The interval is that of a bootstrap over users, on the same draws for both models; see `bootstrap_comparison`.
 
     Args:
         joint: the model of all tasks.
