@@ -11,6 +11,7 @@ import scipy.special
 from tfmtl._keras import tf
 from tfmtl.layers import Calibration
 from tfmtl.recipes.calibration_maps import (
+    FITS,
     MOST_KNOTS,
     SMALLEST_SLOPE,
     Floats,
@@ -55,9 +56,9 @@ def test_temperature_of_three_classes() -> None:
     assert found.values[0] == 0
 
 
-@pytest.mark.parametrize(("sign", "slope"), [(1.0, 100.0), (-1.0, 0.01)])
-def test_temperature_has_bounds(sign: float, slope: float) -> None:
-    assert temperature(*rows((sign, 5, 0), (-sign, 0, 5))).slopes[0] == slope
+def test_temperature_has_bounds() -> None:
+    assert temperature(*rows((1.0, 5, 0), (-1.0, 0, 5))).slopes[0] == 100
+    assert temperature(*rows((1.0, 501, 500), (-1.0, 500, 501))).slopes[0] == 0.01
 
 
 def test_platt_of_two_logits() -> None:
@@ -145,3 +146,11 @@ def test_the_layer_computes_the_same_numbers() -> None:
     expected = np.where(indices == 0, fitted[0](logits), fitted[1](logits))
     np.testing.assert_allclose(layer(inputs).numpy()[:, 0], expected, rtol=1e-5, atol=1e-5)
     assert fitted[0].shifted(3.0)(logits) == pytest.approx(fitted[0](logits) + 3)
+
+
+@pytest.mark.parametrize("name", sorted(FITS))
+def test_labels_that_fall_with_the_logits_have_no_map(name: str) -> None:
+    z = np.linspace(-2.0, 2.0, 60)[:, None]
+    labels, weights = (z[:, 0] < 0).astype(float), np.ones(60)
+    assert FITS[name](z, labels, weights) is None
+    assert FITS[name](z, 1 - labels, weights) is not None

@@ -60,7 +60,7 @@ def calibrate(
 
     Raises:
         RuntimeError: if the model is not compiled.
-        ValueError: if a task serves no probability, the validation rows lack a class, or for Platt labels fall with z.
+        ValueError: if a task serves no probability, the rows lack a class, or their labels do not increase with z.
 
     Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599,
     section 4 (temperature); Platt, "Probabilistic Outputs for Support Vector Machines", 1999; Zadrozny, Elkan, KDD
@@ -218,7 +218,9 @@ def _fitted(task: Task, rows: _Rows, method: str, size: int, min_rows: int) -> M
     fit = FITS[method]
     common = fit(*rows[:3])
     if common is None:
-        raise ValueError(f"The labels of task {task.name!r} do not increase with its logits on the validation rows.")
+        shifted = " or the logits are shifted, which `method='platt'` corrects" if method == "temperature" else ""
+        rule = f"The labels of task {task.name!r} do not increase with its logits on the validation rows{shifted}."
+        raise ValueError(rule)
     if not size:
         return Maps([common])
     maps, choices = [common], np.zeros(size, np.int32)

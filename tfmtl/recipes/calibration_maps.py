@@ -62,8 +62,8 @@ Fit = Callable[[Floats, Floats, Floats], LogitMap | None]
 map is found."""
 
 
-def temperature(logits: Floats, labels: Floats, weights: Floats) -> LogitMap:
-    """Return z / T with the T in [0.01, 100] of least log loss.
+def temperature(logits: Floats, labels: Floats, weights: Floats) -> LogitMap | None:
+    """Return z / T with the T in [0.01, 100] of least log loss, or None where no T is better than equal probabilities.
 
     The log loss is convex in a = 1 / T; its derivative sum_i w_i (sum_c p_ic z_ic - z_i,y) has one root.
     """
@@ -74,6 +74,8 @@ def temperature(logits: Floats, labels: Floats, weights: Floats) -> LogitMap:
         expected = (scipy.special.softmax(inverse * full, axis=1) * full).sum(axis=1)
         return float(weights @ (expected - own))
 
+    if slope(0.0) >= 0:
+        return None
     low, high = 1 / _BOUNDS[1], 1 / _BOUNDS[0]
     if slope(low) >= 0:
         return LogitMap.affine(low)
@@ -110,18 +112,21 @@ def platt(logits: Floats, labels: Floats, weights: Floats) -> LogitMap | None:
     return LogitMap.affine(*map(float, found)) if found[0] > 0 else None
 
 
-def isotonic(logits: Floats, labels: Floats, weights: Floats) -> LogitMap:
+def isotonic(logits: Floats, labels: Floats, weights: Floats) -> LogitMap | None:
     """Return a piecewise linear map through the centres of the blocks of an isotonic regression.
 
     Pool-adjacent-violators finds blocks of rows in the order of their logits. Successive blocks are joined until a
     group holds 1/64 of the weight, and 10 rows of each class; its knot is the mean of its logits, its value the logit
-    of the mean of its labels. Outside of the outer knots the slope is 1.
+    of the mean of its labels. Outside of the outer knots the slope is 1. With one block the labels do not increase with
+    the logits, and the result is None.
     """
     from sklearn.isotonic import IsotonicRegression  # imported here: it takes half a second
 
     order = np.argsort(logits[:, 0], kind="stable")
     z, y, w = (part[order] for part in (logits[:, 0], labels, weights))
     fitted = IsotonicRegression().fit(z, y, w).predict(z)
+    if np.ptp(fitted) == 0:
+        return None
     block = np.cumsum(np.append(False, np.diff(fitted) > 0))
     mass, centre, events, positives, rows = (
         np.bincount(block, part).astype(np.float64) for part in (w, w * z, w * y, y, np.ones_like(y))
