@@ -39,6 +39,22 @@ def test_blocks_are_the_whole(block: int, monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("negative", [None, [False, True, False, True]], ids=["positives", "with negatives"])
+def test_loss_and_gradients_in_a_graph_are_the_eager_ones(negative: list[bool] | None) -> None:
+    marks = None if negative is None else tf.constant(negative)
+
+    def loss_and_gradients(query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(query)
+            positive, weight = tf.constant([2, 0, 2, 4]), tf.constant(WEIGHTS)
+            loss = corpus_cross_entropy(query, tf.constant(CORPUS), positive, weight, negative=marks)
+        return loss, tape.gradient(loss, query)
+
+    eager, graph = (call(tf.constant(QUERY)) for call in (loss_and_gradients, tf.function(loss_and_gradients)))
+    for own, expected in zip(graph, eager, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+
+
 def test_scores_of_any_size_are_finite() -> None:
     for scale in (0.0, 1e-30, 1e15):
         query = tf.constant(QUERY * scale)

@@ -11,10 +11,9 @@ _BLOCK = 1 << 20  # scores per block: 4 MB, so that the few copies that a softma
 _SMALLEST = 1e-7  # of 1 - p, so that the loss of a negative that has all of the probability is finite
 
 
-@tf.custom_gradient
 def corpus_cross_entropy(
     query: tf.Tensor, corpus: tf.Tensor, positive: tf.Tensor, weight: tf.Tensor, *, negative: tf.Tensor | None = None
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+) -> tf.Tensor:
     """Return sum_i w_i l_i, a scalar, with l_i = -log p_i for positives and l_i = -log(1 - p_i) for negatives.
 
     p_i = exp <u_i, v_p(i)> / sum_j exp <u_i, v_j>. The gradients of both are multiples of that of log p_i, by -1 and by
@@ -35,6 +34,16 @@ def corpus_cross_entropy(
         >>> round(float(loss), 4)  # 2 log 4
         2.7726
     """
+    if negative is None:
+        negative = tf.zeros_like(positive, tf.bool)
+    return _summed(query, corpus, positive, weight, negative)
+
+
+@tf.custom_gradient  # of positional arguments alone: a graph takes no others
+def _summed(
+    query: tf.Tensor, corpus: tf.Tensor, positive: tf.Tensor, weight: tf.Tensor, negative: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    """Return the loss and the function of its gradients."""
     rows = tf.shape(query)[0]
     block = tf.maximum(_BLOCK // tf.shape(corpus)[0], 1)
     blocks = tf.maximum(-(-rows // block), 1)  # an empty TensorArray cannot be concatenated
@@ -45,12 +54,10 @@ def corpus_cross_entropy(
         losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
             features=tf.matmul(query[part], corpus, transpose_b=True), labels=positive[part]
         )
-        scale = weight[part]
-        if negative is not None:
-            chance = tf.exp(-losses)
-            rest = tf.maximum(-tf.math.expm1(-losses), _SMALLEST)
-            losses = tf.where(negative[part], -tf.math.log(rest), losses)
-            scale *= tf.where(negative[part], -chance / rest, 1.0)
+        chance = tf.exp(-losses)
+        rest = tf.maximum(-tf.math.expm1(-losses), _SMALLEST)
+        losses = tf.where(negative[part], -tf.math.log(rest), losses)
+        scale = weight[part] * tf.where(negative[part], -chance / rest, 1.0)
         slopes *= scale[:, tf.newaxis]
         by_query = by_query.write(i, tf.matmul(slopes, corpus))
         by_corpus += tf.matmul(slopes, query[part], transpose_a=True)
@@ -60,7 +67,7 @@ def corpus_cross_entropy(
     _, loss, by_query, by_corpus = tf.while_loop(lambda i, *_: i < blocks, add, start, parallel_iterations=1)
     of_query = tf.ensure_shape(by_query.concat(), query.shape)
 
-    def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None, None]:
-        return upstream * of_query, upstream * by_corpus, None, None
+    def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None, None, None]:
+        return upstream * of_query, upstream * by_corpus, None, None, None
 
     return loss, gradients
