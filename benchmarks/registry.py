@@ -281,6 +281,12 @@ ENTRIES = (
         quick=("--epochs", "1", "--samples", "10"),
     ),
     Entry(
+        "retrieval_negatives",
+        "What do explicit, queued, popular and mined negatives and several positives of a query bring retrieval?",
+        "retrieval_negatives.py", ("--movielens", "{ml_100k}", "--steam", "{steam_reviews}"),
+        quick=("--seeds", "1", "--rounds", "1", "--variants", "in-batch"),
+    ),
+    Entry(
         "logq",
         "Which logits of the in-batch softmax should the logQ correction change, by the metrics of three data sets?",
         "logq.py", (), ("--movielens", "{ml_100k}", "--tmall", "{tmall}"), ("--sets", "movielens", *_SEED),

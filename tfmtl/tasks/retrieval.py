@@ -80,7 +80,9 @@ class Retrieval(RetrievalLoss):
         num_queued_negatives: number of candidates of earlier batches that a queue keeps as further negatives, in
             training only. Their embeddings are those of their batch, without gradient, except that a candidate of this
             batch has its present one. lambda_j counts them as rows of the batch, also while the queue is not full. The
-            queue is saved with the model. Parameter servers are not supported.
+            queue is saved with the model. Parameter servers are not supported. The estimate of the loss is unbiased for
+            present embeddings, but the gradient of v is not: a rare candidate is pushed down less as a negative. With
+            embeddings of ids a long queue lost much accuracy; prefer `num_uniform_negatives` there.
         negatives_power: exponent of the probabilities p_j, in proportion to (1 + n_j)^power, with which the N negatives
             from the corpus are drawn; lambda_j has N p_j instead of N / C. 0.75 is common; 0 is uniform.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
