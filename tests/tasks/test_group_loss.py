@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.models.small import NO_NOISE
+from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema
 from tfmtl.evaluation import GroupedAUC
@@ -203,6 +204,22 @@ def test_missing_labels_do_not_count() -> None:
     alone, _ = task.compute_loss(labels, outputs, weights, inputs)
     assert float(loss - alone) == pytest.approx(0.5)  # max(0, 1 - 0.5): the only pair
     assert float(total) == 2
+
+
+def test_rows_without_a_user_are_no_group() -> None:
+    task = BinaryClassification("click", group_loss=GroupLoss("hinge", "user"))
+    inputs = LossInputs({}, keys={"user": tf.constant([NO_KEY, NO_KEY, 5], tf.int64)})
+    labels, outputs, weights = tf.constant([1.0, 0.0, 1.0]), tf.constant([[0.0], [1.0], [0.0]]), tf.ones([3])
+    loss, _ = batch_loss(task, labels, outputs, weights, inputs)
+    alone, _ = task.compute_loss(labels, outputs, weights, inputs)
+    assert float(loss) == float(alone)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "approx_ndcg"])
+def test_labels_without_a_gain_are_refused(kind: GroupKind) -> None:
+    tasks: list[Task] = [Regression("stars", group_loss=GroupLoss(kind, "user"))]
+    with pytest.raises(ValueError, match=f"the kind '{kind}' needs labels from 0 to .* take 'logistic'"):
+        _model(tasks)  # the labels are numbers of both signs
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple, get_args
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.tasks.loss_inputs import LossInputs
+from tfmtl.tasks.task import LabelSummary
 
+_LARGEST_LABEL = 30.0
 GroupKind = Literal["logistic", "hinge", "softmax", "list_mle", "approx_ndcg"]
 
 
@@ -31,6 +33,8 @@ class GroupLoss:
       Tied labels share one sum, so that no order of ties is drawn; for labels 0 and 1 it equals `"softmax"`
     - `"approx_ndcg"`: mean over groups of 1 - DCG / ideal DCG, with gains 2^y - 1 and smooth ranks
       r_i = 1 + sum_{k != i} sigma((s_k - s_i) / temperature)
+
+    `"softmax"` and `"approx_ndcg"` need labels of 0 or more, the latter of at most 30, because its gains are powers.
 
     A group is that of the rows of one batch. Sort the rows by group, or use large batches, if groups are small: a batch
     without two rows of one group that differ has the loss 0. Rows without a group or a label do not count. Replicas of
@@ -83,6 +87,19 @@ class GroupLoss:
     def config(self) -> dict[str, Any]:
         """Return the attributes as plain values."""
         return dataclasses.asdict(self)
+
+    def check_labels(self, task: str, statistics: LabelSummary) -> None:
+        """Raise if the training labels of a task are below 0 or so large that their gains 2^y are no float32."""
+        if self.kind not in ("softmax", "approx_ndcg"):
+            return
+        most = _LARGEST_LABEL if self.kind == "approx_ndcg" else math.inf
+        require(
+            statistics.minimum >= 0 and statistics.maximum <= most,
+            f"`group_loss` of task {task!r} with the kind {self.kind!r} needs labels from 0 to {most:g}; take "
+            "'logistic', 'hinge' or 'list_mle', which read their order alone.",
+            minimum=statistics.minimum,
+            maximum=statistics.maximum,
+        )
 
     def of_batch(self, scores: tf.Tensor, labels: tf.Tensor, sample_weight: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
         """Return `weight` times the loss of a batch, a scalar.

@@ -53,14 +53,15 @@ class LossInputs:
     negative_shares: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     def groups_of(self, feature: str, weight: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the weights [B] of the rows in a metric of groups, and its argument `groups` [B].
+        """Return the weights [B] of the rows in a metric of groups, 0 without a group, and its argument `groups` [B].
 
         Args:
             feature: name of the feature with the group of each row.
             weight: weights [B] of the rows.
         """
         if feature in self.keys:
-            return weight, {"groups": self.keys[feature]}
+            keys = tf.convert_to_tensor(self.keys[feature])
+            return tf.where(tf.equal(keys, NO_KEY), 0.0, weight), {"groups": keys}
         groups = self.features[feature]
         return tf.where(groups >= FIRST, weight, 0.0), {"groups": groups}
 
