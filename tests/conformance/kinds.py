@@ -40,7 +40,7 @@ from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
 from tfmtl.models import MultiTaskModel
-from tfmtl.tasks import HeadInputs, LossInputs, Pool, Task
+from tfmtl.tasks import HeadInputs, LossInputs, Pool, Task, UserNeighbors
 from tfmtl.tasks.ordered_thresholds import OrderedThresholds
 
 ROWS = 6
@@ -115,6 +115,11 @@ def _(layer: PiecewiseLinear) -> tuple[keras.Model, Any]:
 @network_of.register
 def _(layer: Calibration) -> tuple[keras.Model, Any]:
     return _network(layer, [FLOATS[:, :1], INDICES[:, 0]])
+
+
+@network_of.register
+def _(layer: UserNeighbors) -> tuple[keras.Model, Any]:
+    return _network(layer, INDICES[:, 0])
 
 
 @network_of.register

@@ -12,7 +12,8 @@ from tfmtl._checks import require_known
 from tfmtl._identity import FIRST
 from tfmtl._keras import tf
 from tfmtl.models import Candidates, MultiTaskModel
-from tfmtl.tasks import HistoryCopy
+from tfmtl.tasks import UserNeighbors
+from tfmtl.tasks.copies import Copy
 from tfmtl.types import Features
 
 _ENTRIES = 4_000_000
@@ -21,14 +22,14 @@ _ENTRIES = 4_000_000
 
 @dataclasses.dataclass(frozen=True)
 class CopiedScores:
-    """The part of the scores by a `HistoryCopy`, for one corpus.
+    """The part of the scores by a `HistoryCopy` or `UserNeighbors`, for one corpus.
 
     Attributes:
         copy: the part.
         rows: position in the corpus of each encoded id of the vocabulary [V]; -1 outside the corpus.
     """
 
-    copy: HistoryCopy
+    copy: Copy
     rows: npt.NDArray[np.int64]
 
     @classmethod
@@ -47,7 +48,8 @@ class CopiedScores:
         """
         require_known([self.copy.history], queries, "history", "the table")
         history = np.asarray(queries[self.copy.history])[chosen]
-        step = max(1, _ENTRIES // max(1, history.shape[1]))
+        width = self.copy.width if isinstance(self.copy, UserNeighbors) else history.shape[1]
+        step = max(1, _ENTRIES // max(1, width))
         for start in range(0, len(history), step):
             ids, parts = (x.numpy() for x in self.copy.of_history(tf.constant(history[start : start + step])))
             rows = self.rows[ids]

@@ -9,7 +9,7 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras
 from tfmtl.data import IdSequence, Preprocessor, Schema
 from tfmtl.models.candidates import Candidates
-from tfmtl.tasks import Task
+from tfmtl.tasks import Task, UserNeighbors
 from tfmtl.tasks.dependencies import in_order
 from tfmtl.tasks.extra_metrics import check_metrics
 
@@ -72,10 +72,13 @@ def histories_of(schema: Schema) -> list[str]:
 
 
 def _check_copies(tasks: Sequence[Task], schema: Schema) -> None:
-    """Raise unless the history of every `HistoryCopy` is a query feature with ids of candidates."""
+    """Raise unless every `HistoryCopy` reads a query feature with ids of candidates, every `UserNeighbors` the user."""
     for task in tasks:
         copy = getattr(task, "copy", None)
-        if copy is not None:
+        if isinstance(copy, UserNeighbors):
+            ids = [feature.name for feature in schema.query if feature.is_id]
+            require_known([copy.history], ids, "query feature of ids", f"`copy` of task {task.name!r}")
+        elif copy is not None:
             where = f"`copy` of task {task.name!r} (the query's lists of candidate ids)"
             require_known([copy.history], histories_of(schema), "history", where)
 

@@ -19,6 +19,7 @@ from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
 from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
+from tfmtl.recipes.neighbor_part import Similarities
 
 Floats = npt.NDArray[np.float32]
 Weighting = Literal["binary", "log"]
@@ -198,6 +199,13 @@ class EaseParts:
         found = als_factors(weighted(counts, name), iterations=passes, seed=self.seed, start=start)
         self.factors.setdefault(name, found)
         return EasePart(self.task, settings.source, *found, popularity=_popularity(counts))
+
+    def similarities(self, batches: Sequence[Batch], settings: EaseSettings, exponent: float) -> Similarities | None:
+        """Return the similarities of candidates, or None where EASE holds most of them; see `sparse`."""
+        if settings.weighting not in self.sparse or settings.source != self.preprocessor.schema.query_id:
+            return None
+        counts = self.counts(batches)
+        return Similarities(counts, exponent) if Similarities.cheap(counts) else None
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].

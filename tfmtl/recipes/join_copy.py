@@ -17,10 +17,11 @@ from tfmtl.evaluation.corpus import Corpus, embed, locate
 from tfmtl.evaluation.counting import FloatArray, IntArray
 from tfmtl.evaluation.ranks import rank_by_scores
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.inputs import histories_of
+from tfmtl.models.inputs import check_tasks, histories_of
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import Floats
 from tfmtl.tasks import HistoryCopy
+from tfmtl.tasks.copies import Copy
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -112,13 +113,13 @@ def in_words(copy: HistoryCopy) -> str:
     return f"{copy.history!r}{decay}"
 
 
-def with_copy(model: MultiTaskModel, task: str, copy: HistoryCopy | None) -> MultiTaskModel:
+def with_copy(model: MultiTaskModel, task: str, copy: Copy | None) -> MultiTaskModel:
     """Return a compiled model with the same network and state, and another copy part of a retrieval task."""
-    arguments = model.arguments()
-    for own in arguments["tasks"]:
+    copied = model.with_network(model.network)
+    for own in copied.tasks:
         if own.name == task:
             own.copy = copy
-    copied = type(model)(model.network, **arguments).adopt_state(model)
+    check_tasks(copied.tasks, copied.network, copied.preprocessor)
     copied.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
     return copied
 

@@ -17,7 +17,9 @@ from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean
 from tfmtl.recipes.join_copy import in_words, sampled, with_copy
 from tfmtl.recipes.mixture_judge import MixtureJudge, Weights, near_best
-from tfmtl.tasks import HistoryCopy
+from tfmtl.recipes.neighbor_part import EXPONENTS
+from tfmtl.tasks import HistoryCopy, UserNeighbors
+from tfmtl.tasks.copies import Copy
 
 REPEATED = 0.05
 """Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
@@ -33,9 +35,9 @@ class JoinedEase:
         weights: of the network, EASE and popularity, relative to their standard deviations over pairs.
         excludes_seen: whether the ranks were measured without the candidates that a user had before.
         values: the metric on validation of `network`, `ease`, `popularity` and `mixture`; and of `copy`, the mixture
-            with copies, where candidates repeat and the schema has a history.
+            with copies, where candidates repeat and the schema has a history, or of `neighbors`, with their lists.
         metric: the name of the metric.
-        copy: the part of the scores that candidates of the history have, or None.
+        copy: the part of the scores that candidates of the history, or neighbors of those of the user, have, or None.
     """
 
     model: MultiTaskModel
@@ -44,13 +46,14 @@ class JoinedEase:
     excludes_seen: bool
     values: dict[str, float]
     metric: str
-    copy: HistoryCopy | None = None
+    copy: Copy | None = None
 
     @property
     def mixture(self) -> str:
         """The weights in words."""
         parts = zip(self.weights, ("network", "EASE", "popularity"), strict=True)
-        copies = [] if self.copy is None else [f"copies of {in_words(self.copy)}"]
+        copies = [f"copies of {in_words(self.copy)}"] if isinstance(self.copy, HistoryCopy) else []
+        copies = [f"{self.copy.width} neighbors of each user"] if isinstance(self.copy, UserNeighbors) else copies
         return " + ".join([*(f"{weight:.2g} {name}" for weight, name in parts if weight > 0), *copies])
 
     @property
@@ -89,9 +92,9 @@ def join_ease(
 
     The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone; then, on a grid, the
     weights of network and popularity relative to the deviation of each part's scores. Where `rank` holds less than half
-    of the squares of the entries, as in large catalogues, EASE of normalized entries is compared, and the scores of ALS
-    join EASE's. Where seen candidates stay in the lists, `join_copy` follows. Settings within one standard error of the
-    best ones are averaged. The network has half of its best weight, because the same rows often choose its epoch.
+    of the squares of the entries, as in large catalogues, EASE of normalized entries is compared, and ALS and item-kNN
+    (`UserNeighbors`) join EASE. Where seen candidates stay in the lists, `join_copy` follows. Settings within one
+    standard error of the best are averaged. The network has half of its best weight: the rows often choose its epoch.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -107,8 +110,7 @@ def join_ease(
     Raises:
         ValueError: if the model has no such task or no user id among its inputs, or a table has no positive of it.
 
-    Reference: those of `tfmtl.baselines.ease_factors` and `als_factors`.
-
+    Reference: as `tfmtl.baselines.ease_factors`, `als_factors`.
     Cost: a decomposition for each weighting (a second for 10,000 candidates), a ranking of at most `max_queries`
     queries and 50 million scores for each weighting and regularization, 600 MB for these scores, and `rank` numbers for
     each user and candidate. Weights are compared on the best 200 candidates of each part.
@@ -124,11 +126,31 @@ def join_ease(
     judge, fitted = MixtureJudge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
     best, averaged = _closed_forms(judge, fitted, batches[:1], regularizations)
     weights, values = judge.weights(averaged)
-    weights, copy = (weights, None) if exclude_seen else judge.copied(averaged, weights, values)
+    copy: Copy | None = _neighbors(judge, fitted, batches[: 1 + refit], best, averaged, weights, values)
+    weights, copy = (weights, copy) if exclude_seen else judge.copied(averaged, weights, values)
     part = fitted.fit(batches, best) if refit else averaged
     part = dataclasses.replace(part, weights=tuple(np.divide(weights, judge.deviations(averaged)).tolist()))
     joined = with_copy(part.join(model), name, copy)
     return JoinedEase(joined, best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}", copy)
+
+
+def _neighbors(
+    judge: MixtureJudge,
+    fitted: EaseParts,
+    batches: Sequence[Batch],
+    settings: EaseSettings,
+    part: EasePart,
+    weights: Weights,
+    values: dict[str, float],
+) -> UserNeighbors | None:
+    """Return the lists of all users by all batches, if those by the first batch rank better where nothing repeats."""
+    if judge.keeps_seen:
+        return None
+    found = {exponent: fitted.similarities(batches[:1], settings, exponent) for exponent in EXPONENTS}
+    lists = {a: each.lists(judge.users(settings.source)) for a, each in found.items() if each is not None}
+    chosen = judge.neighbors(part, weights, lists, values) if lists else None
+    every = None if chosen is None else fitted.similarities(batches, settings, chosen[0])
+    return None if chosen is None or every is None else every.part(settings.source, chosen[1])
 
 
 def _closed_forms(

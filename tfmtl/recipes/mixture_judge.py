@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfmtl.evaluation.copied_scores import rows_of_ids
 from tfmtl.evaluation.corpus import Corpus, embed
 from tfmtl.evaluation.counting import FloatArray, IntArray
 from tfmtl.evaluation.ranks import rank_by_scores
@@ -16,6 +17,7 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.models.inputs import histories_of
 from tfmtl.recipes.ease_part import EasePart, Floats
 from tfmtl.recipes.join_copy import CopyJudge
+from tfmtl.recipes.neighbor_part import Lists
 from tfmtl.recipes.shortlist import Shortlist
 from tfmtl.tasks import HistoryCopy
 
@@ -23,6 +25,8 @@ Weights = tuple[float, float, float]
 """Weights of the network, EASE and popularity."""
 
 _GRID = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SHARES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Factors of lists relative to the deviation of the other scores."""
 _SAMPLE = 256
 """Queries by which the deviation of scores is measured."""
 _DEPTH = 200
@@ -99,6 +103,59 @@ class MixtureJudge:
             lambda chosen: self._mixed(part, chosen), list(dict.fromkeys([weights, *_ALONE]))
         )
         return (found, copy) if values["copy"] > values["mixture"] else (weights, None)
+
+    def neighbors(
+        self, part: EasePart, weights: Weights, lists: Mapping[float, Lists], values: dict[str, float]
+    ) -> tuple[float, float] | None:
+        """Return the exponent and the factor of the lists that rank best beside the weighted sum, or None.
+
+        Args:
+            part: EASE, with ALS where it is beside it.
+            weights: of the network, EASE and popularity.
+            lists: those of the users of the queries by exponent.
+            values: the NDCG with the lists is added.
+        """
+        mixed, rows = _Scores.of(self._mixed(part, weights)), rows_of_ids(self._model, self._corpus.candidates)
+        tried: dict[tuple[float, float], FloatArray] = {}
+        for exponent, own in lists.items():
+            listed = np.zeros_like(mixed.values)
+            place = rows[own.ids]
+            query, entry = np.nonzero(place >= 0)
+            listed[query, place[query, entry]] = own.parts[query, entry]
+            unit = _Scores.of(listed).deviation / mixed.deviation
+            shortlist = Shortlist.of([mixed.values, listed], self._corpus, max(_DEPTH, 20 * self.k))
+            for share in (0.0, *_SHARES):
+                ranks = shortlist.ranks([1.0, share / unit])
+                tried[exponent, share / unit] = self._quality(ranks)
+        best = max(tried, key=lambda option: float(tried[option].mean()))
+        same = {scale: found for (exponent, scale), found in tried.items() if exponent == best[0]}
+        chosen = best[0], float(np.mean(near_best(same)))
+        if chosen[1] == 0 or best[1] == 0:
+            return None
+        values["neighbors"] = self._ndcg_of(mixed.values, lists[chosen[0]], chosen[1], rows)
+        return chosen if values["neighbors"] > values["mixture"] else None
+
+    def _ndcg_of(self, mixed: Floats, lists: Lists, scale: float, rows: IntArray) -> float:
+        """Return the NDCG at k of scores [queries, candidates] with the lists of the queries' users."""
+
+        def scores(chosen: IntArray) -> FloatArray:
+            block, place = np.array(mixed[chosen], np.float32), rows[lists.ids[chosen]]
+            query, entry = np.nonzero(place >= 0)
+            block[query, place[query, entry]] += np.float32(scale) * lists.parts[chosen][query, entry]
+            return block
+
+        corpus, size = self._corpus, len(self._corpus.candidates)
+        index = corpus.query_index, corpus.candidate_index
+        return self._ndcg(rank_by_scores(scores, size, *index, seen=corpus.seen))
+
+    @property
+    def keeps_seen(self) -> bool:
+        """Whether the candidates that a user had before stay in the lists."""
+        return self._corpus.seen is None
+
+    def users(self, feature: str) -> IntArray:
+        """Return the encoded users of the queries."""
+        return np.asarray(self._corpus.queries[feature], np.int64)
 
     def values(self, part: EasePart, weights: Weights) -> FloatArray:
         """Return the mean of the NDCG at k and at 10 k of the weighted sum for each query."""

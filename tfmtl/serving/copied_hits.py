@@ -1,4 +1,4 @@
-"""CopiedHits: the exact merge of an index's hits with the candidates of the query's history."""
+"""CopiedHits: the exact merge of an index's hits with candidates that have a further part of the score."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tfmtl._identity import FIRST
 from tfmtl._keras import tf
 from tfmtl.serving.index import CorpusIndex, Hits, among
 from tfmtl.serving.on_load import ComputedOnLoad
-from tfmtl.tasks import HistoryCopy
+from tfmtl.tasks.copies import Copy
 
 
 class CopiedHits(tf.Module):
-    """Adds the candidates of the history, with their part of the score, to the hits of an index.
+    """Adds the candidates of a history or a user's list, with their part of the score, to the hits of an index.
 
     The merged list is the exact top k by score(q, i) = <u_q, v_i> + copy(q, i) if the index returns the exact top k by
     dot products. Proof: a candidate x outside of the history has copy 0, and if it is not among the k hits, then k
@@ -31,7 +31,7 @@ class CopiedHits(tf.Module):
     history and k.
     """
 
-    def __init__(self, copy: HistoryCopy, index: CorpusIndex, ids: tf.Variable, size: int) -> None:
+    def __init__(self, copy: Copy, index: CorpusIndex, ids: tf.Variable, size: int) -> None:
         super().__init__()
         self.copy = copy
         self._index = index
@@ -51,7 +51,7 @@ class CopiedHits(tf.Module):
 
         Args:
             query: float [B, d].
-            history: int32 [B, length], encoded ids.
+            history: int32 [B, length] or [B], the encoded feature that the copy reads.
             hits: those of the index for the same queries and limits.
             exclude_ids, restrict_ids: as in `CorpusIndex.restrict`.
         """

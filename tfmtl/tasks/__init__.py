@@ -30,5 +30,6 @@ from tfmtl.tasks.task import Task as Task
 from tfmtl.tasks.task import head as head
 from tfmtl.tasks.task import mean_over_observed as mean_over_observed
 from tfmtl.tasks.tweedie_regression import TweedieRegression as TweedieRegression
+from tfmtl.tasks.user_neighbors import UserNeighbors as UserNeighbors
 from tfmtl.tasks.watch_time import WatchTime as WatchTime
 from tfmtl.tasks.zero_inflated_lognormal import ZeroInflatedLognormal as ZeroInflatedLognormal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from tfmtl._checks import require
@@ -62,11 +61,6 @@ class HistoryCopy:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             valid = (value is None and name == "half_life") or (number and math.isfinite(value) and value > 0)
             require(valid, f"`{name}` of a `HistoryCopy` must be a finite number above 0.", **{name: value})
-
-    @classmethod
-    def of(cls, given: HistoryCopy | Mapping[str, Any] | None) -> HistoryCopy | None:
-        """Return the part of an argument, which is one already or the attributes of one."""
-        return cls(**given) if isinstance(given, Mapping) else given
 
     def config(self) -> dict[str, Any]:
         """Return the attributes as plain values."""

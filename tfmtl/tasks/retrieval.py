@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
-from tfmtl.tasks.history_copy import HistoryCopy
+from tfmtl.tasks.copies import Copy, copy_of
 from tfmtl.tasks.loss_rows import not_empty
 from tfmtl.tasks.negative_queue import NegativeQueue
 from tfmtl.tasks.others import Others
@@ -85,8 +85,8 @@ class Retrieval(RetrievalLoss):
             embeddings of ids a long queue lost much accuracy; prefer `num_uniform_negatives` there.
         negatives_power: exponent of the probabilities p_j, in proportion to (1 + n_j)^power, with which the N negatives
             from the corpus are drawn; lambda_j has N p_j instead of N / C. 0.75 is common; 0 is uniform.
-        copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, in evaluation,
-            prediction and serving, but not in the loss.
+        copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, or a
+            `UserNeighbors`, with a list for each user; in evaluation, prediction and serving, but not in the loss.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
@@ -131,7 +131,7 @@ class Retrieval(RetrievalLoss):
         joint_positives: bool = False,
         num_queued_negatives: int = 0,
         negatives_power: float = 0.0,
-        copy: HistoryCopy | Mapping[str, Any] | None = None,
+        copy: Copy | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -152,7 +152,7 @@ class Retrieval(RetrievalLoss):
         self.joint_positives = joint_positives
         self.num_queued_negatives = num_queued_negatives
         self.negatives_power = float(negatives_power)
-        self.copy = HistoryCopy.of(copy)
+        self.copy = copy_of(copy)
         self._check_arguments()
 
     def _check_arguments(self) -> None:
