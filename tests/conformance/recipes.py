@@ -77,6 +77,7 @@ _NUMBER: dict[str, Any] = {
 }  # fmt: skip
 _AMOUNT: dict[str, Any] = {"units": [3], "scope": "query", "dispersion": 2.0, "clip": (0.5, 2)}
 _CONVERSION: dict[str, Any] = {"units": [3], "scope": "query", "serve": "conditional"}
+_GROUPED: dict[str, Any] = {"group_loss": {"kind": "hinge", "group": "user", "weight": 0.5, "temperature": 0.25}}
 _PROPENSITY: dict[str, Any] = {"conditional_weight": 0.5, "min_propensity": 0.25}
 
 
@@ -122,17 +123,17 @@ PARTS: Recipes = {
     "BayesianRelations": lambda: layers.BayesianRelations(_inner(), {"b": ["a"]}, **_EXPERTS),
     "BinaryClassification": lambda: BinaryClassification(
         "t", units=[3], scope="query", after="front", order_penalty=0.5, label_smoothing=0.25, focal_gamma=0.5,
-        class_weights=(0.5, 2.0), group_loss={"kind": "hinge", "group": "user", "weight": 0.5, "temperature": 0.25},
+        class_weights=(0.5, 2.0), **_GROUPED,
     ),
     "UserNeighbors": lambda: UserNeighbors("user", rows=3, width=2),
     "Calibration": lambda: layers.Calibration(3, 2, num_indices=5),
-    "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER),
+    "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER, **_GROUPED),
     "DoublyRobustConversion": lambda: DoublyRobustConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "CrossStitch": lambda: layers.CrossStitch(TASKS, **_EXPERTS, self_weight=0.75),
     "Dropout": lambda: layers.Dropout(0.25, seed=3),
     "EncodingMark": lambda: EncodingMark(),
-    "EntireSpaceConversion": lambda: EntireSpaceConversion("t", "front", **_CONVERSION),
-    "HuberRegression": lambda: HuberRegression("t", **_NUMBER, delta=0.5),
+    "EntireSpaceConversion": lambda: EntireSpaceConversion("t", "front", **_CONVERSION, **_GROUPED),
+    "HuberRegression": lambda: HuberRegression("t", **_NUMBER, delta=0.5, **_GROUPED),
     "InversePropensityConversion": lambda: InversePropensityConversion("t", "front", **_CONVERSION, **_PROPENSITY),
     "AdaTT": lambda: layers.AdaTT(TASKS, num_task_experts=3, num_levels=3, **_LEVELS),
     "FeatureDropout": lambda: layers.FeatureDropout(0.25, seed=3, features=5),
@@ -190,7 +191,7 @@ PARTS: Recipes = {
     "QuantileRegression": lambda: QuantileRegression("t", **_NUMBER, quantiles=[0.25, 0.75], serve=0.75),
     "RandomMissing": lambda: RandomMissing(0.25, seed=3, missing=[1, 2, 3]),
     "RandomUnknown": lambda: RandomUnknown(0.25, seed=3, unknown=2),
-    "Regression": lambda: Regression("t", **_NUMBER),
+    "Regression": lambda: Regression("t", **_NUMBER, **_GROUPED),
     "Retrieval": lambda: Retrieval(
         "t", units=[3, 2], normalize=True, temperature=0.5, sampling_correction=False, remove_accidental_hits=False,
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
