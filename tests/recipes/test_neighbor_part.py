@@ -17,7 +17,7 @@ from tfmtl._keras import tf
 from tfmtl.data import Categorical, Label, Preprocessor, Schema, random_split, to_batch
 from tfmtl.evaluation import evaluate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
-from tfmtl.recipes import JoinedEase, join_ease
+from tfmtl.recipes import JoinedEase, join_ease, neighbor_part
 from tfmtl.recipes.neighbor_part import Similarities
 from tfmtl.tasks import Regression, Retrieval, UserNeighbors
 from tfmtl.training import LazyAdam
@@ -81,6 +81,16 @@ def test_users_with_too_many_pairs_have_no_similarities() -> None:
     few, many = (scipy.sparse.csr_matrix(np.ones([2, n])) for n in (100, 10_001))
     assert Similarities.cheap(few)
     assert not Similarities.cheap(many)
+    assert not Similarities.cheap(scipy.sparse.csr_matrix((500_001, 3)))
+
+
+def test_blocks_of_users_have_the_same_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = scipy.sparse.random(50, 30, 0.2, "csr", random_state=1)
+    similar = Similarities(matrix, 0.5)
+    whole = similar.lists(np.arange(50), 5)
+    monkeypatch.setattr(neighbor_part, "_USERS", 7)
+    for ours, theirs in zip(similar.lists(np.arange(50), 5), whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_neighbors_join_ease_of_a_small_rank() -> None:

@@ -17,8 +17,10 @@ Ints = npt.NDArray[np.int32]
 EXPONENTS = (0.25, 0.5)
 """Exponents a of the similarity c_ij / (n_i n_j)^a; 1/2 is the cosine."""
 WIDTH = 100
-_USERS = 2000
-"""Number of users in a block of scores."""
+_USERS = 256
+"""Number of users in a block of scores, which can hold a number for each candidate."""
+_MOST_USERS = 500_000
+"""Number of users beyond which there are no lists: they would take more than 400 MB."""
 _MOST_PAIRS = 200_000_000
 """Pairs of candidates of one user, over all users, beyond which the similarities are not computed."""
 
@@ -57,8 +59,9 @@ class Similarities:
 
     @staticmethod
     def cheap(matrix: Any) -> bool:
-        """Return whether the pairs of candidates of the same user are few enough."""
-        return float(np.square(np.diff(matrix.indptr).astype(np.float64)).sum()) <= _MOST_PAIRS
+        """Return whether the users, and the pairs of candidates of the same user, are few enough."""
+        pairs = float(np.square(np.diff(matrix.indptr).astype(np.float64)).sum())
+        return matrix.shape[0] <= _MOST_USERS and pairs <= _MOST_PAIRS
 
     def lists(self, users: Any, width: int = WIDTH) -> Lists:
         """Return the lists of some encoded users [n]."""
