@@ -63,8 +63,8 @@ def als_factors(
     Example:
         >>> history = scipy.sparse.csr_matrix([[1.0, 1, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]])
         >>> query, candidate = als_factors(history, rank=2)
-        >>> (query @ candidate.T).round(1)[[0, 3]].tolist()
-        [[1.0, 1.0, 0.0], [0.0, 0.1, 1.0]]
+        >>> (query @ candidate.T > 0.5)[[0, 3]].tolist()
+        [[True, True, False], [False, False, True]]
 
     Reference:
         Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008,
