@@ -70,6 +70,15 @@ def test_a_start_continues_and_a_seed_repeats() -> None:
     assert isinstance(near, PairFactors)
 
 
+def test_a_start_fits_the_candidates_and_gives_none_of_them_a_factor_without_an_entry() -> None:
+    matrix = _matrix()
+    whole = als_factors(scipy.sparse.csr_matrix(np.ones_like(matrix)), 4)
+    assert whole.candidate[3].any()
+    assert not als_factors(scipy.sparse.csr_matrix(matrix), 4, iterations=2, start=whole).candidate[3].any()
+    with pytest.raises(ValueError, match=r"`start` must hold candidates of the shape \(20, 5\)"):
+        als_factors(scipy.sparse.csr_matrix(matrix), 5, start=whole)
+
+
 @pytest.mark.parametrize(
     ("entry", "arguments", "message"),
     [

@@ -343,6 +343,9 @@ def test_the_scale_of_als_is_that_which_ranks_best() -> None:
     values = {share: judge.values(part.beside(als, share), (0.0, 1.0, 0.0)).mean() for share in (0.0, scale, -scale)}
     assert scale > 0
     assert values[scale] == max(values.values())
+    louder = dataclasses.replace(als, candidate=7 * als.candidate)
+    assert judge.scale(part, louder) == pytest.approx(scale / 7)  # relative to the deviations of both
+    assert judge.scale(dataclasses.replace(part, candidate=7 * part.candidate), als) == pytest.approx(scale * 7)
     nothing = dataclasses.replace(als, candidate=als.candidate * 0 + 1, query=als.query * 0 + 1)
     judged = judge.scale(part, nothing)  # equal scores change no rank: all scales are alike, none is harmful
     equal = judge.values(part.beside(nothing, judged), (0.0, 1.0, 0.0))

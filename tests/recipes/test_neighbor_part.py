@@ -16,8 +16,10 @@ from tfmtl import adaptation, ensembling, serving
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, Label, Preprocessor, Schema, random_split, to_batch
 from tfmtl.evaluation import evaluate
+from tfmtl.evaluation.corpus import Seen, locate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
-from tfmtl.recipes import JoinedEase, join_ease, neighbor_part
+from tfmtl.recipes import EaseParts, JoinedEase, join_ease, neighbor_part
+from tfmtl.recipes.mixture_judge import MixtureJudge
 from tfmtl.recipes.neighbor_part import Similarities
 from tfmtl.tasks import Regression, Retrieval, UserNeighbors
 from tfmtl.training import LazyAdam
@@ -69,7 +71,7 @@ def test_lists_are_those_of_loops(exponent: float) -> None:
                 both = (chosen[:, i] & chosen[:, j]).sum()
                 if i != j and both and not chosen[user, i]:
                     wanted[user, i] += both / (counts[i] * counts[j]) ** exponent
-    found = Similarities(scipy.sparse.csr_matrix(matrix), exponent).lists([0, 3, 7, 11], width=4)
+    found = Similarities(scipy.sparse.csr_matrix(matrix)).lists([0, 3, 7, 11], exponent, width=4)
     for row, user in enumerate([0, 3, 7, 11]):
         best = np.sort(wanted[user])[::-1][:4]
         np.testing.assert_allclose(np.sort(found.parts[row])[::-1], best, rtol=1e-5)
@@ -86,10 +88,10 @@ def test_users_with_too_many_pairs_have_no_similarities() -> None:
 
 def test_blocks_of_users_have_the_same_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = scipy.sparse.random(50, 30, 0.2, "csr", random_state=1)
-    similar = Similarities(matrix, 0.5)
-    whole = similar.lists(np.arange(50), 5)
+    similar = Similarities(matrix)
+    whole = similar.lists(np.arange(50), 0.5, 5)
     monkeypatch.setattr(neighbor_part, "_USERS", 7)
-    for ours, theirs in zip(similar.lists(np.arange(50), 5), whole, strict=True):
+    for ours, theirs in zip(similar.lists(np.arange(50), 0.5, 5), whole, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -111,6 +113,24 @@ def test_all_rows_make_the_lists_of_the_result() -> None:
     users = tf.range(2, 12)
     ours, theirs = (each.copy.of_history(users)[0].numpy() for each in (found, every) if each.copy is not None)
     assert (ours != theirs).any()
+
+
+def test_the_factor_of_lists_is_relative_to_their_size() -> None:
+    model, (train, validation) = _model(), tables()
+    batches = [to_batch(part, model.preprocessor, labels=["bought"]) for part in (train, validation)]
+    corpus = locate(model, "bought", batches[1], Seen.from_frame(model, "bought", train))
+    judge, parts = MixtureJudge(model, "bought", corpus, k=10), EaseParts(model.preprocessor, "bought", 2, 0)
+    settings, part = next(iter(parts.options(batches[:1], [20.0]).items()))
+    weights, values = judge.weights(part)
+    similar = parts.similarities(batches[:1], settings)
+    assert similar is not None
+    lists = similar.lists(judge.users("user"), 0.5)
+    found = judge.neighbors(part, weights, {0.5: lists}, values)
+    louder = judge.neighbors(part, weights, {0.5: lists._replace(parts=7 * lists.parts)}, values)
+    assert found is not None
+    assert louder == (0.5, pytest.approx(found[1] / 7))
+    none = judge.neighbors(part, weights, {0.5: lists._replace(ids=0 * lists.ids)}, dict(values))
+    assert none is None
 
 
 def _pairs(users: list[str]) -> pd.DataFrame:

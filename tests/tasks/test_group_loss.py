@@ -13,9 +13,11 @@ import pytest
 from tests.models.small import NO_NOISE
 from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
-from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema
+from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, to_batch
 from tfmtl.evaluation import GroupedAUC
+from tfmtl.layers.noise.mixup import MixupPairs
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
+from tfmtl.models.mixup import mixup_loss
 from tfmtl.recipes import join_boosting
 from tfmtl.tasks import (
     BinaryClassification,
@@ -259,3 +261,19 @@ def test_a_table_without_two_rows_of_one_group_is_refused() -> None:
 def test_trees_leave_a_task_with_a_group_loss_as_it_is() -> None:
     model = _model([BinaryClassification("click", group_loss=GroupLoss("hinge", "user")), Regression("stars")])
     assert list(join_boosting(model, _table(), _table(), rounds=2).tasks) == ["stars"]
+
+
+def test_rows_that_mixup_leaves_whole_have_the_group_loss() -> None:
+    task = BinaryClassification("click", group_loss=GroupLoss("hinge", "user"))
+    model = _model([task])
+    batch = to_batch(_table().head(40), model.preprocessor)
+    output = tf.constant(np.random.default_rng(0).normal(size=[40, 1]), tf.float32)
+    pairs = MixupPairs(tf.range(40)[::-1], tf.ones([40]))
+    found, total = mixup_loss(model.loss_arguments, task, batch, output, pairs)
+    labels, weights, inputs = model.loss_arguments(task, batch, training=True)
+    alone = float(task.compute_loss(labels, output, weights, inputs)[0])
+    scores, users = output.numpy()[:, 0], _table()["user"].head(40).to_numpy()
+    between = _reference("hinge", scores, labels.numpy(), np.ones(40), users, temperature=1.0)
+    assert float(total) == 40
+    assert between > 0.1
+    assert float(found) == pytest.approx(alone + between, rel=1e-5)

@@ -90,7 +90,7 @@ def test_a_report_holds_deviance_and_calibration() -> None:
     found = PoissonRegression("t").report(np.array([1.0, 2.0]), np.array([1.0, 4.0]), np.ones(2))
     assert found["deviance"] == pytest.approx(2 - 2 * math.log(2))
     assert found["calibration"] == pytest.approx(5 / 3)
-    assert list(found) == ["rmse", "mae", "r2", "xauc", "deviance", "calibration"]
+    assert list(found) == ["rmse", "mae", "r2", "xauc", "calibration", "deviance"]
     power = TweedieRegression("t", power=1.25).report(np.array([1.0, 2.0]), np.array([1.0, 4.0]), np.ones(2))
     assert power["deviance"] == pytest.approx(mean_deviance([1, 2], [1, 4], power=1.25))
 

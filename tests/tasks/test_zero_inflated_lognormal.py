@@ -98,7 +98,7 @@ def test_a_report_holds_gini_and_calibration() -> None:
     found = TASK.report(np.array([0.0, 3.0, 1.0]), np.array([0.0, 1.0, 5.0]), np.ones(3))
     assert found["gini"] == pytest.approx(1 / 3)
     assert found["calibration"] == pytest.approx(6 / 4)
-    assert list(found) == ["rmse", "mae", "r2", "xauc", "gini", "calibration"]
+    assert list(found) == ["rmse", "mae", "r2", "xauc", "calibration", "gini"]
 
 
 def test_statistics_bound_the_served_values() -> None:

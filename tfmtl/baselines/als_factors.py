@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,14 +80,25 @@ def als_factors(
         require(bool(np.isfinite(value) and value > 0), f"`{name}` must be above 0.", **{name: value})
     matrix = _entries(interactions)
     sides = [_Side.of(matrix, alpha), _Side.of(matrix.T.tocsr(), alpha)]
-    rng = np.random.default_rng(seed)
-    drawn = [(rng.normal(size=(side.matrix.shape[0], rank)) * _DEVIATION).astype(np.float32) for side in sides]
-    query, candidate = (side.empty_at_zero(rows) for side, rows in zip(sides, drawn, strict=True))
-    candidate = candidate if start is None else start.candidate
+    query, candidate = _first(sides, rank, seed, start)
     for _ in range(iterations):
         query = sides[0].solved(query, candidate, regularization)
         candidate = sides[1].solved(candidate, query, regularization)
     return PairFactors(query, candidate)
+
+
+def _first(sides: Sequence[_Side], rank: int, seed: int, start: PairFactors | None) -> tuple[Floats, Floats]:
+    """Return the factors before the first pass: drawn ones, or the given ones of the candidates."""
+    rng = np.random.default_rng(seed)
+    query, candidate = (
+        side.empty_at_zero((rng.normal(size=(side.matrix.shape[0], rank)) * _DEVIATION).astype(np.float32))
+        for side in sides
+    )
+    if start is None:
+        return query, candidate
+    given, wanted = start.candidate.shape, candidate.shape
+    require(given == wanted, f"`start` must hold candidates of the shape {wanted}.", start=given)
+    return query, sides[1].empty_at_zero(start.candidate)
 
 
 def _entries(interactions: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:

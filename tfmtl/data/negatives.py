@@ -75,11 +75,31 @@ def with_sampled_negatives(
     pairs = _Pairs.of(tables, user, item)
     source = np.repeat(np.flatnonzero((frame[first] > 0).to_numpy() & (pairs.users >= 0)), per_row)
     drawn = pairs.draw(pairs.users[source], power, np.random.default_rng(seed))
-    made = frame.iloc[source[drawn >= 0]].reset_index(drop=True)
-    others = frame.columns.difference([*own, *columns, first, *after])
+    made = negative_rows(frame, schema, (first, *after), source[drawn >= 0], pairs.example[drawn[drawn >= 0]])
+    return pd.concat([frame, made], ignore_index=True)
+
+
+def negative_rows(
+    frame: pd.DataFrame, schema: Schema, labels: Sequence[str], source: Any, example: Any
+) -> pd.DataFrame:
+    """Return rows with the queries and contexts of some rows, the candidates of others, and 0 in some labels.
+
+    All other columns have no value.
+
+    Args:
+        frame: the table.
+        schema: names the columns of queries, contexts and candidates.
+        labels: columns of the labels that are 0.
+        source: rows [n] with the queries.
+        example: rows [n] with the candidates.
+    """
+    columns = [*dict.fromkeys(feature.column for feature in schema.candidate)]
+    own = [feature.column for feature in (*schema.query, *schema.context)]
+    made = frame.iloc[source].reset_index(drop=True)
+    others = frame.columns.difference([*own, *columns, *labels])
     made = made.assign(**{name: made[name].where(np.zeros(len(made), bool)) for name in others})
-    made = made.assign(**dict(frame[columns].iloc[pairs.example[drawn[drawn >= 0]]].reset_index(drop=True)))
-    return pd.concat([frame, made.assign(**dict.fromkeys((first, *after), 0.0))], ignore_index=True)
+    made = made.assign(**dict(frame[columns].iloc[example].reset_index(drop=True)))
+    return made.assign(**dict.fromkeys(labels, 0.0))
 
 
 class _Pairs(NamedTuple):

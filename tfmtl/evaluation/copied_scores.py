@@ -52,10 +52,17 @@ class CopiedScores:
         step = max(1, _ENTRIES // max(1, width))
         for start in range(0, len(history), step):
             ids, parts = (x.numpy() for x in self.copy.of_history(tf.constant(history[start : start + step])))
-            rows = self.rows[ids]
-            query, place = np.nonzero(rows >= 0)
-            scores[start + query, rows[query, place]] += parts[query, place]  # the ids of a history are distinct
+            add_parts(scores[start : start + step], self.rows[ids], parts)
         return scores
+
+
+def add_parts(scores: npt.NDArray[np.float32], rows: npt.NDArray[Any], parts: npt.NDArray[np.float32]) -> None:
+    """Add parts [b, n] to a block of scores [b, C] in place, at the positions `rows` [b, n]; those below 0 are none.
+
+    The positions of a query are distinct.
+    """
+    query, place = np.nonzero(rows >= 0)
+    scores[query, rows[query, place]] += parts[query, place]
 
 
 def rows_of_ids(model: MultiTaskModel, candidates: Candidates) -> npt.NDArray[np.int64]:

@@ -12,6 +12,7 @@ from tfmtl.layers import Mixup
 from tfmtl.layers.noise.mixup import MixupPairs, MixupPartners
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.tasks import Task
+from tfmtl.tasks.batch_loss import batch_loss
 
 MIXUP_PAIRS = "mixup/pairs"
 """Name of the pairs among the outputs of `with_mixup_pairs`."""
@@ -85,7 +86,7 @@ def mixup_loss(
     sums, total = [], tf.constant(0.0)
     for rows, share in ((data, pairs.kept), (pairs.partners_of(data), 1 - pairs.kept)):
         labels, weights, inputs = arguments(task, rows, training=True)
-        loss, weight = task.compute_loss(labels, output, share * weights, inputs)
+        loss, weight = batch_loss(task, labels, output, share * weights, inputs)
         sums.append(loss * weight)
         total += weight
     return tf.math.divide_no_nan(tf.add_n(sums), total), total

@@ -25,8 +25,8 @@ from tfmtl.recipes.tree_arrays import TreeArrays, raw_outputs
 from tfmtl.tasks import Ranking, Regression
 
 _ROWS = 4096
-_LEAST_ROWS = 20
-"""Validation rows with a label below which a part of the training rows chooses the number of trees."""
+LEAST_ROWS = 20
+"""Validation rows with a label below which they choose nothing."""
 _KEPT = 2
 """The indices of missing and unknown values, before those of the vocabulary."""
 
@@ -87,8 +87,8 @@ class EncodedBoosting(GradientBoosting):
     Args:
         preprocessor: that of the network.
         max_iter: largest number of trees of each output.
-        validation: table outside the training table to choose the number of trees by, instead of a part of the training
-            rows; None if it has too few labels. For labels of users, which repeat in their rows, it is not used.
+        validation: table outside the training table to choose the number of trees by, or None for a part of the
+            training rows, which also chooses if the table has fewer than 20 labels, or the label is one of users.
         **arguments: those of `GradientBoosting`.
     """
 
@@ -126,7 +126,7 @@ class EncodedBoosting(GradientBoosting):
         labels, weights = (values[name] for values in found)
         known = np.isin(labels, target.labels) if target.num_classes else ~np.isnan(labels)
         rows = np.flatnonzero(known & (weights > 0))
-        if len(rows) < _LEAST_ROWS:
+        if len(rows) < LEAST_ROWS:
             return {}
         matrix = self._encoder.transform(self._columns(self.validation.iloc[rows], self._features))
         scaled = labels[rows] if target.num_classes else self._scaled(labels[rows])

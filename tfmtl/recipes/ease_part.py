@@ -192,7 +192,7 @@ class EaseParts:
         A user without interactions has the score 0, so that a history as the source has no such part.
         """
         name = settings.weighting
-        if name not in self.sparse or settings.source != self.preprocessor.schema.query_id:
+        if not self._needs_more(settings):
             return None
         counts, start = self.counts(batches), self.factors.get(name)
         passes = _PASSES if start is None else _FEW
@@ -200,12 +200,14 @@ class EaseParts:
         self.factors.setdefault(name, found)
         return EasePart(self.task, settings.source, *found, popularity=_popularity(counts))
 
-    def similarities(self, batches: Sequence[Batch], settings: EaseSettings, exponent: float) -> Similarities | None:
+    def similarities(self, batches: Sequence[Batch], settings: EaseSettings) -> Similarities | None:
         """Return the similarities of candidates, or None where EASE holds most of them; see `sparse`."""
-        if settings.weighting not in self.sparse or settings.source != self.preprocessor.schema.query_id:
-            return None
-        counts = self.counts(batches)
-        return Similarities(counts, exponent) if Similarities.cheap(counts) else None
+        counts = self.counts(batches) if self._needs_more(settings) else None
+        return Similarities(counts) if counts is not None and Similarities.cheap(counts) else None
+
+    def _needs_more(self, settings: EaseSettings) -> bool:
+        """Return whether parts beside EASE can help: its rank holds few squares, and it reads the user's id."""
+        return settings.weighting in self.sparse and settings.source == self.preprocessor.schema.query_id
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].

@@ -19,7 +19,7 @@ from tfmtl.layers.calibration import uncalibrated
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.models.label_checks import check_table
-from tfmtl.recipes.boosted_part import BoostedPart, EncodedBoosting
+from tfmtl.recipes.boosted_part import LEAST_ROWS, BoostedPart, EncodedBoosting
 from tfmtl.recipes.mixture_judge import near_best
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Ranking, Regression, Task
 
@@ -29,8 +29,6 @@ _MOST_TREES = 1000
 """Largest number of trees of all classes of a task."""
 _GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ROWS = 4096
-_LEAST_ROWS = 20
-"""Validation rows with a label below which a task keeps its network alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +216,7 @@ def _judged(task: Ranking, batch: Batch, own: FloatArray, trees: EncodedBoosting
     """Return the weights of the least loss on validation rows; None if too few rows have a label to choose by."""
     labels, weight = (values[task.name].numpy().astype(np.float64) for values in (batch.labels, batch.weights))
     rows = np.flatnonzero(~np.isnan(labels) & (weight > 0))
-    if len(rows) < _LEAST_ROWS:
+    if len(rows) < LEAST_ROWS:
         return None
     weight, outputs = weight[rows] / weight[rows].mean(), trees.outputs(table.iloc[rows])
 

@@ -20,7 +20,7 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.models.inputs import check_tasks, histories_of
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import Floats
-from tfmtl.tasks import HistoryCopy
+from tfmtl.tasks import HistoryCopy, UserNeighbors
 from tfmtl.tasks.copies import Copy
 
 Key = TypeVar("Key", bound=Hashable)
@@ -50,7 +50,7 @@ class JoinedCopy:
 
     def __str__(self) -> str:
         found = ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
-        part = "no copies" if self.copy is None else f"copies of {in_words(self.copy)}"
+        part = "no copies" if self.copy is None else in_words(self.copy)
         return f"Retrieval scores have {part}; {self.metric} on validation: {found}."
 
 
@@ -107,10 +107,12 @@ def join_copy(
     return JoinedCopy(with_copy(model, name, copy), copy, found, metric)
 
 
-def in_words(copy: HistoryCopy) -> str:
-    """Return the name of the history, and the half-life of its entries."""
+def in_words(copy: Copy) -> str:
+    """Return the copied history and the half-life of its entries, or the length of the users' lists."""
+    if isinstance(copy, UserNeighbors):
+        return f"{copy.width} neighbors of each user"
     decay = "" if copy.half_life is None else f" (half-life {copy.half_life:g} entries)"
-    return f"{copy.history!r}{decay}"
+    return f"copies of {copy.history!r}{decay}"
 
 
 def with_copy(model: MultiTaskModel, task: str, copy: Copy | None) -> MultiTaskModel:

@@ -18,7 +18,7 @@ from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean
 from tfmtl.recipes.join_copy import in_words, sampled, with_copy
 from tfmtl.recipes.mixture_judge import MixtureJudge, Weights, near_best
 from tfmtl.recipes.neighbor_part import EXPONENTS
-from tfmtl.tasks import HistoryCopy, UserNeighbors
+from tfmtl.tasks import UserNeighbors
 from tfmtl.tasks.copies import Copy
 
 REPEATED = 0.05
@@ -52,8 +52,7 @@ class JoinedEase:
     def mixture(self) -> str:
         """The weights in words."""
         parts = zip(self.weights, ("network", "EASE", "popularity"), strict=True)
-        copies = [f"copies of {in_words(self.copy)}"] if isinstance(self.copy, HistoryCopy) else []
-        copies = [f"{self.copy.width} neighbors of each user"] if isinstance(self.copy, UserNeighbors) else copies
+        copies = [] if self.copy is None else [in_words(self.copy)]
         return " + ".join([*(f"{weight:.2g} {name}" for weight, name in parts if weight > 0), *copies])
 
     @property
@@ -111,9 +110,9 @@ def join_ease(
         ValueError: if the model has no such task or no user id among its inputs, or a table has no positive of it.
 
     Reference: as `tfmtl.baselines.ease_factors`, `als_factors`.
-    Cost: a decomposition for each weighting (a second for 10,000 candidates), a ranking of at most `max_queries`
-    queries and 50 million scores for each weighting and regularization, 600 MB for these scores, and `rank` numbers for
-    each user and candidate. Weights are compared on the best 200 candidates of each part.
+
+    Cost: a decomposition for each weighting (a second for 10,000 candidates), and a ranking of at most `max_queries`
+    queries and 50 million scores, which take 600 MB, for each regularization; `rank` numbers per user and candidate.
     """
     require_positive_int(rank=rank, k=k, max_queries=max_queries)
     require(len(regularizations) > 0, "`regularizations` must hold at least one number.")
@@ -146,11 +145,13 @@ def _neighbors(
     """Return the lists of all users by all batches, if those by the first batch rank better where nothing repeats."""
     if judge.keeps_seen:
         return None
-    found = {exponent: fitted.similarities(batches[:1], settings, exponent) for exponent in EXPONENTS}
-    lists = {a: each.lists(judge.users(settings.source)) for a, each in found.items() if each is not None}
-    chosen = judge.neighbors(part, weights, lists, values) if lists else None
-    every = None if chosen is None else fitted.similarities(batches, settings, chosen[0])
-    return None if chosen is None or every is None else every.part(settings.source, chosen[1])
+    found = fitted.similarities(batches[:1], settings)
+    if found is None:
+        return None
+    lists = {exponent: found.lists(judge.users(settings.source), exponent) for exponent in EXPONENTS}
+    chosen = judge.neighbors(part, weights, lists, values)
+    every = found if len(batches) == 1 or chosen is None else fitted.similarities(batches, settings)
+    return None if chosen is None or every is None else every.part(settings.source, *chosen)
 
 
 def _closed_forms(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfmtl.evaluation.copied_scores import rows_of_ids
+from tfmtl.evaluation.copied_scores import add_parts, rows_of_ids
 from tfmtl.evaluation.corpus import Corpus, embed
 from tfmtl.evaluation.counting import FloatArray, IntArray
 from tfmtl.evaluation.ranks import rank_by_scores
@@ -82,9 +82,7 @@ class MixtureJudge:
 
         It is the mean of those of the grid within one standard error of the best one, relative to the deviations.
         """
-        scores = [
-            _Scores.of(each.queries(self._corpus.queries) @ each.candidates(self._indices).T) for each in (part, other)
-        ]
+        scores = [_Scores.of(self._closed_form(each)) for each in (part, other)]
         shortlist = Shortlist.of([each.values for each in scores], self._corpus, max(_DEPTH, 20 * self.k))
         unit, own = (each.deviation for each in scores)
         tried = {share: self._quality(shortlist.ranks([1 / unit, share / own])) for share in _GRID}
@@ -119,14 +117,11 @@ class MixtureJudge:
         tried: dict[tuple[float, float], FloatArray] = {}
         for exponent, own in lists.items():
             listed = np.zeros_like(mixed.values)
-            place = rows[own.ids]
-            query, entry = np.nonzero(place >= 0)
-            listed[query, place[query, entry]] = own.parts[query, entry]
+            add_parts(listed, rows[own.ids], own.parts)
             unit = _Scores.of(listed).deviation / mixed.deviation
             shortlist = Shortlist.of([mixed.values, listed], self._corpus, max(_DEPTH, 20 * self.k))
             for share in (0.0, *_SHARES):
-                ranks = shortlist.ranks([1.0, share / unit])
-                tried[exponent, share / unit] = self._quality(ranks)
+                tried[exponent, share / unit] = self._quality(shortlist.ranks([1.0, share / unit]))
         best = max(tried, key=lambda option: float(tried[option].mean()))
         same = {scale: found for (exponent, scale), found in tried.items() if exponent == best[0]}
         chosen = best[0], float(np.mean(near_best(same)))
@@ -139,9 +134,8 @@ class MixtureJudge:
         """Return the NDCG at k of scores [queries, candidates] with the lists of the queries' users."""
 
         def scores(chosen: IntArray) -> FloatArray:
-            block, place = np.array(mixed[chosen], np.float32), rows[lists.ids[chosen]]
-            query, entry = np.nonzero(place >= 0)
-            block[query, place[query, entry]] += np.float32(scale) * lists.parts[chosen][query, entry]
+            block = np.array(mixed[chosen], np.float32)
+            add_parts(block, rows[lists.ids[chosen]], np.float32(scale) * lists.parts[chosen])
             return block
 
         corpus, size = self._corpus, len(self._corpus.candidates)

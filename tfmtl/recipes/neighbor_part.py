@@ -45,17 +45,14 @@ class Similarities:
 
     Args:
         matrix: interactions, CSR [V, C] with the encoded ids as columns.
-        exponent: a.
     """
 
-    def __init__(self, matrix: Any, exponent: float) -> None:
+    def __init__(self, matrix: Any) -> None:
         self._chosen = scipy.sparse.csr_matrix(matrix > 0, dtype=np.float32)
-        counts = np.maximum(np.asarray(self._chosen.sum(axis=0)).ravel(), 1.0)
-        scaled = self._chosen @ scipy.sparse.diags((counts**-exponent).astype(np.float32))
-        similar = (scaled.T @ scaled).tocsr()
-        similar.setdiag(0)
-        similar.eliminate_zeros()
-        self._similar = similar
+        self._counts = np.maximum(np.asarray(self._chosen.sum(axis=0)).ravel(), 1.0)
+        self._both = (self._chosen.T @ self._chosen).tocsr()
+        self._both.setdiag(0)
+        self._both.eliminate_zeros()
 
     @staticmethod
     def cheap(matrix: Any) -> bool:
@@ -63,13 +60,13 @@ class Similarities:
         pairs = float(np.square(np.diff(matrix.indptr).astype(np.float64)).sum())
         return matrix.shape[0] <= _MOST_USERS and pairs <= _MOST_PAIRS
 
-    def lists(self, users: Any, width: int = WIDTH) -> Lists:
-        """Return the lists of some encoded users [n]."""
-        users = np.asarray(users)
+    def lists(self, users: Any, exponent: float, width: int = WIDTH) -> Lists:
+        """Return the lists of some encoded users [n] by the exponent a."""
+        users, scale = np.asarray(users), (self._counts**-exponent).astype(np.float32)
         found = Lists(np.zeros([len(users), width], np.int32), np.zeros([len(users), width], np.float32))
         for first, last in blocks(len(users), _USERS):
             own = self._chosen[users[first:last]]
-            scores = (own @ self._similar).tocsr()
+            scores = (own.multiply(scale).tocsr() @ self._both).multiply(scale).tocsr()
             scores = (scores - scores.multiply(own > 0)).tocsr()
             scores.eliminate_zeros()
             for row in range(last - first):
@@ -82,15 +79,15 @@ class Similarities:
                 found.parts[first + row, : len(values)] = values
         return found
 
-    def part(self, user: str, scale: float, width: int = WIDTH) -> UserNeighbors:
+    def part(self, user: str, exponent: float, scale: float) -> UserNeighbors:
         """Return the part of the scores with the lists of all users.
 
         Args:
             user: name of the query feature with the user's id.
+            exponent: a.
             scale: factor of the scores.
-            width: length of the lists.
         """
         rows = self._chosen.shape[0]
-        lists, part = self.lists(np.arange(rows), width), UserNeighbors(user, rows, width)
+        lists, part = self.lists(np.arange(rows), exponent), UserNeighbors(user, rows, WIDTH)
         part.fill(lists.ids, np.float32(scale) * lists.parts)
         return part

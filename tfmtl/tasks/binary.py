@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from tfmtl._checks import require, require_fraction, require_known
+from tfmtl._checks import require, require_fraction
 from tfmtl._keras import register, tf
 from tfmtl.tasks.binary_task import BinaryTask, beside_parent
 from tfmtl.tasks.focal import best_logit, class_balanced_weights, focal_cross_entropy, require_weights
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.stackers import Stacker, binary_logistic
-from tfmtl.tasks.task import HeadInputs, LabelSummaries, LabelSummary, LossInputs, mean_over_observed
+from tfmtl.tasks.task import HeadInputs, LabelSummaries, LabelSummary, LossInputs, mean_over_observed, summary_of
 
 
 @register
@@ -116,9 +116,7 @@ class BinaryClassification(BinaryTask):
         Reference: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
         https://arxiv.org/abs/1901.05555, equation 3. The paper scales the weights to the number of classes.
         """
-        if isinstance(statistics, LabelSummaries):
-            require_known([name], statistics.labels, "task", "the labels of the statistics")
-            statistics = statistics.labels[name]
+        statistics = summary_of(name, statistics)
         require_fraction(beta=beta)
         rate = statistics.mean
         require(0 < rate < 1, f"Class weights of task {name!r} need training labels of both classes.", mean=rate)

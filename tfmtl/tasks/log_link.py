@@ -9,18 +9,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require
 from tfmtl._keras import keras, tf
-from tfmtl.tasks.number_metrics import mean_deviance, ratio_of_sums
-from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped, require_not_negative
+from tfmtl.tasks.number_metrics import mean_deviance
+from tfmtl.tasks.number_task import LARGEST_LOG, AmountTask, clipped
 from tfmtl.tasks.ranking import Scope
 from tfmtl.tasks.row_loss import RowLoss
-from tfmtl.tasks.task import LabelSummaries, LabelSummary
+from tfmtl.tasks.task import LabelSummaries, LabelSummary, summary_of
 
 _BEND = 25.0  # the exponential continues as a line from here, so that a label times e^25, squared, is a float32
 
 
-class LogLinkRegression(NumberTask, abc.ABC):
+class LogLinkRegression(AmountTask, abc.ABC):
     """The base of regressions of labels of 0 or more by the deviance of their mean m = e^z.
 
     l = d(y, m) / dispersion with the unit deviance d of the Tweedie family, of variance dispersion * m^power. The
@@ -39,7 +39,6 @@ class LogLinkRegression(NumberTask, abc.ABC):
     """
 
     kendall_factor = 0.5
-    label_rule = "0 or more"
 
     def __init__(
         self,
@@ -50,10 +49,9 @@ class LogLinkRegression(NumberTask, abc.ABC):
         clip: tuple[float, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name, units, scope, **kwargs)
+        super().__init__(name, units, scope, clip, **kwargs)
         require(dispersion > 0, f"`dispersion` of task {name!r} must be above 0.", dispersion=dispersion)
         self.dispersion = float(dispersion)
-        self.clip = as_range(clip)
 
     @property
     @abc.abstractmethod
@@ -74,23 +72,12 @@ class LogLinkRegression(NumberTask, abc.ABC):
         Raises:
             ValueError: if the statistics hold no label of the task, or all its labels are 0.
         """
-        if isinstance(statistics, LabelSummaries):
-            require_known([name], statistics.labels, "task", "the labels of the statistics")
-            statistics = statistics.labels[name]
+        statistics = summary_of(name, statistics)
         require(statistics.mean > 0, f"The mean label of task {name!r} must be above 0.", mean=statistics.mean)
         task = cls(name, **{"clip": (statistics.minimum, statistics.maximum), **kwargs})
         if "dispersion" not in kwargs and statistics.deviation > 0:
             task.dispersion = float(statistics.deviation**2 / statistics.mean**task.variance_power)
         return task
-
-    def check_labels(self, statistics: LabelSummary) -> None:
-        """Raise if a training label is below 0, or all are equal."""
-        require_not_negative(self.name, statistics)
-        super().check_labels(statistics)
-
-    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return whether each label is 0 or more."""
-        return labels >= 0
 
     def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
         """Return the logarithm of the mean training label."""
@@ -106,15 +93,12 @@ class LogLinkRegression(NumberTask, abc.ABC):
         return clipped(tf.exp(tf.minimum(outputs[:, 0], LARGEST_LOG)), self.clip)
 
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
-        """Return `regression_metrics`, the mean deviance, and the predicted over the observed total."""
-        return {
-            **super().report(labels, predictions, weights),
-            "deviance": mean_deviance(labels, np.maximum(predictions, 0), weights, power=self.variance_power),
-            "calibration": ratio_of_sums(labels, predictions, weights),
-        }
+        """Return `regression_metrics`, the predicted over the observed total, and the mean deviance."""
+        deviance = mean_deviance(labels, np.maximum(predictions, 0), weights, power=self.variance_power)
+        return {**super().report(labels, predictions, weights), "deviance": deviance}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dispersion": self.dispersion, "clip": self.clip}
+        return {**super().get_config(), "dispersion": self.dispersion}
 
 
 def unit_deviance(labels: tf.Tensor, log_means: tf.Tensor, power: float) -> tf.Tensor:

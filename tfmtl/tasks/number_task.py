@@ -10,6 +10,7 @@ import numpy as np
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
+from tfmtl.tasks.number_metrics import ratio_of_sums
 from tfmtl.tasks.ranking import Ranking, Scope, known
 from tfmtl.tasks.task import LabelSummary, LossInputs
 
@@ -71,6 +72,46 @@ class NumberTask(Ranking, abc.ABC):
         return self.predict(outputs)
 
 
+class AmountTask(NumberTask, abc.ABC):
+    """The base of tasks with labels of 0 or more, such as counts, times and spend.
+
+    Args:
+        name, units, scope: see `NumberTask`.
+        clip: (lowest, highest) served value, or None.
+    """
+
+    label_rule = "0 or more"
+
+    def __init__(
+        self,
+        name: str,
+        units: Sequence[int] = (),
+        scope: Scope = "pair",
+        clip: tuple[float, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, units, scope, **kwargs)
+        self.clip = as_range(clip)
+
+    def check_labels(self, statistics: LabelSummary) -> None:
+        """Raise if a training label is below 0, or all are equal."""
+        rule = f"Task {self.name!r} needs labels of 0 or more; `Regression` takes others."
+        require(statistics.minimum >= 0, rule, minimum=statistics.minimum)
+        super().check_labels(statistics)
+
+    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """Return whether each label is 0 or more."""
+        return labels >= 0
+
+    def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
+        """Return `regression_metrics`, and the predicted over the observed total."""
+        found = super().report(labels, predictions, weights)
+        return {**found, "calibration": ratio_of_sums(labels, predictions, weights)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "clip": self.clip}
+
+
 def as_range(clip: tuple[float, float] | None) -> tuple[float, float] | None:
     """Return the bounds of served values as two floats.
 
@@ -79,12 +120,6 @@ def as_range(clip: tuple[float, float] | None) -> tuple[float, float] | None:
         ((0.0, 5.0), None)
     """
     return None if clip is None else (float(clip[0]), float(clip[1]))
-
-
-def require_not_negative(task: str, statistics: LabelSummary) -> None:
-    """Raise if a training label of a task is below 0."""
-    rule = f"Task {task!r} needs labels of 0 or more; `Regression` takes others."
-    require(statistics.minimum >= 0, rule, minimum=statistics.minimum)
 
 
 def clipped(values: tf.Tensor, clip: tuple[float, float] | None) -> tf.Tensor:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped
 from tfmtl.tasks.ranking import Scope, known
 from tfmtl.tasks.stackers import Stacker, least_squares
-from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed
+from tfmtl.tasks.task import LabelSummaries, LabelSummary, LossInputs, mean_over_observed, summary_of
 
 _LOWEST = -1 + 1e-6  # a served value without `clip` may round to -1, which has no logarithm
 _SMALLEST_LOSS, _LARGEST_LOSS = 1e-4, 1e2  # of the first step; beyond them the task or the others are drowned
@@ -94,9 +94,7 @@ class Regression(NumberTask):
         Raises:
             ValueError: if the statistics hold no label of the task.
         """
-        if isinstance(statistics, LabelSummaries):
-            require_known([name], statistics.labels, "task", "the labels of the statistics")
-            statistics = statistics.labels[name]
+        statistics = summary_of(name, statistics)
         log = kwargs.get("transform") == "log1p"
         return cls(
             name,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from tfmtl._checks import require_type
+from tfmtl._checks import require_known, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._names import require_task_name
 from tfmtl._replicas import mean_over_replicas
@@ -67,6 +67,14 @@ class LabelSummaries(Protocol):
     @property
     def labels(self) -> Mapping[str, LabelSummary]:
         """Summary of the labels by task."""
+
+
+def summary_of(name: str, statistics: LabelSummaries | LabelSummary) -> LabelSummary:
+    """Return the summary of a task's label; raise `ValueError` if the statistics of a table hold none."""
+    if not isinstance(statistics, LabelSummaries):
+        return statistics
+    require_known([name], statistics.labels, "task", "the labels of the statistics")
+    return statistics.labels[name]
 
 
 @dataclasses.dataclass(frozen=True)

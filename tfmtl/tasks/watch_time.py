@@ -6,19 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
-
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.number_metrics import ratio_of_sums
-from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped, require_not_negative
+from tfmtl.tasks.number_task import LARGEST_LOG, AmountTask, clipped
 from tfmtl.tasks.ranking import Scope
 from tfmtl.tasks.row_loss import RowLoss
-from tfmtl.tasks.task import LabelSummaries, LabelSummary
+from tfmtl.tasks.task import LabelSummaries, LabelSummary, summary_of
 
 
 @register
-class WatchTime(NumberTask):
+class WatchTime(AmountTask):
     """Expected watch time by weighted logistic regression, in which the odds of a positive are the watch time.
 
     Use it for times or other amounts of 0 or more with a long tail, if the mean matters: a single row pulls less than
@@ -48,8 +45,6 @@ class WatchTime(NumberTask):
     Cost: that of `Regression`.
     """
 
-    label_rule = "0 or more"
-
     def __init__(
         self,
         name: str,
@@ -59,10 +54,9 @@ class WatchTime(NumberTask):
         clip: tuple[float, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(name, units, scope, **kwargs)
+        super().__init__(name, units, scope, clip, **kwargs)
         require(scale > 0, f"`scale` of task {name!r} must be above 0.", scale=scale)
         self.scale = float(scale)
-        self.clip = as_range(clip)
 
     @classmethod
     def from_statistics(cls, name: str, statistics: LabelSummaries | LabelSummary, **kwargs: Any) -> Self:
@@ -76,20 +70,9 @@ class WatchTime(NumberTask):
         Raises:
             ValueError: if the statistics hold no label of the task, or all its labels are 0.
         """
-        if isinstance(statistics, LabelSummaries):
-            require_known([name], statistics.labels, "task", "the labels of the statistics")
-            statistics = statistics.labels[name]
+        statistics = summary_of(name, statistics)
         require(statistics.mean > 0, f"The mean label of task {name!r} must be above 0.", mean=statistics.mean)
         return cls(name, **{"scale": statistics.mean, "clip": (statistics.minimum, statistics.maximum), **kwargs})
-
-    def check_labels(self, statistics: LabelSummary) -> None:
-        """Raise if a training label is below 0, or all are equal."""
-        require_not_negative(self.name, statistics)
-        super().check_labels(statistics)
-
-    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return whether each label is 0 or more."""
-        return labels >= 0
 
     def initial_bias(self, labels: Mapping[str, LabelSummary]) -> Sequence[float] | None:
         """Return the logarithm of the mean training label in units of the scale."""
@@ -108,10 +91,5 @@ class WatchTime(NumberTask):
         """Return the expected labels [B]."""
         return clipped(self.scale * tf.exp(tf.minimum(outputs[:, 0], LARGEST_LOG)), self.clip)
 
-    def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
-        """Return `regression_metrics`, and the predicted over the observed total."""
-        found = super().report(labels, predictions, weights)
-        return {**found, "calibration": ratio_of_sums(labels, predictions, weights)}
-
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scale": self.scale, "clip": self.clip}
+        return {**super().get_config(), "scale": self.scale}

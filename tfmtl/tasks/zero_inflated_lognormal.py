@@ -8,20 +8,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from tfmtl._checks import require_known
 from tfmtl._keras import keras, register, tf
-from tfmtl.tasks.number_metrics import normalized_gini, ratio_of_sums
-from tfmtl.tasks.number_task import LARGEST_LOG, NumberTask, as_range, clipped, require_not_negative
-from tfmtl.tasks.ranking import Scope
+from tfmtl.tasks.number_metrics import normalized_gini
+from tfmtl.tasks.number_task import LARGEST_LOG, AmountTask, clipped
 from tfmtl.tasks.row_loss import RowLoss
-from tfmtl.tasks.task import LabelSummaries, LabelSummary
+from tfmtl.tasks.task import LabelSummaries, LabelSummary, summary_of
 
 _LEAST_DEVIATION = 0.1  # added to softplus: an exact fit of one row has no infinite density
 _SHARES = np.linspace(0.002, 1.0, 500)
 
 
 @register
-class ZeroInflatedLognormal(NumberTask):
+class ZeroInflatedLognormal(AmountTask):
     """ZILN, the zero-inflated lognormal: a value that is 0 in many rows and heavy-tailed in the others, such as LTV.
 
     Use it for customer lifetime value or spend, where it models the event and the amount in one head with one loss;
@@ -56,35 +54,11 @@ class ZeroInflatedLognormal(NumberTask):
     Cost: that of `Regression`, with three outputs.
     """
 
-    label_rule = "0 or more"
-
-    def __init__(
-        self,
-        name: str,
-        units: Sequence[int] = (),
-        scope: Scope = "pair",
-        clip: tuple[float, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(name, units, scope, **kwargs)
-        self.clip = as_range(clip)
-
     @classmethod
     def from_statistics(cls, name: str, statistics: LabelSummaries | LabelSummary, **kwargs: Any) -> Self:
         """Build the task with served values inside the range of the training labels; arguments as in `Regression`."""
-        if isinstance(statistics, LabelSummaries):
-            require_known([name], statistics.labels, "task", "the labels of the statistics")
-            statistics = statistics.labels[name]
+        statistics = summary_of(name, statistics)
         return cls(name, **{"clip": (0.0, statistics.maximum), **kwargs})
-
-    def check_labels(self, statistics: LabelSummary) -> None:
-        """Raise if a training label is below 0, or all are equal."""
-        require_not_negative(self.name, statistics)
-        super().check_labels(statistics)
-
-    def usable_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Return whether each label is 0 or more."""
-        return labels >= 0
 
     @property
     def output_units(self) -> int:
@@ -125,15 +99,9 @@ class ZeroInflatedLognormal(NumberTask):
         return clipped(tf.exp(tf.minimum(logs, LARGEST_LOG)), self.clip)
 
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
-        """Return `regression_metrics`, the normalized Gini, and the predicted over the observed total."""
-        return {
-            **super().report(labels, predictions, weights),
-            "gini": normalized_gini(labels, predictions, weights),
-            "calibration": ratio_of_sums(labels, predictions, weights),
-        }
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "clip": self.clip}
+        """Return `regression_metrics`, the predicted over the observed total, and the normalized Gini."""
+        found = super().report(labels, predictions, weights)
+        return {**found, "gini": normalized_gini(labels, predictions, weights)}
 
 
 def _by_shares(own: LabelSummary) -> tuple[float, float, float]:

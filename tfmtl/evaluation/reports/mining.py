@@ -12,6 +12,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._identity import NO_KEY
 from tfmtl.data import to_batch
 from tfmtl.data.interchange import as_frame, as_rows
+from tfmtl.data.negatives import negative_rows
 from tfmtl.evaluation.corpus import Corpus, Seen, embed, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES
 from tfmtl.models import MultiTaskModel
@@ -76,7 +77,9 @@ def mined_negatives(
     search = _Search(model, name, corpus, seen.spread(corpus.users, corpus.candidates), examples < 0)
     chosen = search.draw(points, first, last)
     made = chosen >= 0
-    return _negative_rows(model, name, table, np.repeat(rows, per_row)[made.ravel()], examples[chosen[made]])
+    label = model.schema.label(name).column
+    source = np.repeat(rows, per_row)[made.ravel()]
+    return negative_rows(table, model.schema, [label], source, examples[chosen[made]])
 
 
 def _task_of(model: MultiTaskModel, task: str | None) -> str:
@@ -100,21 +103,6 @@ def _examples(corpus: Corpus, items: _Ints) -> _Ints:
     found = np.full(len(corpus.candidates), -1)
     found[held[held >= 0]] = example[held >= 0]
     return found
-
-
-def _negative_rows(
-    model: MultiTaskModel, task: str, table: pd.DataFrame, source: _Ints, example: _Ints
-) -> pd.DataFrame:
-    """Return rows with queries of the rows `source` [n], candidates of the rows `example` [n] and the label 0."""
-    schema = model.schema
-    own = {feature.column for feature in (*schema.query, *schema.context)}
-    columns = [*dict.fromkeys(feature.column for feature in schema.candidate)]
-    label = schema.label(task).column
-    made = table.iloc[source].reset_index(drop=True)
-    others = table.columns.difference([*own, *columns, label])
-    made = made.assign(**{name: made[name].where(np.zeros(len(made), bool)) for name in others})
-    made = made.assign(**dict(table[columns].iloc[example].reset_index(drop=True)))
-    return made.assign(**{label: 0.0})
 
 
 class _Search(NamedTuple):
