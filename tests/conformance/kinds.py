@@ -39,6 +39,7 @@ from tfmtl.layers.experts.prior_gate import PriorGate
 from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
+from tfmtl.layers.number_bins import NumberBins
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import HeadInputs, LossInputs, Pool, Task, UserNeighbors
 from tfmtl.tasks.ordered_thresholds import OrderedThresholds
@@ -198,7 +199,10 @@ def _(task: Task) -> tuple[keras.Model, Any]:
     task.prepare(7)
     inputs = {side: keras.Input([5], name=side) for side in ("query", "candidate", "pair")}
     logits = {"front": inputs["query"][:, :1]}
-    encodings = HeadInputs(inputs["query"], inputs["candidate"], {task.name: inputs["pair"]}, seed=1, logits=logits)
+    encodings = HeadInputs(
+        inputs["query"], inputs["candidate"], {task.name: inputs["pair"]}, seed=1, logits=logits,
+        bins=lambda name, edges, own: NumberBins(edges, name=own)(inputs["candidate"][:, :2]),
+    )  # fmt: skip
     values = {side: tf.constant(np.roll(FLOATS, i, 0)) for i, side in enumerate(inputs)}
     output = task.connect(encodings)
     task.prepare_output(output)

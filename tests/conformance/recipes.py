@@ -24,11 +24,13 @@ from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.marks import EncodingMark
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
+from tfmtl.layers.number_bins import NumberBins
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import (
     BinaryClassification,
     ChainedRegression,
     DoublyRobustConversion,
+    DurationQuantiles,
     EntireSpaceConversion,
     HistoryCopy,
     HuberRegression,
@@ -129,6 +131,9 @@ PARTS: Recipes = {
     "Calibration": lambda: layers.Calibration(3, 2, num_indices=5),
     "ChainedRegression": lambda: ChainedRegression("t", "front", **_NUMBER, **_GROUPED),
     "DoublyRobustConversion": lambda: DoublyRobustConversion("t", "front", **_CONVERSION, **_PROPENSITY),
+    "DurationQuantiles": lambda: DurationQuantiles(
+        "t", "length", [0.0], [[0, 1, 3], [0, 2, 9], [0, 2, 8]], units=[3], scope="query", clip=(0.5, 2), **_GROUPED
+    ),
     "CrossStitch": lambda: layers.CrossStitch(TASKS, **_EXPERTS, self_weight=0.75),
     "Dropout": lambda: layers.Dropout(0.25, seed=3),
     "EncodingMark": lambda: EncodingMark(),
@@ -178,6 +183,7 @@ PARTS: Recipes = {
     "MaskedMean": lambda: layers.MaskedMean(),
     "MMoE": lambda: layers.MMoE(TASKS, 3, **_EXPERTS, gate_temperature=2.0, expert_dropout=0.25),
     "OMoE": lambda: layers.OMoE(TASKS, 3, **_EXPERTS, gate_temperature=2.0, expert_dropout=0.25),
+    "NumberBins": lambda: NumberBins([-1.0, 0.5]),
     "MultiClassClassification": lambda: MultiClassClassification(
         "t", 4, units=[3], scope="query", label_smoothing=0.25
     ),

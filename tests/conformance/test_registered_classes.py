@@ -199,6 +199,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "MaskedMean",
         "Mixup",
         "MixupPartners",
+        "NumberBins",
         "PiecewiseLinear",
         "Presence",
         "RandomMissing",

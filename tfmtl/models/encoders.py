@@ -10,12 +10,13 @@ from tfmtl._checks import require, require_known, require_positive_int, require_
 from tfmtl._identity import UNKNOWN
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._names import layer_name
-from tfmtl.data import Feature, IdSequence, Preprocessor, Schema
+from tfmtl.data import Feature, IdSequence, Numeric, Preprocessor, Schema
 from tfmtl.layers import Dropout, FeatureDropout, Fusion, MaskedMean
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.fusions.presence import Presence
 from tfmtl.layers.marks import EncodingMark
 from tfmtl.layers.noise.randomness import RandomMissing, RandomUnknown
+from tfmtl.layers.number_bins import NumberBins
 from tfmtl.models.regularization import Regularization
 
 _INITIALIZER = keras.initializers.RandomUniform(-0.05, 0.05)
@@ -64,6 +65,7 @@ class FeatureEncoder:
         self._encoded: dict[str, Any] = {}
         self._indices: dict[str, Any] = {}
         self._encodings: dict[tuple[str, ...], Any] = {}
+        self._preprocessor = preprocessor
 
     def encode_role(self, role: str) -> Any:
         """Return the encoding [B, d] of the features in one role of the schema, or None if there are none."""
@@ -178,6 +180,20 @@ class FeatureEncoder:
         if rate and name not in self._encoded:
             self._encoded[name] = self._left_out(self._read[name], name, rate)
         return self._encoded[name] if rate else self._read[name]
+
+    def bins(self, name: str, edges: Sequence[float], own: str) -> Any:
+        """Return the bin [B, 1] of a numeric feature in the row, by a layer `NumberBins` with the name `own`.
+
+        Args:
+            name: name of the feature.
+            edges: ascending numbers in the unit of its column.
+            own: name of the layer.
+        """
+        numbers = {n: feature for n, feature in self.schema.features.items() if isinstance(feature, Numeric)}
+        require_known([name], numbers, "numeric feature", "the schema")
+        raw = tf.constant(edges, numbers[name].raw_spec.dtype)
+        encoded = numbers[name].encode(raw, self._preprocessor)[:, 0].numpy()
+        return NumberBins(encoded.tolist(), name=layer_name(own))(self.inputs[name])
 
     def embedded(self, name: str, tables: str = "") -> Any:
         """Return the embedding [B, d] of an index, or [B, length, d] of a list of indices."""

@@ -9,7 +9,7 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras
 from tfmtl.data import IdSequence, Preprocessor, Schema
 from tfmtl.models.candidates import Candidates
-from tfmtl.tasks import Task, UserNeighbors
+from tfmtl.tasks import DurationQuantiles, Task, UserNeighbors
 from tfmtl.tasks.dependencies import in_order
 from tfmtl.tasks.extra_metrics import check_metrics
 
@@ -53,6 +53,7 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
     _check_copies(tasks, preprocessor.schema)
     _check_query_keys(tasks, preprocessor.schema)
     _check_group_losses(tasks, preprocessor.schema)
+    _check_durations(tasks, preprocessor.schema)
     in_order(tasks)  # raises if a task lacks its parents
     missing = [task.name for task in tasks if task.name not in network.output]
     require(not missing, f"The network has no output for the tasks {missing}; it has {sorted(network.output)}.")
@@ -99,6 +100,14 @@ def _check_group_losses(tasks: Sequence[Task], schema: Schema) -> None:
         require_known(
             [] if loss is None else [loss.group], ids, "feature of ids", f"`group_loss` of task {task.name!r}"
         )
+
+
+def _check_durations(tasks: Sequence[Task], schema: Schema) -> None:
+    """Raise unless the duration of every task of the query alone is a feature of the query."""
+    for task in tasks:
+        if isinstance(task, DurationQuantiles) and task.query_only:
+            where = f"`duration` of task {task.name!r} with scope='query'"
+            require_known([task.duration], [feature.name for feature in schema.query], "query feature", where)
 
 
 def _require_own_metrics(tasks: Sequence[Task], schema: Schema) -> None:

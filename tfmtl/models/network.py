@@ -98,7 +98,10 @@ def _connected(
     trunk = (trunk or SharedBottom(seed=features.seed)).for_tasks(on_pairs) if on_pairs else None
     pair = _pair(encoded, towers, interactions, features) if trunk else None
     represented = _connect_trunk(trunk and features.regularization.regularized(trunk), pair, features)
-    encodings = HeadInputs(towers["query"], towers.get("candidate"), represented, features.seed, labels=features.labels)
+    bins = None if features.regularization.mixup else features.bins
+    encodings = HeadInputs(
+        towers["query"], towers.get("candidate"), represented, features.seed, labels=features.labels, bins=bins
+    )
     return _network(features.inputs, _connect(tasks, encodings), tasks)
 
 

@@ -6,6 +6,7 @@ from tfmtl.tasks.binary import BinaryClassification as BinaryClassification
 from tfmtl.tasks.binary_task import BinaryTask as BinaryTask
 from tfmtl.tasks.chained_regression import ChainedRegression as ChainedRegression
 from tfmtl.tasks.doubly_robust import DoublyRobustConversion as DoublyRobustConversion
+from tfmtl.tasks.duration_quantiles import DurationQuantiles as DurationQuantiles
 from tfmtl.tasks.entire_space import EntireSpaceConversion as EntireSpaceConversion
 from tfmtl.tasks.group_loss import GroupLoss as GroupLoss
 from tfmtl.tasks.history_copy import HistoryCopy as HistoryCopy

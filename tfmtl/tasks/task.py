@@ -88,6 +88,8 @@ class HeadInputs:
         seed: seed of the network's initial values.
         logits: `Task.event_logit` of the tasks that are already connected, by task, [B, 1].
         labels: summaries of the training labels by task, from which heads take their initial biases.
+        bins: returns `NumberBins` [B, 1] of a numeric feature: its name, ascending edges in the unit of its column, and
+            the name of the layer; None if training mixes rows, which then have no bin.
     """
 
     query: Any
@@ -96,6 +98,7 @@ class HeadInputs:
     seed: int = 0
     logits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, LabelSummary] = dataclasses.field(default_factory=dict)
+    bins: Callable[[str, Sequence[float], str], Any] | None = None
 
 
 class Task(keras.layers.Layer, abc.ABC):
