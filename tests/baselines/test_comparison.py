@@ -230,3 +230,12 @@ def test_quantiles_are_judged_by_their_pinball_loss() -> None:
 def test_refuses(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_forgotten_seen_rows_are_named_where_nothing_repeats() -> None:
+    fresh = filled([("ann", "c", 1, 9), ("bob", "b", 1, 9), ("new", "a", 1, 9), ("new", "b", 1, 9)])
+    hint = "only 0.0% of the test positives are such pairs; pass `seen=train`"
+    assert hint in baselines.compare(model(), TRAIN, fresh, tasks=["bought"], ks=1).sentence
+    assert "seen" not in baselines.compare(model(), TRAIN, fresh, tasks=["bought"], ks=1, seen=TRAIN).sentence
+    assert "seen" not in baselines.compare(model(), TRAIN, fresh, tasks=["stars"]).sentence
+    assert "seen" not in compared().sentence  # three of four pairs repeat

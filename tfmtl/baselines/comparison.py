@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,7 +27,7 @@ from tfmtl.baselines.tfidf_linear import TfidfLinear
 from tfmtl.baselines.tuned import Tuned, grids
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
-from tfmtl.evaluation.corpus import Outside, positives
+from tfmtl.evaluation.corpus import REPEATED, Outside, Seen, positives, repeated
 from tfmtl.evaluation.ranks import Progress, rank_by_scores
 from tfmtl.evaluation.reports import side_by_side
 from tfmtl.evaluation.reports.report import as_series, corpus_of, ids_and_labels, judged, labels_of, predict
@@ -108,7 +108,8 @@ def compare(
         test: table to measure on.
         tasks: names of the tasks, all by default.
         ks: as in `evaluate`.
-        seen: as in `evaluate`: known interactions to remove from the lists of the model and of the baselines.
+        seen: as in `evaluate`: known interactions to remove from the lists of the model and of the baselines. Without
+            it a sentence of the result names retrieval tasks with less than 5 % of repeated pairs.
         time: column of `train` with the time of each row, which baselines of retrieval use.
         outside: as in `evaluate`.
         max_rows: largest number of rows to which `GradientBoosting` and `TfidfLinear` are fitted.
@@ -130,7 +131,24 @@ def compare(
     own = _reports(outcomes).get(MODEL, as_series({}))
     options |= {"time": time, "max_rows": max_rows, "tune": tune}
     outcomes |= _run(_of_baselines(model, train, test, list(own.index.unique("task")), **options), progress)
-    return compared(outcomes, seed)
+    found = compared(outcomes, seed)
+    hints = _hints(model, train, test, outcomes[MODEL]) if seen is None and MODEL in outcomes else []
+    return dataclasses.replace(found, sentence=" ".join([found.sentence, *hints]))
+
+
+def _hints(model: MultiTaskModel, train: pd.DataFrame, test: pd.DataFrame, measured: Collection[str]) -> list[str]:
+    """Return a sentence for each retrieval task that was ranked with seen candidates although no pair comes again."""
+    chosen = [task for task in model.tasks if task.retrieves and task.name in measured]
+    if not chosen or not model.schema.query_id:
+        return []
+    batch = ids_and_labels(test, model.preprocessor, labels_of(model, test, chosen))
+    shares = {task.name: repeated(task.name, batch, Seen.from_frame(model, task.name, train)) for task in chosen}
+    return [
+        f"{name}: the lists hold candidates that users had in `train`, but only {share:.1%} of the test positives are "
+        "such pairs; pass `seen=train` to leave them out."
+        for name, share in shares.items()
+        if share < REPEATED
+    ]
 
 
 def compared(outcomes: Outcomes, seed: int = 0) -> Comparison:

@@ -27,6 +27,8 @@ from tfmtl.types import Features
 Ints = npt.NDArray[np.int64]
 Outside = Literal["miss", "ignore"]
 _BATCH = 8192
+REPEATED = 0.05
+"""Share of repeated pairs among held-out positives from which seen candidates stay in the lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +204,13 @@ def positives(batch: Batch, task: str) -> Ints:
         return np.arange(len(next(iter(batch.features.values()))))
     labels, weights = batch.labels[task].numpy(), batch.weights[task].numpy()
     return np.flatnonzero((weights > 0) & (labels > 0))
+
+
+def repeated(task: str, batch: Batch, seen: Seen) -> float:
+    """Return the share of the positives of a task with a pair in `seen`; 0 without positives."""
+    rows = positives(batch, task)
+    users, items = (batch.ids[role].numpy()[rows] for role in ("query", "candidate"))
+    return float(seen.holds(users, items).mean()) if len(rows) else 0.0
 
 
 def positions(candidates: Candidates, keys: Ints) -> Ints:

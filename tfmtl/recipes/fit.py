@@ -15,12 +15,12 @@ from tfmtl.balancing import Balancer, FixedWeights
 from tfmtl.data import Preprocessor, Split, random_split, temporal_split, to_batch
 from tfmtl.data.columns import to_labels
 from tfmtl.data.interchange import as_frame
-from tfmtl.evaluation.corpus import Seen
+from tfmtl.evaluation.corpus import REPEATED, Seen, repeated
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes.best_epoch import BestEpoch
 from tfmtl.recipes.join_boosting import JoinedBoosting, join_boosting
-from tfmtl.recipes.join_ease import REPEATED, JoinedEase, join_ease, repeated
+from tfmtl.recipes.join_ease import JoinedEase, join_ease
 from tfmtl.recipes.ranking_inputs import fill_rates, ranking_inputs
 from tfmtl.recipes.rates import RANKING_RATE, RETRIEVAL_RATE, SPARSE_WIDTH, recipe_optimizer, sparse_ids
 from tfmtl.recipes.sharing import apart

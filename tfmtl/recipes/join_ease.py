@@ -11,7 +11,7 @@ import numpy as np
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
-from tfmtl.evaluation.corpus import Seen, locate, positives
+from tfmtl.evaluation.corpus import REPEATED, Seen, locate, repeated
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean
@@ -20,9 +20,6 @@ from tfmtl.recipes.mixture_judge import MixtureJudge, Weights, near_best
 from tfmtl.recipes.neighbor_part import EXPONENTS
 from tfmtl.tasks import UserNeighbors
 from tfmtl.tasks.copies import Copy
-
-REPEATED = 0.05
-"""Share of repeated pairs among the validation positives from which seen candidates stay in the lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,10 +184,3 @@ def _task(model: MultiTaskModel, task: str | None) -> str:
     inputs = {feature.name for feature in model.schema.query}
     require(user in inputs, f"EASE reads the user {user!r}, which must be one of the query features.")
     return task or names[0]
-
-
-def repeated(task: str, batch: Batch, seen: Seen) -> float:
-    """Return the share of positives with a pair that was seen."""
-    rows = positives(batch, task)
-    users, items = (batch.ids[role].numpy()[rows] for role in ("query", "candidate"))
-    return float(seen.holds(users, items).mean()) if len(rows) else 0.0

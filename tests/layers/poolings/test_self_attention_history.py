@@ -63,6 +63,15 @@ def test_an_item_reads_older_items_only() -> None:
     assert (difference > 1e-3).tolist() == [True, True, False, False]
 
 
+def test_one_position_is_that_of_the_whole_list() -> None:
+    block = SelfAttention(2, num_distances=5)
+    states, older = tf.constant(EMBEDDINGS), tf.constant(np.triu(np.ones([len(EMBEDDINGS), 4, 4], bool)))
+    randomize(block, (states, older))
+    places = np.arange(len(EMBEDDINGS)) % 4
+    whole = block((states, older)).numpy()[np.arange(len(EMBEDDINGS)), places]
+    np.testing.assert_allclose(block((states, older, tf.constant(places))), whole, rtol=1e-4, atol=1e-5)
+
+
 def test_a_list_is_not_its_reverse(layer: SelfAttentionHistory) -> None:
     full = (EMBEDDINGS, np.ones_like(INDICES))
     backwards = layer((EMBEDDINGS[:, ::-1], np.ones_like(INDICES)))

@@ -32,10 +32,11 @@ class SelfAttention(SeededKernels):
         seed: seed of the initial values and of dropout.
 
     Call arguments:
-        inputs: pair (states [B, length, d], readable [B, length, length]); entry i reads j where [:, i, j].
+        inputs: pair (states [B, length, d], readable [B, length, length]); entry i reads j where [:, i, j]. With
+            positions [B] as a third part the layer computes one entry of each list.
 
     Returns:
-        [B, length, d].
+        [B, length, d], or [B, d] at the positions.
 
     Example:
         >>> SelfAttention(2)((tf.ones([1, 3, 4]), tf.ones([1, 3, 3], tf.bool))).shape
@@ -47,7 +48,8 @@ class SelfAttention(SeededKernels):
         "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", JMLR 2020,
         https://arxiv.org/abs/1910.10683, section 2.1, except that each distance and each block has its own.
 
-    Cost: length^2 d multiplications for the weights and 5 length d^2 for the projections, per row.
+    Cost: length^2 d multiplications for the weights and 5 length d^2 for the projections, per row; length d and
+    (2 length + 3) d^2 at one position.
     """
 
     num_kernels: ClassVar[int] = 5
@@ -91,32 +93,43 @@ class SelfAttention(SeededKernels):
             self._distances = self.add_weight("distances", shape, initializer="zeros")
         super().build(input_shape)
 
-    def _attend(self, states: tf.Tensor, readable: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the weights [B, heads, length, length] and the values [B, length, heads, d / heads]."""
+    def _attend(
+        self, states: tf.Tensor, readable: tf.Tensor, positions: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return the states of the n readers [B, n, d], their weights [B, heads, n, length], and what they read.
+
+        The values [B, length, heads, d / heads] are those of all entries. The readers are all entries, or those at
+        `positions` [B] with n = 1.
+        """
         normed = self._norms[0](states)
         length, width = states.shape[1:]
-        size = width // self.num_heads
+        reader, asking, place = states, normed, tf.range(length)[tf.newaxis]
+        if positions is not None:
+            place = tf.cast(positions, tf.int32)[:, tf.newaxis]
+            reader, asking, readable = (tf.gather(part, place, batch_dims=1) for part in (states, normed, readable))
         query, key, value = (
-            tf.reshape(project(normed), [-1, length, self.num_heads, size]) for project in self._projections
+            tf.reshape(project(part), [-1, part.shape[1], self.num_heads, width // self.num_heads])
+            for project, part in zip(self._projections, (asking, normed, normed), strict=True)
         )
-        logits = tf.einsum("bihd,bjhd->bhij", query / size**0.5, key)  # scaled first, since half precision overflows
+        logits = tf.einsum("bihd,bjhd->bhij", query / (width // self.num_heads) ** 0.5, key)  # scaled before: overflow
         if self.num_distances:
-            apart = tf.abs(tf.range(length)[:, tf.newaxis] - tf.range(length))
-            logits += tf.cast(tf.gather(self._distances, apart, axis=1), logits.dtype)
-        return masked_softmax(logits, readable[:, tf.newaxis]), value
+            apart = tf.abs(place[..., tf.newaxis] - tf.range(length))
+            biases = tf.transpose(tf.gather(self._distances, apart, axis=1), [1, 0, 2, 3])
+            logits += tf.cast(biases, logits.dtype)
+        return reader, masked_softmax(logits, readable[:, tf.newaxis]), value
 
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Return the weight with which entry i reads entry j, mean over the heads, [B, length, length]."""
-        return tf.reduce_mean(self._attend(*inputs)[0], axis=1)
+        return tf.reduce_mean(self._attend(*inputs)[1], axis=1)
 
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        states, readable = inputs
-        weights, value = self._attend(states, readable)
+    def call(self, inputs: tuple[tf.Tensor, ...], training: bool | None = None) -> tf.Tensor:
+        states, weights, value = self._attend(*inputs)
         attended = tf.reshape(tf.einsum("bhij,bjhd->bihd", weights, value), tf.shape(states))
         states = states + self._dropout(attended, training=training)
         inner, outer = self._feed_forward
         hidden = self._dropout(inner(self._norms[1](states)), training=training)
-        return states + self._dropout(outer(hidden), training=training)
+        states = states + self._dropout(outer(hidden), training=training)
+        return states if len(inputs) == 2 else states[:, 0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels, in the protocol of the model-optimization toolkit."""

@@ -57,7 +57,8 @@ class SelfAttentionHistory(SeededKernels):
         the present. A last layer norm follows the blocks, and the network's own tasks replace the loss on the next item
         at every position.
 
-    Cost: that of `num_blocks` `SelfAttention`.
+    Cost: that of `num_blocks` `SelfAttention`, of which the last one computes the most recent entry alone, except in
+    `prefixes`.
     """
 
     def __init__(
@@ -100,9 +101,10 @@ class SelfAttentionHistory(SeededKernels):
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         mask = inputs[1] > 0
         states, readable = self._start(inputs, training)
-        for block in self._blocks:
+        for block in self._blocks[:-1]:
             states = block((states, readable), training=training)
-        state = self._norm(_most_recent(states, mask))
+        latest = tf.argmax(tf.cast(mask, tf.int32), axis=1)
+        state = self._norm(self._blocks[-1]((states, readable, latest), training=training))
         return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), state, 0)
 
     def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
