@@ -103,17 +103,17 @@ class SelfAttention(SeededKernels):
         """
         normed = self._norms[0](states)
         length, width = states.shape[1:]
-        reader, asking, place = states, normed, tf.range(length)[tf.newaxis]
+        reader, asking, at = states, normed, tf.range(length)[tf.newaxis]
         if positions is not None:
-            place = tf.cast(positions, tf.int32)[:, tf.newaxis]
-            reader, asking, readable = (tf.gather(part, place, batch_dims=1) for part in (states, normed, readable))
+            at = tf.cast(positions, tf.int32)[:, tf.newaxis]
+            reader, asking, readable = (tf.gather(part, at, batch_dims=1) for part in (states, normed, readable))
         query, key, value = (
             tf.reshape(project(part), [-1, part.shape[1], self.num_heads, width // self.num_heads])
             for project, part in zip(self._projections, (asking, normed, normed), strict=True)
         )
         logits = tf.einsum("bihd,bjhd->bhij", query / (width // self.num_heads) ** 0.5, key)  # scaled before: overflow
         if self.num_distances:
-            apart = tf.abs(place[..., tf.newaxis] - tf.range(length))
+            apart = tf.abs(at[..., tf.newaxis] - tf.range(length))
             biases = tf.transpose(tf.gather(self._distances, apart, axis=1), [1, 0, 2, 3])
             logits += tf.cast(biases, logits.dtype)
         return reader, masked_softmax(logits, readable[:, tf.newaxis]), value
