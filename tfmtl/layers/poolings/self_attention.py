@@ -96,7 +96,7 @@ class SelfAttention(SeededKernels):
     def _attend(
         self, states: tf.Tensor, readable: tf.Tensor, positions: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the states of the n readers [B, n, d], their weights [B, heads, n, length], and what they read.
+        """Return the states of the n readers [B, n, d], weights [B, heads, n, length] and values.
 
         The values [B, length, heads, d / heads] are those of all entries. The readers are all entries, or those at
         `positions` [B] with n = 1.
