@@ -11,7 +11,8 @@ Features: TypeAlias = Mapping[str, tf.Tensor]
 """Feature tensors by feature name; dimension 0 is the batch."""
 
 Outputs: TypeAlias = Mapping[str, "tf.Tensor | Mapping[str, tf.Tensor]"]
-"""Network outputs by task name; a retrieval task's output is `{"query": [B, d], "candidate": [B, d]}`."""
+"""Network outputs by task name; a retrieval task's output is `{"query": [B, K d], "candidate": [B, d]}`, with K = 1
+unless its queries have several vectors."""
 
 Column: TypeAlias = Hashable
 """The origin of one column of a tensor [B, ..., columns], such as ("", "user", 3): equal in two networks for columns of

@@ -26,6 +26,7 @@ from tfmtl.layers import (
     HistoryMatch,
     MaskedMean,
     Mixup,
+    MultiInterestPooling,
     PEPNet,
     PiecewiseLinear,
     SelfAttention,
@@ -78,6 +79,7 @@ def _(pool: Pool) -> tuple[keras.Model, Any]:
 
 @network_of.register(MaskedMean)
 @network_of.register(AttentionPooling)
+@network_of.register(MultiInterestPooling)
 @network_of.register(SelfAttentionHistory)
 def _(layer: Any) -> tuple[keras.Model, Any]:
     return _network(layer, (LISTS, INDICES))

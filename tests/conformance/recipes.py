@@ -187,6 +187,7 @@ PARTS: Recipes = {
     "MultiClassClassification": lambda: MultiClassClassification(
         "t", 4, units=[3], scope="query", label_smoothing=0.25
     ),
+    "MultiInterestPooling": lambda: layers.MultiInterestPooling(2, 3, kernel_initializer=_seeded(), seed=3),
     "Mixup": lambda: layers.Mixup(),
     "MixupPartners": lambda: MixupPartners(0.5, seed=3),
     "PEPNet": lambda: layers.PEPNet(TASKS, domain=["page"], personal=["user", "item"], **_EXPERTS, gate_units=3),
@@ -202,8 +203,8 @@ PARTS: Recipes = {
         "t", units=[3, 2], normalize=True, temperature=0.5, sampling_correction=False, remove_accidental_hits=False,
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
         distinct_candidates=False, explicit_negatives=0.5, share_explicit_negatives=True,
-        query_key="who", joint_positives=True, num_queued_negatives=4, negatives_power=0.5,
-        copy=HistoryCopy("recent", 2.0, 5.0),
+        query_key="who", num_queued_negatives=4, negatives_power=0.5,
+        copy=HistoryCopy("recent", 2.0, 5.0), num_interests=2, interest_sharpness=0.5,
     ),
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
     "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, kernel_initializer=_seeded(), seed=3),

@@ -22,6 +22,7 @@ from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress, rank_by_scores, rank_p
 from tfmtl.evaluation.retrieval_metrics import retrieval_metrics
 from tfmtl.models import Candidates, MultiTaskModel
 from tfmtl.models.inputs import require_candidates
+from tfmtl.tasks.interests import best_scores, interests_in
 from tfmtl.types import Features
 
 Ints = npt.NDArray[np.int64]
@@ -73,18 +74,22 @@ class Corpus:
         progress: Progress | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> Any:
-        """Return the rank [n] of each positive by the dot product of the towers, with the copied part if any."""
+        """Return the rank [n] of each positive by the dot product of the towers, with the copied part if any.
+
+        A query tower of K times the width of the candidate tower has K vectors, of which the largest product counts.
+        """
         query = embed(query_tower, self.queries)[task]
         candidate = embed(candidate_tower, self.candidates.features)[task]
         positives = (self.query_index, self.candidate_index)
         options: Any = {"seen": self.seen, "block_bytes": block_bytes, "progress": progress}
         if self.copied is None:
-            return rank_positives(query, candidate, *positives, **options)
+            interests = interests_in(query, candidate)
+            return rank_positives(query, candidate, *positives, **options, num_interests=interests)
         copied = self.copied
         query, candidate = query.astype(np.float32), candidate.astype(np.float32)
 
         def scores(chosen: IntArray) -> FloatArray:
-            return copied.add(query[chosen] @ candidate.T, self.queries, chosen)
+            return copied.add(best_scores(query[chosen], candidate), self.queries, chosen)
 
         return rank_by_scores(scores, len(self.candidates), *positives, **options)
 

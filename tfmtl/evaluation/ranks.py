@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tfmtl._checks import require, require_positive_int
 from tfmtl.evaluation.counting import FloatArray, IntArray, blocks, count_above
 from tfmtl.evaluation.distinct import distinct_rows
+from tfmtl.tasks.interests import best_scores, interests_in
 
 Scorer: TypeAlias = Callable[[IntArray], FloatArray]
 """A function from queries [b] to their scores [b, num_candidates]."""
@@ -34,6 +35,7 @@ def rank_positives(
     seen: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
+    num_interests: int = 1,
 ) -> npt.NDArray[np.float64]:
     """Return the rank of each positive among all candidates, by the dot product of embeddings.
 
@@ -51,6 +53,8 @@ def rank_positives(
             training interactions. Pairs with a -1 are ignored, and a seen pair that is also a positive is kept.
         block_bytes: bound of the working memory; a block holds at least one query.
         progress: called after each block with the number of ranked queries and the number of all queries.
+        num_interests: K, number of vectors of a query, of which the largest dot product is the score; the query
+            embeddings are then [Q, K d].
 
     Returns:
         Ranks [n], float64.
@@ -70,7 +74,8 @@ def rank_positives(
         >>> rank_positives(queries, candidates, [0], [1], seen=([0], [0]))
         array([0.])
     """
-    queries, candidates = _embeddings(query_embeddings, candidate_embeddings)
+    require_positive_int(num_interests=num_interests)
+    queries, candidates = _embeddings(query_embeddings, candidate_embeddings, num_interests)
     rows = np.asarray(query_index)
     require(
         rows.size == 0 or int(rows.max()) < len(queries),
@@ -126,7 +131,7 @@ def rank_by_scores(
 
 
 class _DotProducts:
-    """The scorer of embeddings: dot products, computed block by block.
+    """The scorer of embeddings: dot products, computed block by block, or the largest of those of several vectors.
 
     Each distinct candidate is multiplied once: the rounding of BLAS depends on the position in the block and would
     break ties of equal candidates, such as items without history that share one embedding.
@@ -136,12 +141,13 @@ class _DotProducts:
         first, self._distinct_of = distinct_rows(candidates)
         self._all_distinct = len(first) == len(candidates)
         self._queries = queries
-        self._columns = candidates.T if self._all_distinct else candidates[first].T
-        self.bytes_per_score = candidates.itemsize * (1 if self._all_distinct else 2) + 2  # products and masks
+        self._rows = candidates if self._all_distinct else candidates[first]
+        copies = interests_in(queries, candidates) + (0 if self._all_distinct else 1)
+        self.bytes_per_score = candidates.itemsize * copies + 2  # products and masks
 
     def __call__(self, rows: IntArray) -> FloatArray:
         with np.errstate(over="ignore", invalid="ignore"):  # `_checked_block` raises on an overflow
-            product: FloatArray = self._queries[rows] @ self._columns
+            product: FloatArray = best_scores(self._queries[rows], self._rows)
         return product if self._all_distinct else product[:, self._distinct_of]
 
 
@@ -204,7 +210,7 @@ def _rank_in_block(scores: FloatArray, positives: _Pairs, removed: _Pairs) -> np
     return above + (at_least - above - 1) / 2
 
 
-def _embeddings(queries: npt.ArrayLike, candidates: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def _embeddings(queries: npt.ArrayLike, candidates: npt.ArrayLike, interests: int) -> tuple[FloatArray, FloatArray]:
     tables = {"query_embeddings": np.asarray(queries), "candidate_embeddings": np.asarray(candidates)}
     for name, table in tables.items():
         valid = table.ndim == 2 and table.shape[1] > 0
@@ -212,8 +218,10 @@ def _embeddings(queries: npt.ArrayLike, candidates: npt.ArrayLike) -> tuple[Floa
         require(bool(np.isfinite(table).all()), f"`{name}` must be finite: a NaN or infinity cannot be ranked.")
     (_, width), (_, other) = (table.shape for table in tables.values())
     require(
-        width == other,
-        "Query and candidate embeddings must have the same dimension.",
+        width == interests * other,
+        "Query and candidate embeddings must have the same dimension."
+        if interests == 1
+        else f"Query embeddings must have {interests} times the dimension of candidate embeddings.",
         query_embeddings=width,
         candidate_embeddings=other,
     )

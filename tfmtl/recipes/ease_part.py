@@ -20,6 +20,7 @@ from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.neighbor_part import Similarities
+from tfmtl.tasks.interests import interests_in, joined_to_each
 
 Floats = npt.NDArray[np.float32]
 Weighting = Literal["binary", "log"]
@@ -119,6 +120,7 @@ class EasePart:
         inputs, outputs = model.network.input, dict(model.network.output)
         own = outputs[self.task]
         query, candidate = ([own[side]] if network > 0 else [] for side in ("query", "candidate"))
+        interests = interests_in(own["query"], own["candidate"]) if network > 0 else 1
         if network > 0:
             query = [keras.layers.Rescaling(network, name=f"{self.task}_ease_network")(own["query"])]
         item = model.schema.candidate_id
@@ -132,8 +134,8 @@ class EasePart:
             column = _table(popularity * self.popularity[:, None], f"{self.task}_ease_popularity", model.schema, item)
             candidate.append(column(inputs[item]))
         outputs[self.task] = {
-            side: keras.layers.Concatenate(name=f"{self.task}_ease_{side}")(parts) if len(parts) > 1 else parts[0]
-            for side, parts in (("query", query), ("candidate", candidate))
+            side: joined_to_each(parts[0], parts[1:], number, f"{self.task}_ease_{side}") if parts[1:] else parts[0]
+            for side, parts, number in (("query", query, interests), ("candidate", candidate, 1))
         }
         joined = model.with_network(keras.Model(inputs, outputs, name=model.network.name))
         joined.compile(type(model.optimizer).from_config(model.optimizer.get_config()))

@@ -22,6 +22,7 @@ from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import Floats
 from tfmtl.tasks import HistoryCopy, UserNeighbors
 from tfmtl.tasks.copies import Copy
+from tfmtl.tasks.interests import best_scores
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -96,7 +97,7 @@ def join_copy(
     batch = to_batch(as_frame(validation), model.preprocessor, labels=labels)
     corpus = sampled(locate(model, name, batch), max_queries, seed)
     query = embed(model.tower("query"), corpus.queries)[name]
-    scores = query @ embed(model.tower("candidate"), corpus.candidates.features)[name].T
+    scores = best_scores(query, embed(model.tower("candidate"), corpus.candidates.features)[name])
     judge = CopyJudge(model, corpus, histories if history is None else [history], k)
     before = judge.value(scores, None)
     _, copy, value = judge.best(lambda _: scores, [""])

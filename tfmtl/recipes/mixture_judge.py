@@ -20,6 +20,7 @@ from tfmtl.recipes.join_copy import CopyJudge
 from tfmtl.recipes.neighbor_part import Lists
 from tfmtl.recipes.shortlist import Shortlist
 from tfmtl.tasks import HistoryCopy
+from tfmtl.tasks.interests import best_scores
 
 Weights = tuple[float, float, float]
 """Weights of the network, EASE and popularity."""
@@ -57,7 +58,8 @@ class MixtureJudge:
         self._model, self._corpus, self.k = model, corpus, min(k, len(corpus.candidates))
         self._indices = np.asarray(corpus.candidates.features[model.schema.candidate_id])
         query = embed(model.tower("query"), corpus.queries)[task]
-        self._network = _Scores.of(query @ embed(model.tower("candidate"), corpus.candidates.features)[task].T)
+        candidate = embed(model.tower("candidate"), corpus.candidates.features)[task]
+        self._network = _Scores.of(best_scores(query, candidate))
         self._last: tuple[EasePart, list[_Scores]] | None = None
 
     def _scores(self, part: EasePart) -> list[_Scores]:

@@ -50,7 +50,7 @@ class CopiedHits(tf.Module):
         """Return the best hits of the index and of the history.
 
         Args:
-            query: float [B, d].
+            query: float [B, d] or [B, K, d], as in `CorpusIndex.search`.
             history: int32 [B, length] or [B], the encoded feature that the copy reads.
             hits: those of the index for the same queries and limits.
             exclude_ids, restrict_ids: as in `CorpusIndex.restrict`.
@@ -63,8 +63,7 @@ class CopiedHits(tf.Module):
         if restrict_ids is not None:
             named = tf.reduce_any(tf.not_equal(restrict_ids, index.missing), axis=1, keepdims=True)
             allowed &= tf.logical_not(named) | among(rows, index.rows_of(restrict_ids))
-        vectors = index.embeddings_at(tf.minimum(rows, index.size - 1))
-        own = tf.einsum("bd,bnd->bn", tf.cast(query, tf.float32), vectors) + parts
+        own = index.scores_at(query, tf.minimum(rows, index.size - 1)) + parts
         again = among(hits.rows, tf.where(allowed, rows, index.size))
         scores = tf.concat(
             [tf.where(allowed, own, -np.inf), tf.where(hits.valid & ~again, hits.scores, -np.inf)], axis=1

@@ -31,8 +31,8 @@ class Hits(NamedTuple):
         rows: int32 [B, max_k], positions in the corpus; 0 where `valid` is false.
         scores: float32 [B, max_k], dot products; 0 where `valid` is false.
         valid: bool [B, max_k], false where fewer than `max_k` candidates are allowed.
-        mean, deviation: float32 [B, 1], mean and standard deviation of the query's dot products over the whole corpus,
-            including excluded candidates.
+        mean, deviation: float32 [B, 1], mean and standard deviation of the dot products of the query, or of all of its
+            vectors, over the whole corpus, including excluded candidates.
     """
 
     rows: tf.Tensor
@@ -101,34 +101,34 @@ class CorpusIndex(tf.Module):
         """Return the `max_k` best candidates of each query.
 
         Args:
-            query: float [B, d].
+            query: float [B, d], or [B, K, d] for K vectors, of which the largest dot product is the score.
             exclude_ids: raw ids [B, n] that must not be among them; ids outside the corpus, `""` and -1 exclude
                 nothing.
         """
         query = tf.cast(query, tf.float32)
-        scores = tf.matmul(query, self._loaded.value("embeddings"), transpose_b=True)
+        scores = _best_products(query, self._loaded.value("embeddings"))
         if exclude_ids is not None:
             scores = self._mask(scores, exclude_ids)
-        return self._hits(query, *self._best(scores))
+        return self.hits_of(query, *self._best(scores))
 
     def restrict(self, query: tf.Tensor, found: Hits, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor) -> Hits:
         """Return the hits of a search, except for queries that name candidates: those get the best of the named ones.
 
         Args:
-            query: float [B, d].
+            query: float [B, d] or [B, K, d], as in `search`.
             found: the hits of an unrestricted search.
             exclude_ids: raw ids [B, m] that must not be among the hits.
             restrict_ids: raw ids [B, n]; `""` and -1 are ignored, and a row with no other ids keeps its hits. Ids
                 outside the corpus give no hit.
 
-        Cost: B n d multiplications and floats of memory, and B (m + n) log m comparisons; independent of the corpus.
+        Cost: B n K d multiplications, B n (d + K) floats of memory and B (m + n) log m comparisons; independent of the
+        corpus.
         """
         rows = tf.sort(self.rows_of(restrict_ids), axis=1)
         first = tf.pad(tf.not_equal(rows[:, 1:], rows[:, :-1]), [[0, 0], [1, 0]], constant_values=True)
         first = first[:, : tf.shape(rows)[1]]
         allowed = first & (rows < self.size) & tf.logical_not(among(rows, self.rows_of(exclude_ids)))
-        vectors = self.embeddings_at(tf.minimum(rows, self.size - 1))
-        scores = tf.where(allowed, tf.einsum("bd,bnd->bn", tf.cast(query, tf.float32), vectors), -np.inf)
+        scores = tf.where(allowed, self.scores_at(query, tf.minimum(rows, self.size - 1)), -np.inf)
         columns = [[0, 0], [0, self.max_k]]  # top-k needs as many columns
         best, positions = tf.math.top_k(tf.pad(scores, columns, constant_values=-np.inf), self.max_k)
         valid = best > -np.inf
@@ -152,6 +152,13 @@ class CorpusIndex(tf.Module):
     def embeddings_at(self, rows: tf.Tensor) -> tf.Tensor:
         """Return the embeddings [..., d] of the candidates at `rows`."""
         return tf.gather(self._loaded.value("embeddings"), rows)
+
+    def scores_at(self, query: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Return the scores [B, n] of queries [B, d] or [B, K, d] and the candidates at `rows` [B, n]."""
+        query, vectors = tf.cast(query, tf.float32), self.embeddings_at(rows)
+        if query.shape.rank == 2:
+            return tf.einsum("bd,bnd->bn", query, vectors)
+        return tf.reduce_max(tf.einsum("bkd,bnd->bkn", query, vectors), axis=1)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings and measurements of the search, as plain values for clients."""
@@ -184,15 +191,20 @@ class CorpusIndex(tf.Module):
         filled = tf.pad(values, [[0, 0], [0, lacking]], constant_values=value)
         return tf.ensure_shape(filled, [None, self.max_k])
 
-    def _hits(self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor) -> Hits:
+    def hits_of(self, query: tf.Tensor, best: tf.Tensor, rows: tf.Tensor) -> Hits:
         """Return hits, in which scores of minus infinity are invalid.
 
         The mean of the scores is q . m and their variance q' S q, with mean m [d] and covariance S [d, d] of the
-        embeddings.
+        embeddings. Of several vectors the mean of the second moments counts.
         """
         valid = best > -np.inf
-        mean = tf.matmul(query, self._loaded.value("mean"), transpose_b=True)
-        variance = tf.reduce_sum(tf.matmul(query, self._loaded.value("covariance")) * query, axis=1, keepdims=True)
+        vectors = tf.reshape(query, [-1, query.shape[-1]])
+        mean = tf.matmul(vectors, self._loaded.value("mean"), transpose_b=True)
+        variance = tf.reduce_sum(tf.matmul(vectors, self._loaded.value("covariance")) * vectors, axis=1, keepdims=True)
+        if query.shape.rank == 3:
+            means, variances = (tf.reshape(part, tf.shape(query)[:2]) for part in (mean, variance))
+            mean = tf.reduce_mean(means, axis=1, keepdims=True)
+            variance = tf.reduce_mean(variances + tf.square(means - mean), axis=1, keepdims=True)
         deviation = tf.sqrt(tf.maximum(variance, 0.0))
         return Hits(tf.where(valid, rows, 0), tf.where(valid, best, 0.0), valid, mean, deviation)
 
@@ -232,6 +244,15 @@ class CorpusIndex(tf.Module):
         padded = tf.pad(scores, [[0, 0], [0, 1]])
         excluded = tf.fill([tf.shape(positions)[0]], -np.inf)
         return tf.tensor_scatter_nd_update(padded, positions, tf.cast(excluded, tf.float32))[:, :-1]
+
+
+def _best_products(query: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+    """Return the scores [B, C] of queries [B, d] or [B, K, d]."""
+    if query.shape.rank == 2:
+        return tf.matmul(query, embeddings, transpose_b=True)
+    interests, width = query.shape[1:]
+    products = tf.matmul(tf.reshape(query, [-1, width]), embeddings, transpose_b=True)
+    return tf.reduce_max(tf.reshape(products, [-1, interests, tf.shape(embeddings)[0]]), axis=1)
 
 
 def among(rows: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

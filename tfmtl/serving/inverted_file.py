@@ -11,6 +11,7 @@ from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.serving.blocks import MARGIN, block_keys, cluster, halves, ranks_of_best, resemblance, rounded, to_codes
 from tfmtl.serving.index import CorpusIndex, Embed, Hits, Search
+from tfmtl.serving.interest_hits import search_each
 
 RESTORED = ("min_recall", "clusters", "block", "seed", "int8")
 """The settings that a version stores, from which `replace_candidates` builds the index of other candidates."""
@@ -172,13 +173,15 @@ class InvertedFileIndex(CorpusIndex):
         """Return the `max_k` best candidates of each query in the blocks that it resembles most.
 
         Args:
-            query: float [B, d].
+            query: float [B, d] or [B, K, d], as in `CorpusIndex.search`; each of the K vectors is searched.
             exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. If the
                 blocks of a query hold fewer than `max_k` other candidates, it is compared with the whole corpus.
         """
         query = tf.cast(query, tf.float32)
+        if query.shape.rank == 3:
+            return search_each(self, query, exclude_ids)
         best, rows = self._completed(query, *self._search_blocks(query, exclude_ids), exclude_ids)
-        return self._hits(query, best, rows)
+        return self.hits_of(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings of the inverted file and its measured recall, as plain values."""

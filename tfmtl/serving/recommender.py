@@ -18,6 +18,7 @@ from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
 from tfmtl.serving.ranker import Ranker, traced_once, unnamed
 from tfmtl.serving.score_fusion import ScoreFusion
 from tfmtl.serving.signature import Answer
+from tfmtl.tasks.interests import by_interest, interests_in
 from tfmtl.types import Features
 
 Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to restrict to [B, n]
@@ -104,7 +105,10 @@ class Recommender(Ranker):
         return self._recommend(inputs, (exclude_ids, restrict_ids), k, weights)
 
     def embed_query(self, /, **query: tf.Tensor) -> Answer:
-        """Return the embeddings [B, d] of queries; their dot products with those of candidates are the scores."""
+        """Return the embeddings of queries, [B, d] or, with K vectors, [B, K, d].
+
+        Their dot products with those of candidates are the scores, and the largest one of K vectors.
+        """
         return {"embedding": tf.cast(self._embed(query)[1], tf.float32)}
 
     def embed_candidate(self, /, **candidate: tf.Tensor) -> Answer:
@@ -144,7 +148,8 @@ class Recommender(Ranker):
         if search is None:
             return CorpusIndex(ids, embed, depth)
         queries = search.sample(self.schema, self.model.preprocessor.statistics)
-        return search.build_index(ids, embed, depth, self.embed_query(**queries)["embedding"])
+        vectors = self.embed_query(**queries)["embedding"]
+        return search.build_index(ids, embed, depth, tf.reshape(vectors, [-1, vectors.shape[-1]]))
 
     def _copied_hits(self) -> CopiedHits | None:
         """Return the merge with the candidates of the history; None if the served task copies none."""
@@ -171,7 +176,9 @@ class Recommender(Ranker):
 
     def _embed_query(self, query: Features) -> tuple[Answer, tf.Tensor]:
         encoded = self.encode("query", query)
-        return encoded, self._tower(encoded, training=False)[self.retrieval]
+        embedding = self._tower(encoded, training=False)[self.retrieval]
+        interests = interests_in(embedding, self._candidate_tower.structured_outputs)
+        return encoded, embedding if interests == 1 else by_interest(embedding, interests)
 
     def _candidates(self, rows: tf.Tensor) -> Features:
         """Return the encoded features of the candidates at `rows`."""

@@ -43,7 +43,8 @@ class RecommenderExporter(Exporter):
       where NaN means the exported weight. All `rerank_depth` candidates are ranked, in the context of the request, and
       the best k of them are returned.
     - `embed_query`, `embed_candidate`: features of the query or the candidate -> `embedding` [B, d]. The dot products
-      of the two are the scores, without the part of `Retrieval(copy=...)`.
+      of the two are the scores, without the part of `Retrieval(copy=...)`. With `num_interests` K above 1 the
+      embedding of a query is [B, K, d], and its largest dot product is the score.
     - `retrieve_examples`, `recommend_examples`, `rank_examples`, `embed_query_examples`, `embed_candidate_examples`:
       `examples`, serialized `tf.Example` protos [B] (see `to_examples`) -> the outputs of `retrieve_filtered`,
       `recommend_filtered`, `rank`, `embed_query` or `embed_candidate`. Inputs that a proto lacks, or holds in another

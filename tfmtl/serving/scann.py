@@ -14,6 +14,7 @@ from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import tf
 from tfmtl.serving.blocks import halves
 from tfmtl.serving.index import CorpusIndex, Embed, Hits, Search
+from tfmtl.serving.interest_hits import search_each
 
 _CODES = 16  # codes that ScaNN learns per block of dimensions, and so the smallest number of candidates
 _FIRST = 16  # the first trial searches one leaf in so many
@@ -186,11 +187,13 @@ class ScaNNIndex(CorpusIndex):
         """Return the `max_k` best candidates of each query among those that ScaNN finds.
 
         Args:
-            query: float [B, d].
+            query: float [B, d] or [B, K, d], as in `CorpusIndex.search`; each of the K vectors is searched.
             exclude_ids: raw ids [B, n] that must not be among the hits, as in `CorpusIndex.search`. A query for which
                 fewer than `max_k` other candidates are found is compared with the whole corpus.
         """
         query = tf.cast(query, tf.float32)
+        if query.shape.rank == 3:
+            return search_each(self, query, exclude_ids)
         excluded = 0 if exclude_ids is None else tf.shape(exclude_ids)[1]
         near, rows = self._near(query, tf.minimum(self._measured["reordered"] + excluded, self.size))
         rows = tf.ensure_shape(rows, [None, None])
@@ -202,7 +205,7 @@ class ScaNNIndex(CorpusIndex):
             scores = self._without(scores, rows, exclude_ids)
         best, positions = tf.math.top_k(scores, self.max_k)
         best, rows = self._completed(query, best, tf.gather(rows, positions, batch_dims=1), exclude_ids)
-        return self._hits(query, best, rows)
+        return self.hits_of(query, best, rows)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings of ScaNN and its measured recall, as plain values."""

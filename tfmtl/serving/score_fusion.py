@@ -22,8 +22,8 @@ class ScoreFusion:
     score = sum_t w_t (v_t - m_t) / s_t with the served value v_t of task t. For a ranking task m_t and s_t are mean and
     standard deviation of its training labels, so that units do not matter and a task contributes little if
     its predictions vary little; for the retrieval task they are mean and standard deviation of the query's
-    dot products over the whole corpus. The score increases with the value of each task of positive weight and falls
-    with that of each task of negative weight.
+    dot products over the whole corpus, with several vectors those of all. The score increases with the value of each
+    task of positive weight and falls with that of each task of negative weight.
 
     Attributes:
         weights: w by task name, in the order of the tasks.

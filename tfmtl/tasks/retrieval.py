@@ -10,6 +10,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.copies import Copy, copy_of
+from tfmtl.tasks.interests import best_of_all, best_of_pairs, joined_to_each, unit_vectors
 from tfmtl.tasks.loss_rows import not_empty
 from tfmtl.tasks.negative_queue import NegativeQueue
 from tfmtl.tasks.others import Others
@@ -87,6 +88,13 @@ class Retrieval(RetrievalLoss):
             from the corpus are drawn; lambda_j has N p_j instead of N / C. 0.75 is common; 0 is uniform.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, or a
             `UserNeighbors`, with a list for each user; in evaluation, prediction and serving, but not in the loss.
+        num_interests: K, number of vectors u_k of a query, for users with several interests at a time (ComiRec). The
+            output is then {"query": [B, K d], "candidate": [B, d]}, and a score is max_k <u_k, v>; with `units` the
+            last layer of the query has K d outputs, otherwise its tower must have that width, such as that of
+            `layers.MultiInterestPooling`. The loss of a row is that of one vector, u_m with m = argmax_k <u_k, v> by
+            the candidate v of the row, so that only this vector has a gradient.
+        interest_sharpness: p of the soft choice (MIND) u = sum_k a_k u_k, a = softmax(p <u_k, v>), in the loss; None
+            for the largest product.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
@@ -97,8 +105,11 @@ class Retrieval(RetrievalLoss):
         https://doi.org/10.1145/3366424.3386195; Wang et al., "Learning from Negative User Feedback and Measuring
         Responsiveness for Sequential Recommenders", RecSys 2023, https://arxiv.org/abs/2308.12256 (explicit negatives,
         here with the probability from the sample); Wang et al., "Cross-Batch Negative Sampling for Training Two-Tower
-        Recommenders", SIGIR 2021, https://arxiv.org/abs/2110.15154 (the queue). `tfrs.tasks.Retrieval` differs: it
-        corrects the positive too.
+        Recommenders", SIGIR 2021, https://arxiv.org/abs/2110.15154 (the queue); Cen et al., "Controllable
+        Multi-Interest Framework for Recommendation" (ComiRec), KDD 2020, https://arxiv.org/abs/2005.09347, equation 7;
+        Li et al., "Multi-Interest Network with Dynamic Routing for Recommendation at Tmall" (MIND), CIKM 2019,
+        https://arxiv.org/abs/1904.08030, section 4.4 (there products are raised to the power p; here they may be
+        negative, and p is a factor). `tfrs.tasks.Retrieval` differs: it corrects the positive too.
 
     Cost: B (U + N) d multiplications per step for U <= B distinct candidates in batch and queue. The full softmax takes
     3 B C d multiplications and a pass of C candidates through their tower, in the memory of one block of rows; use it
@@ -132,6 +143,8 @@ class Retrieval(RetrievalLoss):
         num_queued_negatives: int = 0,
         negatives_power: float = 0.0,
         copy: Copy | Mapping[str, Any] | None = None,
+        num_interests: int = 1,
+        interest_sharpness: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -153,6 +166,8 @@ class Retrieval(RetrievalLoss):
         self.num_queued_negatives = num_queued_negatives
         self.negatives_power = float(negatives_power)
         self.copy = copy_of(copy)
+        self.num_interests = num_interests
+        self.interest_sharpness = interest_sharpness
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -201,6 +216,22 @@ class Retrieval(RetrievalLoss):
             self.query_key is None or not full,
             f"`query_key` {of} removes positives from sampled negatives; leave it or `full_softmax` out.",
             query_key=self.query_key,
+        )
+        self._check_interests(of)
+
+    def _check_interests(self, of: str) -> None:
+        require_positive_int(num_interests=self.num_interests)
+        several, sharpness = self.num_interests > 1, self.interest_sharpness
+        require(
+            sharpness is None or (several and math.isfinite(sharpness) and sharpness > 0),
+            f"`interest_sharpness` {of} must be a finite number above 0, and needs `num_interests` above 1.",
+            interest_sharpness=sharpness,
+            num_interests=self.num_interests,
+        )
+        require(
+            not (several and self.joint_positives),
+            f"`joint_positives` {of} has one term for positives of several interests; leave it or `num_interests` out.",
+            num_interests=self.num_interests,
         )
 
     @property
@@ -254,7 +285,7 @@ class Retrieval(RetrievalLoss):
         """Add the layers of u and v to the towers.
 
         Raises:
-            ValueError: if there are no candidates, or u and v have different widths.
+            ValueError: if there are no candidates, or u has another width than v, or than K times that of v.
         """
         require(
             encodings.candidate is not None,
@@ -262,29 +293,39 @@ class Retrieval(RetrievalLoss):
         )
         query = self._project(encodings.query, "query", encodings.seed)
         candidate = self._project(encodings.candidate, "candidate", encodings.seed)
-        widths = {"query": int(query.shape[-1]), "candidate": int(candidate.shape[-1])}
-        require(
-            len(set(widths.values())) == 1,
-            f"Retrieval task {self.name!r} has no dot product, because its towers have outputs of different widths; "
-            "give `Retrieval(units=...)` or `tower_units` a width, or choose `embedding_dim` for equal widths.",
-            widths=widths,
-        )
+        self._check_widths({"query": int(query.shape[-1]), "candidate": int(candidate.shape[-1])})
         if self.temperature != 1.0:
             query = keras.layers.Rescaling(1 / self.temperature, name=f"{self.name}_query_scaled")(query)
         if self.candidate_bias:
             bias = head(encodings.candidate, (), 1, f"{self.name}_candidate_bias", encodings.seed)
             candidate = keras.layers.Concatenate(name=f"{self.name}_candidate_biased")([candidate, bias])
-            query = keras.layers.Concatenate(name=f"{self.name}_query_biased")([query, tf.ones_like(query[:, :1])])
+            one = tf.ones_like(query[:, :1])
+            query = joined_to_each(query, one, self.num_interests, f"{self.name}_query_biased")
         return {"query": query, "candidate": candidate}
 
+    def _check_widths(self, widths: Mapping[str, int]) -> None:
+        several = self.num_interests > 1
+        require(
+            several or widths["query"] == widths["candidate"],
+            f"Retrieval task {self.name!r} has no dot product, because its towers have outputs of different widths; "
+            "give `Retrieval(units=...)` or `tower_units` a width, or choose `embedding_dim` for equal widths.",
+            widths=widths,
+        )
+        require(
+            not several or widths["query"] == self.num_interests * widths["candidate"],
+            f"The query tower of retrieval task {self.name!r} must have `num_interests` times the width of the "
+            f"candidate tower, {self.num_interests} x {widths['candidate']}; give `Retrieval(units=...)` a width.",
+            widths=widths,
+        )
+
     def _project(self, tower: Any, side: str, seed: int) -> Any:
-        name = f"{self.name}_{side}"
-        output = head(tower, self.units[:-1], self.units[-1], name, seed) if self.units else tower
-        return keras.layers.UnitNormalization(name=f"{name}_unit")(output) if self.normalize else output
+        name, interests = f"{self.name}_{side}", self.num_interests if side == "query" else 1
+        output = head(tower, self.units[:-1], interests * self.units[-1], name, seed) if self.units else tower
+        return unit_vectors(output, interests, f"{name}_unit") if self.normalize else output
 
     def predict(self, outputs: Any) -> tf.Tensor:
-        """Return the dot product [B] of each row's pair."""
-        return tf.reduce_sum(outputs["query"] * outputs["candidate"], axis=1)
+        """Return the dot product [B] of each row's pair, the largest one of several vectors."""
+        return best_of_pairs(outputs["query"], outputs["candidate"])
 
     def served_value(self, outputs: Any, features: Features, candidate: tf.Tensor | None) -> tf.Tensor:
         """Return the score [B] of each row's pair, with the part of `copy`."""
@@ -308,10 +349,20 @@ class Retrieval(RetrievalLoss):
     def _scores(self, outputs: Any, positive: tf.Tensor, others: Others) -> tf.Tensor:
         sides = (tf.boolean_mask(tf.cast(outputs[side], tf.float32), positive) for side in ("query", "candidate"))
         query, candidate = map(not_empty, sides)
-        return tf.matmul(query, others.behind(candidate) if self.gather_negatives else candidate, transpose_b=True)
+        return best_of_all(query, others.behind(candidate) if self.gather_negatives else candidate)
 
     def output_arguments(self) -> dict[str, Any]:
-        """Return `copy`: with any other arguments the score is the dot product of the outputs."""
+        """Return `copy`: with any other arguments the score is the dot product of the outputs.
+
+        Raises:
+            ValueError: with several interests, since a sum of maxima is no maximum of as many dot products.
+        """
+        require(
+            self.num_interests == 1,
+            f"Retrieval task {self.name!r} has several interests, and an ensemble of such tasks cannot be searched by "
+            "dot products; use members with `num_interests` 1.",
+            num_interests=self.num_interests,
+        )
         return {} if self.copy is None else {"copy": self.copy}
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
@@ -323,7 +374,7 @@ class Retrieval(RetrievalLoss):
             "normalize", "temperature", "sampling_correction", "remove_accidental_hits", "num_hard_negatives",
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
             "explicit_negatives", "share_explicit_negatives", "query_key", "joint_positives",
-            "num_queued_negatives", "negatives_power",
+            "num_queued_negatives", "negatives_power", "num_interests", "interest_sharpness",
         )  # fmt: skip
         copied = {} if self.copy is None else {"copy": self.copy.config()}
         plain = {name: getattr(self, name) for name in own}

@@ -12,6 +12,7 @@ from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.compared import Compared, padded
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
 from tfmtl.tasks.distinct_softmax import distinct_softmax
+from tfmtl.tasks.interests import interest_of
 from tfmtl.tasks.loss_inputs import CandidateIds
 from tfmtl.tasks.loss_rows import LossRows
 from tfmtl.tasks.multi_positive_softmax import multi_positive_softmax
@@ -37,6 +38,8 @@ class RetrievalLoss(Task, abc.ABC):
     joint_positives: bool
     num_queued_negatives: int
     negatives_power: float
+    num_interests: int
+    interest_sharpness: float | None
     _counts: CandidateCounts
     _queue: NegativeQueue
     _num_indices: int
@@ -45,6 +48,7 @@ class RetrievalLoss(Task, abc.ABC):
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the mean softmax loss over the positive rows and their weight, with the part of explicit negatives."""
+        outputs = self._with_one_vector(outputs)
         if self.full_softmax:
             return self._full_softmax_loss(labels, outputs, sample_weight, inputs)
         queries = None if self.query_key is None else inputs.keys_of(self.query_key)
@@ -64,6 +68,13 @@ class RetrievalLoss(Task, abc.ABC):
             )
             summed += self.explicit_negatives * tf.reduce_sum(negative.weight * losses)
         return tf.math.divide_no_nan(summed, total), total
+
+    def _with_one_vector(self, outputs: Any) -> Any:
+        """Return outputs in which the candidate of each row chose one vector of its query; see `interest_of`."""
+        if self.num_interests == 1:
+            return outputs
+        query, candidate = (tf.cast(outputs[side], tf.float32) for side in ("query", "candidate"))
+        return {"query": interest_of(query, candidate, self.interest_sharpness), "candidate": candidate}
 
     def _softmax_losses(self, query: tf.Tensor, compared: Compared, inputs: LossInputs) -> tf.Tensor:
         """Return the loss of each positive; their candidates are the first ones of `compared`."""

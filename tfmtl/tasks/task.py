@@ -137,7 +137,7 @@ class Task(keras.layers.Layer, abc.ABC):
     """Whether the served value depends on the query alone; serving then returns one value per query."""
 
     retrieves: ClassVar[bool] = False
-    """Whether the task ranks the corpus, by dot products of its output {"query": [B, d], "candidate": [B, d]}."""
+    """Whether the task ranks the corpus, by dot products of its output {"query": [B, K d], "candidate": [B, d]}."""
 
     pool: ClassVar[type[Pool]] = MeanValue
     """The layer by which an ensemble combines its members' outputs of the task; by default their weighted mean."""

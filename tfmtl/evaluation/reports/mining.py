@@ -16,6 +16,7 @@ from tfmtl.data.negatives import negative_rows
 from tfmtl.evaluation.corpus import Corpus, Seen, embed, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES
 from tfmtl.models import MultiTaskModel
+from tfmtl.tasks.interests import best_scores, interests_in
 
 _Ints = npt.NDArray[np.int64]
 
@@ -127,7 +128,7 @@ class _Search(NamedTuple):
         candidate = embed(self.model.tower("candidate"), corpus.candidates.features)[self.task].astype(np.float32)
         order = np.argsort(corpus.query_index, kind="stable")
         found = np.full(points.shape, -1)
-        size = max(1, BLOCK_BYTES // (8 * len(candidate)))
+        size = max(1, BLOCK_BYTES // (8 * len(candidate) * interests_in(query, candidate)))
         for start in range(0, len(query), size):
             block = np.arange(start, min(start + size, len(query)))
             lists, count = self._lists(query, candidate, block, first, last)
@@ -140,7 +141,7 @@ class _Search(NamedTuple):
 
     def _lists(self, query: Any, candidate: Any, block: _Ints, first: int, last: int) -> tuple[_Ints, _Ints]:
         """Return the candidates of the ranks [b, last - first + 1], and their number [b]."""
-        scores = query[block] @ candidate.T
+        scores = best_scores(query[block], candidate)
         if self.corpus.copied is not None:
             scores = self.corpus.copied.add(scores, self.corpus.queries, block)
         start, end = np.searchsorted(self.seen[0], [block[0], block[-1] + 1])
