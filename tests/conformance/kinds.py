@@ -23,6 +23,7 @@ from tfmtl.layers import (
     ContextGate,
     DotInteraction,
     Fusion,
+    GatedAttention,
     HistoryMatch,
     MaskedMean,
     Mixup,
@@ -85,8 +86,9 @@ def _(layer: Any) -> tuple[keras.Model, Any]:
     return _network(layer, (LISTS, INDICES))
 
 
-@network_of.register
-def _(layer: SelfAttention) -> tuple[keras.Model, Any]:
+@network_of.register(GatedAttention)
+@network_of.register(SelfAttention)
+def _(layer: Any) -> tuple[keras.Model, Any]:
     return _network(layer, (LISTS, INDICES[:, np.newaxis] > np.array([[0], [3], [8]])))
 
 

@@ -156,6 +156,7 @@ PARTS: Recipes = {
     "MeanProbability": lambda: pools.MeanProbability([0.75, 0.25]),
     "MeanValue": lambda: pools.MeanValue([0.75, 0.25]),
     "JoinedEmbedding": lambda: JoinedEmbedding({"x": 7, "y": 9, "z": 8}, 4, "normal", seed=3),
+    "GatedAttention": lambda: layers.GatedAttention(3, 2, 0.25, kernel_initializer=_seeded(), seed=3),
     "GateNU": lambda: layers.GateNU(2, 3, 4, **_KERNELS),
     "LearningToBranch": lambda: layers.LearningToBranch(
         TASKS, **_EXPERTS, num_nodes=3, initial_temperature=2.0, final_temperature=0.5, decay_steps=7
@@ -209,7 +210,7 @@ PARTS: Recipes = {
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
     "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, kernel_initializer=_seeded(), seed=3),
     "SelfAttentionHistory": lambda: layers.SelfAttentionHistory(
-        1, 2, 0.25, True, kernel_initializer=_seeded(), seed=3
+        1, 2, 0.25, True, True, kernel_initializer=_seeded(), seed=3
     ),
     "SequenceAugmentation": lambda: layers.SequenceAugmentation(0.25, 0.5, 0.75, rate=1.0, seed=3, unknown=2),
     "SharedBottom": lambda: layers.SharedBottom(TASKS, **_EXPERTS),

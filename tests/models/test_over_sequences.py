@@ -65,8 +65,9 @@ def model_of(
 ) -> MultiTaskModel:
     heads = [Retrieval("seen", full_softmax=True), Regression("rating", offset=3.0)]
     built = build_network(
-        preprocessor(), heads, SharedBottom(units=(4,)), embedding_dim=4, tower_units=(5, 4),
-        regularization=regularization or Regularization(unknown_rate=0.0), poolings=poolings, **network,
+        preprocessor(), heads, SharedBottom(units=(4,)),
+        regularization=regularization or Regularization(unknown_rate=0.0), poolings=poolings,
+        **{"embedding_dim": 4, "tower_units": (5, 4), **network},
     )  # fmt: skip
     model = MultiTaskModel(built, heads, preprocessor(), balancer, Candidates.from_frame(table(), preprocessor()))
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=eager)

@@ -57,8 +57,9 @@ class FeatureEncoder:
         dims = embedding_dim if isinstance(embedding_dim, Mapping) else {"": embedding_dim}
         require_known([name for name in dims if name], schema.vocabularies, "vocabulary", "`embedding_dim`")
         self._widths = {name: dims.get(name, dims.get("", 32)) for name in schema.vocabularies}
-        for width in self._widths.values():
-            require_positive_int(embedding_dim=width)
+        for name, width in self._widths.items():
+            if width != 0 or name not in dims:
+                require_positive_int(embedding_dim=width)
         self._sizes = {name: statistics.size(name) for name in schema.vocabularies}
         self._tables: dict[str, keras.layers.Embedding] = {}
         self._embedded: dict[str, tuple[Any, Any]] = {}
@@ -69,7 +70,10 @@ class FeatureEncoder:
 
     def encode_role(self, role: str) -> Any:
         """Return the encoding [B, d] of the features in one role of the schema, or None if there are none."""
-        features: Sequence[Feature] = getattr(self.schema, role)
+        given: Sequence[Feature] = getattr(self.schema, role)
+        features = [feature for feature in given if not self._is_key(feature)]
+        cure = f"The {role} needs a feature that is read: give one of these an `embedding_dim` above 0."
+        require(bool(features) or not given, cure, keys=[feature.name for feature in given])
         if not features:
             return None
         fused = self._fused(features, role) if role in self.fusion else self._joined(features, role)
@@ -82,7 +86,8 @@ class FeatureEncoder:
         key = tables, *names
         if key not in self._encodings:
             name = _joined_name(tables or "shared", *names)
-            self._encodings[key] = self._joined([known[name] for name in names or known], name, tables)
+            features = [known[n] for n in names] or [f for f in known.values() if not self._is_key(f)]
+            self._encodings[key] = self._joined(features, name, tables)
         return self._encodings[key]
 
     def embed(self, name: str) -> tuple[Any, Any]:
@@ -154,7 +159,7 @@ class FeatureEncoder:
 
     def _is_small(self, feature: Feature) -> bool:
         readers = [f for f in self.schema.features.values() if f.vocabulary == feature.name]
-        return feature.is_id and len(readers) == 1 and self._sizes[feature.name] < _SMALL
+        return feature.is_id and len(readers) == 1 and self._sizes[feature.name] < _SMALL and not self._is_key(feature)
 
     def _embed_together(self, names: Sequence[str], width: int, group: str, tables: str) -> Any:
         name = f"{group}_embedding_{width}"
@@ -205,7 +210,12 @@ class FeatureEncoder:
         pooling = MaskedMean(name=layer_name(f"{key}_mean")) if own is None else _copy(own, f"{key}_pooling")
         return pooling(self._embed(name, str(self.schema.features[name].vocabulary), tables))
 
+    def _is_key(self, feature: Feature) -> bool:
+        """Return whether a feature only names its row, since its embeddings have no coordinates."""
+        return feature.vocabulary is not None and self._widths[feature.vocabulary] == 0
+
     def _embed(self, name: str, vocabulary: str, tables: str) -> tuple[Any, Any]:
+        require(self._widths[vocabulary] > 0, f"Feature {name!r} has no embedding: its `embedding_dim` is 0.")
         key = _joined_name(tables, name)
         if key not in self._embedded:
             indices = self._indices_of(name)

@@ -46,7 +46,7 @@ def build_network(
         trunk: architecture shared by the tasks on pairs of query and candidate; `SharedBottom` by default. A trunk
             without task names takes the names of these tasks. It reads the concatenation of the query, candidate and
             context encodings and, if there are candidates, the product of the towers' outputs of one width.
-        embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others).
+        embedding_dim: width of embeddings, one for all or by vocabulary ("" for the others); 0 leaves the feature out.
         tower_units: widths of the dense layers of both towers; `()` for none, which is matrix factorisation of two ids.
         regularization: penalties, noise and augmentation; see `Regularization`.
         poolings: by list feature, the layer that pools its embeddings to one vector; `MaskedMean` by default. Copied.

@@ -30,6 +30,7 @@ def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
     readers = [layer for layer in network.layers if hasattr(layer, "prefixes")]
     lists = {name: network.input[name] for name in histories}
     rest = {name: tensor for name, tensor in network.input.items() if name not in lists}
+    rest = {name: tensor for name, tensor in rest.items() if tensor.node.layer.outbound_nodes}  # Keras refuses others
     cure = "reads a history in another way than by a pooling with `prefixes`; train it on single rows"
     try:
         before = keras.Model(lists, [layer.input for layer in readers], name="histories")

@@ -15,6 +15,7 @@ POOLINGS = {
     "AttentionPooling": AttentionPooling,
     "MultiInterestPooling": lambda: MultiInterestPooling(num_interests=2, units=5),
     "SelfAttentionHistory": lambda: SelfAttentionHistory(num_blocks=2, num_heads=3, relative=True),
+    "gated": lambda: SelfAttentionHistory(num_blocks=2, num_heads=3, relative=True, gated=True),
 }
 
 

@@ -12,6 +12,7 @@ from tfmtl._keras import keras, register, seed_of, spawn, tf
 from tfmtl.layers.dense_stack import search_dropout
 from tfmtl.layers.kernels import SeededArguments, SeededKernels
 from tfmtl.layers.noise.randomness import Dropout
+from tfmtl.layers.poolings.gated_attention import GatedAttention
 from tfmtl.layers.poolings.prefixes import no_later
 from tfmtl.layers.poolings.self_attention import SelfAttention
 from tfmtl.types import Column
@@ -33,6 +34,7 @@ class SelfAttentionHistory(SeededKernels):
         num_heads: heads of each; must divide the embeddings' width d.
         dropout: rate on the embeddings and inside the blocks, in [0, 1).
         relative: whether the blocks have a learned bias per distance instead of positions.
+        gated: whether the blocks are those of HSTU, `GatedAttention`; only with `relative`.
         kernel_initializer: initializer of the kernels.
         seed: seed of the initial values and of dropout.
 
@@ -57,8 +59,7 @@ class SelfAttentionHistory(SeededKernels):
         the present. A last layer norm follows the blocks, and the network's own tasks replace the loss on the next item
         at every position.
 
-    Cost: that of `num_blocks` `SelfAttention`, of which the last one computes the most recent entry alone, except in
-    `prefixes`.
+    Cost: that of `num_blocks` blocks, of which the last one computes the most recent entry alone, except in `prefixes`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class SelfAttentionHistory(SeededKernels):
         num_heads: int = 1,
         dropout: float = 0.0,
         relative: bool = False,
+        gated: bool = False,
         **kwargs: Unpack[SeededArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -75,15 +77,20 @@ class SelfAttentionHistory(SeededKernels):
         self.num_blocks = num_blocks
         self.num_heads = num_heads
         self.dropout = dropout
+        require(
+            relative or not gated, "`gated` blocks have a bias per distance; set `relative=True`.", relative=relative
+        )
         self.relative = relative
+        self.gated = gated
         self._dropout = Dropout(dropout, self.seed, dtype=self.dtype_policy)
         self._norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=self.dtype_policy)
 
-    def _block(self, index: int, length: int) -> SelfAttention:
+    def _block(self, index: int, length: int) -> SelfAttention | GatedAttention:
         name = f"block_{index}"
-        return SelfAttention(
-            self.num_heads, self.dropout, length if self.relative else 0,
-            kernel_initializer=self.initializer(index * SelfAttention.num_kernels), seed=seed_of(name, self.seed),
+        kind, distances = (GatedAttention, length) if self.gated else (SelfAttention, length if self.relative else 0)
+        return kind(
+            num_heads=self.num_heads, dropout=self.dropout, num_distances=distances,
+            kernel_initializer=self.initializer(index * kind.num_kernels), seed=seed_of(name, self.seed),
             name=name, dtype=self.dtype_policy,
         )  # fmt: skip
 
@@ -167,6 +174,7 @@ class SelfAttentionHistory(SeededKernels):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "relative": self.relative,
+            "gated": self.gated,
         }
 
 
