@@ -49,6 +49,8 @@ class EaseSettings(NamedTuple):
         normalized: whether EASE is that of entries x_qi / (d_q^1/2 d_i^1/4) with the sums d of rows and columns, and of
             regularizations in the unit of their squares.
         als: factor of the scores of ALS beside EASE's; 0 without them.
+        recency: exponent p of the factor (1 + j)^-p of the candidate at position j of a history, most recent first; 0
+            for the plain sum, and for the user's id.
     """
 
     weighting: Weighting
@@ -56,6 +58,7 @@ class EaseSettings(NamedTuple):
     regularizations: tuple[float, ...]
     normalized: bool = False
     als: float = 0.0
+    recency: float = 0.0
 
 
 def weighted(counts: Any, weighting: Weighting) -> Any:
@@ -71,7 +74,7 @@ class EasePart:
 
     The score of query q and candidate i is w_n <u_q, v_i> + w_e sum_{j in history(q)} x_qj <Q_j, C_i> +
     w_p log(1 + n_i): the network's, EASE's, and the log of the number n_i of interactions. All are coordinates of one
-    dot product.
+    dot product. The entries x_qj of a history are (1 + position)^-recency.
 
     Attributes:
         task: the retrieval task.
@@ -80,6 +83,7 @@ class EasePart:
         candidate: embedding [C, d] of each index of the candidates' vocabulary.
         popularity: log(1 + n) [C] of each index of the candidates' vocabulary.
         weights: w_n, w_e and w_p; a part with weight 0 is left out.
+        recency: as in `EaseSettings`.
     """
 
     task: str
@@ -88,11 +92,17 @@ class EasePart:
     candidate: Floats
     popularity: Floats
     weights: tuple[float, float, float] = (1.0, 1.0, 0.0)
+    recency: float = 0.0
 
     def queries(self, features: Mapping[str, Any]) -> Floats:
         """Return EASE's embeddings [n, d] of encoded queries."""
         rows: Floats = self.query[np.asarray(features[self.source])]
-        return rows.sum(axis=1) if rows.ndim == 3 else rows
+        return np.einsum("nld,l->nd", rows, self._entries(rows.shape[1])) if rows.ndim == 3 else rows
+
+    def _entries(self, length: int) -> Floats:
+        """Return the entry [length] of each position of a history."""
+        found: Floats = (1 + np.arange(length, dtype=np.float32)) ** np.float32(-self.recency)
+        return found
 
     def candidates(self, indices: npt.ArrayLike) -> Floats:
         """Return EASE's embeddings [n, d] of candidates by their encoded ids."""
@@ -126,6 +136,8 @@ class EasePart:
         item = model.schema.candidate_id
         if ease > 0:
             rows = _table(ease * self.query, f"{self.task}_ease_query", model.schema, self.source)(inputs[self.source])
+            if self.recency and len(rows.shape) == 3:
+                rows *= self._entries(rows.shape[1])[:, np.newaxis]
             query.append(tf.reduce_sum(rows, axis=1) if len(rows.shape) == 3 else rows)
             table = _table(self.candidate, f"{self.task}_ease_candidate", model.schema, item)
             candidate.append(table(inputs[item]))
@@ -184,7 +196,8 @@ class EaseParts:
     def fit(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart:
         """Return the part for one choice of settings."""
         chosen = settings.weighting, settings.normalized, settings.regularizations
-        part = mean(self._parts(self.counts(batches), *chosen), settings._replace(als=0.0))
+        part = mean(self._parts(self.counts(batches), *chosen), settings._replace(als=0.0, recency=0.0))
+        part = dataclasses.replace(part, recency=settings.recency)
         als = self.als(batches, settings) if settings.als > 0 else None
         return part if als is None else part.beside(als, settings.als)
 
@@ -194,7 +207,7 @@ class EaseParts:
         A user without interactions has the score 0, so that a history as the source has no such part.
         """
         name = settings.weighting
-        if not self._needs_more(settings):
+        if name not in self.sparse or settings.source != self.preprocessor.schema.query_id:
             return None
         counts, start = self.counts(batches), self.factors.get(name)
         passes = _PASSES if start is None else _FEW
@@ -204,12 +217,8 @@ class EaseParts:
 
     def similarities(self, batches: Sequence[Batch], settings: EaseSettings) -> Similarities | None:
         """Return the similarities of candidates, or None where EASE holds most of them; see `sparse`."""
-        counts = self.counts(batches) if self._needs_more(settings) else None
+        counts = self.counts(batches) if settings.weighting in self.sparse else None
         return Similarities(counts) if counts is not None and Similarities.cheap(counts) else None
-
-    def _needs_more(self, settings: EaseSettings) -> bool:
-        """Return whether parts beside EASE can help: its rank holds few squares, and it reads the user's id."""
-        return settings.weighting in self.sparse and settings.source == self.preprocessor.schema.query_id
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].

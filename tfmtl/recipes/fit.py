@@ -19,6 +19,7 @@ from tfmtl.evaluation.corpus import REPEATED, Seen, repeated
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes.best_epoch import BestEpoch
+from tfmtl.recipes.history_order import history_orders, history_poolings
 from tfmtl.recipes.join_boosting import JoinedBoosting, join_boosting
 from tfmtl.recipes.join_ease import JoinedEase, join_ease
 from tfmtl.recipes.ranking_inputs import fill_rates, ranking_inputs
@@ -94,11 +95,13 @@ def fit(
     Use it for the first model on new data; print the result to see each setting. Every argument overrides a choice.
 
     The last tenth of the rows by `time`, or a random tenth, is held out. Retrieval tasks, and each rare task, have
-    tables, towers and a trunk that no other task reads (`isolate` of `build_network`). Training stops by ranks and
-    losses on the held-out rows, and each group of tasks keeps its best epoch (see `BestEpoch`). Tasks that share
-    variables with a retrieval in a given `network` weigh a tenth, because at equal weights they can cost it a third of
-    its NDCG. `join_ease` chooses the weights of network, EASE and popularity by the same rows, `join_boosting` those of
-    network and trees in ranking tasks; both then read all rows.
+    tables, towers and a trunk that no other task reads (`isolate` of `build_network`). A history of candidates is read
+    by `SelfAttentionHistory` if its latest item is nearer to the next one than any earlier item is and candidates have
+    20 rows each, otherwise by its mean. Training stops by ranks and losses on the held-out rows, and each group of
+    tasks keeps its best epoch (see `BestEpoch`). Tasks that share variables with a retrieval in a given `network` weigh
+    a tenth, because at equal weights they can cost it a third of its NDCG. `join_ease` chooses the weights of network,
+    EASE and popularity by the same rows, `join_boosting` those of network and trees in ranking tasks; both then read
+    all rows.
 
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
@@ -205,11 +208,18 @@ def _network(
     if inputs:
         value = " and ".join(_INPUTS[layer.name] for layer in inputs)
         chosen.append(Choice("inputs", value, "without them gradient boosting ranks better"))
+    orders = history_orders(preprocessor, tasks, train, seed)
+    poolings = history_poolings(orders, seed)
+    for name, order in orders.items():
+        reason = f"its latest item is {order.lift:.2f} times as similar to the next one as any earlier item, and "
+        reason += f"{order.rows:.0f} rows per candidate"
+        chosen.append(Choice("history", f"{'attention over' if name in poolings else 'mean of'} {name}", reason))
     few = () if any(task.retrieves for task in tasks) else sparse
     network = build_network(
         preprocessor,
         tasks,
         embedding_dim={"": _WIDTH, **dict.fromkeys(few, SPARSE_WIDTH)},
+        poolings=poolings,
         interactions=inputs,
         isolate=[group.tasks for group in groups],
         seed=seed,

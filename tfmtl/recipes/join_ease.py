@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import REPEATED, Seen, locate, repeated
+from tfmtl.evaluation.counting import FloatArray
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean
@@ -20,6 +21,9 @@ from tfmtl.recipes.mixture_judge import MixtureJudge, Weights, near_best
 from tfmtl.recipes.neighbor_part import EXPONENTS
 from tfmtl.tasks import UserNeighbors
 from tfmtl.tasks.copies import Copy
+
+_EASE_ALONE = (0.0, 1.0, 0.0)
+_RECENCIES = (0.5, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +66,10 @@ class JoinedEase:
         values = " and ".join(f"{value:g}" for value in ease.regularizations)
         entries = f"{'normalized ' if ease.normalized else ''}{ease.weighting} counts"
         als = ", beside ALS" if ease.als > 0 else ""
+        recent = f", (1 + position)^-{ease.recency:g} in a history" if ease.recency > 0 else ""
         return (
             f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({entries}, "
-            f"regularization {values}{als}); {self.metric} on validation: {self.found}."
+            f"regularization {values}{recent}{als}); {self.metric} on validation: {self.found}."
         )
 
 
@@ -86,11 +91,13 @@ def join_ease(
 
     Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network.
 
-    The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone; then, on a grid, the
-    weights of network and popularity relative to the deviation of each part's scores. Where `rank` holds less than half
-    of the squares of the entries, as in large catalogues, EASE of normalized entries is compared, and ALS and item-kNN
-    (`UserNeighbors`) join EASE. Where seen candidates stay in the lists, `join_copy` follows. Settings within one
-    standard error of the best are averaged. The network has half of its best weight: the rows often choose its epoch.
+    The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone: its weighting, and whether
+    it reads the rows of the user in the tables, or a history of the request, in which the latest may count more; then,
+    on a grid, the weights of network and popularity relative to the deviation of each part's scores. Where `rank` holds
+    less than half of the squares of the entries, as in large catalogues, EASE of normalized entries is compared, and
+    ALS and item-kNN (`UserNeighbors`) join EASE. Where seen candidates stay in the lists, `join_copy` follows. Settings
+    within one standard error of the best are averaged. The network has half of its best weight: the rows often choose
+    its epoch.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
@@ -142,13 +149,13 @@ def _neighbors(
     """Return the lists of all users by all batches, if those by the first batch rank better where nothing repeats."""
     if judge.keeps_seen:
         return None
-    found = fitted.similarities(batches[:1], settings)
+    found, user = fitted.similarities(batches[:1], settings), fitted.preprocessor.schema.user("`UserNeighbors`")
     if found is None:
         return None
-    lists = {exponent: found.lists(judge.users(settings.source), exponent) for exponent in EXPONENTS}
+    lists = {exponent: found.lists(judge.users(user), exponent) for exponent in EXPONENTS}
     chosen = judge.neighbors(part, weights, lists, values)
     every = found if len(batches) == 1 or chosen is None else fitted.similarities(batches, settings)
-    return None if chosen is None or every is None else every.part(settings.source, *chosen)
+    return None if chosen is None or every is None else every.part(user, *chosen)
 
 
 def _closed_forms(
@@ -156,20 +163,40 @@ def _closed_forms(
 ) -> tuple[EaseSettings, EasePart]:
     """Return the best settings of EASE and ALS, and the part with the scores of both."""
     options = fitted.options(batches, regularizations)
-    best = _best(judge, options)
+    values = {settings: judge.values(part, _EASE_ALONE) for settings, part in options.items()}
+    histories = [settings for settings in values if settings.source != fitted.preprocessor.schema.query_id]
+    if histories:
+        recent = _recent(options, _best(values, histories))
+        values |= {settings: judge.values(part, _EASE_ALONE) for settings, part in recent.items()}
+        options |= recent
+    best = _averaged(values)
     part, als = mean(options, best), fitted.als(batches, best)
     scale = 0.0 if als is None else judge.scale(part, als)
     return (best, part) if als is None or scale == 0 else (best._replace(als=scale), part.beside(als, scale))
 
 
-def _best(judge: MixtureJudge, options: Mapping[EaseSettings, EasePart]) -> EaseSettings:
+def _recent(options: Mapping[EaseSettings, EasePart], best: EaseSettings) -> dict[EaseSettings, EasePart]:
+    """Return the parts of the best history in which the latest candidates count more; they need more regularization."""
+    return {
+        settings._replace(recency=recency): dataclasses.replace(part, recency=recency)
+        for recency in _RECENCIES
+        for settings, part in options.items()
+        if settings._replace(regularizations=best.regularizations) == best
+        and settings.regularizations >= best.regularizations
+    }
+
+
+def _best(values: Mapping[EaseSettings, FloatArray], among: Iterable[EaseSettings]) -> EaseSettings:
+    return max(among, key=lambda settings: float(values[settings].mean()))
+
+
+def _averaged(values: Mapping[EaseSettings, FloatArray]) -> EaseSettings:
     """Return the best settings by EASE alone, with all regularizations near the best one.
 
     A single choice among values that differ by less than the noise of the validation rows can be far from the best one
     on other rows; `benchmarks/RESULTS.md` compares both.
     """
-    values = {settings: judge.values(part, (0.0, 1.0, 0.0)) for settings, part in options.items()}
-    best = max(values, key=lambda settings: float(values[settings].mean()))
+    best = _best(values, values)
     alike = {key: found for key, found in values.items() if key._replace(regularizations=best.regularizations) == best}
     return best._replace(regularizations=tuple(value for near in near_best(alike) for value in near.regularizations))
 
