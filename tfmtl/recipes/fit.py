@@ -96,12 +96,11 @@ def fit(
 
     The last tenth of the rows by `time`, or a random tenth, is held out. Retrieval tasks, and each rare task, have
     tables, towers and a trunk that no other task reads (`isolate` of `build_network`). A history of candidates is read
-    by `SelfAttentionHistory` if its latest item is nearer to the next one than any earlier item is and candidates have
-    20 rows each, otherwise by its mean. Training stops by ranks and losses on the held-out rows, and each group of
-    tasks keeps its best epoch (see `BestEpoch`). Tasks that share variables with a retrieval in a given `network` weigh
-    a tenth, because at equal weights they can cost it a third of its NDCG. `join_ease` chooses the weights of network,
-    EASE and popularity by the same rows, `join_boosting` those of network and trees in ranking tasks; both then read
-    all rows.
+    by attention if its order counts, otherwise by its mean. Training stops by ranks and losses on the held-out rows,
+    and each group of tasks keeps its best epoch (see `BestEpoch`). Tasks that share variables with a retrieval in a
+    given `network` weigh a tenth, because at equal weights they can cost it a third of its NDCG. `join_ease` chooses
+    the weights of network, EASE and popularity by the same rows, `join_boosting` those of network and trees in ranking
+    tasks; both then read all rows.
 
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
@@ -208,24 +207,31 @@ def _network(
     if inputs:
         value = " and ".join(_INPUTS[layer.name] for layer in inputs)
         chosen.append(Choice("inputs", value, "without them gradient boosting ranks better"))
-    orders = history_orders(preprocessor, tasks, train, seed)
-    poolings = history_poolings(orders, seed)
-    for name, order in orders.items():
-        reason = f"its latest item is {order.lift:.2f} times as similar to the next one as any earlier item, and "
-        reason += f"{order.rows:.0f} rows per candidate"
-        chosen.append(Choice("history", f"{'attention over' if name in poolings else 'mean of'} {name}", reason))
     few = () if any(task.retrieves for task in tasks) else sparse
     network = build_network(
         preprocessor,
         tasks,
         embedding_dim={"": _WIDTH, **dict.fromkeys(few, SPARSE_WIDTH)},
-        poolings=poolings,
+        poolings=_poolings(preprocessor, tasks, train, seed, chosen),
         interactions=inputs,
         isolate=[group.tasks for group in groups],
         seed=seed,
     )
     fill_rates(network, preprocessor, tasks, train)
     return network
+
+
+def _poolings(
+    preprocessor: Preprocessor, tasks: Sequence[Task], train: Any, seed: int, chosen: list[Choice]
+) -> dict[str, keras.layers.Layer]:
+    """Return the layers that read the histories of candidates, where they are not the mean."""
+    orders = history_orders(preprocessor, tasks, train, seed)
+    found = history_poolings(orders, seed)
+    for name, order in orders.items():
+        reason = f"its latest item is {order.lift:.2f} times as similar to the next one as any earlier item, and "
+        reason += f"{order.rows:.0f} rows per candidate"
+        chosen.append(Choice("history", f"{'attention over' if name in found else 'mean of'} {name}", reason))
+    return found
 
 
 def _balancer(network: keras.Model, retrieval: list[str], chosen: list[Choice]) -> Balancer:
