@@ -98,9 +98,8 @@ def fit(
     tables, towers and a trunk that no other task reads (`isolate` of `build_network`). A history of candidates is read
     by attention if its order counts, otherwise by its mean. Training stops by ranks and losses on the held-out rows,
     and each group of tasks keeps its best epoch (see `BestEpoch`). Tasks that share variables with a retrieval in a
-    given `network` weigh a tenth, because at equal weights they can cost it a third of its NDCG. `join_ease` chooses
-    the weights of network, EASE and popularity by the same rows, `join_boosting` those of network and trees in ranking
-    tasks; both then read all rows.
+    given `network` weigh a tenth. `join_ease` chooses the weights of network, EASE and popularity by the same rows,
+    `join_boosting` those of network and trees in ranking tasks; both then read all rows.
 
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
