@@ -91,21 +91,19 @@ def join_ease(
 
     Use it after each training of a retrieval task: on sparse interactions a closed form finds more than a network.
 
-    The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone: its weighting, and whether
-    it reads the rows of the user in the tables, or a history of the request, in which the latest may count more; then,
-    on a grid, the weights of network and popularity relative to the deviation of each part's scores. Where `rank` holds
-    less than half of the squares of the entries, as in large catalogues, EASE of normalized entries is compared, and
-    ALS and item-kNN (`UserNeighbors`) join EASE. Where seen candidates stay in the lists, `join_copy` follows. Settings
-    within one standard error of the best are averaged. The network has half of its best weight: the rows often choose
-    its epoch.
+    The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone, from the user's rows or
+    from a history in which the latest may count more; then, on a grid, the weights of network and popularity relative
+    to the deviation of each part's scores. Where `rank` holds less than half of the squares of the entries, as in large
+    catalogues, EASE of normalized entries is compared, and ALS and item-kNN (`UserNeighbors`) join EASE. Where seen
+    candidates stay in the lists, `join_copy` follows. Settings within one standard error of the best are averaged; the
+    network has half of its best weight.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
         train, validation: the table of its training, and a table outside it, later than `train` where rows have a time.
-        task: the retrieval task; by default the only one.
+        task: the retrieval task, by default the only one.
         rank, regularizations: the width of EASE's embeddings, at most, and the regularizations to compare.
-        exclude_seen: whether to rank without the candidates that a user had in `train`; by default if less than 5 % of
-            the validation positives are pairs that occur in `train`.
+        exclude_seen: whether to rank without a user's candidates of `train`; by default if less than 5 % come again.
         refit: whether the tables of the result are computed from `train` and `validation` together.
         k, max_queries: cut-off of the NDCG, and the number of validation queries that it is measured on.
         seed: seed of the draw of queries and of the decomposition.
