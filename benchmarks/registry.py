@@ -241,6 +241,13 @@ ENTRIES = (
         quick=("--seeds", "1", "--epochs", "1"),
     ),
     Entry(
+        "next_candidate",
+        "Does the recipe find the next candidate better with the history of the request than simple baselines?",
+        "next_candidate.py",
+        ("{ml_100k}", "{steam_reviews}", "{tmall_brands}", "{instacart_sample}", "{ciao}", "{tmall}"),
+        quick=("--seeds", "1", "--users", "200", "--epochs", "1"),
+    ),
+    Entry(
         "calibration",
         "Are event probabilities calibrated on test rows after `recipes.calibrate`, with the same AUC?",
         "calibration.py", ("{census_income}", "{steam_reviews}", "{ml_100k}", "{open_bandit_small}"),
