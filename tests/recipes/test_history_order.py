@@ -111,3 +111,11 @@ def test_fit_chooses_and_prints_the_pooling(shuffled: bool, value: str) -> None:
     assert "times as similar to the next one as any earlier item" in choice.reason
     layers = [type(layer) for layer in found.model.network.layers]
     assert (SelfAttentionHistory in layers) == (not shuffled)
+
+
+def test_fit_says_how_to_add_a_history() -> None:
+    table = walks().drop(columns="recent")
+    schema = Schema([Categorical("user")], [Categorical("item")], labels=[Label("bought")])
+    found = fit(Preprocessor.fit(schema, table), [Retrieval("bought")], table, time="day", epochs=1, verbose=0)
+    choice = next(choice for choice in found.choices if choice.name == "history")
+    assert (choice.value, "IdSequence(..., of='item')" in choice.reason) == ("none", True)

@@ -12,17 +12,15 @@ import pandas as pd
 import pytest
 
 from tests.models.small import NO_NOISE
-from tests.recipes.test_history_order import SCHEMA as WALKS
-from tests.recipes.test_history_order import walks
 from tfmtl._keras import tf
 from tfmtl.baselines import decompose
 from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, random_split, to_batch
 from tfmtl.evaluation import evaluate
 from tfmtl.evaluation.corpus import Seen, locate
-from tfmtl.models import Candidates, MultiTaskModel, build_network, load_model, save_model
+from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, ease_part, join_ease
-from tfmtl.recipes.ease_part import EasePart, mean, sources_of
-from tfmtl.recipes.join_ease import _averaged, _recent
+from tfmtl.recipes.ease_part import mean, sources_of
+from tfmtl.recipes.join_ease import _averaged
 from tfmtl.recipes.mixture_judge import MixtureJudge, discounted, near_best
 from tfmtl.serving import export
 from tfmtl.tasks import Regression, Retrieval
@@ -254,44 +252,6 @@ def test_the_history_of_a_request_is_a_source() -> None:
     assert sources_of(model.schema) == ["user", "history"]
     found = join_ease(model, *tables(), regularizations=(1.0,), refit=False)
     assert found.settings.source == "user"  # the histories of this table are of other users
-
-
-def test_only_the_best_history_is_tried_with_recency() -> None:
-    chosen = EaseSettings("log", "history", (20.0,))
-    others = [EaseSettings("log", "user", (20.0,)), EaseSettings("binary", "history", (20.0,))]
-    less, more = (chosen._replace(regularizations=(value,)) for value in (10.0, 50.0))
-    part = EasePart("bought", "history", *(np.ones([3, 2], np.float32),) * 2, popularity=np.ones(3, np.float32))
-    found = _recent(dict.fromkeys([chosen, less, more, *others], part), chosen)
-    assert sorted(found) == sorted(s._replace(recency=r) for s in (chosen, more) for r in (0.5, 1.0))
-    assert all(part.recency == settings.recency for settings, part in found.items())
-
-
-@pytest.mark.parametrize("recency", [0.0, 0.5, 1.0])
-def test_the_latest_of_a_history_weigh_most(recency: float) -> None:
-    model = _model(history=True)
-    batch = to_batch(tables()[0], model.preprocessor, labels=["bought"])
-    parts = EaseParts(model.preprocessor, "bought", rank=8, seed=0)
-    part = parts.fit([batch], EaseSettings("binary", "history", (20.0,), recency=recency))
-    history = np.asarray(batch.features["history"])
-    weights = [(1 + j) ** -recency for j in range(history.shape[1])]
-    wanted = sum(weight * part.query[history[:, j]] for j, weight in enumerate(weights))
-    np.testing.assert_allclose(part.queries(batch.features), wanted, rtol=1e-5, atol=1e-6)
-    joined = dataclasses.replace(part, weights=(0.0, 1.0, 0.0)).join(model)
-    features = {name: batch.features[name] for name in ("user", "history")}
-    found = joined.tower("query")(features)["bought"]
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
-
-
-def test_the_order_of_events_chooses_recent_entries() -> None:
-    table = walks()
-    preprocessor = Preprocessor.fit(WALKS, table)
-    tasks = [Retrieval("bought")]
-    network = build_network(preprocessor, tasks, embedding_dim=4, tower_units=(4,), seed=0)
-    model = MultiTaskModel(network, tasks, preprocessor, candidates=Candidates.from_frame(table, preprocessor))
-    model.compile("sgd")
-    found = join_ease(model, table[table["day"] < 9], table[table["day"] >= 9], regularizations=(20.0, 50.0))
-    assert (found.settings.source, found.settings.recency) == ("recent", 1.0)
-    assert "(1 + position)^-1 in a history" in str(found)
 
 
 def test_repeated_pairs_decide_whether_seen_candidates_stay() -> None:

@@ -137,7 +137,7 @@ class EasePart:
         if ease > 0:
             rows = _table(ease * self.query, f"{self.task}_ease_query", model.schema, self.source)(inputs[self.source])
             if self.recency and len(rows.shape) == 3:
-                rows *= self._entries(rows.shape[1])[:, np.newaxis]
+                rows *= self._entries(rows.shape[1])[:, np.newaxis].tolist()  # numbers take the type of the rows
             query.append(tf.reduce_sum(rows, axis=1) if len(rows.shape) == 3 else rows)
             table = _table(self.candidate, f"{self.task}_ease_candidate", model.schema, item)
             candidate.append(table(inputs[item]))

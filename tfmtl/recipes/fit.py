@@ -17,6 +17,7 @@ from tfmtl.data.columns import to_labels
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import REPEATED, Seen, repeated
 from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.models.inputs import histories_of
 from tfmtl.models.isolation import independent_groups
 from tfmtl.recipes.best_epoch import BestEpoch
 from tfmtl.recipes.history_order import history_orders, history_poolings
@@ -226,6 +227,10 @@ def _poolings(
     """Return the layers that read the histories of candidates, where they are not the mean."""
     orders = history_orders(preprocessor, tasks, train, seed)
     found = history_poolings(orders, seed)
+    schema = preprocessor.schema
+    if schema.query_id and any(task.retrieves for task in tasks) and not histories_of(schema):
+        cure = f"if rows have a time, `IdSequence(..., of={schema.candidate_id!r})` and `data.with_histories` add it"
+        chosen.append(Choice("history", "none", cure))
     for name, order in orders.items():
         reason = f"its latest item is {order.lift:.2f} times as similar to the next one as any earlier item, and "
         reason += f"{order.rows:.0f} rows per candidate"
