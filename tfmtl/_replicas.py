@@ -23,6 +23,11 @@ def replica() -> Any:
     return 0 if context is None else context.replica_id_in_sync_group
 
 
+def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
+    """Return whether variables are on parameter servers and workers compute steps independently."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+
 def all_reduce(value: Any) -> Any:
     """Return the sum of a tensor, dense or sparse, over the replicas."""
     if replicas() == 1:

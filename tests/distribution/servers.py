@@ -40,6 +40,10 @@ def loss_of(trained: Any) -> dict[str, float]:
 
 with strategy.scope():
     trained = model()
+    try:
+        refused = model(num_queued_negatives=4).name
+    except ValueError as error:
+        refused = str(error)
 before = loss_of(trained)
 log = trained.fit(table(), batch_size=BATCH, epochs=4, verbose=0).history
 copy = local_copy(trained)
@@ -54,6 +58,7 @@ found = {
     "logged": {name: len(values) for name, values in log.items()},
     "copy": max(abs(after[name] - of_copy[name]) for name in after),
     "predictions": max(float(np.abs(served[name] - of_servers[name]).max()) for name in served),
+    "refused": refused,
     "export": export(trained, sys.argv[1]).name,
 }
 sys.stdout.write("\n" + json.dumps(found) + "\n")

@@ -19,3 +19,4 @@ def test_workers_of_parameter_servers_train_sharded_tables(tmp_path: pathlib.Pat
     assert found["copy"] < 1e-5
     assert found["predictions"] == 0
     assert found["export"] == "1"
+    assert found["refused"].startswith("`num_queued_negatives` of task 'seen' needs workers that compute a batch")

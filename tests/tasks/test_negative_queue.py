@@ -84,16 +84,38 @@ def test_three_equal_scores() -> None:
         assert found == pytest.approx(np.log(losses).mean(), rel=1e-6)
 
 
-def test_the_gradient_of_a_positive_is_not_shared_with_the_queue() -> None:
-    # Twice the same batch with embeddings of their own: the positive's part of the gradient by v_p is -(1 - p) u.
-    task = task_of(sampling_correction=False)
+@pytest.mark.parametrize("distinct", [True, False])
+@pytest.mark.parametrize("hits", [True, False])
+def test_negatives_of_the_batch_have_the_gradient_of_the_queue(hits: bool, distinct: bool) -> None:
+    # Twice the same batch with embeddings of their own: each item is in the batch and in the queue. The positive has
+    # the gradient -(1 - p) u, or -u and that of a negative if hits are kept. Of two equal negatives the one of the
+    # batch has the gradient (2 + 3) / 2 p / 2 u, or (3 + 3) / 3 p / 2 u.
+    task = task_of(sampling_correction=False, remove_accidental_hits=not hits, distinct_candidates=distinct)
     step(task, 0)
     outputs = {"query": QUERY, "candidate": ITEMS[1][BATCHES[0]]}
     given = LossInputs({}, ids_of(BATCHES[0]), training=True)
-    gradient = loss_of(task, [1] * 3, outputs, [1.0, 1e-12, 1e-12], given)[2]["candidate"]
-    powers = np.exp(QUERY[0].astype(float) @ ITEMS[1][BATCHES[0]].T) * [1, 2, 2]  # each negative is in the queue too
+    gradient = loss_of(task, [1] * 3, outputs, [1.0, 1e-12, 1e-12], given)[2]
+    powers = np.exp(QUERY[0].astype(float) @ ITEMS[1][BATCHES[0]].T) * [2 if hits else 1, 2, 2]
     chances = powers / powers.sum()
-    np.testing.assert_allclose(gradient, (chances - [1, 0, 0])[:, np.newaxis] * QUERY[0], rtol=1e-4, atol=1e-6)
+    by_row = chances * (1 if hits else [1, 1.25, 1.25]) - [1, 0, 0]
+    np.testing.assert_allclose(gradient["candidate"], by_row[:, np.newaxis] * QUERY[0], rtol=1e-4, atol=1e-6)
+    expected = (chances - [1, 0, 0]) @ ITEMS[1][BATCHES[0]]
+    np.testing.assert_allclose(gradient["query"][0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_one_logit_for_a_candidate_has_the_gradients_of_its_rows(joint: bool) -> None:
+    found = []
+    for distinct in (True, False):
+        task = task_of(distinct_candidates=distinct, query_key="user", joint_positives=joint, explicit_negatives=2.0)
+        outputs = {"query": QUERY, "candidate": ITEMS[0][[2, 2, 5]]}
+        given = LossInputs({}, ids_of([2, 2, 5]), training=True, keys={"user": tf.constant([7, 8, 7], tf.int64)})
+        for _ in range(2):
+            loss, _, gradient = loss_of(task, [1, 1, 0], outputs, [1.0, 2.0, 3.0], given)
+        by_item = np.stack([gradient["candidate"][:2].sum(axis=0), gradient["candidate"][2]])
+        found.append((loss, gradient["query"], by_item))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_other_positives_of_a_user_in_the_queue_are_no_negatives() -> None:
@@ -130,25 +152,31 @@ def test_rows_without_label_are_not_queued() -> None:
     assert contents(shared) == [3, 4]
 
 
-def test_the_mean_sum_is_that_of_the_whole_catalog() -> None:
-    # Over all draws of the other row and of two entries of the queue: E[exp(l + s_p)] = sum_c exp(s_c).
+@pytest.mark.parametrize("arguments", [{}, {"distinct_candidates": False}, {"query_key": "user"}])
+def test_the_mean_sum_and_its_gradient_are_those_of_the_whole_catalog(arguments: dict[str, Any]) -> None:
+    # Over all draws of the other row and of two entries of the queue: E[Z] = sum_c exp(s_c) for Z = exp(l + s_p), and
+    # E[Z dl/dv_c] = exp(s_c) u for c other than p, E[Z dl/dv_p] = (exp(s_p) - E[Z]) u.
     share, scores = [0.5, 0.3, 0.2], np.random.default_rng(1).normal(size=3)
-    task = Retrieval("t", num_queued_negatives=2)
+    task = Retrieval("t", num_queued_negatives=2, **arguments)
     task.prepare(5)
     task.prepare_output({"candidate": tf.zeros([1, 1])})
-    values = tf.constant(scores[:, np.newaxis], tf.float32)
+    values, users = tf.constant(scores[:, np.newaxis], tf.float32), {"user": tf.constant([7, 8], tf.int64)}
     for positive in range(3):
-        mean = 0.0
+        mean, change = 0.0, np.zeros(3)
         for drawn in itertools.product(range(3), repeat=3):
             task._counts.known.assign(1e7 * np.array([0.0, 0.0, *share]))
             queue = list(drawn[1:])
             task._queue.add(tf.gather(values, queue), ids_of(np.array(queue) + 2), None)
             ids = [positive, drawn[0]]
             outputs = {"query": [[1.0], [1.0]], "candidate": tf.gather(values, ids)}
-            given = LossInputs({}, ids_of(np.array(ids) + 2), training=True)
-            loss = loss_of(task, [1, 1], outputs, [1.0, 1e-12], given)[0]
-            mean += math.prod(share[item] for item in drawn) * math.exp(loss + scores[positive])
+            given = LossInputs({}, ids_of(np.array(ids) + 2), training=True, keys=users)
+            loss, _, gradient = loss_of(task, [1, 1], outputs, [1.0, 1e-12], given)
+            sums = math.prod(share[item] for item in drawn) * math.exp(loss + scores[positive])
+            mean += sums
+            np.add.at(change, ids, sums * gradient["candidate"][:, 0])
         assert mean == pytest.approx(np.exp(scores).sum(), rel=1e-4)
+        expected = np.exp(scores) - mean * np.eye(3)[positive]
+        np.testing.assert_allclose(change, expected, rtol=1e-3)
 
 
 def model_of(seed: int = 0) -> Any:
@@ -174,6 +202,12 @@ def test_preparing_again_empties_the_queue() -> None:
     task.prepare_output({"candidate": tf.zeros([1, 2])})
     assert contents(task) == []
     assert len(task.weights) == before
+
+
+def test_parameter_servers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfmtl.tasks.retrieval.serves_parameters", lambda strategy: True)
+    with pytest.raises(ValueError, match="`num_queued_negatives` of task 'seen' needs workers that compute a batch"):
+        model_of()
 
 
 def test_bad_arguments_have_a_sentence() -> None:

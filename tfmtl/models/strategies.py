@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
+from tfmtl._replicas import serves_parameters as serves_parameters
 from tfmtl.data.sharded import Shared
 
 if TYPE_CHECKING:
@@ -37,11 +38,6 @@ def shared_batches(data: Shared, strategy: tf.distribute.Strategy, clock: tf.Var
 
     dataset = strategy.distribute_datasets_from_function(of_worker)
     return dataset, data.steps(workers[0])
-
-
-def serves_parameters(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether variables are on parameter servers and workers compute steps independently."""
-    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
 def local_copy(model: MultiTaskModel) -> MultiTaskModel:

@@ -19,6 +19,7 @@ class Compared(NamedTuple):
         present: bool [C], false for a row that only fills an empty batch.
         number: number of candidates that come from rows of this batch or of earlier ones.
         queries: keys [C] of the queries of which they are positives, -1 without one; None if no keys are compared.
+        factors: factor [C] of the gradient of each candidate as a negative; None for 1.
     """
 
     candidate: tf.Tensor
@@ -26,6 +27,24 @@ class Compared(NamedTuple):
     present: tf.Tensor
     number: tf.Tensor
     queries: tf.Tensor | None = None
+    factors: tf.Tensor | None = None
+
+    @property
+    def negative(self) -> tf.Tensor | None:
+        """The values of `candidate` with the gradients that they have as negatives, or None for those of `candidate`.
+
+        Example:
+            >>> v = tf.constant([[2.0], [3.0]])
+            >>> with tf.GradientTape() as tape:
+            ...     tape.watch(v)
+            ...     negative = Compared(v, None, v > 0, 2, factors=tf.constant([5.0, 0.0])).negative
+            >>> negative[:, 0].numpy().tolist(), tape.gradient(negative, v)[:, 0].numpy().tolist()
+            ([2.0, 3.0], [5.0, 0.0])
+        """
+        if self.factors is None:
+            return None
+        constant = tf.stop_gradient(self.candidate)
+        return constant + self.factors[:, tf.newaxis] * (self.candidate - constant)
 
     def hidden_from(self, ids: CandidateIds | None) -> tf.Tensor:
         """Return bool [E, C]: the rows that are absent or have the candidate of row i of `ids` [E]."""
@@ -46,7 +65,9 @@ class Compared(NamedTuple):
         keys = self.queries
         if keys is not None:
             keys = padded(keys, longer, NO_KEY) if queries is None else tf.concat([keys, queries], axis=0)
-        return Compared(longer, joined_ids(self.ids, ids), padded(self.present, longer, True), self.number, keys)
+        factors = None if self.factors is None else padded(self.factors, longer, 1.0)
+        present = padded(self.present, longer, True)
+        return Compared(longer, joined_ids(self.ids, ids), present, self.number, keys, factors)
 
 
 def padded(rows: tf.Tensor, longer: tf.Tensor, value: Any) -> tf.Tensor:

@@ -13,6 +13,7 @@ def distinct_softmax(
     ids: tf.Tensor,
     expected: tf.Tensor | None = None,
     *,
+    negative: tf.Tensor | None = None,
     remove_accidental_hits: bool = True,
 ) -> tf.Tensor:
     """Return the softmax loss of each query, with one logit for all rows of the same candidate.
@@ -27,6 +28,7 @@ def distinct_softmax(
         candidate: v [C, d], C >= B: row i < B is the positive of query i, the other rows are negatives of all queries.
         ids: candidate ids [C].
         expected: lambda [C], above 0, the same for equal ids; None for 1, no correction.
+        negative: the values of `candidate` with the gradients that they have as negatives; `candidate` by default.
         remove_accidental_hits: whether to leave other rows with the id of a query's positive out of its negatives.
 
     Returns:
@@ -43,16 +45,19 @@ def distinct_softmax(
     ones = tf.ones([tf.size(ids), 1])
     shift = tf.zeros_like(ones) if expected is None else -tf.math.log(expected)[:, tf.newaxis]
     # One pass sums embeddings, corrections and counts by id.
-    sums = tf.math.unsorted_segment_sum(tf.concat([candidate, shift, ones], axis=1), place, tf.size(distinct))
+    parts = [candidate, *([] if negative is None else [negative]), shift, ones]
+    sums = tf.math.unsorted_segment_sum(tf.concat(parts, axis=1), place, tf.size(distinct))
     count = sums[:, -1:]
-    means, weights = sums[:, :-2] / count, sums[:, -2:-1] / count + tf.math.log(count)
+    vectors, weights = sums[:, :-2] / count, sums[:, -2:-1] / count + tf.math.log(count)
+    width = tf.shape(candidate)[1]
+    means, others = vectors[:, :width], vectors[:, -width:]
     rows = tf.shape(query)[0]
     place = place[:rows]
-    logits = tf.matmul(tf.concat([query, ones[:rows]], axis=1), tf.concat([means, weights], axis=1), transpose_b=True)
-    if not remove_accidental_hits:
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(place, logits)
-        return losses + tf.math.log(tf.gather(count[:, 0], place))
+    logits = tf.matmul(tf.concat([query, ones[:rows]], axis=1), tf.concat([others, weights], axis=1), transpose_b=True)
     own = tf.reduce_sum(query * tf.gather(means, place), axis=1)
+    if not remove_accidental_hits:
+        wanted = own + tf.gather(weights[:, 0] - tf.math.log(count[:, 0]), place)
+        return tf.reduce_logsumexp(logits, axis=1) - wanted
     # -log softmax of the positive against the others; a third faster than an update of the logits at the positives.
-    others = logits + tf.one_hot(place, tf.size(distinct), on_value=_HIDDEN, off_value=0.0)
-    return tf.math.softplus(tf.reduce_logsumexp(others, axis=1) - own)
+    hidden = logits + tf.one_hot(place, tf.size(distinct), on_value=_HIDDEN, off_value=0.0)
+    return tf.math.softplus(tf.reduce_logsumexp(hidden, axis=1) - own)

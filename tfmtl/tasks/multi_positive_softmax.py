@@ -21,6 +21,7 @@ def multi_positive_softmax(
     joint: bool = False,
     distinct: bool = True,
     num_hard_negatives: int | None = None,
+    negative: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Return the softmax loss of each query, without any positive of the query among its negatives.
 
@@ -38,6 +39,7 @@ def multi_positive_softmax(
         joint: whether the positives of a query share one term.
         distinct: whether rows with the same candidate share one logit, with the mean of their embeddings.
         num_hard_negatives: number of negatives per row, those with the highest logits; None for all.
+        negative: the values of `candidate` with the gradients that they have as negatives; `candidate` by default.
 
     Returns:
         [B].
@@ -56,9 +58,9 @@ def multi_positive_softmax(
     """
     own = _rows_of_queries(queries, tf.shape(query)[0])
     columns = _Columns.of(ids, own, distinct)
-    vectors = columns.means(candidate) if distinct else candidate
-    scores = tf.matmul(query, vectors, transpose_b=True)
-    logits = scores + columns.repeated
+    others = candidate if negative is None else negative
+    vectors, others = (columns.means(rows) if distinct else rows for rows in (candidate, others))
+    logits = tf.matmul(query, others, transpose_b=True) + columns.repeated
     if expected is not None:
         drawn = tf.cast(number, tf.float32) - tf.reduce_sum(own, axis=1)
         logits -= _log_expected(drawn, *(tf.gather(values, columns.example) for values in expected))
@@ -66,7 +68,8 @@ def multi_positive_softmax(
     if num_hard_negatives is not None:
         logits = tf.math.top_k(logits, tf.minimum(num_hard_negatives, tf.shape(logits)[1]), sorted=False).values
     if joint:
-        wanted = tf.reduce_logsumexp(tf.where(columns.positive, scores + columns.single, _HIDDEN), axis=1)
+        scores = tf.matmul(query, vectors, transpose_b=True) + columns.single
+        wanted = tf.reduce_logsumexp(tf.where(columns.positive, scores, _HIDDEN), axis=1)
     else:
         wanted = tf.reduce_sum(query * tf.gather(vectors, columns.column[: tf.shape(query)[0]]), axis=1)
     return tf.math.softplus(tf.reduce_logsumexp(logits, axis=1) - wanted)

@@ -46,7 +46,8 @@ class NegativeQueue:
     def entries(self, rows: tf.Tensor, ids: CandidateIds) -> tuple[tf.Tensor, CandidateIds, tf.Tensor]:
         """Return embeddings, ids and queries of the entries; a candidate of the batch has its embedding there.
 
-        A stale embedding of a candidate in the batch would share the gradient of the fresh one.
+        A stale embedding of a candidate in the batch would share the gradient of the fresh one. As negatives the
+        entries have no gradient; see `RetrievalLoss._negative_factors`.
 
         Args:
             rows: v [n, d] of the batch.

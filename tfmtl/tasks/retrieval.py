@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, register, tf
+from tfmtl._replicas import serves_parameters
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.copies import Copy, copy_of
 from tfmtl.tasks.interests import best_of_all, best_of_pairs, joined_to_each, unit_vectors
@@ -79,11 +80,11 @@ class Retrieval(RetrievalLoss):
             + sum_j exp(s_j - log lambda_j) ) - log sum_{c in P} exp(s_c), so that one of them with a high score is
             enough; otherwise each has its own term.
         num_queued_negatives: number of candidates of earlier batches that a queue keeps as further negatives, in
-            training only. Their embeddings are those of their batch, without gradient, except that a candidate of this
-            batch has its present one. lambda_j counts them as rows of the batch, also while the queue is not full. The
-            queue is saved with the model. Parameter servers are not supported. The estimate of the loss is unbiased for
-            present embeddings, but the gradient of v is not: a rare candidate is pushed down less as a negative. With
-            embeddings of ids a long queue lost much accuracy; prefer `num_uniform_negatives` there.
+            training only. Their embeddings are those of their batch, except that a candidate of this batch has its
+            present one. lambda_j counts them as rows of the batch, also while the queue is not full. They have no
+            gradient by v; instead that of the B - 1 negatives of the batch is (B - 1 + Q) / (B - 1) times as large, so
+            that its mean is that of as many fresh negatives. Loss and gradient are then unbiased for present
+            embeddings. The queue is saved with the model. It is refused under parameter servers.
         negatives_power: exponent of the probabilities p_j, in proportion to (1 + n_j)^power, with which the N negatives
             from the corpus are drawn; lambda_j has N p_j instead of N / C. 0.75 is common; 0 is uniform.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, or a
@@ -267,6 +268,12 @@ class Retrieval(RetrievalLoss):
         """Create the queue of negatives, if there is one, empty."""
         self._forget("_queue")
         if self.num_queued_negatives:
+            require(
+                not serves_parameters(tf.distribute.get_strategy()),
+                f"`num_queued_negatives` of task {self.name!r} needs workers that compute a batch together, unlike "
+                "those of parameter servers; take `num_uniform_negatives`.",
+                num_queued_negatives=self.num_queued_negatives,
+            )
             self._queue = NegativeQueue(self, self.num_queued_negatives, int(output["candidate"].shape[-1]))
 
     def _forget(self, name: str) -> None:

@@ -63,8 +63,9 @@ class RetrievalLoss(Task, abc.ABC):
         if negative is not None:
             drawn = compared.number - 1 if shared else compared.number
             expected = self._expected_counts(compared.ids, drawn, inputs)
+            rivals = compared.candidate if compared.negative is None else compared.negative
             losses = unlikelihood(
-                negative.query, negative.candidate, compared.candidate, compared.hidden_from(negative.ids), expected
+                negative.query, negative.candidate, rivals, compared.hidden_from(negative.ids), expected
             )
             summed += self.explicit_negatives * tf.reduce_sum(negative.weight * losses)
         return tf.math.divide_no_nan(summed, total), total
@@ -80,18 +81,23 @@ class RetrievalLoss(Task, abc.ABC):
         """Return the loss of each positive; their candidates are the first ones of `compared`."""
         candidate, ids, hits = compared.candidate, compared.ids, self.remove_accidental_hits
         distinct, hard = self.distinct_candidates and self.num_hard_negatives is None, self.num_hard_negatives
+        negative = compared.negative
         if compared.queries is not None and ids is not None:
             shares = self._shares(ids, inputs) if self.sampling_correction else None
             return multi_positive_softmax(
                 query, candidate, ids.keys, compared.queries, compared.number,
                 shares and (shares[0], shares[1] + tf.zeros_like(shares[0])),
-                joint=self.joint_positives, distinct=distinct, num_hard_negatives=hard,
+                joint=self.joint_positives, distinct=distinct, num_hard_negatives=hard, negative=negative,
             )  # fmt: skip
         expected = self._expected_counts(ids, compared.number - 1 if hits else compared.number, inputs)
         if distinct and ids is not None:
-            return distinct_softmax(query, candidate, ids.keys, expected, remove_accidental_hits=hits)
+            return distinct_softmax(
+                query, candidate, ids.keys, expected, negative=negative, remove_accidental_hits=hits
+            )
         keys = None if ids is None else ids.keys
-        return row_softmax(query, candidate, keys, expected, remove_accidental_hits=hits, num_hard_negatives=hard)
+        return row_softmax(
+            query, candidate, keys, expected, negative=negative, remove_accidental_hits=hits, num_hard_negatives=hard
+        )
 
     def _full_softmax_loss(
         self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
@@ -150,7 +156,20 @@ class RetrievalLoss(Task, abc.ABC):
         # All replicas add the rows in one order, so that their copies of the queue stay equal.
         vectors, *rest = (gather_rows(tf.boolean_mask(tf.stop_gradient(part), present)) for part in parts)
         self._queue.add(vectors, CandidateIds(*rest[:2]), rest[2] if len(rest) > 2 else None)
-        return longer._replace(number=compared.number + tf.shape(candidate)[0])
+        number = compared.number + tf.shape(candidate)[0]
+        return longer._replace(number=number, factors=self._negative_factors(compared, number, longer))
+
+    def _negative_factors(self, compared: Compared, number: tf.Tensor, longer: Compared) -> tf.Tensor:
+        """Return the factors of the gradients of negatives, so that rows of the batch stand for those of the queue.
+
+        An entry of the queue has no gradient. With b negatives of the batch and Q entries, lambda_c = (b + Q) q_c for a
+        candidate of share q_c, which is expected b q_c times in the batch: with the factor (b + Q) / b the expected
+        gradient of sum_j exp(s_j) / lambda_j by v_c is that of exp(s_c), as in a softmax over the corpus.
+        """
+        own = 1 if self.remove_accidental_hits or self.query_key is not None else 0  # the positive is not drawn
+        drawn, fresh = (tf.cast(tf.maximum(n - own, 1), tf.float32) for n in (number, compared.number))
+        scaled = tf.fill([tf.shape(compared.candidate)[0]], drawn / fresh)
+        return padded(scaled, longer.candidate, 0.0)
 
     def negative_shares(self, ids: CandidateIds) -> tf.Tensor | None:
         """Return (1 + n_j)^power of the candidates of the corpus [C], normalized; None for a power of 0."""

@@ -15,6 +15,7 @@ def row_softmax(
     ids: tf.Tensor | None,
     expected: tf.Tensor | None = None,
     *,
+    negative: tf.Tensor | None = None,
     remove_accidental_hits: bool = True,
     num_hard_negatives: int | None = None,
 ) -> tf.Tensor:
@@ -29,6 +30,7 @@ def row_softmax(
         candidate: v [C, d], C >= B: row i < B is the positive of query i, the other rows are negatives of all queries.
         ids: candidate ids [C]; may be None unless accidental hits are removed.
         expected: lambda [C], above 0, the same for equal ids; None for 1, no correction.
+        negative: the values of `candidate` with the gradients that they have as negatives; `candidate` by default.
         remove_accidental_hits: whether to leave other rows with the id of a query's positive out of its negatives.
         num_hard_negatives: number of negatives per row, those with the highest logits; None for all.
 
@@ -42,14 +44,19 @@ def row_softmax(
 
     Cost: B C d multiplications, and about nine passes over [B, C].
     """
-    scores = tf.matmul(query, candidate, transpose_b=True)
+    others = candidate if negative is None else negative
+    scores = tf.matmul(query, others, transpose_b=True)
+    own = tf.reduce_sum(query * candidate[: tf.shape(query)[0]], axis=1)
     labels = tf.eye(tf.shape(scores)[0], tf.shape(scores)[1])
     logits = scores if expected is None else scores - tf.math.log(expected)
     with float32_policy():
         if remove_accidental_hits:
             require(ids is not None, "Removing accidental hits needs the ids of the candidates.", ids=ids)
-            logits = tf.linalg.set_diag(logits, tf.linalg.diag_part(scores))
+            logits = tf.linalg.set_diag(logits, own)
             logits = tfrs.layers.loss.RemoveAccidentalHits()(labels, logits, ids)
         if num_hard_negatives is not None:
             logits, labels = tfrs.layers.loss.HardNegativeMining(num_hard_negatives)(logits, labels)
-    return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+    losses = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+    if negative is None or remove_accidental_hits:
+        return losses
+    return losses + tf.linalg.diag_part(scores) - own  # as a positive a candidate has the gradient of `candidate`
