@@ -67,12 +67,15 @@ def multi_positive_softmax(
     logits = tf.where(columns.positive, _HIDDEN, logits)
     if num_hard_negatives is not None:
         logits = tf.math.top_k(logits, tf.minimum(num_hard_negatives, tf.shape(logits)[1]), sorted=False).values
-    if joint:
-        scores = tf.matmul(query, vectors, transpose_b=True) + columns.single
-        wanted = tf.reduce_logsumexp(tf.where(columns.positive, scores, _HIDDEN), axis=1)
-    else:
-        wanted = tf.reduce_sum(query * tf.gather(vectors, columns.column[: tf.shape(query)[0]]), axis=1)
-    return tf.math.softplus(tf.reduce_logsumexp(logits, axis=1) - wanted)
+    return tf.math.softplus(tf.reduce_logsumexp(logits, axis=1) - _wanted(query, vectors, columns, joint))
+
+
+def _wanted(query: tf.Tensor, vectors: tf.Tensor, columns: _Columns, joint: bool) -> tf.Tensor:
+    """Return the score [B] of the positive of each row, or the logarithm of the sum over those of its query."""
+    if not joint:
+        return tf.reduce_sum(query * tf.gather(vectors, columns.column[: tf.shape(query)[0]]), axis=1)
+    scores = tf.matmul(query, vectors, transpose_b=True) + columns.single
+    return tf.reduce_logsumexp(tf.where(columns.positive, scores, _HIDDEN), axis=1)
 
 
 def _rows_of_queries(queries: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
