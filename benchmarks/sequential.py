@@ -7,8 +7,9 @@ the validation row the latest of the rest; rows of one moment are in random orde
 except those that the user rated before; ties get the middle rank. `--validate` trains on the rows before the validation
 rows and ranks these; it was used to choose the settings below. Otherwise models train on all rows before the test rows.
 
-Both of our models are trained on retrieval and rating together, in the order of time: each event of a user is predicted
-from the events before it. They differ in the pooling of the history: its mean, or self-attention. ALS is that of the
+Our models are trained on retrieval and rating together, in the order of time: each event of a user is predicted from
+the events before it. They differ in the pooling of the history: its mean, self-attention, or the gated attention of
+HSTU; "without towers" compares the pooled history with the embeddings of the movies, as SASRec does. ALS is that of the
 package `implicit`, in a separate environment, with the best of 15 settings.
 """
 
@@ -31,19 +32,32 @@ from paired import interval
 
 from tfmtl import data, evaluation, keras, layers, models, tasks
 
-LENGTH, WIDTH = 200, 64
+WIDTH = 64
 METRICS = ("recall@10", "recall@100", "ndcg@10")
 ALS = {"factors": 128, "regularization": 10.0, "alpha": 1.0, "iterations": 15}
-SCHEMA = data.Schema(
-    query=[data.Categorical("user_id", max_size=1), data.IdSequence("recent", of="movie_id", max_length=LENGTH)],
-    candidate=[data.Categorical("movie_id")],
-    labels=[data.Label("rating")],
-)
-"""The features of users are their histories alone: all users share the unknown id of a vocabulary of one."""
+ATTENTION = {"num_blocks": 2, "dropout": 0.2, "relative": True}
 POOLINGS = {
     "mean of the history": layers.MaskedMean(),
-    "attention over the history": layers.SelfAttentionHistory(num_blocks=2, dropout=0.2, relative=True),
+    "attention over the history": layers.SelfAttentionHistory(**ATTENTION),
+    "without towers": layers.SelfAttentionHistory(**ATTENTION),
+    "gated attention": layers.SelfAttentionHistory(**ATTENTION, gated=True),
+    "gated attention without towers": layers.SelfAttentionHistory(**ATTENTION, gated=True),
 }
+NETWORKS = {
+    True: {"embedding_dim": {"": WIDTH, "user_id": 4}, "tower_units": (WIDTH,)},
+    False: {"embedding_dim": {"": WIDTH, "user_id": 0}, "tower_units": ()},
+}
+"""Arguments of a network with linear towers, and of one that compares the state of a history with item embeddings."""
+DEFAULT_MODELS = ["mean of the history", "attention over the history"]
+
+
+def schema(length: int) -> data.Schema:
+    """Return a schema in which histories alone describe users, who share the unknown id of a vocabulary of one."""
+    return data.Schema(
+        query=[data.Categorical("user_id", max_size=1), data.IdSequence("recent", of="movie_id", max_length=length)],
+        candidate=[data.Categorical("movie_id")],
+        labels=[data.Label("rating")],
+    )
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
@@ -109,31 +123,30 @@ def _ranks(
     return evaluation.rank_positives(queries, candidates, np.arange(len(test)), place, seen=seen)
 
 
-def joint_model(train: pd.DataFrame, movies: pd.DataFrame, pooling: keras.layers.Layer, seed: int) -> Any:
+def joint_model(train: pd.DataFrame, movies: pd.DataFrame, name: str, seed: int, length: int) -> Any:
     """Return an untrained model of retrieval and rating."""
-    preprocessor = data.Preprocessor.fit(SCHEMA, train)
+    preprocessor = data.Preprocessor.fit(schema(length), train)
     heads = [
         tasks.Retrieval("watched", full_softmax=True),
         tasks.Regression.from_statistics("rating", preprocessor.statistics),
     ]
     network = models.build_network(
         preprocessor, heads, layers.SharedBottom(units=(64, 32), seed=seed),
-        embedding_dim={"": WIDTH, "user_id": 4}, tower_units=(WIDTH,), poolings={"recent": pooling}, seed=seed,
+        poolings={"recent": POOLINGS[name]}, seed=seed, **NETWORKS["without towers" not in name],
     )  # fmt: skip
     corpus = models.Candidates.from_frame(movies, preprocessor)
     return models.MultiTaskModel(network, heads, preprocessor, candidates=corpus, seed=seed)
 
 
-def run(
-    train: pd.DataFrame, test: pd.DataFrame, pooling: keras.layers.Layer, seed: int, options: argparse.Namespace
-) -> list[float]:
+def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: argparse.Namespace) -> list[float]:
     """Train once; return the metrics, the error of the rating, and the wall and CPU seconds of training."""
     movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
-    model = joint_model(train, movies, pooling, seed)
-    rows = data.to_sequences(train, model.preprocessor, "timestamp", overlap=options.overlap, same_moment=True)
+    model = joint_model(train, movies, name, seed, options.length)
+    learned = train.groupby("user_id").tail(options.latest) if options.latest else train
+    rows = data.to_sequences(learned, model.preprocessor, "timestamp", overlap=options.overlap, same_moment=True)
     steps = options.epochs * -(-len(rows.events) // options.batch)
     model.compile(keras.optimizers.Adam(WarmUp(options.rate, steps)))
-    queries = data.with_histories(test, SCHEMA, "timestamp", past=train, same_moment=True)
+    queries = data.with_histories(test, model.schema, "timestamp", past=train, same_moment=True)
     start = np.array([time.perf_counter(), time.process_time()])
     watch = [_Watch(queries, train)] if options.validate else []
     model.fit(rows, batch_size=options.batch, epochs=options.epochs, callbacks=watch, verbose=2 if watch else 0)
@@ -162,11 +175,13 @@ def main() -> None:
     parser.add_argument("--implicit", help="Python of an environment with the package implicit 0.7")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--models", nargs="*", default=list(POOLINGS), choices=list(POOLINGS))
+    parser.add_argument("--models", nargs="*", default=DEFAULT_MODELS, choices=list(POOLINGS))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16, help="sequences per batch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--overlap", type=int, default=0)
+    parser.add_argument("--length", type=int, default=200, help="of the histories")
+    parser.add_argument("--latest", type=int, default=0, help="learn from this number of events per user; 0 for all")
     options = parser.parse_args()
     train, test = split(options.data, options.validate)
     corpus = pd.Index(pd.concat([train, test])["movie_id"].unique())
@@ -180,7 +195,7 @@ def main() -> None:
     for name in options.models:
         found = []
         for seed in range(options.seeds):
-            found.append(run(train, test, POOLINGS[name], seed, options))
+            found.append(run(train, test, name, seed, options))
             print(f"{name}, seed {seed}: {found[-1][:3]}", file=sys.stderr, flush=True)
         print(_line(name, found), flush=True)
 

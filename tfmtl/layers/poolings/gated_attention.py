@@ -19,7 +19,7 @@ class GatedAttention(SeededKernels):
     """HSTU block: attention by SiLU of each logit instead of a softmax, with a gate instead of a feed-forward network.
 
     The weights of an entry have no fixed sum, so that the state shows how many entries fit, which a softmax hides.
-    `SelfAttentionHistory(gated=True)` stacks several.
+    `SelfAttentionHistory(gated=True)` stacks several. In short training on MovieLens-1M it lost to `SelfAttention`.
 
     y = x + W drop(norm(A V) * U) + b with Q, K, V, U = silu(norm(x) W_q + b_q), ...; a head of A is
     silu(Q K^T + c) / n over the readable entries and 0 elsewhere, and the heads are concatenated; c_ij is a learned
