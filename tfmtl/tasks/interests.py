@@ -40,8 +40,8 @@ def interest_of(query: tf.Tensor, candidate: tf.Tensor, sharpness: float | None 
         >>> query, candidate = tf.constant([[1.0, 0.0, 0.0, 1.0]]), tf.constant([[2.0, 3.0]])
         >>> interest_of(query, candidate).numpy().tolist()
         [[0.0, 1.0]]
-        >>> interest_of(query, candidate, sharpness=1.0).numpy().round(2).tolist()
-        [[0.27, 0.73]]
+        >>> print(interest_of(query, candidate, sharpness=1.0).numpy().round(2))
+        [[0.27 0.73]]
     """
     interests = interests_in(query, candidate)
     if interests == 1:
@@ -74,7 +74,8 @@ def best_scores(query: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> npt.NDA
     """Return `best_of_all` of arrays.
 
     Example:
-        >>> best_scores(np.array([[1.0, 3.0]]), np.array([[2.0], [-1.0]])).tolist()  # two vectors of width 1
+        >>> query, candidate = tf.constant([[1.0, 3.0]]).numpy(), tf.constant([[2.0], [-1.0]]).numpy()
+        >>> best_scores(query, candidate).tolist()  # two vectors of width 1
         [[6.0, -1.0]]
     """
     interests = interests_in(query, candidate)
