@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.tasks.losses import ids_of, loss_of
 from tfmtl._keras import keras, tf
-from tfmtl.tasks import HeadInputs, LossInputs, Retrieval
+from tfmtl.tasks import HeadInputs, LossInputs, Retrieval, corpus_softmax
 from tfmtl.tasks.interests import best_of_all, best_of_pairs, best_scores, interest_of, joined_to_each
 
 RNG = np.random.default_rng(5)
@@ -100,6 +101,77 @@ def test_only_the_best_vector_has_a_gradient(name: str) -> None:
     np.testing.assert_allclose(gradient["candidate"], plain["candidate"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [*ARGUMENTS, "joint"])
+def test_each_candidate_can_have_its_own_vector(name: str) -> None:
+    """The scores are those of one vector by which each pair of query and candidate has its largest product.
+
+    With orthogonal candidates, a coordinate each, that vector exists: its coordinates are the scores.
+    """
+    arguments = ARGUMENTS.get(name, {"query_key": "user", "joint_positives": True})
+    several = task_of(num_interests=K, shared_interest=False, **arguments)
+    one = task_of(**arguments)
+    for task in (several, one):
+        task.prepare_output({"query": np.zeros([1, 16 * K]), "candidate": np.zeros([1, 16])})
+    query = np.random.default_rng(8).normal(size=(5, K, 16))
+    axes = {id_: np.eye(16)[i] for i, id_ in enumerate(dict.fromkeys([*IDS, *CORPUS_IDS, 7, 8, 10]))}
+    candidate = np.array([axes[i] for i in IDS])
+
+    def given(task: Retrieval) -> LossInputs:
+        own = inputs(task)
+        if own.negatives is None:
+            return own
+        rows = np.array([axes[i] for i in own.negatives[1].keys.numpy()])
+        return dataclasses.replace(own, negatives=(tf.constant(rows, tf.float32), own.negatives[1]))
+
+    outputs = {"query": query.reshape(5, -1), "candidate": candidate}
+    loss, weight, gradient = loss_of(several, LABELS, outputs, WEIGHTS, given(several))
+    plain = loss_of(one, LABELS, {**outputs, "query": query.max(axis=1)}, WEIGHTS, given(one))
+    assert (loss, weight) == (pytest.approx(plain[0], rel=1e-5), plain[1])
+    found, chosen_by = gradient["query"].reshape(5, K, 16), np.argmax(query, axis=1)
+    expected = np.where(np.arange(K)[:, np.newaxis] == chosen_by[:, np.newaxis], plain[2]["query"][:, np.newaxis], 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_traced_training_step_of_any_batch_has_the_loss(name: str, shared: bool) -> None:
+    task = task_of(num_interests=K, shared_interest=shared, **ARGUMENTS[name])
+    task.prepare_output({"query": np.zeros([1, K * D]), "candidate": np.zeros([1, D])})
+    given = dataclasses.replace(inputs(task), training=True)
+    counts = task._counts.known.numpy()
+
+    def loss(query: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
+        outputs = {"query": query, "candidate": candidate}
+        return task.compute_loss(tf.constant(LABELS), outputs, tf.constant(WEIGHTS), given)[0]
+
+    outputs = [tf.constant(x, tf.float32) for x in (QUERY, CANDIDATE)]
+    eager = loss(*outputs)
+    task._counts.known.assign(counts)
+    if task.num_queued_negatives:
+        task._queue.embeddings.assign(tf.zeros_like(task._queue.embeddings))
+    traced = tf.function(loss, input_signature=[tf.TensorSpec([None, x.shape[1]]) for x in outputs])
+    assert float(traced(*outputs)) == pytest.approx(float(eager), rel=1e-5)
+
+
+def test_blocks_of_several_vectors_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, corpus = tf.constant(QUERY, tf.float32), tf.constant(CORPUS, tf.float32)
+    positive, weight, found = tf.constant([2, 0, 2, 4, 6]), tf.constant(WEIGHTS), []
+    for block in (1, 2 * 7 * K, 1 << 20):
+        monkeypatch.setattr(corpus_softmax, "_BLOCK", block)
+        with tf.GradientTape() as tape:
+            tape.watch([query, corpus])
+            loss = corpus_softmax.corpus_cross_entropy(query, corpus, positive, weight)
+        found.append((loss, *tape.gradient(loss, [query, corpus])))
+    with tf.GradientTape() as tape:
+        tape.watch([query, corpus])
+        logits = best_of_all(query, corpus)
+        loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(positive, logits))
+    whole = (loss, *tape.gradient(loss, [query, corpus]))
+    for own in found:
+        for part, expected in zip(own, whole, strict=True):
+            np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_soft_choice_moves_every_vector() -> None:
     task = task_of(num_interests=K, interest_sharpness=1.0)
     outputs = {"query": QUERY, "candidate": CANDIDATE}
@@ -187,7 +259,11 @@ def test_distillation_compares_the_largest_products() -> None:
         ({"num_interests": 0}, "`num_interests` must be a positive integer. Received: num_interests=0."),
         (
             {"interest_sharpness": 2.0},
-            "`interest_sharpness` of task 't' must be a finite number above 0, and needs `num_interests` above 1.",
+            "`interest_sharpness` of task 't' must be a finite number above 0, and needs `num_interests` above 1",
+        ),
+        (
+            {"num_interests": 2, "interest_sharpness": 1.0, "shared_interest": False},
+            "`interest_sharpness` of task 't' must be a finite number above 0, and needs `num_interests` above 1 and a",
         ),
         ({"num_interests": 2, "interest_sharpness": 0.0}, "`interest_sharpness` of task 't' must be a finite number"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfmtl._keras import tf
+from tfmtl.tasks.interests import best_of_all, best_of_pairs, interests_in
 
 _HIDDEN = -1e30  # added to a logit that must not count; infinity would make a row without negatives NaN
 
@@ -24,7 +25,7 @@ def distinct_softmax(
     this is the softmax over all rows; if not (dropout, features that differ by row), v_c is their mean.
 
     Args:
-        query: u [B, d].
+        query: u [B, d], or several vectors [B, K d]; see `best_of_all`.
         candidate: v [C, d], C >= B: row i < B is the positive of query i, the other rows are negatives of all queries.
         ids: candidate ids [C].
         expected: lambda [C], above 0, the same for equal ids; None for 1, no correction.
@@ -53,8 +54,13 @@ def distinct_softmax(
     means, others = vectors[:, :width], vectors[:, -width:]
     rows = tf.shape(query)[0]
     place = place[:rows]
-    logits = tf.matmul(tf.concat([query, ones[:rows]], axis=1), tf.concat([others, weights], axis=1), transpose_b=True)
-    own = tf.reduce_sum(query * tf.gather(means, place), axis=1)
+    if interests_in(query, candidate) == 1:  # one product adds the weights
+        both = tf.concat([query, ones[:rows]], axis=1), tf.concat([others, weights], axis=1)
+        logits = tf.matmul(*both, transpose_b=True)
+    else:
+        means, others = (tf.ensure_shape(part, [None, candidate.shape[1]]) for part in (means, others))
+        logits = best_of_all(query, others) + weights[:, 0]
+    own = best_of_pairs(query, tf.gather(means, place))
     if not remove_accidental_hits:
         wanted = own + tf.gather(weights[:, 0] - tf.math.log(count[:, 0]), place)
         return tf.reduce_logsumexp(logits, axis=1) - wanted

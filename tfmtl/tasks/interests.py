@@ -13,8 +13,9 @@ from tfmtl._keras import keras, tf
 
 
 def interests_in(query: Any, candidate: Any) -> int:
-    """Return K of an output, from the last dimension of query [..., K d] and candidate [..., d]."""
-    return int(query.shape[-1]) // int(candidate.shape[-1])
+    """Return K of an output, from the widths of query [..., K d] and candidate [..., d]; 1 if a width is unknown."""
+    widths = query.shape[-1], candidate.shape[-1]
+    return 1 if None in widths else int(widths[0]) // int(widths[1])
 
 
 def by_interest(query: tf.Tensor, interests: int) -> tf.Tensor:

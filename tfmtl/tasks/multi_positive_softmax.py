@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tfmtl._identity import NO_KEY
 from tfmtl._keras import tf
+from tfmtl.tasks.interests import best_of_all, best_of_pairs
 
 _HIDDEN = -1e30  # a logit that must not count; infinity would make a row without negatives NaN
 
@@ -60,7 +61,7 @@ def multi_positive_softmax(
     columns = _Columns.of(ids, own, distinct)
     others = candidate if negative is None else negative
     vectors, others = (columns.means(rows) if distinct else rows for rows in (candidate, others))
-    logits = tf.matmul(query, others, transpose_b=True) + columns.repeated
+    logits = best_of_all(query, others) + columns.repeated
     if expected is not None:
         drawn = tf.cast(number, tf.float32) - tf.reduce_sum(own, axis=1)
         logits -= _log_expected(drawn, *(tf.gather(values, columns.example) for values in expected))
@@ -73,8 +74,8 @@ def multi_positive_softmax(
 def _wanted(query: tf.Tensor, vectors: tf.Tensor, columns: _Columns, joint: bool) -> tf.Tensor:
     """Return the score [B] of the positive of each row, or the logarithm of the sum over those of its query."""
     if not joint:
-        return tf.reduce_sum(query * tf.gather(vectors, columns.column[: tf.shape(query)[0]]), axis=1)
-    scores = tf.matmul(query, vectors, transpose_b=True) + columns.single
+        return best_of_pairs(query, tf.gather(vectors, columns.column[: tf.shape(query)[0]]))
+    scores = best_of_all(query, vectors) + columns.single
     return tf.reduce_logsumexp(tf.where(columns.positive, scores, _HIDDEN), axis=1)
 
 

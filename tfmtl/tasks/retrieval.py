@@ -98,6 +98,8 @@ class Retrieval(RetrievalLoss):
             the candidate v of the row, so that only this vector has a gradient.
         interest_sharpness: p of the soft choice (MIND) u = sum_k a_k u_k, a = softmax(p <u_k, v>), in the loss; None
             for the largest product.
+        shared_interest: whether the vector of a row's own candidate also scores the other candidates in the loss, as in
+            ComiRec. Otherwise each has its own largest product there, as it has when it is served.
 
     Reference:
         Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
@@ -148,6 +150,7 @@ class Retrieval(RetrievalLoss):
         copy: Copy | Mapping[str, Any] | None = None,
         num_interests: int = 1,
         interest_sharpness: float | None = None,
+        shared_interest: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -171,6 +174,7 @@ class Retrieval(RetrievalLoss):
         self.copy = copy_of(copy)
         self.num_interests = num_interests
         self.interest_sharpness = interest_sharpness
+        self.shared_interest = shared_interest
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -226,14 +230,16 @@ class Retrieval(RetrievalLoss):
         require_positive_int(num_interests=self.num_interests)
         several, sharpness = self.num_interests > 1, self.interest_sharpness
         require(
-            sharpness is None or (several and math.isfinite(sharpness) and sharpness > 0),
-            f"`interest_sharpness` {of} must be a finite number above 0, and needs `num_interests` above 1.",
+            sharpness is None or (several and self.shared_interest and math.isfinite(sharpness) and sharpness > 0),
+            f"`interest_sharpness` {of} must be a finite number above 0, and needs `num_interests` above 1 and a "
+            "`shared_interest`.",
             interest_sharpness=sharpness,
             num_interests=self.num_interests,
+            shared_interest=self.shared_interest,
         )
         require(
-            not (several and self.joint_positives),
-            f"`joint_positives` {of} has one term for positives of several interests; leave it or `num_interests` out.",
+            not (several and self.shared_interest and self.joint_positives),
+            f"`joint_positives` {of} has one term for positives of several interests; set `shared_interest` False.",
             num_interests=self.num_interests,
         )
 
@@ -384,6 +390,7 @@ class Retrieval(RetrievalLoss):
             "num_uniform_negatives", "full_softmax", "candidate_bias", "gather_negatives", "distinct_candidates",
             "explicit_negatives", "share_explicit_negatives", "query_key", "joint_positives",
             "num_queued_negatives", "negatives_power", "num_interests", "interest_sharpness",
+            "shared_interest",
         )  # fmt: skip
         copied = {} if self.copy is None else {"copy": self.copy.config()}
         plain = {name: getattr(self, name) for name in own}

@@ -40,6 +40,7 @@ class RetrievalLoss(Task, abc.ABC):
     negatives_power: float
     num_interests: int
     interest_sharpness: float | None
+    shared_interest: bool
     _counts: CandidateCounts
     _queue: NegativeQueue
     _num_indices: int
@@ -71,8 +72,8 @@ class RetrievalLoss(Task, abc.ABC):
         return tf.math.divide_no_nan(summed, total), total
 
     def _with_one_vector(self, outputs: Any) -> Any:
-        """Return outputs in which the candidate of each row chose one vector of its query; see `interest_of`."""
-        if self.num_interests == 1:
+        """Return outputs with the vector of each query that the candidate of its row chooses; see `interest_of`."""
+        if self.num_interests == 1 or not self.shared_interest:
             return outputs
         query, candidate = (tf.cast(outputs[side], tf.float32) for side in ("query", "candidate"))
         return {"query": interest_of(query, candidate, self.interest_sharpness), "candidate": candidate}

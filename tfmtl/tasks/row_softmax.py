@@ -7,6 +7,7 @@ import tensorflow_recommenders as tfrs
 from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.tasks.float32 import float32_policy
+from tfmtl.tasks.interests import best_of_all, best_of_pairs
 
 
 def row_softmax(
@@ -26,7 +27,7 @@ def row_softmax(
     l_i = log( sum_j exp(s_ij) / lambda_j ) - (s_ii - log lambda_i).
 
     Args:
-        query: u [B, d].
+        query: u [B, d], or several vectors [B, K d]; see `best_of_all`.
         candidate: v [C, d], C >= B: row i < B is the positive of query i, the other rows are negatives of all queries.
         ids: candidate ids [C]; may be None unless accidental hits are removed.
         expected: lambda [C], above 0, the same for equal ids; None for 1, no correction.
@@ -45,8 +46,8 @@ def row_softmax(
     Cost: B C d multiplications, and about nine passes over [B, C].
     """
     others = candidate if negative is None else negative
-    scores = tf.matmul(query, others, transpose_b=True)
-    own = tf.reduce_sum(query * candidate[: tf.shape(query)[0]], axis=1)
+    scores = best_of_all(query, others)
+    own = best_of_pairs(query, candidate[: tf.shape(query)[0]])
     labels = tf.eye(tf.shape(scores)[0], tf.shape(scores)[1])
     logits = scores if expected is None else scores - tf.math.log(expected)
     with float32_policy():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfmtl._keras import tf
+from tfmtl.tasks.interests import best_of_all, best_of_pairs
 
 _HIDDEN = -1e30  # added to a logit that must not count; infinity would make a row without competitors NaN
 
@@ -22,7 +23,7 @@ def unlikelihood(
     The gradient by <u_i, e_i> is p_i, between 0 and 1, so that a negative with a low score has nearly no effect.
 
     Args:
-        query: u [E, d].
+        query: u [E, d], or several vectors [E, K d]; see `best_of_all`.
         negative: e [E, d].
         candidate: v [C, d], the competitors of all negatives.
         hidden: bool [E, C], the competitors that do not count for a query.
@@ -43,8 +44,8 @@ def unlikelihood(
 
     Cost: E C d multiplications.
     """
-    logits = tf.matmul(query, candidate, transpose_b=True)
+    logits = best_of_all(query, candidate)
     logits = logits if expected is None else logits - tf.math.log(expected)
     competitors = tf.reduce_logsumexp(tf.where(hidden, _HIDDEN, logits), axis=1)
-    losses = tf.math.softplus(tf.reduce_sum(query * negative, axis=1) - competitors)
+    losses = tf.math.softplus(best_of_pairs(query, negative) - competitors)
     return tf.where(tf.reduce_all(hidden, axis=1), 0.0, losses)
