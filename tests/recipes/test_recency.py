@@ -13,7 +13,7 @@ import pytest
 from tests.recipes.test_history_order import SCHEMA as WALKS
 from tests.recipes.test_history_order import walks
 from tfmtl._keras import keras, tf
-from tfmtl.data import Preprocessor, to_batch
+from tfmtl.data import Categorical, Label, Preprocessor, Schema, to_batch
 from tfmtl.models import Candidates, MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import EaseParts, EaseSettings, join_ease
 from tfmtl.recipes.ease_part import EasePart
@@ -22,15 +22,19 @@ from tfmtl.serving import export
 from tfmtl.tasks import Retrieval
 
 
-def _walked() -> tuple[MultiTaskModel, pd.DataFrame]:
-    """Return a model that is not trained, and walks over a ring of candidates."""
-    table = walks()
-    preprocessor = Preprocessor.fit(WALKS, table)
+def _untrained(schema: Schema, table: pd.DataFrame) -> MultiTaskModel:
+    preprocessor = Preprocessor.fit(schema, table)
     tasks = [Retrieval("bought")]
     network = build_network(preprocessor, tasks, embedding_dim=4, tower_units=(4,), seed=0)
     model = MultiTaskModel(network, tasks, preprocessor, candidates=Candidates.from_frame(table, preprocessor))
     model.compile("sgd")
-    return model, table
+    return model
+
+
+def _walked() -> tuple[MultiTaskModel, pd.DataFrame]:
+    """Return a model that is not trained, and walks over a ring of candidates."""
+    table = walks()
+    return _untrained(WALKS, table), table
 
 
 def test_only_the_best_history_is_tried_with_recency() -> None:
@@ -89,3 +93,44 @@ def test_half_precision_reads_recent_entries() -> None:
         keras.mixed_precision.set_global_policy("float32")
     assert found.settings.recency == 1.0
     assert found.values["mixture"] > 0.1
+
+
+def _fading_rows() -> pd.DataFrame:
+    """Return rows of users who choose the candidates of the week."""
+    rng = np.random.default_rng(3)
+    days = np.repeat(np.arange(60), 20)
+    items = (days // 6 * 3 + rng.integers(0, 4, len(days))) % 30
+    users = rng.integers(0, 200, len(days))
+    names = {"user": [f"u{user}" for user in users], "item": [f"i{item}" for item in items]}
+    return pd.DataFrame({**names, "day": days, "bought": 1.0}).drop_duplicates(["user", "item"])
+
+
+@pytest.mark.parametrize("fades", [True, False])
+def test_popularity_fades_where_interest_does(fades: bool) -> None:
+    table = _fading_rows()
+    if not fades:
+        table["day"] = np.random.default_rng(0).permutation(table["day"].to_numpy())
+    schema = Schema([Categorical("user")], [Categorical("item")], labels=[Label("bought")])
+    model = _untrained(schema, table)
+    train, validation = table[table["day"] < 54], table[table["day"] >= 54]
+    found = join_ease(model, train, validation, regularizations=(20.0,), time="day")
+    plain = join_ease(model, train, validation, regularizations=(20.0,))
+    assert plain.settings.half_life == 0.0
+    assert (found.settings.half_life > 0) == fades
+    assert ("popularity with a half-life of" in str(found)) == fades
+    assert (found.values["popularity"] > 1.5 * plain.values["popularity"]) == fades
+
+
+def test_fading_popularity_is_its_definition() -> None:
+    schema = Schema([Categorical("user")], [Categorical("item", min_count=2)], labels=[Label("bought")])
+    rows = [("a", "x", 1, 1.0), ("b", "x", 3, 1.0), ("a", "y", 3, 1.0), ("b", "y", 9, 0.0), ("c", "z", 4, 1.0)]
+    table = pd.DataFrame(rows, columns=["user", "item", "day", "bought"])
+    preprocessor = Preprocessor.fit(schema, table)
+    batches = [to_batch(part, preprocessor, labels=["bought"]) for part in (table[:2], table[2:])]
+    parts = EaseParts(preprocessor, "bought", 2, 0, [np.array([1, 3]), np.array([3, 9, 4])])
+    found = parts.fading(batches, half_life=0.25)
+    # Of four positive rows three are newer than the first, and one than those of day 3; z occurs once, without a row.
+    x, y = np.log1p(2.0 ** (-0.75 / 0.25) + 2.0 ** (-0.25 / 0.25)), np.log1p(2.0 ** (-0.25 / 0.25))
+    of_item = dict(zip(preprocessor.vocabulary("item"), found[2:], strict=True))
+    assert of_item == pytest.approx({"x": x, "y": y})
+    np.testing.assert_array_equal(found[:2], 0)

@@ -23,6 +23,7 @@ from tfmtl.recipes.neighbor_part import Similarities
 from tfmtl.tasks.interests import interests_in, joined_to_each
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 Weighting = Literal["binary", "log"]
 """The entry of a pair with n interactions: 1, or 1 + log(n)."""
 _PASSES, _FEW = 10, 3
@@ -51,6 +52,7 @@ class EaseSettings(NamedTuple):
         als: factor of the scores of ALS beside EASE's; 0 without them.
         recency: exponent p of the factor (1 + j)^-p of the candidate at position j of a history, most recent first; 0
             for the plain sum, and for the user's id.
+        half_life: share of the newest rows after which a row counts half in the popularity; 0 if all count alike.
     """
 
     weighting: Weighting
@@ -59,6 +61,7 @@ class EaseSettings(NamedTuple):
     normalized: bool = False
     als: float = 0.0
     recency: float = 0.0
+    half_life: float = 0.0
 
 
 def weighted(counts: Any, weighting: Weighting) -> Any:
@@ -163,6 +166,7 @@ class EaseParts:
         task: the retrieval task.
         rank: width of the embeddings, at most.
         seed: seed of the decomposition.
+        moments: by batch, numbers [n] that order its rows in time; () if they are unknown.
         decomposed: the first decomposition by weighting and normalization, from which `fit` takes one step.
         sparse: the weightings with matrices of which the rank holds less than half of the squares.
         factors: the first factors of ALS by weighting, from which `fit` takes a few passes.
@@ -172,6 +176,7 @@ class EaseParts:
     task: str
     rank: int
     seed: int
+    moments: Sequence[Ints] = ()
     decomposed: dict[tuple[Weighting, bool], Decomposition] = dataclasses.field(default_factory=dict)
     sparse: set[Weighting] = dataclasses.field(default_factory=set)
     factors: dict[Weighting, PairFactors] = dataclasses.field(default_factory=dict)
@@ -196,8 +201,11 @@ class EaseParts:
     def fit(self, batches: Sequence[Batch], settings: EaseSettings) -> EasePart:
         """Return the part for one choice of settings."""
         chosen = settings.weighting, settings.normalized, settings.regularizations
-        part = mean(self._parts(self.counts(batches), *chosen), settings._replace(als=0.0, recency=0.0))
+        base = settings._replace(als=0.0, recency=0.0, half_life=0.0)
+        part = mean(self._parts(self.counts(batches), *chosen), base)
         part = dataclasses.replace(part, recency=settings.recency)
+        if settings.half_life > 0:
+            part = dataclasses.replace(part, popularity=self.fading(batches, settings.half_life))
         als = self.als(batches, settings) if settings.als > 0 else None
         return part if als is None else part.beside(als, settings.als)
 
@@ -219,6 +227,19 @@ class EaseParts:
         """Return the similarities of candidates, or None where EASE holds most of them; see `sparse`."""
         counts = self.counts(batches) if settings.weighting in self.sparse else None
         return Similarities(counts) if counts is not None and Similarities.cheap(counts) else None
+
+    def fading(self, batches: Sequence[Batch], half_life: float) -> Floats:
+        """Return log(1 + n) [C] of each candidate, with the sum n of 2^(-age / half_life) over its positive rows.
+
+        The age of a row is the share of the positive rows that are newer. Candidates outside the vocabulary have 0.
+        """
+        rows = [positives(batch, self.task) for batch in batches]
+        moments = np.concatenate([moment[chosen] for moment, chosen in zip(self.moments, rows, strict=False)])
+        item = self.preprocessor.schema.candidate_id
+        items = np.concatenate([np.asarray(b.features[item])[chosen] for b, chosen in zip(batches, rows, strict=True)])
+        age = 1 - np.searchsorted(np.sort(moments), moments, side="right") / len(moments)
+        weights = np.where(items >= FIRST, 2.0 ** (-age / half_life), 0.0)
+        return np.asarray(np.log1p(np.bincount(items, weights, self.preprocessor.statistics.size(item))), np.float32)
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].

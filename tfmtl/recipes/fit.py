@@ -105,7 +105,7 @@ def fit(
     Args:
         preprocessor, tasks, train: from `Preprocessor.fit(schema, train)`, the tasks, and a table with their labels.
         validation: table outside `train` to choose by; by default a part of `train`.
-        time: column of datetimes or numbers to hold out the latest rows by; without it they are drawn at random.
+        time: column of datetimes or numbers to hold out the latest rows by, not random ones; popularity may fade by it.
         network: from `build_network`; by default with the groups of tasks to isolate and with `ranking_inputs`.
         balancer, optimizer, batch_size: overrides of the choices.
         epochs, patience: largest number of epochs, and epochs without improvement after which training stops.
@@ -132,12 +132,18 @@ def fit(
     options = {"epochs": epochs, "batch_size": batch_size, "validation_data": held_out, "verbose": verbose}
     run = model.fit(train, callbacks=[best], **options)
     chosen += [_epochs(names, epoch, len(best.groups), len(run.epoch)) for names, epoch in best.groups]
-    model, joined, boosted = _joined(model, Split(train, held_out), retrieval, boosting, seed, chosen)
+    model, joined, boosted = _joined(model, Split(train, held_out), retrieval, time, boosting, seed, chosen)
     return Fitted(model, tuple(chosen), run.history, joined, boosted)
 
 
 def _joined(
-    model: MultiTaskModel, rows: Split, retrieval: list[str], boosting: bool, seed: int, chosen: list[Choice]
+    model: MultiTaskModel,
+    rows: Split,
+    retrieval: list[str],
+    time: str | None,
+    boosting: bool,
+    seed: int,
+    chosen: list[Choice],
 ) -> tuple[MultiTaskModel, JoinedEase | None, JoinedBoosting | None]:
     """Return the model with EASE in its retrieval and trees in its ranking tasks, and both choices."""
     joined = boosted = None
@@ -149,7 +155,8 @@ def _joined(
         if empty:
             chosen.append(Choice("retrieval", "network alone", f"no value of {empty[0]!r} is frequent enough for EASE"))
         else:
-            joined = join_ease(model, rows.train, rows.test, seed=seed)
+            time = time if all(time in table for table in rows) else None
+            joined = join_ease(model, rows.train, rows.test, time=time, seed=seed)
             model = joined.model
             chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
     if boosting and len(retrieval) < len(model.tasks):

@@ -11,6 +11,7 @@ import numpy as np
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_frame
+from tfmtl.data.times import moments_of
 from tfmtl.evaluation.corpus import REPEATED, Seen, locate, repeated
 from tfmtl.evaluation.counting import FloatArray
 from tfmtl.models import MultiTaskModel
@@ -24,6 +25,7 @@ from tfmtl.tasks.copies import Copy
 
 _EASE_ALONE = (0.0, 1.0, 0.0)
 _RECENCIES = (0.5, 1.0)
+_HALF_LIVES = (0.2, 0.1, 0.05)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +69,10 @@ class JoinedEase:
         entries = f"{'normalized ' if ease.normalized else ''}{ease.weighting} counts"
         als = ", beside ALS" if ease.als > 0 else ""
         recent = f", (1 + position)^-{ease.recency:g} in a history" if ease.recency > 0 else ""
+        fading = f", popularity with a half-life of {ease.half_life:.0%} of the rows" if ease.half_life > 0 else ""
         return (
             f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({entries}, "
-            f"regularization {values}{recent}{als}); {self.metric} on validation: {self.found}."
+            f"regularization {values}{recent}{als}{fading}); {self.metric} on validation: {self.found}."
         )
 
 
@@ -83,6 +86,7 @@ def join_ease(
     regularizations: Sequence[float] = (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0),
     exclude_seen: bool | None = None,
     refit: bool = True,
+    time: str | None = None,
     k: int = 10,
     max_queries: int = 1000,
     seed: int = 0,
@@ -94,19 +98,18 @@ def join_ease(
     The mean of NDCG@k and NDCG@10k on validation chooses the settings of EASE by EASE alone, from the user's rows or
     from a history in which the latest may count more; then, on a grid, the weights of network and popularity relative
     to the deviation of each part's scores. Where `rank` holds less than half of the squares of the entries, as in large
-    catalogues, EASE of normalized entries is compared, and ALS and item-kNN (`UserNeighbors`) join EASE. Where seen
-    candidates stay in the lists, `join_copy` follows. Settings within one standard error of the best are averaged; the
-    network has half of its best weight.
+    catalogues, EASE of normalized entries is compared; ALS and item-kNN (`UserNeighbors`) join it. `join_copy` follows
+    if seen candidates stay in the lists. Settings near the best are averaged; the network has half of its best weight.
 
     Args:
         model: trained model with a retrieval task, candidates and a user id among its query features.
         train, validation: the table of its training, and a table outside it, later than `train` where rows have a time.
-        task: the retrieval task, by default the only one.
+        task: the retrieval task; by default the only one.
         rank, regularizations: the width of EASE's embeddings, at most, and the regularizations to compare.
         exclude_seen: whether to rank without a user's candidates of `train`; by default if less than 5 % come again.
         refit: whether the tables of the result are computed from `train` and `validation` together.
-        k, max_queries: cut-off of the NDCG, and the number of validation queries that it is measured on.
-        seed: seed of the draw of queries and of the decomposition.
+        time: column of both tables with the time of each row; older rows then count less if popularity fades.
+        k, max_queries, seed: cut-off of the NDCG, number of validation queries, and seed of their draw.
 
     Raises:
         ValueError: if the model has no such task or no user id among its inputs, or a table has no positive of it.
@@ -119,20 +122,24 @@ def join_ease(
     require_positive_int(rank=rank, k=k, max_queries=max_queries)
     require(len(regularizations) > 0, "`regularizations` must hold at least one number.")
     name, train, validation = _task(model, task), as_frame(train), as_frame(validation)
-    labels = [name] if name in model.schema.tasks else []
-    batches = [to_batch(rows, model.preprocessor, labels=labels) for rows in (train, validation)]
+    batches = [_batch(rows, model, name) for rows in (train, validation)]
     seen = Seen.from_frame(model, name, train)
     exclude_seen = repeated(name, batches[1], seen) < REPEATED if exclude_seen is None else exclude_seen
     corpus = sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)
-    judge, fitted = MixtureJudge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed)
+    moments = () if time is None else np.split(moments_of([train, validation], time), [len(train)])
+    judge, fitted = MixtureJudge(model, name, corpus, k), EaseParts(model.preprocessor, name, rank, seed, moments)
     best, averaged = _closed_forms(judge, fitted, batches[:1], regularizations)
     weights, values = judge.weights(averaged)
     copy: Copy | None = _neighbors(judge, fitted, batches[: 1 + refit], best, averaged, weights, values)
     weights, copy = (weights, copy) if exclude_seen else judge.copied(averaged, weights, values)
-    part = fitted.fit(batches, best) if refit else averaged
-    part = dataclasses.replace(part, weights=tuple(np.divide(weights, judge.deviations(averaged)).tolist()))
+    scaled = tuple(np.divide(weights, judge.deviations(averaged)).tolist())
+    part = dataclasses.replace(fitted.fit(batches, best) if refit else averaged, weights=scaled)
     joined = with_copy(part.join(model), name, copy)
     return JoinedEase(joined, best, weights, exclude_seen, values, f"{name} ndcg@{judge.k}", copy)
+
+
+def _batch(rows: Any, model: MultiTaskModel, task: str) -> Batch:
+    return to_batch(rows, model.preprocessor, labels=[task] if task in model.schema.tasks else [])
 
 
 def _neighbors(
@@ -168,9 +175,24 @@ def _closed_forms(
         values |= {settings: judge.values(part, _EASE_ALONE) for settings, part in recent.items()}
         options |= recent
     best = _averaged(values)
-    part, als = mean(options, best), fitted.als(batches, best)
+    best, part = _fading(judge, fitted, batches, best, mean(options, best))
+    als = fitted.als(batches, best)
     scale = 0.0 if als is None else judge.scale(part, als)
     return (best, part) if als is None or scale == 0 else (best._replace(als=scale), part.beside(als, scale))
+
+
+def _fading(
+    judge: MixtureJudge, fitted: EaseParts, batches: Sequence[Batch], best: EaseSettings, part: EasePart
+) -> tuple[EaseSettings, EasePart]:
+    """Return the settings and the part with a popularity that fades, if it ranks better beyond one standard error."""
+    if not fitted.moments:
+        return best, part
+    tried = {value: dataclasses.replace(part, popularity=fitted.fading(batches, value)) for value in _HALF_LIVES}
+    values = {value: judge.values(other, (0.0, 0.0, 1.0)) for value, other in {0.0: part, **tried}.items()}
+    if 0.0 in near_best(values):
+        return best, part
+    chosen = max(values, key=lambda value: float(values[value].mean()))
+    return best._replace(half_life=chosen), tried[chosen]
 
 
 def _recent(options: Mapping[EaseSettings, EasePart], best: EaseSettings) -> dict[EaseSettings, EasePart]:
