@@ -48,7 +48,7 @@ def tasks_of(names: dict[str, str]) -> list[tfmtl.Task]:
     """Return the tasks by the name of their loss."""
     return [
         tfmtl.BinaryClassification(
-            task, group_loss=None if kind == KINDS[0] else tfmtl.tasks.GroupLoss(kind, "user_id")
+            task, extra_losses=[] if kind == KINDS[0] else [tfmtl.tasks.GroupLoss(kind, "user_id")]
         )
         for task, kind in names.items()
     ]

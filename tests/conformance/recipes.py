@@ -43,6 +43,7 @@ from tfmtl.tasks import (
     Retrieval,
     TweedieRegression,
     UserNeighbors,
+    ValueLoss,
     WatchTime,
     ZeroInflatedLognormal,
     pools,
@@ -79,7 +80,12 @@ _NUMBER: dict[str, Any] = {
 }  # fmt: skip
 _AMOUNT: dict[str, Any] = {"units": [3], "scope": "query", "dispersion": 2.0, "clip": (0.5, 2)}
 _CONVERSION: dict[str, Any] = {"units": [3], "scope": "query", "serve": "conditional"}
-_GROUPED: dict[str, Any] = {"group_loss": {"kind": "hinge", "group": "user", "weight": 0.5, "temperature": 0.25}}
+_GROUPED: dict[str, Any] = {
+    "extra_losses": [
+        {"kind": "hinge", "group": "user", "weight": 0.5, "temperature": 0.25},
+        ValueLoss(keras.losses.Huber(0.5, name="second"), 0.25),
+    ]
+}
 _PROPENSITY: dict[str, Any] = {"conditional_weight": 0.5, "min_propensity": 0.25}
 
 

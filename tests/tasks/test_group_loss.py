@@ -177,7 +177,7 @@ def _model(tasks: list[Task]) -> MultiTaskModel:
 
 def test_a_model_trains_the_sum_of_both_losses_and_keeps_it(tmp_path: Any) -> None:
     grouped = GroupLoss("softmax", "user", weight=0.5)
-    task = BinaryClassification("click", group_loss=grouped, extra_metrics=[GroupedAUC("user")])
+    task = BinaryClassification("click", extra_losses=[grouped], extra_metrics=[GroupedAUC("user")])
     model = _model([task])
     table = _table()
     before = model.evaluate(table, batch_size=len(table), verbose=0, return_dict=True)
@@ -191,14 +191,14 @@ def test_a_model_trains_the_sum_of_both_losses_and_keeps_it(tmp_path: Any) -> No
     assert after["click_gauc"] > before["click_gauc"] + 0.02
     save_model(model, tmp_path / "saved")
     again = load_model(tmp_path / "saved")
-    assert again.tasks[0].group_loss == grouped  # type: ignore[attr-defined]
+    assert again.tasks[0].extra_losses == (grouped,)  # type: ignore[attr-defined]
     assert again.evaluate(table, batch_size=len(table), verbose=0, return_dict=True)["click_loss"] == pytest.approx(
         after["click_loss"], rel=1e-6
     )
 
 
 def test_missing_labels_do_not_count() -> None:
-    task = Regression("stars", group_loss={"kind": "hinge", "group": "user"})
+    task = Regression("stars", extra_losses=[{"kind": "hinge", "group": "user"}])
     labels = tf.constant([2.0, float("nan"), 1.0])
     inputs = LossInputs({}, keys={"user": tf.constant([1, 1, 1], tf.int64)})
     outputs, weights = tf.constant([[0.5], [9.0], [0.0]]), tf.constant([1.0, 0.0, 1.0])
@@ -209,7 +209,7 @@ def test_missing_labels_do_not_count() -> None:
 
 
 def test_rows_without_a_user_are_no_group() -> None:
-    task = BinaryClassification("click", group_loss=GroupLoss("hinge", "user"))
+    task = BinaryClassification("click", extra_losses=[GroupLoss("hinge", "user")])
     inputs = LossInputs({}, keys={"user": tf.constant([NO_KEY, NO_KEY, 5], tf.int64)})
     labels, outputs, weights = tf.constant([1.0, 0.0, 1.0]), tf.constant([[0.0], [1.0], [0.0]]), tf.ones([3])
     loss, _ = batch_loss(task, labels, outputs, weights, inputs)
@@ -219,7 +219,7 @@ def test_rows_without_a_user_are_no_group() -> None:
 
 @pytest.mark.parametrize("kind", ["softmax", "approx_ndcg"])
 def test_labels_without_a_gain_are_refused(kind: GroupKind) -> None:
-    tasks: list[Task] = [Regression("stars", group_loss=GroupLoss(kind, "user"))]
+    tasks: list[Task] = [Regression("stars", extra_losses=[GroupLoss(kind, "user")])]
     with pytest.raises(ValueError, match=f"the kind '{kind}' needs labels from 0 to .* take 'logistic'"):
         _model(tasks)  # the labels are numbers of both signs
 
@@ -240,9 +240,9 @@ def test_bad_attributes_have_one_sentence(attributes: dict[str, Any], message: s
 
 def test_groups_must_be_ids_and_scores_one_number() -> None:
     loss = GroupLoss("hinge", "x")
-    with pytest.raises(ValueError, match=r"Unknown feature of ids .*`group_loss` of task 'click'"):
-        _model([BinaryClassification("click", group_loss=loss)])
-    grouped: Any = {"group_loss": dataclasses.replace(loss, group="user")}
+    with pytest.raises(ValueError, match=r"Unknown feature of ids .*the `GroupLoss` of task 'click'"):
+        _model([BinaryClassification("click", extra_losses=[loss])])
+    grouped: Any = {"extra_losses": [dataclasses.replace(loss, group="user")]}
     several: list[Task] = [MultiClassClassification("click", 2, **grouped), QuantileRegression("stars", **grouped)]
     for task in several:
         with pytest.raises(ValueError, match="ranks rows by one number"):
@@ -252,19 +252,19 @@ def test_groups_must_be_ids_and_scores_one_number() -> None:
 
 
 def test_a_table_without_two_rows_of_one_group_is_refused() -> None:
-    model = _model([BinaryClassification("click", group_loss=GroupLoss("hinge", "user"))])
+    model = _model([BinaryClassification("click", extra_losses=[GroupLoss("hinge", "user")])])
     with pytest.raises(ValueError, match="ranks the rows of one 'user', and no two rows have the same"):
         model.fit(_table().drop_duplicates("user"), verbose=0)
     assert np.isfinite(model.evaluate(_table().drop_duplicates("user"), verbose=0, return_dict=True)["click_loss"])
 
 
 def test_trees_leave_a_task_with_a_group_loss_as_it_is() -> None:
-    model = _model([BinaryClassification("click", group_loss=GroupLoss("hinge", "user")), Regression("stars")])
+    model = _model([BinaryClassification("click", extra_losses=[GroupLoss("hinge", "user")]), Regression("stars")])
     assert list(join_boosting(model, _table(), _table(), rounds=2).tasks) == ["stars"]
 
 
 def test_rows_that_mixup_leaves_whole_have_the_group_loss() -> None:
-    task = BinaryClassification("click", group_loss=GroupLoss("hinge", "user"))
+    task = BinaryClassification("click", extra_losses=[GroupLoss("hinge", "user")])
     model = _model([task])
     batch = to_batch(_table().head(40), model.preprocessor)
     output = tf.constant(np.random.default_rng(0).normal(size=[40, 1]), tf.float32)

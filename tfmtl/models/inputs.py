@@ -95,11 +95,9 @@ def _check_query_keys(tasks: Sequence[Task], schema: Schema) -> None:
 def _check_group_losses(tasks: Sequence[Task], schema: Schema) -> None:
     """Raise unless the group of every `GroupLoss` is an id of the schema."""
     for task in tasks:
-        loss = getattr(task, "group_loss", None)
+        groups = [loss.group for loss in getattr(task, "group_losses", ())]
         ids = [feature.name for feature in schema.features.values() if feature.is_id]
-        require_known(
-            [] if loss is None else [loss.group], ids, "feature of ids", f"`group_loss` of task {task.name!r}"
-        )
+        require_known(groups, ids, "feature of ids", f"the `GroupLoss` of task {task.name!r}")
 
 
 def _check_durations(tasks: Sequence[Task], schema: Schema) -> None:

@@ -57,17 +57,18 @@ def check_groups(tasks: Sequence[Task], table: Any) -> None:
         table: a `Batch`, or None; sequences, which hold several rows of a user, are not checked.
     """
     for task in [] if table is None else tasks:
-        loss = getattr(task, "group_loss", None)
-        if loss is None or task.name not in table.labels or np.ndim(table.labels[task.name]) != 1:
+        losses = getattr(task, "group_losses", ())
+        if not losses or task.name not in table.labels or np.ndim(table.labels[task.name]) != 1:
             continue
         rows = np.asarray(table.weights[task.name]) > 0
-        groups = np.asarray(table.features[loss.group])[rows]
-        require(
-            len(groups) == 0 or len(np.unique(groups)) < len(groups),
-            f"`group_loss` of task {task.name!r} ranks the rows of one {loss.group!r}, and no two rows have the same; "
-            "choose a feature in which values repeat.",
-            rows=len(groups),
-        )
+        for loss in losses:
+            groups = np.asarray(table.features[loss.group])[rows]
+            require(
+                len(groups) == 0 or len(np.unique(groups)) < len(groups),
+                f"The `GroupLoss` of task {task.name!r} ranks the rows of one {loss.group!r}, and no two rows have the "
+                "same; choose a feature in which values repeat.",
+                rows=len(groups),
+            )
 
 
 def checked(task: Task, schema: Schema, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -200,7 +200,7 @@ def _layers(model: MultiTaskModel) -> set[str]:
 
 def _can(task: Task) -> bool:
     few = not isinstance(task, MultiClassClassification) or task.num_classes <= _MOST_CLASSES
-    plain = not getattr(task, "reweighted", False) and getattr(task, "group_loss", None) is None
+    plain = not getattr(task, "reweighted", False) and not getattr(task, "extra_losses", ())
     return type(task) in _KINDS and few and not task.depends_on and plain
 
 

@@ -8,6 +8,7 @@ from tfmtl.tasks.chained_regression import ChainedRegression as ChainedRegressio
 from tfmtl.tasks.doubly_robust import DoublyRobustConversion as DoublyRobustConversion
 from tfmtl.tasks.duration_quantiles import DurationQuantiles as DurationQuantiles
 from tfmtl.tasks.entire_space import EntireSpaceConversion as EntireSpaceConversion
+from tfmtl.tasks.extra_losses import ValueLoss as ValueLoss
 from tfmtl.tasks.group_loss import GroupLoss as GroupLoss
 from tfmtl.tasks.history_copy import HistoryCopy as HistoryCopy
 from tfmtl.tasks.huber_regression import HuberRegression as HuberRegression

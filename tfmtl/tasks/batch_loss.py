@@ -1,4 +1,4 @@
-"""The loss of a task for a batch: that of its rows, and that between them."""
+"""The loss of a task for a batch: its own and its further losses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tfmtl.tasks.task import Task
 def batch_loss(
     task: Task, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return `task.compute_loss` with that of the task's `group_loss`, and the weight of the observed rows."""
+    """Return `task.compute_loss` with the task's `extra_losses` by their weights, and the weight of observed rows."""
     loss, total = task.compute_loss(labels, outputs, sample_weight, inputs)
-    between = task.group_loss if isinstance(task, Ranking) else None
-    if between is None:
-        return loss, total
-    return loss + between.of_batch(outputs[:, 0], labels, sample_weight, inputs), total
+    if isinstance(task, Ranking) and task.extra_losses:
+        further = task.further_losses(labels, outputs, sample_weight, inputs)
+        loss += tf.add_n([extra.weight * further[extra.name] for extra in task.extra_losses])
+    return loss, total

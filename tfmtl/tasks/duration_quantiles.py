@@ -52,7 +52,7 @@ class DurationQuantiles(AmountTask):
         clip: (lowest, highest) served value, or None.
 
     Returns:
-        Network output: [B, 2], z and the bin, E + 1 where the duration is missing. A `group_loss` ranks by z.
+        Network output: [B, 2], z and the bin, E + 1 where the duration is missing. A `GroupLoss` ranks by z.
 
     Raises:
         ValueError: if edges or knots are not ascending or not finite, their numbers do not fit, or a knot is below 0;

@@ -20,7 +20,7 @@ GroupKind = Literal["logistic", "hinge", "softmax", "list_mle", "approx_ndcg"]
 class GroupLoss:
     r"""A loss by which the rows of one group, such as a user or a session, are ranked among each other.
 
-    Use it as `BinaryClassification(group_loss=...)` or `Regression(group_loss=...)` where the order within a list
+    Use it as `BinaryClassification(extra_losses=[GroupLoss(...)])`, or of a regression, where the order within a list
     counts: the losses of single rows also pay for differences between users, which no list shows. The loss of the task
     becomes that of its rows plus `weight` times this one.
 
@@ -79,10 +79,10 @@ class GroupLoss:
             valid = number and math.isfinite(value) and value > 0
             require(valid, f"`{name}` of a `GroupLoss` must be a finite number above 0.", **{name: value})
 
-    @classmethod
-    def of(cls, given: GroupLoss | Mapping[str, Any] | None) -> GroupLoss | None:
-        """Return the loss of an argument, which is one already or the attributes of one."""
-        return cls(**given) if isinstance(given, Mapping) else given
+    @property
+    def name(self) -> str:
+        """Kind and group, which `evaluate` logs after the name of the task."""
+        return f"{self.kind}_by_{self.group}"
 
     def config(self) -> dict[str, Any]:
         """Return the attributes as plain values."""
@@ -95,14 +95,14 @@ class GroupLoss:
         most = _LARGEST_LABEL if self.kind == "approx_ndcg" else math.inf
         require(
             statistics.minimum >= 0 and statistics.maximum <= most,
-            f"`group_loss` of task {task!r} with the kind {self.kind!r} needs labels from 0 to {most:g}; take "
+            f"The `GroupLoss` of task {task!r} with the kind {self.kind!r} needs labels from 0 to {most:g}; take "
             "'logistic', 'hinge' or 'list_mle', which read their order alone.",
             minimum=statistics.minimum,
             maximum=statistics.maximum,
         )
 
     def of_batch(self, scores: tf.Tensor, labels: tf.Tensor, sample_weight: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
-        """Return `weight` times the loss of a batch, a scalar.
+        """Return the loss of a batch, a scalar, without the factor `weight`.
 
         Args:
             scores: [B].
@@ -112,7 +112,7 @@ class GroupLoss:
         """
         weights, groups = inputs.groups_of(self.group, sample_weight)
         known = tf.where(weights > 0, labels, 0.0)
-        return self.weight * self.of_rows(tf.cast(scores, tf.float32), known, weights, groups["groups"])
+        return self.of_rows(tf.cast(scores, tf.float32), known, weights, groups["groups"])
 
     def of_rows(self, scores: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, groups: tf.Tensor) -> tf.Tensor:
         """Return the loss of rows, a scalar; 0 if no group has rows with different labels.

@@ -44,8 +44,8 @@ class NumberTask(Ranking, abc.ABC):
     def check_labels(self, statistics: LabelSummary) -> None:
         """Raise if all training labels are equal or too close together for float32."""
         lowest, highest = statistics.minimum, statistics.maximum
-        if self.group_loss is not None:
-            self.group_loss.check_labels(self.name, statistics)
+        for loss in self.group_losses:
+            loss.check_labels(self.name, statistics)
         require(lowest < highest, f"Every training label of regression task {self.name!r} is the same.", label=lowest)
         rounding = float(np.spacing(np.float32(max(abs(lowest), abs(highest))))) / 2
         require(

@@ -10,6 +10,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf
+from tfmtl.tasks.extra_losses import ExtraLoss, extra_losses_of
 from tfmtl.tasks.float32 import float32_policy
 from tfmtl.tasks.group_loss import GroupLoss
 from tfmtl.tasks.task import HeadInputs, LabelSummary, LossInputs, Task, head, total_weight
@@ -29,8 +30,11 @@ class Ranking(Task, abc.ABC):
         scope: `"pair"` connects the head to the trunk's output for query and candidate; `"query"` connects it to the
             query tower alone. Choose `"query"` for labels of the user, such as age: the prediction then cannot depend
             on the candidate.
-        group_loss: a `GroupLoss` that ranks the rows of one user or session among each other, or None. Its weight is
-            beside the loss of the rows, in training and validation; a task with one output can have it.
+        extra_losses: further losses of the same output, each with a weight beside that of the task, in training and
+            validation: a `GroupLoss` ranks the rows of one user or session among each other, if the task has one
+            output; a `ValueLoss` is any loss of Keras between the label and the served value. `evaluate` logs each,
+            without its weight, as `<task>_<name of the loss>`. Tasks with the same label column, each with its own
+            head, are the form of losses that need different outputs.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class Ranking(Task, abc.ABC):
         name: str,
         units: Sequence[int] = (),
         scope: Scope = "pair",
-        group_loss: GroupLoss | Mapping[str, Any] | None = None,
+        extra_losses: Sequence[ExtraLoss | Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
@@ -47,7 +51,8 @@ class Ranking(Task, abc.ABC):
         require(scope in ("pair", "query"), f"`scope` of task {name!r} must be 'pair' or 'query'.", scope=scope)
         self.units = tuple(units)
         self.scope = scope
-        self.group_loss = GroupLoss.of(group_loss)
+        self.extra_losses = extra_losses_of(extra_losses, name)
+        self._means_of_losses = [keras.metrics.Mean(f"{name}_{loss.name}") for loss in self.extra_losses]
         with float32_policy():
             self._objective = tfrs.tasks.Ranking(loss=self.keras_loss())
 
@@ -79,8 +84,8 @@ class Ranking(Task, abc.ABC):
         inputs = encodings.pair[self.name] if self.scope == "pair" else encodings.query
         bias = self.initial_bias(encodings.labels)
         require(
-            self.group_loss is None or self.output_units == 1,
-            f"`group_loss` of task {self.name!r} ranks rows by one number; leave it out for several outputs per row.",
+            not self.group_losses or self.output_units == 1,
+            f"The `GroupLoss` of task {self.name!r} ranks rows by one number; leave it out for several outputs.",
             outputs=self.output_units,
         )
         return head(inputs, self.units, self.output_units, self.name, encodings.seed, bias)
@@ -105,13 +110,44 @@ class Ranking(Task, abc.ABC):
         total = total_weight(sample_weight)
         return tf.math.divide_no_nan(summed, total), total
 
+    @property
+    def group_losses(self) -> tuple[GroupLoss, ...]:
+        """The `extra_losses` between rows."""
+        return tuple(loss for loss in self.extra_losses if isinstance(loss, GroupLoss))
+
+    def further_losses(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> dict[str, tf.Tensor]:
+        """Return the `extra_losses` of a batch by name, scalars without their weights; arguments as in `compute_loss`.
+
+        A `ValueLoss` has the rows of the served value; see `served_weight`.
+        """
+        found: dict[str, tf.Tensor] = {}
+        for loss in self.extra_losses:
+            if isinstance(loss, GroupLoss):
+                found[loss.name] = loss.of_batch(outputs[:, 0], labels, sample_weight, inputs)
+            else:
+                weight = self.served_weight(sample_weight, inputs.labels)
+                found[loss.name] = loss.of_rows(known(labels), self.predict(outputs), weight)
+        return found
+
+    def update_extra_metrics(
+        self, labels: tf.Tensor, outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs
+    ) -> None:
+        """Update `extra_metrics` and the means of `extra_losses`, in which each batch has the weight of its rows."""
+        super().update_extra_metrics(labels, outputs, sample_weight, inputs)
+        if self.extra_losses:
+            further = self.further_losses(labels, outputs, sample_weight, inputs)
+            for loss, mean in zip(self.extra_losses, self._means_of_losses, strict=True):
+                mean.update_state(further[loss.name], sample_weight=tf.reduce_sum(sample_weight))
+
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
         """Return 1 for every row: the teacher also has a prediction where the label is missing."""
         return tf.ones_like(sample_weight)
 
     def get_config(self) -> dict[str, Any]:
-        grouped = {} if self.group_loss is None else {"group_loss": self.group_loss.config()}
-        return {**super().get_config(), "units": list(self.units), "scope": self.scope, **grouped}
+        extra = {"extra_losses": [loss.config() for loss in self.extra_losses]} if self.extra_losses else {}
+        return {**super().get_config(), "units": list(self.units), "scope": self.scope, **extra}
 
 
 def known(labels: tf.Tensor) -> tf.Tensor:
