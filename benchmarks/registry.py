@@ -234,6 +234,11 @@ ENTRIES = (
         "sequential.py", ("--data", "{ml_1m}", "--implicit", "{implicit}"), (), ("--epochs", "1", *_SEED),
     ),
     Entry(
+        "interests",
+        "Do four vectors per query retrieve better than one, with equal parameters and equal time of a search?",
+        "interests.py", ("--movielens", "{ml_1m}", "--users", "200"), (), ("--epochs", "1", *_SEED),
+    ),
+    Entry(
         "recipe",
         "Does the retrieval of `recipes.join_ease` rank better than the network and than simple baselines?",
         "recipe.py",
