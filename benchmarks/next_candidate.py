@@ -1,12 +1,13 @@
 """The next candidate of each user by `recipes.fit`, with and without the history of the request, on public data sets.
 
-    python benchmarks/next_candidate.py FOLDER/ml_100k FOLDER/steam_reviews ... [--seeds 2] [--users 1500] [--epochs 15]
+    python benchmarks/next_candidate.py FOLDER/ml_100k FOLDER/steam_reviews ... [--latest] [--seeds 2] [--users 1500]
 
-Each pair of a user and a candidate counts once, at its first time; rows of one moment are in random order. Of each user
-with five events or more the latest is the test row, and the one before it the row to choose by; seen pairs leave the
-lists. "No history" is the recipe with the id of the user alone, "history" with the latest 50 candidates, too. The
-baselines have settings that rank best on a tenth of the rows before the test rows. Seeds are those of the recipe; the
-split is the same.
+Each pair of a user and a candidate counts once, at its first time; rows of one moment are in random order. Of each
+user with five events or more the latest is the test row, and the one before it the row to choose by; seen pairs leave
+the lists. With `--latest` the test rows are the last tenth of all rows in time, at most 4,000 of them, of old and new
+users, and the recipe chooses by the last tenth of the others. "No history" is the recipe with the id of the user
+alone, "history" with the latest 50 candidates, too. The baselines have settings that rank best on a tenth of the rows
+before the test rows. Seeds are those of the recipe; the split is the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from paired import interval
 
 import tfmtl
 from tfmtl import baselines, evaluation, recipes
@@ -60,6 +60,14 @@ def read(folder: pathlib.Path, users: int) -> pd.DataFrame:
     return events.assign(step=step, part=part).reset_index(drop=True)
 
 
+def by_time(events: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with their real times as steps, split by time, without a part to choose by."""
+    late = events["moment"] > events["moment"].quantile(0.9)
+    kept = late.index[late].isin(late[late].sample(min(4000, late.sum()), random_state=0).index)
+    found = events.assign(part=np.where(late, 2, 0), step=events["moment"])
+    return found.drop(index=late.index[late][~kept]).reset_index(drop=True)
+
+
 def recommend(events: pd.DataFrame, history: bool, seed: int, epochs: int) -> tuple[tfmtl.MultiTaskModel, list[float]]:
     """Return the model of the recipe, its metrics, and the CPU seconds of `fit`."""
     query = [tfmtl.Categorical("user")]
@@ -72,7 +80,8 @@ def recommend(events: pd.DataFrame, history: bool, seed: int, epochs: int) -> tu
     preprocessor = tfmtl.Preprocessor.fit(schema, rest)
     start = time.process_time()
     tasks = [tfmtl.Retrieval("chosen")]
-    found = recipes.fit(preprocessor, tasks, train, validation=validation, epochs=epochs, seed=seed, verbose=0)
+    given = {"validation": validation} if len(validation) else {"time": "step"}
+    found = recipes.fit(preprocessor, tasks, train, **given, epochs=epochs, seed=seed, verbose=0)
     seconds = time.process_time() - start
     print(f"{found}\n{found.joined}\n", flush=True)
     report = evaluation.evaluate(found.model, test, seen=rest, ks=(10, 100))
@@ -83,12 +92,14 @@ def main() -> None:
     """Parse the arguments, measure and print a table for each set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
+    parser.add_argument("--latest", action="store_true", help="test on the last tenth of all rows")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--users", type=int, default=0, help="number of users to draw; all by default")
     parser.add_argument("--epochs", type=int, default=15)
     arguments = parser.parse_args()
     for folder in arguments.folders:
         events = read(folder, arguments.users)
+        events = by_time(events) if arguments.latest else events
         runs = collections.defaultdict(list)
         for seed in range(arguments.seeds):
             for name in ("no history", "history"):
@@ -102,7 +113,7 @@ def main() -> None:
         print("| method | ndcg@10 | recall@100 | CPU s |\n|---|---|---|---|")
         for name, found in runs.items():
             values = np.transpose(found)
-            cells = [interval(column) if len(found) > 1 else f"{column[0]:.4f}" for column in values[:2]]
+            cells = [" to ".join(f"{end(column):.4f}" for end in (np.min, np.max)) for column in values[:2]]
             print(f"| {name} | {' | '.join(cells)} | {values[2].mean():.0f} |")
         for name in best:
             print(f"| {name}, tuned | {best[name].iloc[0]:.4f} | {best[name].iloc[1]:.4f} | |")
