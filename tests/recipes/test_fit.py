@@ -80,7 +80,8 @@ def test_retrieval_is_trained_apart_from_the_other_tasks(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.modules[fit.__module__], "sparse_ids", lambda preprocessor: ())
     found = _fit(network=None)
     assert [c.name for c in found.choices] == [
-        "validation", "apart", "inputs", "history", "weights", "batch size", "rate", "ranks", "epochs", "epochs", "retrieval",
+        "validation", "apart", "inputs", "history", "weights", "batch size", "rate", "ranks", "epochs", "epochs",
+        "retrieval",
     ]  # fmt: skip
     assert (_value(found, "apart"), _value(found, "weights")) == ("bought", "1 each")
     groups = [names for names, _ in independent_groups(found.model.network)]

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 from tfmtl.evaluation.corpus import Corpus
 from tfmtl.evaluation.ranks import rank_by_scores
+from tfmtl.evaluation.retrieval_metrics import retrieval_values
 from tfmtl.recipes.shortlist import Shortlist
 
 QUERIES, CANDIDATES = 5, 30
@@ -69,3 +70,18 @@ def test_a_candidate_outside_of_the_shortlist_does_not_count() -> None:
     # The best of each part are the candidates 0 and 2; candidate 1 is the best of the sum, and the positive the last.
     assert Shortlist.of(parts, corpus, depth=1).ranks((1.0, 1.0)) == pytest.approx([2.0])
     assert Shortlist.of(parts, corpus, depth=2).ranks((1.0, 1.0)) == pytest.approx([3.0])
+
+
+@given(st.integers(0, 10_000), st.sampled_from([3, 1000]))
+def test_more_positives_than_the_shortlist_holds_have_metrics(seed: int, levels: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts, nothing = _parts(rng, levels), None
+    pairs = np.argwhere(rng.random((QUERIES, CANDIDATES)) < 0.8)
+    pairs = np.concatenate([pairs, pairs[:40], [[0, -1]]])  # some rows are repeated
+    corpus: Any = Corpus({}, nothing, pairs[:, 0], pairs[:, 1], pairs[:, 1], None, nothing, 0.0)
+    weights = (1.0, 0.5, 0.25)
+    ranks = Shortlist.of(parts, corpus, depth=2).ranks(weights)
+    exact = _all(parts, weights, corpus)
+    found, wanted = (retrieval_values(each, pairs[:, 0], 30, items=pairs[:, 1]) for each in (ranks, exact))
+    assert (found[1]["recall@30"] >= wanted[1]["recall@30"] - 1e-12).all()
+    assert (ranks <= exact).all()

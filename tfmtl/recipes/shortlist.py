@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ class Shortlist:
     """The candidates of each query that one of the parts of a score has among its best.
 
     Use it to compare many weighted sums of the same parts: a candidate near the top of a sum is usually near the top of
-    one of its parts. Ranks above the depth are counted too low.
+    one of its parts. Ranks above the depth are counted too low, but never below the rank among the query's positives.
 
     Attributes:
         scores: [parts, queries, m], of the candidates of the shortlist.
@@ -65,8 +66,30 @@ class Shortlist:
             rows, bound = self.query_index[first:last], own[first:last, None]
             ties = (mixed[rows] == bound) & (self.columns[rows] != self.candidate_index[first:last, None])
             ranks[first:last] = (mixed[rows] > bound).sum(axis=1) + ties.sum(axis=1) / 2
-        ranks[self.candidate_index < 0] = np.inf
+        known = self.candidate_index >= 0
+        ranks[known] = np.maximum(ranks, self._among_positives(own))[known]
+        ranks[~known] = np.inf
         return ranks
+
+    def _among_positives(self, own: Floats) -> npt.NDArray[np.float64]:
+        """Return the rank [n] of each positive among the distinct positives of its query, with half of its ties."""
+        pairs = np.stack([self.query_index, self.candidate_index])
+        _, rows, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+        order = np.lexsort((-own[rows], self.query_index[rows], self.candidate_index[rows] < 0))  # unknown ones last
+        query, score = self.query_index[rows][order], own[rows][order]
+        begins = _begins(query)
+        tied = begins | _begins(score)
+        first = np.flatnonzero(tied)
+        size = np.diff(np.append(first, len(order)))
+        start = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+        found = np.empty(len(order))
+        found[order] = np.repeat(first + (size - 1) / 2, size) - start
+        return found[inverse.reshape(-1)]
+
+
+def _begins(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return whether each value differs from the one before it."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def _best(parts: Sequence[Floats], corpus: Corpus, first: int, last: int, depth: int) -> tuple[Floats, IntArray]:
