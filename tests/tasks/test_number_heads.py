@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import tfmtl
-from tfmtl._keras import tf
+from tfmtl._keras import keras, tf
 from tfmtl.balancing import Uncertainty
 from tfmtl.baselines import GradientBoosting
 from tfmtl.compression import distil
@@ -155,6 +155,22 @@ def test_baselines_predict_a_number_of_each() -> None:
 def test_the_rates_of_categories_include_their_means() -> None:
     rates = ranking_inputs(preprocessor(), trained().tasks, table())
     assert all(f"mean of {name}" in str([layer.get_config() for layer in rates]) for name in NAMES)
+
+
+def test_half_precision_has_nearly_the_same_losses_and_learns() -> None:
+    expected = model().evaluate(table(), batch_size=ROWS, verbose=0, return_dict=True)
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        half = model()
+        half.compile(keras.mixed_precision.LossScaleOptimizer(LazyAdam(0.03)))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    before = half.evaluate(table(), batch_size=ROWS, verbose=0, return_dict=True)
+    log = half.fit(table(), batch_size=20, epochs=8, verbose=0).history
+    for name in NAMES:
+        assert half.network.output[name].dtype == tf.float32
+        assert before[f"{name}_loss"] == pytest.approx(expected[f"{name}_loss"], rel=0.02)
+        assert log[f"{name}_loss"][-1] < log[f"{name}_loss"][0]
 
 
 @pytest.mark.usefixtures("untraced")

@@ -93,7 +93,14 @@ def test_deviance_equals_scikit_learn(power: float) -> None:
     labels, means, weights = RNG.poisson(2.0, 50), RNG.exponential(2.0, 50), RNG.integers(1, 4, 50)
     expected = sklearn_metrics.mean_tweedie_deviance(labels, means, sample_weight=weights, power=power)
     assert mean_deviance(labels, means, weights, power=power) == pytest.approx(expected)
-    assert math.isfinite(mean_deviance(labels, 0 * means, weights, power=power))
+    nothing = mean_deviance(labels, np.where(labels > 0, means, 0.0), weights, power=power)
+    above = labels > 0
+    rows = labels[above], means[above]
+    expected = sklearn_metrics.mean_tweedie_deviance(*rows, sample_weight=weights[above], power=power)
+    assert nothing == pytest.approx(expected * weights[above].sum() / weights.sum())
+    assert mean_deviance(labels, 0 * means, weights, power=power) == math.inf
+    assert mean_deviance([0.0], [0.0], power=power) == pytest.approx(0, abs=1e-20)
+    assert mean_deviance([1.0, 2.0], [0.0, 2.0], [0.0, 1.0], power=power) == 0
 
 
 def test_quantile_golden_values() -> None:

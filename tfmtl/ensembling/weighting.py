@@ -22,9 +22,10 @@ def fit_weights(models: Sequence[MultiTaskModel], validation: Any, *, batch_size
 
     Use them in `ensemble` if the validation table is large; with few rows `select_weights` overfits less.
 
-    They minimize L_k(pool_s(outputs)) over s with s_m >= 0 and sum_m s_m = 1, with L_k the loss of task k. For numbers,
-    events, classes and retrieval scores the problem is convex, so that the result is the global minimum: on the
-    validation rows no single member and no mean of members is better.
+    They minimize L_k(pool_s(outputs)) over s with s_m >= 0 and sum_m s_m = 1, with L_k the loss of task k. For events,
+    classes, retrieval scores and most numbers the problem is convex, so that the result is the global minimum. It is
+    not for `ChainedRegression`, `ZeroInflatedLognormal` and some `extra_losses`, of which another minimum may be
+    lower. For any task, no single member and no equal mean of all members is better on the validation rows.
 
     Args:
         models: the members, as in `ensemble`.

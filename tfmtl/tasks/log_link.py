@@ -93,7 +93,10 @@ class LogLinkRegression(AmountTask, abc.ABC):
         return clipped(tf.exp(tf.minimum(outputs[:, 0], LARGEST_LOG)), self.clip)
 
     def report(self, labels: np.ndarray, predictions: Any, weights: np.ndarray) -> dict[str, float]:
-        """Return `regression_metrics`, the predicted over the observed total, and the mean deviance."""
+        """Return `regression_metrics`, the predicted over the observed total, and the mean deviance.
+
+        It is infinite if a label above 0 has a prediction of 0 or below, as that of a baseline may be.
+        """
         deviance = mean_deviance(labels, np.maximum(predictions, 0), weights, power=self.variance_power)
         return {**super().report(labels, predictions, weights), "deviance": deviance}
 

@@ -12,7 +12,7 @@ from tfmtl._checks import require
 from tfmtl.tasks.observed import observed, require_vector
 
 _BITS = 3  # of a digit of a rank in `xauc`: the pass over one digit keeps 2^3 sums per row
-_LEAST_MEAN = 1e-7  # a predicted mean of 0 has no logarithm; log losses are cut at the same number
+_NO_LABEL = 1e-300  # a predicted mean of 0, which has no logarithm; it is there for labels of 0 only
 _Floats = npt.NDArray[np.float64]
 
 
@@ -131,7 +131,9 @@ def mean_deviance(
     """Return the mean Tweedie deviance of predicted means m from labels y of 0 or more; power 1 is Poisson.
 
     d = 2 (y log(y / m) - y + m) for power 1, and for a power p in (1, 2)
-    d = 2 (y^(2-p) / ((1-p)(2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p)). A prediction counts as at least 1e-7.
+    d = 2 (y^(2-p) / ((1-p)(2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p)). A mean of 0 has no probability of a label
+    above 0: the deviance is then infinite, such as that of a baseline that predicts 0 for some of these rows. For a
+    label of 0 it is 0.
 
     Args:
         labels: [n] of 0 or more, NaN where missing.
@@ -140,7 +142,8 @@ def mean_deviance(
         power: p in [1, 2).
 
     Returns:
-        sum w d / sum w: 0 for perfect predictions; NaN without a row.
+        sum w d / sum w: 0 for perfect predictions, infinity with a prediction of 0 for a label above 0; NaN without a
+        row.
 
     Raises:
         ValueError: if a label, a prediction or a weight is negative, the power is outside [1, 2) or lengths differ.
@@ -148,6 +151,8 @@ def mean_deviance(
     Example:
         >>> round(mean_deviance([0.0, 1.0], [1.0, 1.0]), 4)  # 2 and 0
         1.0
+        >>> mean_deviance([0.0, 1.0], [0.0, 0.0], power=1.5)
+        inf
 
     Reference: Jorgensen, "Exponential Dispersion Models", Journal of the Royal Statistical Society B, 1987.
     """
@@ -158,7 +163,9 @@ def mean_deviance(
     require(bool((prediction >= 0).all()), "Predictions of the deviance must be 0 or more.", predictions=prediction)
     if not len(label):
         return float("nan")
-    mean, p = np.maximum(prediction, _LEAST_MEAN), power
+    if bool(((prediction == 0) & (label > 0)).any()):
+        return float("inf")
+    mean, p = np.where(prediction > 0, prediction, _NO_LABEL), power
     if power == 1:
         half = label * np.log(np.where(label > 0, label, mean) / mean) - label + mean
     else:
