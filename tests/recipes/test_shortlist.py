@@ -56,7 +56,8 @@ def test_a_part_alone_has_its_own_first_ranks(seed: int) -> None:
     rng = np.random.default_rng(seed)
     corpus, parts = _corpus(rng), _parts(rng, 100_000)
     shortlist = Shortlist.of(parts, corpus, depth=6)
-    assert shortlist.columns.shape == (QUERIES, 18)
+    most = np.bincount(corpus.query_index[corpus.candidate_index >= 0]).max()
+    assert shortlist.columns.shape == (QUERIES, 18 + most)
     for weights in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
         found, wanted = shortlist.ranks(weights), _all(parts, weights, corpus)
         assert_array_equal(found[wanted < 6], wanted[wanted < 6])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,8 @@ class Shortlist:
     """The candidates of each query that one of the parts of a score has among its best.
 
     Use it to compare many weighted sums of the same parts: a candidate near the top of a sum is usually near the top of
-    one of its parts. Ranks above the depth are counted too low, but never below the rank among the query's positives.
+    one of its parts. Ranks above the depth are counted too low. All positives of a query are in its shortlist, so that
+    their ranks fit together, however many they are.
 
     Attributes:
         scores: [parts, queries, m], of the candidates of the shortlist.
@@ -39,7 +39,7 @@ class Shortlist:
 
     @classmethod
     def of(cls, parts: Sequence[Floats], corpus: Corpus, depth: int) -> Shortlist:
-        """Return the union of the `depth` best candidates of each part, without the seen ones.
+        """Return the union of the `depth` best candidates of each part and the positives, without the seen ones.
 
         Args:
             parts: scores [queries, candidates].
@@ -48,8 +48,10 @@ class Shortlist:
         """
         total, size = parts[0].shape
         depth = min(depth, size)
+        positives = _padded(*_positives(corpus), total)
         found = [
-            _best(parts, corpus, first, last, depth) for first, last in blocks(total, max(1, _MOST_SCORES // size))
+            _best(parts, corpus, positives, first, last, depth)
+            for first, last in blocks(total, max(1, _MOST_SCORES // size))
         ]
         scores, columns = (np.concatenate(each, axis=-2) for each in zip(*found, strict=True))
         own = np.stack([part[corpus.query_index, corpus.candidate_index] for part in parts])
@@ -66,33 +68,13 @@ class Shortlist:
             rows, bound = self.query_index[first:last], own[first:last, None]
             ties = (mixed[rows] == bound) & (self.columns[rows] != self.candidate_index[first:last, None])
             ranks[first:last] = (mixed[rows] > bound).sum(axis=1) + ties.sum(axis=1) / 2
-        known = self.candidate_index >= 0
-        ranks[known] = np.maximum(ranks, self._among_positives(own))[known]
-        ranks[~known] = np.inf
+        ranks[self.candidate_index < 0] = np.inf
         return ranks
 
-    def _among_positives(self, own: Floats) -> npt.NDArray[np.float64]:
-        """Return the rank [n] of each positive among the distinct positives of its query, with half of its ties."""
-        pairs = np.stack([self.query_index, self.candidate_index])
-        _, rows, inverse = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
-        order = np.lexsort((-own[rows], self.query_index[rows], self.candidate_index[rows] < 0))  # unknown ones last
-        query, score = self.query_index[rows][order], own[rows][order]
-        begins = _begins(query)
-        tied = begins | _begins(score)
-        first = np.flatnonzero(tied)
-        size = np.diff(np.append(first, len(order)))
-        start = np.flatnonzero(begins)[np.cumsum(begins) - 1]
-        found = np.empty(len(order))
-        found[order] = np.repeat(first + (size - 1) / 2, size) - start
-        return found[inverse.reshape(-1)]
 
-
-def _begins(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return whether each value differs from the one before it."""
-    return np.append(True, values[1:] != values[:-1])[: len(values)]
-
-
-def _best(parts: Sequence[Floats], corpus: Corpus, first: int, last: int, depth: int) -> tuple[Floats, IntArray]:
+def _best(
+    parts: Sequence[Floats], corpus: Corpus, positives: IntArray, first: int, last: int, depth: int
+) -> tuple[Floats, IntArray]:
     """Return the scores [parts, b, m] and columns [b, m] of the shortlists of some queries."""
     seen, positive = (_within(pairs, first, last) for pairs in (corpus.seen, _positives(corpus)))
     masked = []
@@ -103,7 +85,8 @@ def _best(parts: Sequence[Floats], corpus: Corpus, first: int, last: int, depth:
         block[positive] = kept  # a positive is kept in its list even if it was seen
         masked.append(block)
     tops = [np.argpartition(block, block.shape[1] - depth, axis=1)[:, -depth:] for block in masked]
-    columns = np.sort(np.concatenate(tops, axis=1), axis=1)
+    own = np.where(positives[first:last] < 0, tops[0][:, :1], positives[first:last])
+    columns = np.sort(np.concatenate([*tops, own], axis=1), axis=1)
     scores = np.stack([np.take_along_axis(block, columns, axis=1) for block in masked])
     again = np.pad(columns[:, 1:] == columns[:, :-1], ((0, 0), (1, 0)))
     return scores, np.where(again | ~np.isfinite(scores[0]), -1, columns)
@@ -112,6 +95,15 @@ def _best(parts: Sequence[Floats], corpus: Corpus, first: int, last: int, depth:
 def _positives(corpus: Corpus) -> tuple[IntArray, IntArray]:
     known = corpus.candidate_index >= 0
     return corpus.query_index[known], corpus.candidate_index[known]
+
+
+def _padded(rows: IntArray, columns: IntArray, total: int) -> IntArray:
+    """Return the columns of each of `total` rows [total, longest], padded by -1."""
+    order = np.argsort(rows, kind="stable")
+    rows, count = rows[order], np.bincount(rows, minlength=total)
+    found = np.full([total, int(count.max(initial=0))], -1)
+    found[rows, np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)] = columns[order]
+    return found
 
 
 def _within(pairs: tuple[IntArray, IntArray] | None, first: int, last: int) -> tuple[IntArray, IntArray]:
