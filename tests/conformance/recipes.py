@@ -211,7 +211,7 @@ PARTS: Recipes = {
         num_hard_negatives=2, num_uniform_negatives=3, candidate_bias=True, gather_negatives=False,
         distinct_candidates=False, explicit_negatives=0.5, share_explicit_negatives=True,
         query_key="who", joint_positives=True, num_queued_negatives=4, negatives_power=0.5,
-        copy=HistoryCopy("recent", 2.0, 5.0), num_interests=2, shared_interest=False,
+        copy=HistoryCopy("recent", 2.0, 5.0), num_interests=2,
     ),
     "STEM": lambda: layers.STEM(TASKS, **_EXPERTS, num_shared_experts=2, num_task_experts=3),
     "SelfAttention": lambda: layers.SelfAttention(2, 0.25, 3, kernel_initializer=_seeded(), seed=3),

@@ -19,9 +19,9 @@ from tests.conformance.recipes import MODELS, OTHERS, PARTS, RECIPES
 from tfmtl._keras import keras, tf
 from tfmtl.tuning._keras_tuner import keras_tuner
 
-SET_ELSEWHERE = {"embedding_distance", "full_softmax", "extra_losses", "interest_sharpness"}
-"""Arguments that the test leaves out: a function has no configuration, a full softmax and a soft choice of interests
-exclude other arguments, and tasks with several outputs have no `GroupLoss`; others set it."""
+SET_ELSEWHERE = {"embedding_distance", "full_softmax", "extra_losses", "interest_sharpness", "shared_interest"}
+"""Arguments that the test leaves out: a function has no configuration, a full softmax and a shared or soft choice of
+interests exclude other arguments, and tasks with several outputs have no `GroupLoss`; others set it."""
 
 
 def registered() -> dict[str, type]:

@@ -52,7 +52,7 @@ def chosen(sharpness: float | None) -> np.ndarray:
 
 
 def task_of(**arguments: Any) -> Retrieval:
-    task = Retrieval("t", **arguments)
+    task = Retrieval("t", **{"shared_interest": True, **arguments})
     task.prepare(12)
     task.prepare_output({"query": np.zeros([1, 6]), "candidate": np.zeros([1, D])})
     task._counts.known.assign(np.arange(12.0))
@@ -267,7 +267,7 @@ def test_distillation_compares_the_largest_products() -> None:
         ),
         ({"num_interests": 2, "interest_sharpness": 0.0}, "`interest_sharpness` of task 't' must be a finite number"),
         (
-            {"num_interests": 2, "query_key": "user", "joint_positives": True},
+            {"num_interests": 2, "query_key": "user", "joint_positives": True, "shared_interest": True},
             "`joint_positives` of task 't' has one term for positives of several interests;",
         ),
     ],
