@@ -132,6 +132,22 @@ def test_each_candidate_can_have_its_own_vector(name: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_interests", [1, K])
+def test_a_batch_without_explicit_negatives_has_the_loss_of_its_positives(num_interests: int) -> None:
+    outputs = {"query": QUERY[:, : num_interests * D], "candidate": CANDIDATE}
+    found = []
+    for arguments in ({"explicit_negatives": 1.0}, {}):
+        task = task_of(num_interests=num_interests, shared_interest=False, **arguments)
+        found.append(loss_of(task, [1.0] * 5, outputs, WEIGHTS, inputs(task)))
+    np.testing.assert_allclose(found[0][:2], found[1][:2], rtol=1e-6)
+    np.testing.assert_allclose(found[0][2]["query"], found[1][2]["query"], rtol=1e-5, atol=1e-7)
+
+
+def test_no_query_has_no_score() -> None:
+    assert best_of_all(tf.zeros([0, K * D]), tf.constant(CORPUS, tf.float32)).shape == [0, 7]
+    assert best_scores(np.zeros([0, K * D]), CORPUS).shape == (0, 7)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_traced_training_step_of_any_batch_has_the_loss(name: str, shared: bool) -> None:

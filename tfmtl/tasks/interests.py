@@ -68,7 +68,7 @@ def best_of_all(query: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
     if interests == 1:
         return tf.matmul(query, candidate, transpose_b=True)
     products = tf.matmul(tf.reshape(query, [-1, candidate.shape[-1]]), candidate, transpose_b=True)
-    return tf.reduce_max(tf.reshape(products, [tf.shape(query)[0], interests, -1]), axis=1)
+    return tf.reduce_max(tf.reshape(products, [-1, interests, tf.shape(candidate)[0]]), axis=1)  # also of no query
 
 
 def best_scores(query: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -81,7 +81,7 @@ def best_scores(query: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> npt.NDA
     """
     interests = interests_in(query, candidate)
     scores: npt.NDArray[Any] = query.reshape(-1, candidate.shape[1]) @ candidate.T
-    return scores if interests == 1 else scores.reshape(len(query), interests, -1).max(axis=1)
+    return scores if interests == 1 else scores.reshape(len(query), interests, len(candidate)).max(axis=1)
 
 
 def joined_to_each(query: Any, extra: Any, interests: int, name: str) -> Any:
