@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import subprocess
@@ -21,8 +22,11 @@ from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import join_copy
 from tfmtl.recipes.ease_part import EasePart
 from tfmtl.serving import InvertedFile, export, replace_candidates
+from tfmtl.serving.blocks import halves
 from tfmtl.serving.index import CorpusIndex
 from tfmtl.serving.interest_hits import search_each
+from tfmtl.serving.inverted_file import InvertedFileIndex
+from tfmtl.serving.recommender import Recommender
 from tfmtl.tasks import HistoryCopy, Regression, Retrieval
 from tfmtl.training import LazyAdam
 
@@ -47,14 +51,14 @@ def asked() -> dict[str, Any]:
 
 
 @functools.cache
-def build(copy: HistoryCopy | None = None) -> MultiTaskModel:
+def build(copy: HistoryCopy | None = None, interests: int = INTERESTS) -> MultiTaskModel:
     query = [Categorical("user"), IdSequence("recent", of="item", max_length=LENGTH)]
     schema = Schema(query, [Categorical("item")], labels=[Label("bought"), Label("stars")])
     preprocessor = Preprocessor.fit(schema, table())
-    tasks = [Retrieval("bought", units=[4], num_interests=INTERESTS, copy=copy), Regression("stars")]
+    tasks = [Retrieval("bought", units=[4], num_interests=interests, copy=copy), Regression("stars")]
     network = build_network(
         preprocessor, tasks, embedding_dim=4, tower_units=(), regularization=NO_NOISE,
-        poolings={"recent": MultiInterestPooling(INTERESTS, 5)},
+        poolings={"recent": MultiInterestPooling(interests, 5)},
     )  # fmt: skip
     rng = np.random.default_rng(11)
     for variable in network.trainable_variables:
@@ -130,6 +134,27 @@ def test_limits_hold(version: tuple[pathlib.Path, HistoryCopy | None]) -> None:
     limits = {"exclude_ids": exclude, "restrict_ids": np.asarray(only, object), "k": np.full(rows, -1, np.int32)}
     allowed = [[n not in exclude[row] and (not row % 2 or n in only[row]) for n in names()] for row in range(rows)]
     check(ask(folder, "retrieve_filtered", {**asked(), **limits}), values, np.array(allowed))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recorded(InvertedFile):
+    """Keeps the sample of vectors by which the search is chosen."""
+
+    samples: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def build_index(self, ids: np.ndarray, embeddings: Any, max_k: int, queries: tf.Tensor) -> InvertedFileIndex:
+        self.samples.append(queries.numpy())
+        return super().build_index(ids, embeddings, max_k, queries)
+
+
+def test_a_search_is_chosen_and_measured_by_vectors_of_every_interest() -> None:
+    search = Recorded(block=4, queries=table())
+    served = Recommender(build(interests=2), max_k=K, rerank_depth=DEPTH, search=search)
+    vectors = served.embed_query(**search.sample(build().preprocessor.schema, build().preprocessor.statistics))
+    for half in halves(search.samples[0]):
+        for interest in range(2):
+            apart = np.abs(half[:, np.newaxis] - vectors["embedding"].numpy()[:, interest]).max(axis=2)
+            assert (apart.min(axis=1) < 1e-6).sum() >= len(half) // 2
 
 
 def test_embeddings_are_k_vectors(version: tuple[pathlib.Path, HistoryCopy | None]) -> None:

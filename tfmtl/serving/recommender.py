@@ -149,6 +149,8 @@ class Recommender(Ranker):
             return CorpusIndex(ids, embed, depth)
         queries = search.sample(self.schema, self.model.preprocessor.statistics)
         vectors = self.embed_query(**queries)["embedding"]
+        if vectors.shape.rank == 3:
+            vectors = tf.transpose(vectors, [1, 0, 2])  # by interest: every second row then has vectors of each
         return search.build_index(ids, embed, depth, tf.reshape(vectors, [-1, vectors.shape[-1]]))
 
     def _copied_hits(self) -> CopiedHits | None:
