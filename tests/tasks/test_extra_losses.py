@@ -30,6 +30,7 @@ from tfmtl.tasks import (
     Task,
     ValueLoss,
 )
+from tfmtl.tasks import task as tasks
 from tfmtl.tasks.batch_loss import batch_loss
 from tfmtl.tasks.extra_losses import ExtraLoss
 
@@ -94,6 +95,45 @@ def test_a_conditional_value_has_the_rows_of_its_condition() -> None:
     inputs = LossInputs({}, labels={"click": tf.constant([1.0, 0.0])})
     found = task.further_losses(tf.constant([1.0, 0.0]), tf.zeros([2, 2]), tf.ones([2]), inputs)
     assert float(found["mae_loss"]) == pytest.approx(0.5)
+
+
+def test_the_logged_mean_is_that_of_the_rows_of_the_condition() -> None:
+    """Errors 1/2 and 1/4 of the rows after a click: one in the first batch and three in the second."""
+    task = EntireSpaceConversion("buy", after="click", serve="conditional", extra_losses=[ValueLoss(MAE)])
+    for clicks, logit in (([1.0, 0.0, 0.0], 0.0), ([1.0, 1.0, 1.0], float(np.log(3)))):
+        inputs = LossInputs({}, labels={"click": tf.constant(clicks)})
+        task.update_extra_metrics(tf.constant(clicks), tf.fill([3, 2], logit), tf.ones([3]), inputs)
+    assert float(task.metric_results()["buy_mae_loss"]) == pytest.approx((1 / 2 + 3 * 1 / 4) / 4)
+
+
+def test_the_logged_mean_is_that_of_the_rows_of_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two replicas with one and three rows divide their sums by two rows each."""
+    monkeypatch.setattr(tasks, "mean_over_replicas", lambda own: tf.constant(2.0))
+    task = Regression("t", extra_losses=[ValueLoss(MAE)])
+    for errors in ([8.0], [1.0, 2.0, 1.0]):
+        outputs = tf.constant(errors)[:, tf.newaxis]
+        task.update_extra_metrics(tf.zeros([len(errors)]), outputs, tf.ones([len(errors)]), LossInputs({}))
+    assert float(task.metric_results()["t_mae_loss"]) == pytest.approx((8 + 1 + 2 + 1) / 4)
+
+
+@keras.utils.register_keras_serializable("test_extra_losses")
+class ByColumn(keras.losses.Loss):
+    """Returns the error of each row as a column [B, 1], or a scalar."""
+
+    def __init__(self, scalar: bool = False, name: str = "by_column") -> None:
+        super().__init__(name=name)
+        self.scalar = scalar
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(y_pred) if self.scalar else tf.abs(y_true - y_pred)
+
+
+def test_a_loss_of_the_user_may_return_a_column() -> None:
+    labels, values, weights = tf.constant([1.0, 0.0]), tf.constant([3.0, 9.0]), tf.constant([1.0, 0.0])
+    assert float(ValueLoss(ByColumn()).of_rows(labels, values, weights)) == 2
+    assert float(ValueLoss(ByColumn()).of_rows(labels, values, tf.constant([1.0, 3.0]))) == (2 + 3 * 9) / 4
+    with pytest.raises(ValueError, match="The loss 'by_column' must return one number per row"):
+        ValueLoss(ByColumn(scalar=True)).of_rows(labels, values, weights)
 
 
 def test_evaluate_logs_each_loss_and_the_loss_is_their_sum() -> None:

@@ -68,10 +68,16 @@ class ValueLoss:
             labels: [B], without NaN.
             values: served values [B] or [B, n].
             weights: [B], 0 for rows that do not count.
+
+        Raises:
+            ValueError: if the loss returns no vector [B] or matrix [B, n], of which the mean over n counts.
         """
         values = tf.cast(values, tf.float32)
         columns = values if len(values.shape) > 1 else values[:, tf.newaxis]
         losses = tf.cast(self.loss.call(labels[:, tf.newaxis], columns), tf.float32)
+        rank = losses.shape.rank
+        require(rank in (1, 2), f"The loss {self.name!r} must return one number per row, [B] or [B, n].", rank=rank)
+        losses = losses if rank == 1 else tf.reduce_mean(losses, axis=1)
         return mean_over_observed(tf.where(weights > 0, losses, 0.0), weights)[0]
 
 

@@ -138,8 +138,10 @@ class Ranking(Task, abc.ABC):
         super().update_extra_metrics(labels, outputs, sample_weight, inputs)
         if self.extra_losses:
             further = self.further_losses(labels, outputs, sample_weight, inputs)
+            served = self.served_weight(sample_weight, inputs.labels)
             for loss, mean in zip(self.extra_losses, self._means_of_losses, strict=True):
-                mean.update_state(further[loss.name], sample_weight=tf.reduce_sum(sample_weight))
+                weight = sample_weight if isinstance(loss, GroupLoss) else served
+                mean.update_state(further[loss.name], sample_weight=total_weight(weight))
 
     def distillation_weight(self, labels: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
         """Return 1 for every row: the teacher also has a prediction where the label is missing."""
