@@ -11,7 +11,14 @@ from tfmtl import evaluation
 from tfmtl._keras import keras
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
 from tfmtl.models import MultiTaskModel, build_network
-from tfmtl.tasks import BinaryClassification, Regression, Task
+from tfmtl.tasks import (
+    BinaryClassification,
+    MultiClassClassification,
+    QuantileRegression,
+    Regression,
+    Task,
+    ValueLoss,
+)
 
 
 def model(*heads: Task) -> MultiTaskModel:
@@ -35,11 +42,14 @@ def model(*heads: Task) -> MultiTaskModel:
         (lambda: [Regression("x"), Regression("val_x")], "val_x_loss"),
         (lambda: [Regression("a", extra_metrics=[keras.metrics.MeanSquaredError("b_rmse")]), Regression("a_b")],
          "a_b_rmse"),
+        (lambda: [Regression("y", extra_losses=[ValueLoss(keras.losses.Huber(name="loss"))])], "y_loss"),
         (lambda: [Regression("y", extra_metrics=[evaluation.R2("s"), evaluation.R2("s")])], "y_s"),
     ],
 )  # fmt: skip
 def test_two_values_of_one_name_are_refused(heads: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"The log would have two values named \[.*'{name}'.*rename a task"):
+    with pytest.raises(
+        ValueError, match=rf"The log would have two values named \[.*'{name}'.*rename a task.*`extra_losses`"
+    ):
         model(*heads())
 
 
@@ -52,6 +62,25 @@ def test_one_metric_object_for_two_tasks_is_refused() -> None:
 def test_a_metric_that_does_not_fit_is_refused_with_the_model() -> None:
     with pytest.raises(ValueError, match=r"Task 'liked' serves a probability, which `keras.metrics.Accuracy` does not"):
         model(BinaryClassification("liked", extra_metrics=[keras.metrics.Accuracy()]))
+
+
+def test_a_loss_that_does_not_fit_is_refused_with_the_model() -> None:
+    logits = ValueLoss(keras.losses.BinaryCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match=r"Task 'y' serves a probability, no logits; leave `from_logits` out of"):
+        model(BinaryClassification("y", extra_losses=[logits]))
+    sparse = keras.losses.SparseCategoricalCrossentropy
+    classes = "Task 'y' serves class probabilities, which `keras.losses.MeanSquaredError` does not compare .* take `Spa"
+    with pytest.raises(ValueError, match=classes):
+        model(MultiClassClassification("y", 2, extra_losses=[ValueLoss(keras.losses.MeanSquaredError())]))
+    with pytest.raises(ValueError, match="Task 'y' serves a number, which .* take another loss than `Sparse"):
+        model(Regression("y", extra_losses=[ValueLoss(sparse())]))
+    with pytest.raises(ValueError, match="Task 'y' serves class probabilities, no logits"):
+        model(MultiClassClassification("y", 2, extra_losses=[ValueLoss(sparse(from_logits=True))]))
+    model(
+        MultiClassClassification("y", 2, extra_losses=[ValueLoss(sparse())]),
+        BinaryClassification("liked", extra_losses=[ValueLoss(keras.losses.BinaryCrossentropy())]),
+        QuantileRegression("stars", extra_losses=[ValueLoss(keras.losses.MeanAbsoluteError())]),
+    )
 
 
 def test_the_group_of_a_metric_is_an_id_of_the_schema() -> None:

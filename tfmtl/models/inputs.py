@@ -11,7 +11,7 @@ from tfmtl.data import IdSequence, Preprocessor, Schema
 from tfmtl.models.candidates import Candidates
 from tfmtl.tasks import DurationQuantiles, Task, UserNeighbors
 from tfmtl.tasks.dependencies import in_order
-from tfmtl.tasks.extra_metrics import check_metrics
+from tfmtl.tasks.extra_metrics import check_losses, check_metrics
 
 
 def require_candidates(model: Any) -> Candidates:
@@ -64,6 +64,7 @@ def check_tasks(tasks: Sequence[Task], network: keras.Model, preprocessor: Prepr
         if task.name in labels:
             task.check_labels(labels[task.name])
         check_metrics(task, network.output[task.name])
+        check_losses(task, network.output[task.name])
 
 
 def histories_of(schema: Schema) -> list[str]:
@@ -141,5 +142,6 @@ def check_log_names(names: Sequence[str]) -> None:
     twice = sorted({name for name in every if every.count(name) > 1})
     require(
         not twice,
-        f"The log would have two values named {twice}: rename a task, or a metric of `extra_metrics` by its `name`.",
+        f"The log would have two values named {twice}: rename a task, or a metric of `extra_metrics` or "
+        "a loss of `extra_losses` by its `name`.",
     )

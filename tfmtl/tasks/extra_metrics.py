@@ -1,4 +1,4 @@
-"""Keras' own metrics on the labels and served values of a task: which of them fit, and the shapes that they need."""
+"""Keras' own metrics and losses on the labels and served values of a task: those that fit, and their shapes."""
 
 from __future__ import annotations
 
@@ -68,6 +68,33 @@ def check_metrics(task: Any, outputs: Any) -> None:
             extra_metrics=kind,
         )
         _check_arguments(task.name, metric, kind, served)
+
+
+def check_losses(task: Any, outputs: Any) -> None:
+    """Raise unless every loss of Keras in a task's `extra_losses` fits its served value; others are not checked.
+
+    Args:
+        task: a `Task`.
+        outputs: the network's symbolic output for the task.
+
+    Raises:
+        ValueError: with the loss and the cure.
+    """
+    for extra in getattr(task, "extra_losses", ()):
+        loss = getattr(extra, "loss", None)
+        kind = type(loss).__name__
+        if loss is None or getattr(keras.losses, kind, None) is not type(loss):
+            continue
+        served = _served(task, outputs)
+        of_classes = served == "class probabilities"
+        cure = "take" if of_classes else "take another loss than"
+        require(
+            (kind == "SparseCategoricalCrossentropy") == of_classes,
+            f"Task {task.name!r} serves {served}, which `keras.losses.{kind}` does not compare with labels; {cure} "
+            "`SparseCategoricalCrossentropy`, or derive a loss from `keras.losses.Loss`.",
+            extra_losses=kind,
+        )
+        _check_arguments(task.name, loss, kind, served)
 
 
 def _served(task: Any, outputs: Any) -> str:
