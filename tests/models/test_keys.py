@@ -11,11 +11,13 @@ from tests.models import small
 from tests.models.test_over_sequences import SCHEMA, gradients_of, model_of, sequences, table
 from tfmtl import serving
 from tfmtl._keras import tf
-from tfmtl.data import to_batch
+from tfmtl.data import Categorical, Label, Preprocessor, Schema, to_batch
 from tfmtl.data.sequences import events_of
 from tfmtl.evaluation import evaluate
 from tfmtl.layers import DotInteraction, SelfAttentionHistory
-from tfmtl.models import MultiTaskModel, load_model, save_model
+from tfmtl.models import MultiTaskModel, Regularization, build_network, load_model, save_model
+from tfmtl.models.encoders import FeatureEncoder
+from tfmtl.tasks import Regression
 
 WIDTHS = {"user": 0, "": 4}
 
@@ -70,6 +72,19 @@ def test_a_part_that_needs_its_embedding_is_refused() -> None:
     dot = DotInteraction(["user", "item"], name="dot")
     with pytest.raises(ValueError, match="Feature 'user' has no embedding: its `embedding_dim` is 0"):
         small.network(embedding_dim={"user": 0, "": 3}, interactions=[dot])
+
+
+def test_a_context_may_only_name_rows() -> None:
+    rows = table().assign(session=[f"s{k}" for k in range(len(table()))])
+    context = [Categorical("session")]
+    fitted = Preprocessor.fit(Schema([Categorical("user")], [], context, [Label("rating")]), rows)
+    tasks, dims = [Regression("rating")], {"session": 0, "": 4}
+    built = MultiTaskModel(build_network(fitted, tasks, embedding_dim=dims, tower_units=[2]), tasks, fitted)
+    expected = built.predict(rows, verbose=0)["rating"]
+    np.testing.assert_array_equal(built.predict(rows.assign(session="s0"), verbose=0)["rating"], expected)
+    encoder = FeatureEncoder(fitted, dims, Regularization(context_dropout=0.5), seed=0)
+    read, given = encoder.indices("session")
+    assert read is given  # the dropout of the context does not change keys
 
 
 def test_a_role_of_keys_alone_is_refused() -> None:

@@ -53,13 +53,13 @@ class FeatureEncoder:
         self.schema, self.regularization, self.seed = schema, regularization, seed
         self.labels = statistics.labels
         self.inputs = {name: _input(feature) for name, feature in schema.features.items()}
-        self._read = {**self.inputs, **self._without_context(preprocessor)}
         dims = embedding_dim if isinstance(embedding_dim, Mapping) else {"": embedding_dim}
         require_known([name for name in dims if name], schema.vocabularies, "vocabulary", "`embedding_dim`")
         self._widths = {name: dims.get(name, dims.get("", 32)) for name in schema.vocabularies}
         for name, width in self._widths.items():
             if width != 0 or name not in dims:
                 require_positive_int(embedding_dim=width)
+        self._read = {**self.inputs, **self._without_context(preprocessor)}
         self._sizes = {name: statistics.size(name) for name in schema.vocabularies}
         self._tables: dict[str, keras.layers.Embedding] = {}
         self._embedded: dict[str, tuple[Any, Any]] = {}
@@ -73,7 +73,7 @@ class FeatureEncoder:
         given: Sequence[Feature] = getattr(self.schema, role)
         features = [feature for feature in given if not self._is_key(feature)]
         cure = f"The {role} needs a feature that is read: give one of these an `embedding_dim` above 0."
-        require(bool(features) or not given, cure, keys=[feature.name for feature in given])
+        require(bool(features) or not given or role == "context", cure, keys=[feature.name for feature in given])
         if not features:
             return None
         fused = self._fused(features, role) if role in self.fusion else self._joined(features, role)
@@ -130,7 +130,7 @@ class FeatureEncoder:
                 rate, seed, preprocessor.encoded_missing(f.name).tolist(), name=layer_name(f"{f.name}_missing")
             )(self.inputs[f.name])
             for f in self.schema.context
-            if rate
+            if rate and not self._is_key(f)
         }
 
     def _fused(self, features: Sequence[Feature], role: str) -> Any:
