@@ -257,6 +257,12 @@ def test_teacher_that_does_not_fit_is_refused() -> None:
         DistilledModel.of(models.model(3), stranger)
     with pytest.raises(TypeError, match="`teacher` must be MultiTaskModel"):
         DistilledModel.of(models.model(3), models.teacher().network)
+    scaled = [Regression("rating", scale=2.0) if task.name == "rating" else task for task in models.tasks()]
+    taught = MultiTaskModel(build_network(models.preprocessor(), scaled), scaled, models.preprocessor())
+    with pytest.raises(
+        ValueError, match=r"measure task 'rating' on different scales; .* Received: arguments=\['.*scale"
+    ):
+        DistilledModel.of(models.model(3), taught)
     own = models.model(3)
     with pytest.raises(ValueError, match=r"Teacher and student must be two networks, but share \d+ variables, such as"):
         distil(own, own, models.table())

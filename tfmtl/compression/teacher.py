@@ -13,6 +13,9 @@ from tfmtl.models import MultiTaskModel
 from tfmtl.models.graph import unwrapped
 from tfmtl.types import Features
 
+_SCALE = ("duration", "edges", "knots", "levels", "offset", "quantiles", "scale", "transform")
+"""The arguments of tasks that decide the scale of an output."""
+
 _ROWS = 8192  # rows per forward pass over a whole table
 
 
@@ -49,8 +52,8 @@ class Teacher:
     def check(self, student: MultiTaskModel) -> None:
         """Raise `ValueError` unless the teacher has the student's tasks and encodes features as the student does."""
         names = [task.name for task in student.tasks]
-        known = [task.name for task in self.model.tasks]
-        require_known(names, known, "task", "the student; the teacher must have all of its tasks")
+        own_tasks = {task.name: task for task in self.model.tasks}
+        require_known(names, own_tasks, "task", "the student; the teacher must have all of its tasks")
         for name in names:
             taught, own = self.model.network.output[name], student.network.output[name]
             same = isinstance(taught, Mapping) == isinstance(own, Mapping)
@@ -60,6 +63,11 @@ class Teacher:
                 teacher=taught,
                 student=own,
             )
+        for task in student.tasks:
+            left, right = own_tasks[task.name].get_config(), task.get_config()
+            differ = [name for name in _SCALE if left.get(name) != right.get(name)]
+            rule = f"Teacher and student measure task {task.name!r} on different scales; give both the same arguments."
+            require(not differ, rule, arguments=differ)
         require(
             self.model.preprocessor.encodes_like(student.preprocessor),
             "Teacher and student must encode features alike; build both models with one preprocessor.",
