@@ -88,7 +88,7 @@ def test_gini_of_events_is_that_of_the_auc() -> None:
     assert normalized_gini(labels, scores, weights) == pytest.approx(2 * auc - 1)
 
 
-@pytest.mark.parametrize("power", [1.0, 1.25, 1.9])
+@pytest.mark.parametrize("power", [1.0, 1.25, 1.9, 1.999])
 def test_deviance_equals_scikit_learn(power: float) -> None:
     labels, means, weights = RNG.poisson(2.0, 50), RNG.exponential(2.0, 50), RNG.integers(1, 4, 50)
     expected = sklearn_metrics.mean_tweedie_deviance(labels, means, sample_weight=weights, power=power)

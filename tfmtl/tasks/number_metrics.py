@@ -170,6 +170,7 @@ def mean_deviance(
         half = label * np.log(np.where(label > 0, label, mean) / mean) - label + mean
     else:
         half = label ** (2 - p) / ((1 - p) * (2 - p)) - label * mean ** (1 - p) / (1 - p) + mean ** (2 - p) / (2 - p)
+    half = np.where(prediction > 0, half, 0.0)  # near a power of 2 the deviance of the smallest mean is far above 0
     return float(weight @ (2 * half) / weight.sum())
 
 
