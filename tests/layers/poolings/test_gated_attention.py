@@ -8,7 +8,7 @@ import pytest
 
 from tests.layers.lists import EMBEDDINGS, INDICES, check_half_precision, check_padding, randomize
 from tfmtl._keras import tf
-from tfmtl.layers import GatedAttention, SelfAttentionHistory
+from tfmtl.layers import GatedAttention, SelfAttention, SelfAttentionHistory
 
 OLDER = np.broadcast_to(np.triu(np.ones([4, 4], bool)), [5, 4, 4])
 INPUTS = (EMBEDDINGS, OLDER)
@@ -67,6 +67,13 @@ def test_an_entry_counts_each_entry_that_it_reads() -> None:
     block._distances.assign(tf.zeros_like(block._distances))
     sums = tf.reduce_sum(block.attention_weights((same, OLDER[:1])), axis=2)[0].numpy()
     np.testing.assert_allclose(sums / sums[-1], [4, 3, 2, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [GatedAttention(3, name="block"), SelfAttention(num_distances=3, name="block")])
+def test_a_list_with_more_distances_than_biases_is_refused(block: Any) -> None:
+    block((EMBEDDINGS[:, :3], OLDER[:, :3, :3]))
+    with pytest.raises(ValueError, match=r"Layer 'block' has biases for 3 distances; cut longer lists. .*length=4"):
+        block(INPUTS)
 
 
 def test_dropout_acts_in_training_only() -> None:

@@ -95,6 +95,8 @@ class GatedAttention(SeededKernels):
             split_heads(project(part), self.num_heads)
             for project, part in zip(self._projections[:2], (asking, normed), strict=True)
         )
+        rule = f"Layer {self.name!r} has biases for {self.num_distances} distances; cut longer lists."
+        require(normed.shape[1] <= self.num_distances, rule, length=normed.shape[1])
         apart = tf.abs(at[..., tf.newaxis] - tf.range(normed.shape[1]))
         biases = tf.transpose(tf.gather(self._distances, apart, axis=1), [1, 0, 2, 3])
         logits = tf.matmul(query, key, transpose_b=True)

@@ -113,6 +113,8 @@ class SelfAttention(SeededKernels):
         )
         logits = tf.einsum("bihd,bjhd->bhij", query / (width // self.num_heads) ** 0.5, key)  # scaled before: overflow
         if self.num_distances:
+            rule = f"Layer {self.name!r} has biases for {self.num_distances} distances; cut longer lists."
+            require(length <= self.num_distances, rule, length=length)
             apart = tf.abs(at[..., tf.newaxis] - tf.range(length))
             biases = tf.transpose(tf.gather(self._distances, apart, axis=1), [1, 0, 2, 3])
             logits += tf.cast(biases, logits.dtype)
