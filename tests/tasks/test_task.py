@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfmtl._keras import keras, tf
-from tfmtl.tasks import HeadInputs, LossInputs, MultiClassClassification, Regression, Retrieval, Task
+from tfmtl.tasks import HeadInputs, LossInputs, MultiClassClassification, Regression, Retrieval, Task, ValueLoss
 from tfmtl.tasks.pools import MeanValue
 
 
@@ -54,6 +54,11 @@ def test_the_distillation_loss_is_the_mean_squared_difference_of_all_outputs() -
 
 def test_members_agree_on_every_argument_except_the_hidden_layers() -> None:
     assert Absolute("t", (3,), 2.0).output_arguments() == {"name": "t", "slope": 2.0}
+    extra: dict[str, Any] = {
+        "extra_losses": [ValueLoss(keras.losses.MeanAbsoluteError())],
+        "extra_metrics": [keras.metrics.MeanSquaredError()],
+    }
+    assert Regression("t", **extra).output_arguments() == Regression("t", units=[3]).output_arguments()
     assert Retrieval("t", temperature=0.5).output_arguments() == {}
 
 

@@ -308,10 +308,11 @@ class Task(keras.layers.Layer, abc.ABC):
     def output_arguments(self) -> dict[str, Any]:
         """Return the constructor arguments that must be equal for all members of an ensemble.
 
-        They are those that decide the meaning of an output: by default the configuration without `units`, the widths of
-        the hidden layers.
+        They decide the meaning of an output: by default the configuration without `units`, the widths of the hidden
+        layers, `extra_losses` and `extra_metrics`.
         """
-        return {name: value for name, value in self.get_config().items() if name != "units"}
+        aside = ("units", "extra_losses", "extra_metrics")
+        return {name: value for name, value in self.get_config().items() if name not in aside}
 
     def distillation_loss(
         self, outputs: Any, teacher_outputs: Any, sample_weight: tf.Tensor, inputs: LossInputs, temperature: float
