@@ -16,8 +16,9 @@ def to_lite(model: MultiTaskModel, *, quantize: bool = False) -> bytes:
 
     Use it to run a model on a phone. The signature takes encoded features and returns the predictions of
     `model.predict`. LiteRT cannot look up strings, so encode the features before, as `model.preprocessor` does.
-    Embeddings of retrieval tasks are `<task>/query` and `<task>/candidate`, [B, d]. A feature with a name that
-    TensorFlow refuses has the input that the model card of an export lists, such as `class_2` for `class`.
+    Embeddings of retrieval tasks are `<task>/query`, [B, d] or K vectors [B, K d], and `<task>/candidate`, [B, d]. A
+    feature with a name that TensorFlow refuses has the input that the model card of an export lists, such as `class_2`
+    for `class`.
 
     Args:
         model: a trained model.

@@ -22,8 +22,9 @@ def attention_weights(model: MultiTaskModel, x: Any, layer_name: str, batch_size
         batch_size: rows per batch of a table.
 
     Returns:
-        [rows, length], 0 in padding, entries in the order of the list. They sum to 1, or in a `TargetAttention` without
-        softmax to the strength of the evidence of the history for the candidate.
+        [rows, length], or [rows, K, length] of a `MultiInterestPooling`; 0 in padding, entries in the order of the
+        list. They sum to 1, except in a `TargetAttention` without softmax, to the strength of the evidence of the
+        history for the candidate, and in gated blocks, which may have negative weights.
 
     Raises:
         ValueError: if the network has no such layer; the message names those it has.

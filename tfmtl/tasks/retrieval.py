@@ -84,9 +84,9 @@ class Retrieval(RetrievalLoss):
             present one. lambda_j counts them as rows of the batch, also while the queue is not full. They have no
             gradient by v; instead that of the B - 1 negatives of the batch is (B - 1 + Q) / (B - 1) times as large, so
             that its mean is that of as many fresh negatives. Loss and gradient are then unbiased for present
-            embeddings. On MovieLens-100K a queue of 4,096 is level with the batch alone (NDCG@10 0.0015 above it, of
-            0.101; without the factor 0.023 below). The queue is saved with the model. It is refused under parameter
-            servers.
+            embeddings; with `query_key` the gradient is too small for users with several rows. On MovieLens-100K a
+            queue of 4,096 is level with the batch alone (NDCG@10 0.0015 above it, of 0.101; without the factor 0.023
+            below). The queue is saved with the model. It is refused under parameter servers.
         negatives_power: exponent of the probabilities p_j, in proportion to (1 + n_j)^power, with which the N negatives
             from the corpus are drawn; lambda_j has N p_j instead of N / C. 0.75 is common; 0 is uniform.
         copy: a `HistoryCopy`, which adds a part to the scores of candidates in the query's history, or a
