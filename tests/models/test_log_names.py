@@ -72,7 +72,7 @@ def test_a_loss_that_does_not_fit_is_refused_with_the_model() -> None:
     classes = "Task 'y' serves class probabilities, which `keras.losses.MeanSquaredError` does not compare .* take `Spa"
     with pytest.raises(ValueError, match=classes):
         model(MultiClassClassification("y", 2, extra_losses=[ValueLoss(keras.losses.MeanSquaredError())]))
-    with pytest.raises(ValueError, match="Task 'y' serves a number, which .* take another loss than `Sparse"):
+    with pytest.raises(ValueError, match=r"Task 'y' serves a number, which .* take another loss than `Sparse"):
         model(Regression("y", extra_losses=[ValueLoss(sparse())]))
     with pytest.raises(ValueError, match="Task 'y' serves class probabilities, no logits"):
         model(MultiClassClassification("y", 2, extra_losses=[ValueLoss(sparse(from_logits=True))]))
