@@ -148,7 +148,7 @@ class Recorded(InvertedFile):
 
 
 def test_a_search_is_chosen_and_measured_by_vectors_of_every_interest() -> None:
-    search = Recorded(block=4, queries=table())
+    search = Recorded(block=4, queries=pd.concat([table(), table()]))
     served = Recommender(build(interests=2), max_k=K, rerank_depth=DEPTH, search=search)
     vectors = served.embed_query(**search.sample(build().preprocessor.schema, build().preprocessor.statistics))
     for half in halves(search.samples[0]):
