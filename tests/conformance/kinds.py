@@ -21,6 +21,7 @@ from tfmtl.layers import (
     CategoryRates,
     CompressedEmbedding,
     ContextGate,
+    ContrastivePooling,
     DotInteraction,
     Fusion,
     GatedAttention,
@@ -80,6 +81,7 @@ def _(pool: Pool) -> tuple[keras.Model, Any]:
 
 @network_of.register(MaskedMean)
 @network_of.register(AttentionPooling)
+@network_of.register(ContrastivePooling)
 @network_of.register(MultiInterestPooling)
 @network_of.register(SelfAttentionHistory)
 def _(layer: Any) -> tuple[keras.Model, Any]:

@@ -34,6 +34,7 @@ from tfmtl.layers.noise.randomness import Dropout as Dropout
 from tfmtl.layers.noise.randomness import FeatureDropout as FeatureDropout
 from tfmtl.layers.noise.sequence_augmentation import SequenceAugmentation as SequenceAugmentation
 from tfmtl.layers.poolings.attention_pooling import AttentionPooling as AttentionPooling
+from tfmtl.layers.poolings.contrastive_pooling import ContrastivePooling as ContrastivePooling
 from tfmtl.layers.poolings.gated_attention import GatedAttention as GatedAttention
 from tfmtl.layers.poolings.masked_mean import MaskedMean as MaskedMean
 from tfmtl.layers.poolings.multi_interest_pooling import MultiInterestPooling as MultiInterestPooling
