@@ -6,8 +6,8 @@ Each pair of a user and a candidate counts once, at its first time; rows of one 
 user with five events or more the latest is the test row, and the one before it the row to choose by; seen pairs leave
 the lists. With `--latest` the last tenth of all rows in time is the test part, with the first row of each old or new
 user, and the recipe chooses by the last tenth of the others. "No history" is the recipe with the id of the user alone,
-"history" with the latest 50 candidates, too. The baselines have settings that rank best on a tenth of the rows before
-the test rows. Seeds are those of the recipe; the split is the same.
+"history" with the latest 50 candidates, too. The baselines have settings that rank best on the tenth of the other
+rows that is latest in the histories of its users. Seeds are those of the recipe; the split is the same.
 """
 
 from __future__ import annotations

@@ -239,3 +239,5 @@ def test_forgotten_seen_rows_are_named_where_nothing_repeats() -> None:
     assert "seen" not in baselines.compare(model(), TRAIN, fresh, tasks=["bought"], ks=1, seen=TRAIN).sentence
     assert "seen" not in baselines.compare(model(), TRAIN, fresh, tasks=["stars"]).sentence
     assert "seen" not in compared().sentence  # three of four pairs repeat
+    strangers = filled([("new", "a", 1, 9), ("newer", "b", 1, 9)])
+    assert "seen" not in baselines.compare(model(), TRAIN, strangers, tasks=["bought"], ks=1).sentence

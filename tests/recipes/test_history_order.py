@@ -63,6 +63,11 @@ def test_cosines_are_their_definition() -> None:
     assert 0 < np.count_nonzero(found) < 30
 
 
+def test_items_that_nobody_had_have_no_cosine() -> None:
+    users, items = np.array([2, 3, 4]), np.array([2, 3, 2])
+    np.testing.assert_array_equal(_cosines(_matrix(users, items), users, np.full(3, 99), items), 0)
+
+
 def test_unknown_users_and_items_have_no_cosine() -> None:
     matrix = _matrix(np.array([0, 1, 2, 2]), np.array([2, 3, 1, 3]))  # 0 is missing and 1 unknown
     assert matrix.nnz == 1
@@ -108,7 +113,7 @@ def test_fit_chooses_and_prints_the_pooling(shuffled: bool, value: str) -> None:
     found = fit(Preprocessor.fit(SCHEMA, table), [Retrieval("bought")], table, time="day", epochs=1, verbose=0)
     choice = next(choice for choice in found.choices if choice.name == "history")
     assert choice.value == value
-    assert "times as similar to the next one as any earlier item" in choice.reason
+    assert "times as similar to the next one as an item of the history" in choice.reason
     layers = [type(layer) for layer in found.model.network.layers]
     assert (SelfAttentionHistory in layers) == (not shuffled)
 

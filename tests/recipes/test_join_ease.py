@@ -19,7 +19,7 @@ from tfmtl.evaluation import evaluate
 from tfmtl.evaluation.corpus import Seen, locate
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.recipes import EaseParts, EaseSettings, JoinedEase, ease_part, join_ease
-from tfmtl.recipes.ease_part import mean, sources_of
+from tfmtl.recipes.ease_part import mean, sources_of, without_ease
 from tfmtl.recipes.join_ease import _averaged
 from tfmtl.recipes.mixture_judge import MixtureJudge, discounted, near_best
 from tfmtl.serving import export
@@ -278,6 +278,18 @@ def test_the_mean_of_regularizations_has_the_mean_of_their_scores() -> None:
     wanted = np.mean([part.query @ part.candidate.T for part in single], axis=0)
     for part in (mean(options, both), parts.fit([batch], both)):
         np.testing.assert_allclose(part.query @ part.candidate.T, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_joining_again_starts_from_the_network() -> None:
+    model, found = joined()
+    assert without_ease(model, "bought") is model
+    again = join_ease(found.model, *tables(), regularizations=(1.0, 20.0), refit=False)
+    assert (again.weights, again.values) == (found.weights, found.values)
+    np.testing.assert_allclose(_scores(again.model, ["u1", "new"]), _scores(found.model, ["u1", "new"]), rtol=1e-6)
+    ones = np.ones([60, 2], np.float32)
+    alone = ease_part.EasePart("bought", "user", ones, ones, popularity=ones[:, 0])
+    with pytest.raises(ValueError, match="'bought' has EASE alone, without a network"):
+        without_ease(dataclasses.replace(alone, weights=(0.0, 1.0, 0.0)).join(model), "bought")
 
 
 def test_a_refit_reads_both_tables() -> None:

@@ -14,8 +14,9 @@ from tests.recipes.test_history_order import SCHEMA as WALKS
 from tests.recipes.test_history_order import walks
 from tfmtl._keras import keras, tf
 from tfmtl.data import Categorical, Label, Preprocessor, Schema, to_batch
+from tfmtl.evaluation import evaluate
 from tfmtl.models import Candidates, MultiTaskModel, build_network, load_model, save_model
-from tfmtl.recipes import EaseParts, EaseSettings, join_ease
+from tfmtl.recipes import EaseParts, EaseSettings, fit, join_ease
 from tfmtl.recipes.ease_part import EasePart
 from tfmtl.recipes.join_ease import _recent
 from tfmtl.serving import export
@@ -92,7 +93,9 @@ def test_half_precision_reads_recent_entries() -> None:
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert found.settings.recency == 1.0
-    assert found.values["mixture"] > 0.1
+    seen = table[table["day"] < 9] if found.excludes_seen else None
+    report = evaluate(model, table[table["day"] >= 9], seen=seen, ks=10)
+    assert found.values["network"] == pytest.approx(report["bought", "ndcg@10"], abs=1e-6)
 
 
 def _fading_rows() -> pd.DataFrame:
@@ -103,6 +106,22 @@ def _fading_rows() -> pd.DataFrame:
     users = rng.integers(0, 200, len(days))
     names = {"user": [f"u{user}" for user in users], "item": [f"i{item}" for item in items]}
     return pd.DataFrame({**names, "day": days, "bought": 1.0}).drop_duplicates(["user", "item"])
+
+
+def test_fit_gives_its_times_to_the_popularity(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _fading_rows()
+    schema = Schema([Categorical("user")], [Categorical("item")], labels=[Label("bought")])
+    preprocessor = Preprocessor.fit(schema, table)
+    found = fit(preprocessor, [Retrieval("bought")], table, time="day", epochs=1, verbose=0)
+    assert found.joined is not None
+    assert found.joined.settings.half_life > 0
+    assert "popularity with a half-life of" in str(found)
+    monkeypatch.setattr(MultiTaskModel, "fit", None)  # a wrong time is named before the training
+    late = table[table["day"] >= 54]
+    with pytest.raises(ValueError, match="week"):
+        fit(preprocessor, [Retrieval("bought")], table, validation=late, time="week", verbose=0)
+    with pytest.raises(TypeError, match="day"):
+        fit(preprocessor, [Retrieval("bought")], table, validation=late.assign(day="monday"), time="day", verbose=0)
 
 
 @pytest.mark.parametrize("fades", [True, False])
@@ -122,15 +141,16 @@ def test_popularity_fades_where_interest_does(fades: bool) -> None:
 
 
 def test_fading_popularity_is_its_definition() -> None:
-    schema = Schema([Categorical("user")], [Categorical("item", min_count=2)], labels=[Label("bought")])
-    rows = [("a", "x", 1, 1.0), ("b", "x", 3, 1.0), ("a", "y", 3, 1.0), ("b", "y", 9, 0.0), ("c", "z", 4, 1.0)]
-    table = pd.DataFrame(rows, columns=["user", "item", "day", "bought"])
+    schema = Schema([Categorical("user", min_count=2)], [Categorical("item", min_count=2)], labels=[Label("bought")])
+    rows = [("a", "x", 1, 1.0), ("b", "x", 3, 1.0), ("a", "y", 3, 1.0), ("b", "y", 9, 0.0), ("c", "x", 4, 1.0)]
+    table = pd.DataFrame([*rows, ("a", "z", 4, 1.0)], columns=["user", "item", "day", "bought"])
     preprocessor = Preprocessor.fit(schema, table)
     batches = [to_batch(part, preprocessor, labels=["bought"]) for part in (table[:2], table[2:])]
-    parts = EaseParts(preprocessor, "bought", 2, 0, [np.array([1, 3]), np.array([3, 9, 4])])
+    parts = EaseParts(preprocessor, "bought", 2, 0, [np.array([1, 3]), np.array([3, 9, 4, 4])])
     found = parts.fading(batches, half_life=0.25)
-    # Of four positive rows three are newer than the first, and one than those of day 3; z occurs once, without a row.
-    x, y = np.log1p(2.0 ** (-0.75 / 0.25) + 2.0 ** (-0.25 / 0.25)), np.log1p(2.0 ** (-0.25 / 0.25))
+    # Of five positive rows four are newer than the first, and two than those of day 3. The user c and the item z occur
+    # once, and have no row of their own.
+    x, y = np.log1p(2.0 ** (-0.8 / 0.25) + 2.0 ** (-0.4 / 0.25)), np.log1p(2.0 ** (-0.4 / 0.25))
     of_item = dict(zip(preprocessor.vocabulary("item"), found[2:], strict=True))
     assert of_item == pytest.approx({"x": x, "y": y})
     np.testing.assert_array_equal(found[:2], 0)

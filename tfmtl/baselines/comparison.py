@@ -142,7 +142,12 @@ def _hints(model: MultiTaskModel, train: pd.DataFrame, test: pd.DataFrame, measu
     if not chosen or not model.schema.query_id:
         return []
     batch = ids_and_labels(test, model.preprocessor, labels_of(model, test, chosen))
-    shares = {task.name: repeated(task.name, batch, Seen.from_frame(model, task.name, train)) for task in chosen}
+    users, seen = batch.ids["query"].numpy(), {t.name: Seen.from_frame(model, t.name, train) for t in chosen}
+    shares = {
+        name: repeated(name, batch, pairs)
+        for name, pairs in seen.items()
+        if np.isin(users[positives(batch, name)], pairs.users).any()
+    }
     return [
         f"{name}: the lists hold candidates that users had in `train`, but only {share:.1%} of the test positives are "
         "such pairs; pass `seen=train` to leave them out."

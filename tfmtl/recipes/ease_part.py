@@ -84,7 +84,8 @@ class EasePart:
         source: query feature that is the user's id, or a history of candidate ids.
         query: embedding [V, d] of each index of the source's vocabulary.
         candidate: embedding [C, d] of each index of the candidates' vocabulary.
-        popularity: log(1 + n) [C] of each index of the candidates' vocabulary.
+        popularity: log(1 + n) [C] of each index of the candidates' vocabulary; n is that of `EaseParts.fading` if it
+            fades.
         weights: w_n, w_e and w_p; a part with weight 0 is left out.
         recency: as in `EaseSettings`.
     """
@@ -99,8 +100,13 @@ class EasePart:
 
     def queries(self, features: Mapping[str, Any]) -> Floats:
         """Return EASE's embeddings [n, d] of encoded queries."""
-        rows: Floats = self.query[np.asarray(features[self.source])]
-        return np.einsum("nld,l->nd", rows, self._entries(rows.shape[1])) if rows.ndim == 3 else rows
+        indices = np.asarray(features[self.source])
+        if indices.ndim == 1:
+            return np.asarray(self.query[indices])
+        found = np.zeros([len(indices), self.query.shape[1]], np.float32)
+        for position, entry in enumerate(self._entries(indices.shape[1])):  # [n, length, d] can take gigabytes
+            found += entry * self.query[indices[:, position]]
+        return found
 
     def _entries(self, length: int) -> Floats:
         """Return the entry [length] of each position of a history."""
@@ -152,9 +158,30 @@ class EasePart:
             side: joined_to_each(parts[0], parts[1:], number, f"{self.task}_ease_{side}") if parts[1:] else parts[0]
             for side, parts, number in (("query", query, interests), ("candidate", candidate, 1))
         }
-        joined = model.with_network(keras.Model(inputs, outputs, name=model.network.name))
-        joined.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
-        return joined
+        return _compiled(model, outputs)
+
+
+def without_ease(model: MultiTaskModel, task: str) -> MultiTaskModel:
+    """Return a compiled model with the network alone in the scores of a task; the given one if it has no EASE.
+
+    Raises:
+        ValueError: if the scores are those of EASE and popularity alone.
+    """
+    layers = {layer.name: layer for layer in model.network.layers if layer.name.startswith(f"{task}_ease_")}
+    if not layers:
+        return model
+    name, candidate = f"{task}_ease_network", layers.get(f"{task}_ease_candidate")
+    require(name in layers, f"The retrieval task {task!r} has EASE alone, without a network; train a new model.")
+    outputs = dict(model.network.output)
+    own = outputs[task]["candidate"] if candidate is None else candidate.input[0]
+    return _compiled(model, {**outputs, task: {"query": layers[name].input, "candidate": own}})
+
+
+def _compiled(model: MultiTaskModel, outputs: Mapping[str, Any]) -> MultiTaskModel:
+    """Return a compiled model of the same class and state with other outputs of the same layers."""
+    found = model.with_network(keras.Model(model.network.input, outputs, name=model.network.name))
+    found.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,15 +258,21 @@ class EaseParts:
     def fading(self, batches: Sequence[Batch], half_life: float) -> Floats:
         """Return log(1 + n) [C] of each candidate, with the sum n of 2^(-age / half_life) over its positive rows.
 
-        The age of a row is the share of the positive rows that are newer. Candidates outside the vocabulary have 0.
+        The age of a row is the share of the positive rows that are newer. Users and candidates outside the vocabularies
+        do not count, as in `counts`.
         """
         rows = [positives(batch, self.task) for batch in batches]
         moments = np.concatenate([moment[chosen] for moment, chosen in zip(self.moments, rows, strict=False)])
-        item = self.preprocessor.schema.candidate_id
-        items = np.concatenate([np.asarray(b.features[item])[chosen] for b, chosen in zip(batches, rows, strict=True)])
+        schema = self.preprocessor.schema
+        users, items = (
+            np.concatenate([np.asarray(b.features[name])[chosen] for b, chosen in zip(batches, rows, strict=True)])
+            for name in (schema.query_id, schema.candidate_id)
+        )
         age = 1 - np.searchsorted(np.sort(moments), moments, side="right") / len(moments)
-        weights = np.where(items >= FIRST, 2.0 ** (-age / half_life), 0.0)
-        return np.asarray(np.log1p(np.bincount(items, weights, self.preprocessor.statistics.size(item))), np.float32)
+        weights = np.where((users >= FIRST) & (items >= FIRST), 2.0 ** (-age / half_life), 0.0)
+        return np.asarray(
+            np.log1p(np.bincount(items, weights, self.preprocessor.statistics.size(schema.candidate_id))), np.float32
+        )
 
     def counts(self, batches: Sequence[Batch]) -> Any:
         """Return how often each user and candidate of the vocabularies occur in positive rows, CSR [users, candidates].

@@ -15,6 +15,7 @@ from tfmtl.balancing import Balancer, FixedWeights
 from tfmtl.data import Preprocessor, Split, random_split, temporal_split, to_batch
 from tfmtl.data.columns import to_labels
 from tfmtl.data.interchange import as_frame
+from tfmtl.data.times import moments_of
 from tfmtl.evaluation.corpus import REPEATED, Seen, repeated
 from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.inputs import histories_of
@@ -155,10 +156,9 @@ def _joined(
         if empty:
             chosen.append(Choice("retrieval", "network alone", f"no value of {empty[0]!r} is frequent enough for EASE"))
         else:
-            time = time if all(time in table for table in rows) else None
             joined = join_ease(model, rows.train, rows.test, time=time, seed=seed)
             model = joined.model
-            chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}"))
+            chosen.append(Choice("retrieval", joined.mixture, f"{joined.metric}: {joined.found}; {joined.read}"))
     if boosting and len(retrieval) < len(model.tasks):
         boosted = join_boosting(model, rows.train, rows.test, seed=seed)
         model = boosted.model
@@ -172,8 +172,11 @@ def _joined(
 def _split(table: Any, validation: Any, time: str | None, seed: int, chosen: list[Choice]) -> Split:
     """Return the rows to learn from and those to choose by."""
     if validation is not None:
-        chosen.append(Choice("validation", "given", f"{len(as_frame(validation)):,} rows"))
-        return Split(table, as_frame(validation))
+        given = as_frame(validation)
+        if time is not None:
+            moments_of([table, given], time)  # raises before the training
+        chosen.append(Choice("validation", "given", f"{len(given):,} rows"))
+        return Split(table, given)
     require(len(table) >= 2, "`train` must have two rows or more, of which one is held out.", rows=len(table))
     if time is not None:
         parts = temporal_split(table, time, test_fraction=_HELD_OUT)
@@ -239,7 +242,7 @@ def _poolings(
         cure = f"if rows have a time, `IdSequence(..., of={schema.candidate_id!r})` and `data.with_histories` add it"
         chosen.append(Choice("history", "none", cure))
     for name, order in orders.items():
-        reason = f"its latest item is {order.lift:.2f} times as similar to the next one as any earlier item, and "
+        reason = f"its latest item is {order.lift:.2f} times as similar to the next one as an item of the history, and "
         reason += f"{order.rows:.0f} rows per candidate"
         chosen.append(Choice("history", f"{'attention over' if name in found else 'mean of'} {name}", reason))
     return found

@@ -20,14 +20,14 @@ from tfmtl.tasks import Task
 Ints = npt.NDArray[np.int64]
 
 ORDERED = 1.05
-"""Similarity of the latest item to the next one, relative to that of any earlier item, from which attention is used."""
+"""Similarity of the latest item to the next one, relative to that of a drawn item, from which attention is used."""
 _ROWS_PER_ITEM = 20
 """Rows per candidate below which attention gained nothing beside a recency in EASE, at three times the cost."""
 _LEAST_EARLIER = 3
 """Known items of a history below which a row does not count."""
 _LEAST_ROWS = 200
 _MOST_ROWS = 20_000
-_BLOCK = 500
+_BLOCK, _MOST_ENTRIES = 500, 10_000_000
 _DROPOUT = 0.2
 
 
@@ -46,12 +46,12 @@ class Order(NamedTuple):
 
     @property
     def lift(self) -> float:
-        """The ratio of both; 1 if no pair of items has a user in common."""
+        """The ratio of both; 1 if the drawn items have no user in common with the next ones."""
         return self.latest / self.earlier if self.earlier > 0 else 1.0
 
 
 def history_orders(preprocessor: Preprocessor, tasks: Sequence[Task], train: Any, seed: int = 0) -> dict[str, Order]:
-    """Return the order of each history of candidates that the rows can tell; none without a retrieval task.
+    """Return the order of each history of candidates with enough rows; none without a retrieval task.
 
     Args:
         preprocessor, tasks, train: as in `fit`.
@@ -68,8 +68,8 @@ def history_orders(preprocessor: Preprocessor, tasks: Sequence[Task], train: Any
 def history_poolings(orders: Mapping[str, Order], seed: int = 0) -> dict[str, keras.layers.Layer]:
     """Return the `poolings` of `build_network`: attention for each history of which the order counts.
 
-    Where the latest item predicts the next one no better than any earlier one, or candidates have few rows, the mean of
-    a history is as good and costs less.
+    Where the latest item predicts the next one no better than one drawn from the history, or candidates have few rows,
+    the mean of a history is as good and costs less.
 
     Args:
         orders: from `history_orders`.
@@ -83,7 +83,7 @@ def history_poolings(orders: Mapping[str, Order], seed: int = 0) -> dict[str, ke
 
 
 def order_of(preprocessor: Preprocessor, task: str, history: str, train: Any, seed: int = 0) -> Order | None:
-    """Return the similarity of the latest and of any earlier item of a history to the next one.
+    """Return the similarity of the latest and of a drawn item of a history to the next one.
 
     cos(i, j) = n_ij / sqrt(n_i n_j), with the users n_i of item i and n_ij of both; the user of the row does not count
     in n_ij. Both means are over the same rows: positive rows with at least three known items in their history and a
@@ -136,9 +136,11 @@ def _cosines(bought: sp.csr_matrix, users: Ints, left: Ints, right: Ints) -> npt
     """Return the cosine of each pair of items without the user of the row."""
     of_item, inside = bought.tocsc(), left < bought.shape[1]
     counts = np.asarray(bought.sum(axis=0)).ravel()
-    found = np.zeros(len(left))
-    for start in range(0, len(left), _BLOCK):
-        rows = np.flatnonzero(inside[start : start + _BLOCK]) + start
+    found, size = np.zeros(len(left)), int(min(_BLOCK, max(1, _MOST_ENTRIES // max(counts.max(initial=1.0), 1.0))))
+    for start in range(0, len(left), size):
+        rows = np.flatnonzero(inside[start : start + size]) + start
+        if not len(rows):  # no item of the block has a user
+            continue
         both = of_item[:, left[rows]].multiply(of_item[:, right[rows]])
         own = np.asarray(bought[users[rows], left[rows]]) * np.asarray(bought[users[rows], right[rows]])
         common = np.asarray(both.sum(axis=0)).ravel() - own.ravel()

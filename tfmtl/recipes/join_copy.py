@@ -96,8 +96,9 @@ def join_copy(
     labels = [name] if name in model.schema.tasks else []
     batch = to_batch(as_frame(validation), model.preprocessor, labels=labels)
     corpus = sampled(locate(model, name, batch), max_queries, seed)
-    query = embed(model.tower("query"), corpus.queries)[name]
-    scores = best_scores(query, embed(model.tower("candidate"), corpus.candidates.features)[name])
+    query = embed(model.tower("query"), corpus.queries)[name].astype(np.float32)
+    candidate = embed(model.tower("candidate"), corpus.candidates.features)[name].astype(np.float32)
+    scores = best_scores(query, candidate)
     judge = CopyJudge(model, corpus, histories if history is None else [history], k)
     before = judge.value(scores, None)
     _, copy, value = judge.best(lambda _: scores, [""])

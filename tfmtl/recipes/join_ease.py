@@ -16,7 +16,7 @@ from tfmtl.evaluation.corpus import REPEATED, Seen, locate, repeated
 from tfmtl.evaluation.counting import FloatArray
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
-from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean
+from tfmtl.recipes.ease_part import EasePart, EaseParts, EaseSettings, mean, without_ease
 from tfmtl.recipes.join_copy import in_words, sampled, with_copy
 from tfmtl.recipes.mixture_judge import MixtureJudge, Weights, near_best
 from tfmtl.recipes.neighbor_part import EXPONENTS
@@ -63,17 +63,19 @@ class JoinedEase:
         """The values in words."""
         return ", ".join(f"{name} {value:.4f}" for name, value in self.values.items())
 
-    def __str__(self) -> str:
+    @property
+    def read(self) -> str:
+        """The settings of EASE and popularity in words."""
         ease = self.settings
         values = " and ".join(f"{value:g}" for value in ease.regularizations)
         entries = f"{'normalized ' if ease.normalized else ''}{ease.weighting} counts"
         als = ", beside ALS" if ease.als > 0 else ""
         recent = f", (1 + position)^-{ease.recency:g} in a history" if ease.recency > 0 else ""
         fading = f", popularity with a half-life of {ease.half_life:.0%} of the rows" if ease.half_life > 0 else ""
-        return (
-            f"Retrieval scores are {self.mixture}, with EASE of {ease.source!r} ({entries}, "
-            f"regularization {values}{recent}{als}{fading}); {self.metric} on validation: {self.found}."
-        )
+        return f"EASE of {ease.source!r} ({entries}, regularization {values}{recent}{als}{fading})"
+
+    def __str__(self) -> str:
+        return f"Retrieval scores are {self.mixture}, with {self.read}; {self.metric} on validation: {self.found}."
 
 
 def join_ease(
@@ -122,7 +124,7 @@ def join_ease(
     require_positive_int(rank=rank, k=k, max_queries=max_queries)
     require(len(regularizations) > 0, "`regularizations` must hold at least one number.")
     name, train, validation = _task(model, task), as_frame(train), as_frame(validation)
-    batches = [_batch(rows, model, name) for rows in (train, validation)]
+    model, batches = without_ease(model, name), [_batch(rows, model, name) for rows in (train, validation)]
     seen = Seen.from_frame(model, name, train)
     exclude_seen = repeated(name, batches[1], seen) < REPEATED if exclude_seen is None else exclude_seen
     corpus = sampled(locate(model, name, batches[1], seen if exclude_seen else None), max_queries, seed)

@@ -59,7 +59,7 @@ class MixtureJudge:
         self._indices = np.asarray(corpus.candidates.features[model.schema.candidate_id])
         query = embed(model.tower("query"), corpus.queries)[task]
         candidate = embed(model.tower("candidate"), corpus.candidates.features)[task]
-        self._network = _Scores.of(best_scores(query, candidate))
+        self._network = _Scores.of(best_scores(query.astype(np.float32), candidate.astype(np.float32)))
         self._last: tuple[EasePart, list[_Scores]] | None = None
 
     def _scores(self, part: EasePart) -> list[_Scores]:

@@ -70,6 +70,8 @@ def test_one_position_is_that_of_the_whole_list() -> None:
     places = np.arange(len(EMBEDDINGS)) % 4
     whole = block((states, older)).numpy()[np.arange(len(EMBEDDINGS)), places]
     np.testing.assert_allclose(block((states, older, tf.constant(places))), whole, rtol=1e-4, atol=1e-5)
+    own = tf.gather(older, places[:, np.newaxis], batch_dims=1)  # [B, 1, length], of these entries alone
+    np.testing.assert_allclose(block((states, own, tf.constant(places))), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_a_list_is_not_its_reverse(layer: SelfAttentionHistory) -> None:

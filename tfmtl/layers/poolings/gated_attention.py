@@ -34,7 +34,8 @@ class GatedAttention(SeededKernels):
 
     Call arguments:
         inputs: pair (states [B, length, d], readable [B, length, length]); entry i reads j where [:, i, j]. With
-            positions [B] as a third part the layer computes one entry of each list.
+            positions [B] as a third part the layer computes one entry of each list; `readable` may then be that of
+            these entries, [B, 1, length].
 
     Returns:
         [B, length, d], or [B, d] at the positions.
@@ -114,7 +115,8 @@ class GatedAttention(SeededKernels):
         at = _all_of(normed)
         if positions:
             at = tf.cast(positions[0], tf.int32)[:, tf.newaxis]
-            states, asking, readable = (tf.gather(part, at, batch_dims=1) for part in (states, normed, readable))
+            states, asking = (tf.gather(part, at, batch_dims=1) for part in (states, normed))
+            readable = readable if readable.shape[1] == 1 else tf.gather(readable, at, batch_dims=1)
         value, gate = self._projections[2](normed), self._projections[3](asking)
         weights = self._attend(asking, normed, readable, at)
         attended = join_heads(tf.matmul(weights, split_heads(value, self.num_heads)))

@@ -33,7 +33,8 @@ class SelfAttention(SeededKernels):
 
     Call arguments:
         inputs: pair (states [B, length, d], readable [B, length, length]); entry i reads j where [:, i, j]. With
-            positions [B] as a third part the layer computes one entry of each list.
+            positions [B] as a third part the layer computes one entry of each list; `readable` may then be that of
+            these entries, [B, 1, length].
 
     Returns:
         [B, length, d], or [B, d] at the positions.
@@ -106,7 +107,8 @@ class SelfAttention(SeededKernels):
         reader, asking, at = states, normed, tf.range(length)[tf.newaxis]
         if positions is not None:
             at = tf.cast(positions, tf.int32)[:, tf.newaxis]
-            reader, asking, readable = (tf.gather(part, at, batch_dims=1) for part in (states, normed, readable))
+            reader, asking = (tf.gather(part, at, batch_dims=1) for part in (states, normed))
+            readable = readable if readable.shape[1] == 1 else tf.gather(readable, at, batch_dims=1)
         query, key, value = (
             tf.reshape(project(part), [-1, part.shape[1], self.num_heads, width // self.num_heads])
             for project, part in zip(self._projections, (asking, normed, normed), strict=True)

@@ -111,7 +111,8 @@ class SelfAttentionHistory(SeededKernels):
         for block in self._blocks[:-1]:
             states = block((states, readable), training=training)
         latest = tf.argmax(tf.cast(mask, tf.int32), axis=1)
-        state = self._norm(self._blocks[-1]((states, readable, latest), training=training))
+        own = mask[:, tf.newaxis]  # the latest entry reads all others, which are older
+        state = self._norm(self._blocks[-1]((states, own, latest), training=training))
         return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), state, 0)
 
     def prefixes(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
