@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfmtl import adaptation as adaptation
+    from tfmtl import allocation as allocation
     from tfmtl import balancing as balancing
     from tfmtl import baselines as baselines
     from tfmtl import compression as compression
@@ -61,6 +62,7 @@ __version__ = "0.1.0"
 
 _PACKAGES = (
     "adaptation",
+    "allocation",
     "balancing",
     "baselines",
     "compression",
