@@ -12,9 +12,10 @@ import pytest
 from tfmtl.allocation import Affinity, TaskGroups, group_tasks
 from tfmtl.allocation.groupings.exact import scores_of_subsets
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
-from tfmtl.models import build_network
+from tfmtl.models import MultiTaskModel, build_network
 from tfmtl.models.isolation import independent_groups
 from tfmtl.tasks import Regression
+from tfmtl.training import ConflictMonitor
 
 
 def _partitions(tasks: list[int]) -> Iterator[list[list[int]]]:
@@ -83,9 +84,11 @@ def test_scores_of_subsets_are_those_of_groups() -> None:
 
 def test_a_group_has_the_mean_of_the_effects_on_each_task() -> None:
     affinity = Affinity("abc", [[np.nan, 1.0, 2.0], [3.0, np.nan, 4.0], [5.0, 6.0, np.nan]])
-    assert affinity.score("ab") == 1.0 + 3.0
-    assert affinity.score("abc") == (3 + 5) / 2 + (1 + 6) / 2 + (2 + 4) / 2
-    assert affinity.score("a") == 0.0
+    assert affinity.score(["a", "b"]) == 1.0 + 3.0
+    assert affinity.score(list("abc")) == (3 + 5) / 2 + (1 + 6) / 2 + (2 + 4) / 2
+    assert affinity.score(["a"]) == 0.0
+    with pytest.raises(ValueError, match="'d'"):
+        affinity.score(["a", "d"])
 
 
 def test_tasks_that_harm_all_others_are_alone() -> None:
@@ -106,6 +109,27 @@ def test_groups_isolate_the_tasks_of_a_network() -> None:
     network = build_network(Preprocessor.fit(schema, table), tasks, isolate=groups.isolate)
     found = [sorted(members) for members, _ in independent_groups(network)]
     assert sorted(found) == [["buy", "click"], ["stars"]]
+
+
+def test_cosines_of_a_monitor_are_an_affinity() -> None:
+    names = ("click", "buy")
+    schema = Schema([Categorical("user")], [Categorical("item")], labels=[Label(name) for name in names])
+    table = pd.DataFrame({"user": ["a", "b"] * 8, "item": ["x", "y", "y", "x"] * 4, "click": [0.0, 1.0] * 8})
+    table["buy"] = 1.0 - table["click"]
+    preprocessor, tasks = Preprocessor.fit(schema, table), [Regression(name) for name in names]
+    model = MultiTaskModel(build_network(preprocessor, tasks, seed=1), tasks, preprocessor)
+    model.compile("sgd")
+    monitor = ConflictMonitor(every_n_steps=1, at="shared")
+    model.fit(table, epochs=1, batch_size=8, callbacks=[monitor], verbose=0)
+    affinity = Affinity(monitor.task_names, monitor.history[-1]["cosine"])
+    assert affinity.values[0, 1] == pytest.approx(monitor.history[-1]["cosine"][0, 1])
+    groups = group_tasks(affinity, num_networks=2).groups
+    assert groups == ((names,) if affinity.values[0, 1] > 0 else (("click",), ("buy",)))
+
+
+def test_more_networks_than_tasks_are_as_many_as_tasks() -> None:
+    affinity = _affinity(3)
+    assert group_tasks(affinity, 10**6) == group_tasks(affinity, len(affinity.tasks))
 
 
 def test_the_same_seed_gives_the_same_groups() -> None:

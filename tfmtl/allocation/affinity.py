@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_known
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +45,8 @@ class Affinity:
 
     def score(self, group: Collection[str]) -> float:
         """Return the score of a group: the sum over its tasks j of the mean of Z_ij over its other tasks; 0 for one."""
-        return score_of(self.values, [list(self.tasks).index(name) for name in group])
+        require_known(group, self.tasks, "task", "`group`")
+        return score_of(self.values, [self.tasks.index(name) for name in group])
 
 
 def score_of(values: Floats, members: Sequence[int]) -> float:

@@ -79,6 +79,7 @@ def group_tasks(affinity: Affinity, num_networks: int, *, solver: str = "exact",
     require_type(affinity, Affinity, "affinity", "Pass `Affinity(tasks, values)`.")
     require_positive_int(num_networks=num_networks)
     require_known([solver], SOLVERS, "solver", "`solver`")
-    found = sorted(sorted(group) for group in SOLVERS[solver](affinity.values, num_networks, seed))
+    most = min(num_networks, len(affinity.tasks))
+    found = sorted(sorted(group) for group in SOLVERS[solver](affinity.values, most, seed))
     groups = tuple(tuple(affinity.tasks[i] for i in group) for group in found)
     return TaskGroups(groups, tuple(affinity.score(group) for group in groups), solver)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tfmtl._keras import tf
+from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, to_batch
 from tfmtl.layers import ContrastivePooling, MaskedMean, SelfAttentionHistory
+from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
+from tfmtl.serving import export
+from tfmtl.tasks import Retrieval
 
 INDICES = np.array([[5, 2, 0, 0], [3, 4, 6, 2], [0, 0, 0, 0], [5, 2, 0, 0], [7, 0, 0, 0]], np.int32)
 EMBEDDINGS = np.random.default_rng(1).normal(size=(5, 4, 3)).astype(np.float32)
@@ -131,3 +137,30 @@ def test_wrong_arguments_are_named(arguments: dict[str, float], message: str) ->
         ContrastivePooling(MaskedMean(), **arguments)
     with pytest.raises(TypeError, match="pooling"):
         ContrastivePooling("mean")
+
+
+def test_a_model_trains_with_the_loss_and_serves_without_it(tmp_path: pathlib.Path) -> None:
+    schema = Schema([IdSequence("recent", of="item", max_length=4)], [Categorical("item")], labels=[Label("bought")])
+    items = [f"i{number}" for number in range(12)]
+    table = pd.DataFrame({"item": items, "recent": [items[i : i + 3] for i in range(9)] + [[]] * 3, "bought": 1.0})
+    preprocessor, tasks = Preprocessor.fit(schema, table), [Retrieval("bought")]
+    inner = SelfAttentionHistory(num_blocks=1, seed=2)
+    models = {}
+    for name, pooling in (("alone", inner), ("around", ContrastivePooling(inner, seed=3))):
+        network = build_network(preprocessor, tasks, embedding_dim=4, tower_units=(4,), poolings={"recent": pooling})
+        models[name] = MultiTaskModel(network, tasks, preprocessor)
+        models[name].compile("sgd")
+    logs = {name: model.fit(table, batch_size=6, epochs=1, verbose=0).history for name, model in models.items()}
+    more = logs["around"]["regularization_loss"][0] - logs["alone"]["regularization_loss"][0]
+    assert more > 0.01
+    around = models["around"]
+    assert around.evaluate(table, verbose=0, return_dict=True)["regularization_loss"] == pytest.approx(0, abs=1e-6)
+    encoded = to_batch(table, preprocessor).features
+    own = around.tower("query")({"recent": encoded["recent"]})["bought"]
+    save_model(around, tmp_path / "saved")
+    again = load_model(tmp_path / "saved").tower("query")({"recent": encoded["recent"]})["bought"]
+    np.testing.assert_array_equal(own, again)
+    version = export(around, tmp_path / "served", max_k=3)
+    request = tf.constant([[*row, *[""] * (4 - len(row))] for row in table["recent"]])
+    served = tf.saved_model.load(str(version)).signatures["embed_query"](recent=request)
+    np.testing.assert_allclose(served["embedding"], own, rtol=1e-5, atol=1e-6)

@@ -41,8 +41,7 @@ def genetic(values: Floats, num_networks: int, seed: int = 0) -> list[list[int]]
         loss, [(0, num_networks - 1)] * size, init=population, integrality=[True] * size, maxiter=_GENERATIONS,
         polish=False, rng=rng, tol=0.0, mutation=(0.3, 0.9), recombination=0.5,
     )  # fmt: skip
-    better = _groups(found.x)
-    return better if loss(found.x) <= loss(population[0]) else start
+    return _groups(found.x) if loss(found.x) <= loss(population[0]) else start
 
 
 def _groups(numbers: npt.NDArray[np.float64]) -> list[list[int]]:
