@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 from typing_extensions import Unpack
 
-from tfmtl._checks import require, require_fraction, require_positive_int
+from tfmtl._checks import require_positive_int
 from tfmtl._keras import keras, register, tf
-from tfmtl.layers.dense_stack import search_dropout
-from tfmtl.layers.kernels import SeededArguments, SeededKernels
-from tfmtl.layers.noise.randomness import Dropout
+from tfmtl.layers.kernels import SeededArguments
+from tfmtl.layers.poolings.attention_block import AttentionBlock, Readers
 from tfmtl.layers.poolings.heads import join_heads, split_heads
 
 
 @register
-class GatedAttention(SeededKernels):
+class GatedAttention(AttentionBlock):
     """HSTU block: attention by SiLU of each logit instead of a softmax, with a gate instead of a feed-forward network.
 
     The weights of an entry have no fixed sum, so that the state shows how many entries fit, which a softmax hides.
@@ -53,94 +52,41 @@ class GatedAttention(SeededKernels):
     sum over their row.
     """
 
-    num_kernels: ClassVar[int] = 5
-    """Number of kernels of a block, each with its own initial values."""
-
     def __init__(
-        self,
-        num_distances: int,
-        num_heads: int = 1,
-        dropout: float = 0.0,
-        **kwargs: Unpack[SeededArguments],
+        self, num_distances: int, num_heads: int = 1, dropout: float = 0.0, **kwargs: Unpack[SeededArguments]
     ) -> None:
-        super().__init__(**kwargs)
-        require_positive_int(num_distances=num_distances, num_heads=num_heads)
-        require_fraction(dropout=dropout)
-        self.num_distances = num_distances
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self._norms = [
-            keras.layers.LayerNormalization(epsilon=1e-6, name=f"norm_{i}", dtype=self.dtype_policy) for i in range(2)
-        ]
-        self._dropout = Dropout(dropout, self.seed, dtype=self.dtype_policy)
+        require_positive_int(num_distances=num_distances)
+        super().__init__(num_heads, dropout, num_distances, **kwargs)
 
-    def build(self, input_shape: Any) -> None:
-        """Create the kernels, all [d, d]."""
-        width = int(input_shape[0][-1])
-        require(
-            width % self.num_heads == 0,
-            f"`num_heads` must divide the embeddings' width {width}.",
-            num_heads=self.num_heads,
-        )
+    def make_kernels(self, width: int) -> Sequence[keras.layers.Dense]:
+        """Create the projections and the output, and return them."""
         names = ("query", "key", "value", "gate")
         self._projections = [self.dense(width, i, name, activation="swish") for i, name in enumerate(names)]
         self._output = self.dense(width, 4, "output")
-        for part in (*self._norms, *self._projections, self._output):
-            part.build(input_shape[0])
-        self._distances = self.add_weight("distances", [self.num_heads, self.num_distances], initializer="zeros")
-        super().build(input_shape)
+        return [*self._projections, self._output]
 
-    def _attend(self, asking: tf.Tensor, normed: tf.Tensor, readable: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-        """Return the weights [B, heads, n, length] of the n entries at the positions `at`, [B, n] or [1, n]."""
+    def _attend(self, readers: Readers, normed: tf.Tensor) -> tf.Tensor:
+        """Return the weights [B, heads, n, length] of the n readers."""
         query, key = (
             split_heads(project(part), self.num_heads)
-            for project, part in zip(self._projections[:2], (asking, normed), strict=True)
+            for project, part in zip(self._projections[:2], (readers.normed, normed), strict=True)
         )
-        rule = f"Layer {self.name!r} has biases for {self.num_distances} distances; cut longer lists."
-        require(normed.shape[1] <= self.num_distances, rule, length=normed.shape[1])
-        apart = tf.abs(at[..., tf.newaxis] - tf.range(normed.shape[1]))
-        biases = tf.transpose(tf.gather(self._distances, apart, axis=1), [1, 0, 2, 3])
-        logits = tf.matmul(query, key, transpose_b=True)
-        logits += tf.cast(biases, logits.dtype)
-        return tf.where(readable[:, tf.newaxis], tf.nn.silu(logits) / self.num_distances, 0)
+        logits = self.biased(tf.matmul(query, key, transpose_b=True), readers.at)
+        return tf.where(readers.readable[:, tf.newaxis], tf.nn.silu(logits) / self.num_distances, 0)
 
     def attention_weights(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Return the weight with which entry i reads entry j, mean over the heads, [B, length, length]."""
-        normed, readable = self._norms[0](inputs[0]), inputs[1]
-        return tf.reduce_mean(self._attend(normed, normed, readable, _all_of(normed)), axis=1)
+        normed = self._norms[0](inputs[0])
+        return tf.reduce_mean(self._attend(self.readers(inputs, normed), normed), axis=1)
 
     def call(self, inputs: tuple[tf.Tensor, ...], training: bool | None = None) -> tf.Tensor:
-        states, readable, *positions = inputs
-        normed = asking = self._norms[0](states)
-        at = _all_of(normed)
-        if positions:
-            at = tf.cast(positions[0], tf.int32)[:, tf.newaxis]
-            states, asking = (tf.gather(part, at, batch_dims=1) for part in (states, normed))
-            readable = readable if readable.shape[1] == 1 else tf.gather(readable, at, batch_dims=1)
-        value, gate = self._projections[2](normed), self._projections[3](asking)
-        weights = self._attend(asking, normed, readable, at)
-        attended = join_heads(tf.matmul(weights, split_heads(value, self.num_heads)))
-        states += self._output(self._dropout(self._norms[1](attended) * gate, training=training))
-        return states[:, 0] if positions else states
+        normed = self._norms[0](inputs[0])
+        readers = self.readers(inputs, normed)
+        value, gate = self._projections[2](normed), self._projections[3](readers.normed)
+        attended = join_heads(tf.matmul(self._attend(readers, normed), split_heads(value, self.num_heads)))
+        states = readers.states + self._output(self._dropout(self._norms[1](attended) * gate, training=training))
+        return states if len(inputs) == 2 else states[:, 0]
 
     def get_prunable_weights(self) -> list[tf.Variable]:
         """Return the kernels, in the protocol of the model-optimization toolkit."""
         return [part.kernel for part in (*self._projections, self._output)]
-
-    @classmethod
-    def search_space(cls, hp: Any) -> dict[str, Any]:
-        """Search dropout."""
-        return {"dropout": search_dropout(hp, "gatedattention")}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_distances": self.num_distances,
-            "num_heads": self.num_heads,
-            "dropout": self.dropout,
-        }
-
-
-def _all_of(states: tf.Tensor) -> tf.Tensor:
-    """Return the positions [1, length] of the entries of states [B, length, d]."""
-    return tf.range(states.shape[1])[tf.newaxis]
