@@ -15,7 +15,7 @@ from tfmtl.balancing import Balancer
 from tfmtl.data import Batch, to_batch
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.multi_task import TaskLosses
+from tfmtl.models.step_model import TaskLosses
 from tfmtl.tasks import HeadInputs, LossInputs, Task
 from tfmtl.tasks.task import head, mean_over_observed
 

@@ -19,7 +19,7 @@ from tfmtl.data.preprocessor import missing_row
 from tfmtl.layers import AITM, STEM, ConcatFusion, MMoE, PEPNet, SequenceAugmentation, SharedBottom
 from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.models.mixup import MIXUP_PAIRS, with_mixup_pairs
-from tfmtl.models.multi_task import TaskLosses
+from tfmtl.models.step_model import TaskLosses
 from tfmtl.serving import export
 from tfmtl.tasks import BinaryClassification, Regression, Retrieval
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tfmtl._keras import keras, tf
 
@@ -26,6 +26,8 @@ class TrainingStep:
         shared: those of them that more than one task's loss reaches.
         network: the network; gradients can be taken at its layers by name.
         scale: the loss scale of mixed precision, else 1.
+        losses_now: returns the tasks' losses [K] of the batch under the weights of the moment, in inference mode, not
+            scaled; the losses of the replica.
     """
 
     tape: tf.GradientTape
@@ -40,6 +42,7 @@ class TrainingStep:
     shared: Sequence[tf.Variable]
     network: keras.Model
     scale: tf.Tensor
+    losses_now: Callable[[], tf.Tensor]
 
     @property
     def trains_shared(self) -> bool:

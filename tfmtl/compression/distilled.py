@@ -13,7 +13,7 @@ from tfmtl.data.source import Source, encoded_source
 from tfmtl.layers.marks import mark_outputs
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.models import MultiTaskModel
-from tfmtl.models.multi_task import TaskLosses
+from tfmtl.models.step_model import TaskLosses
 from tfmtl.tasks import Task
 from tfmtl.tasks.batch_loss import batch_loss
 from tfmtl.tasks.task import mean_over_observed, total_weight

@@ -1,0 +1,173 @@
+"""One training step of several tasks: from their losses to the balancer, the gradients and the optimizer."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from typing import Any, NamedTuple
+
+from tfmtl._keras import keras, tf
+from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
+from tfmtl.balancing import BalancedTask, Balancer, TrainingStep
+from tfmtl.data import Batch
+from tfmtl.layers.marks import marking
+from tfmtl.models.network import shared_variables
+from tfmtl.models.table_model import TableModel
+
+TaskLosses = dict[str, tuple[tf.Tensor, tf.Tensor]]
+
+
+class StepLosses(NamedTuple):
+    """The losses of one step.
+
+    Attributes:
+        tasks: by task, its mean loss over its observed rows and the weight of these rows.
+        objective: the objective of the balancer, without penalties.
+        penalty: the sum of the regularizers.
+    """
+
+    tasks: TaskLosses
+    objective: tf.Tensor
+    penalty: tf.Tensor
+
+
+class StepModel(TableModel):
+    """The training step of `MultiTaskModel` and its log, independent of the way in which a batch becomes losses."""
+
+    network: keras.Model
+
+    @abc.abstractmethod
+    def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
+        """Return each task's mean loss over its observed rows and the weight of these rows."""
+
+    def create_means(self) -> None:
+        """Create the running means of the log."""
+        names = [task.name for task in self.tasks]
+        mean = keras.metrics.Mean
+        self._objective_mean, self._penalty_mean = mean("loss"), mean("regularization_loss")
+        self._loss_means = {name: mean(f"{name}_loss") for name in names}
+        self._weight_means = {name: mean(f"{name}_weight") for name in names}
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """Return the balanced objective of a batch; TFRS models define this method."""
+        return self._objective(self.compute_losses(inputs, training))
+
+    def _objective(self, losses: TaskLosses) -> tf.Tensor:
+        values, observed = self._stacked(losses)
+        return self.balancer(values, observed=observed)
+
+    def _stacked(self, losses: TaskLosses) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the losses [tasks], and whether each task has a label in the batch of any replica [tasks]."""
+        values = tf.stack([losses[task.name][0] for task in self.tasks])
+        weights = tf.stack([losses[task.name][1] for task in self.tasks])
+        return values, all_reduce(weights) > 0
+
+    def _losses_now(self, data: Batch) -> tf.Tensor:
+        """Return the losses [tasks] of a batch in inference mode."""
+        return self._stacked(self.compute_losses(data, training=False))[0]
+
+    def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
+        """Make one training step, from the losses to the optimizer, and return the running means."""
+        balancer = self.balancer
+        before = self._losses_now(data) if balancer.needs_losses_after_step else None
+        step, gradients, losses = self.balanced_gradients(data)
+        pairs = zip(gradients, step.variables, strict=True)
+        self.optimizer.apply_gradients([(gradient, variable) for gradient, variable in pairs if gradient is not None])
+        if before is not None:
+            balancer.after_step(before, self._losses_now(data), step.observed)
+        return self._log(data, losses)
+
+    def balanced_gradients(self, data: Batch) -> tuple[TrainingStep, list[Any], StepLosses]:
+        """Return a training step up to the optimizer: losses of the tasks -> balancer -> gradients.
+
+        Args:
+            data: the rows of the step.
+
+        Returns:
+            The step that the balancer reads; the gradient of each of its `variables`, None if no loss reaches it; and
+            its losses.
+        """
+        balancer, optimizer = self.balancer, self.optimizer
+        scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+        scale = optimizer.get_scaled_loss(tf.constant(1.0)) if scaled else tf.constant(1.0)
+        persistent = balancer.persistent_tape or self.step_observer is not None
+        with marking() as marks, tf.GradientTape(persistent=persistent) as tape:
+            losses = self.compute_losses(data, training=True)
+            values, observed = self._stacked(losses)
+            objective, penalty = balancer(values, observed=observed, training=True), self._penalty()
+            targets = (objective + penalty, penalty, *(losses[task.name][0] for task in self.tasks))
+            total, scaled_penalty, *of_tasks = [scale / replicas() * target for target in targets]
+        on_pairs = all(task.uses_trunk for task in self.tasks)
+        alone = on_pairs and not self.chained and len(marks.gated) == 1  # one task reads each of the trunk's outputs
+        step = TrainingStep(
+            tape, losses=of_tasks, observed=observed, objective=total, penalty=scaled_penalty,
+            outputs=[marks.outputs.get(task.name, []) for task in self.tasks],
+            representation=marks.trunk if on_pairs else marks.encodings,
+            gated=marks.gated[0].of([task.name for task in self.tasks]) if alone else None,
+            variables=self.trainable_variables, shared=self.shared_variables, network=self.network, scale=scale,
+            losses_now=functools.partial(self._losses_now, data),
+        )  # fmt: skip
+        if self.step_observer is not None:
+            self.step_observer(step)
+        gradients = balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
+        gradients = optimizer.get_unscaled_gradients(gradients) if scaled else gradients
+        return step, gradients, StepLosses(losses, objective, penalty)
+
+    @property
+    def chained(self) -> bool:
+        """Whether the loss of a task reaches another task's head."""
+        return any(task.depends_on for task in self.tasks)
+
+    def _penalty(self) -> tf.Tensor:
+        """Return the sum of the regularization losses, which layers in half precision return in half precision."""
+        return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
+
+    def _log(self, data: Batch, losses: StepLosses) -> dict[str, tf.Tensor]:
+        rows = tf.cast(tf.shape(next(iter(data.features.values())))[0], tf.float32)
+        self._objective_mean.update_state(losses.objective, sample_weight=mean_over_replicas(rows))
+        self._penalty_mean.update_state(losses.penalty)
+        for name, (loss, weight) in losses.tasks.items():
+            self._loss_means[name].update_state(loss, sample_weight=weight)
+        for name, weight in zip(self._weight_means, tf.unstack(self.balancer.current_weights()), strict=True):
+            self._weight_means[name].update_state(weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Return the running means that `fit` logs."""
+        unweighted = tf.add_n([metric.result() for metric in self._loss_means.values()])
+        return {**{metric.name: metric.result() for metric in self._means}, "unweighted_loss": unweighted}
+
+    @property
+    def _means(self) -> list[keras.metrics.Mean]:
+        """The running means of training and validation, in the order of the log."""
+        return [self._objective_mean, self._penalty_mean, *self._loss_means.values(), *self._weight_means.values()]
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the values of `evaluate`, in their order; those of `train_on_batch` come first."""
+        logged = [*(metric.name for metric in self._means), "unweighted_loss"]
+        return [*logged, *(name for task in self.tasks for name, _ in task.named_metrics())]
+
+    def _bind_balancer(self) -> None:
+        self.balancer.bind([BalancedTask(task.name, task.kendall_factor) for task in self.tasks])
+        self.balancer.prepare(self.shared_variables)
+
+    @functools.cached_property
+    def shared_variables(self) -> list[tf.Variable]:
+        """Trainable variables of the network that more than one task's loss reaches."""
+        return shared_variables(self.network, self.chained)
+
+    def share_unfrozen(self) -> None:
+        """Add to `shared_variables` the variables that were frozen when the model was made.
+
+        Call it after layers become trainable, as `tfmtl.adaptation.unfreeze` does. A balancer with state for each
+        shared variable is replaced by a fresh one.
+        """
+        known = {id(v) for v in self.shared_variables}
+        shared = known | {id(v) for v in shared_variables(self.network, self.chained)}
+        if shared == known:
+            return
+        self.__dict__["shared_variables"] = [v for v in self.network.weights if id(v) in shared]
+        if type(self.balancer).prepare is not Balancer.prepare:
+            self.balancer = type(self.balancer).from_config(self.balancer.get_config())
+            self._bind_balancer()
