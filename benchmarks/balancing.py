@@ -33,7 +33,7 @@ import movielens_data
 Make = Callable[[], balancing.Balancer]
 Scores = dict[str, float]
 
-LOSS_WEIGHTING = ("EqualWeights", "Uncertainty", "DWA", "RLW", "GLS", "IMTLL", "FAMO", "STCH")
+LOSS_WEIGHTING = ("EqualWeights", "Uncertainty", "DWA", "RLW", "GLS", "IMTLL", "FAMO", "STCH", "Exp3S")
 AT_REPRESENTATION = (
     "MGDA", "PCGrad", "GradVac", "CAGrad", "IMTLG", "NashMTL", "FairGrad", "AlignedMTL", "UPGrad", "DualProj", "PELTR",
     "GradNorm", "GradCraft",

@@ -19,6 +19,7 @@ from tfmtl.balancing import Balancer
 from tfmtl.balancing.by_task import observed_softmax, shares
 from tfmtl.balancing.dwa import DWA
 from tfmtl.balancing.equal import EqualWeights
+from tfmtl.balancing.exp3s import Exp3S
 from tfmtl.balancing.famo import FAMO
 from tfmtl.balancing.gls import GLS
 from tfmtl.balancing.imtl_l import IMTLL
@@ -32,6 +33,7 @@ MAKES: dict[str, Make] = {
     "dwa": DWA,
     "dirichlet": lambda: RLW(3, "dirichlet"),
     "equal": EqualWeights,
+    "exp3s": lambda: Exp3S(3),
     "famo": FAMO,
     "gls": GLS,
     "imtl_l": IMTLL,
@@ -43,6 +45,7 @@ BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks
     "dwa": lambda: DWA(0.5),
     "dirichlet": lambda: RLW(3, "dirichlet"),
     "equal": EqualWeights,
+    "exp3s": lambda: Exp3S(4, 0.25, 0.5, 0.125, "range", 8),
     "famo": lambda: FAMO(0.1, 0.01, {"rating": -0.5}),
     "gls": lambda: GLS({"rating": 2.0}, 1e-6),
     "imtl_l": lambda: IMTLL(-0.5),
@@ -56,7 +59,8 @@ BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks
     ),
     "stch": lambda: STCH(0.5, {"rating": 0.25}, {"liked": 2.0}),
 }
-SUM_TO_ONE = {"equal", "rlw", "dirichlet", "famo"}  # their weights sum to 1
+DRAWING = (Exp3S, RLW)
+SUM_TO_ONE = {"equal", "exp3s", "rlw", "dirichlet", "famo"}  # their weights sum to 1
 
 
 @pytest.fixture(params=sorted(MAKES))
@@ -118,14 +122,14 @@ def test_nothing_observed_is_nothing_to_do(name: str) -> None:
         assert weights.tolist() == [0, 0, 0]
     assert all((gradient == 0).all() for gradient in others)
     after = [variable.numpy() for variable in balancer.weights if "last_weights" not in variable.name]
-    if not isinstance(balancer, RLW):  # it counts its draws
+    if not isinstance(balancer, DRAWING):  # they count their draws
         assert all((old == new).all() for old, new in zip(before, after, strict=True))
 
 
 def test_the_observed_tasks_are_balanced_as_if_there_were_no_others(name: str) -> None:
     wide, narrow = bound(MAKES[name](), 3), bound(MAKES[name](), 2)
-    if isinstance(wide, RLW):
-        pytest.skip("its draws differ, their distribution is tested elsewhere")
+    if isinstance(wide, DRAWING):
+        pytest.skip("the draws differ, their distribution is tested elsewhere")
     mask = tf.constant([True, False, True])
     for losses in ([2.0, 0.0, 4.0], [1.0, 0.0, 3.0], [0.5, 0.0, 2.9]):
         few = losses[::2]
@@ -169,7 +173,7 @@ def test_derivatives_are_those_of_the_value(name: str) -> None:
 
 
 def test_the_order_of_the_tasks_does_not_matter(name: str) -> None:
-    if name in ("rlw", "dirichlet"):
+    if isinstance(MAKES[name](), DRAWING):
         pytest.skip("random weights")
     one, other = bound(MAKES[name](), 3), bound(MAKES[name](), 3)
     losses, order = np.array([2.0, 0.25, 4.0], np.float32), [2, 0, 1]
@@ -195,7 +199,7 @@ def test_evaluation_changes_no_state(name: str) -> None:
 
 
 def test_an_unobserved_loss_may_be_anything() -> None:
-    for make in (EqualWeights, GLS, STCH, FAMO, DWA, lambda: RLW(1)):
+    for make in (EqualWeights, GLS, STCH, FAMO, DWA, Exp3S, lambda: RLW(1)):
         objective, weights, _ = derivatives(bound(make(), 2), [2.0, np.nan], [True, False], training=True)
         assert np.isfinite(objective)
         assert np.isfinite(weights).all()
@@ -243,9 +247,11 @@ def test_it_trains_a_model(name: str) -> None:
     log = model.fit(small.table(), batch_size=25, epochs=2, verbose=0, callbacks=[each]).history
     assert len(log["loss"]) == len(shown) == 2
     assert all(np.isfinite(values).all() for values in log.values())
-    assert all(
-        log[f"{task.name}_weight"][0] > 0 for task in small.tasks() if (name, task.name) != ("schedules", "rating")
-    )
+    weights = {task.name: log[f"{task.name}_weight"][0] for task in small.tasks()}
+    if name == "exp3s":  # few steps, of one task each
+        assert sum(weights.values()) == pytest.approx(1)
+    else:
+        assert all(weight > 0 for task, weight in weights.items() if (name, task) != ("schedules", "rating"))
     moved = {"dwa", "equal", "schedules"}  # change by epochs or not at all
     if name not in moved:
         assert (shown[0] != shown[1]).numpy().any()

@@ -1,10 +1,10 @@
 """Balancers: how the tasks' losses become one step.
 
 Loss weighting reads the losses alone: `FixedWeights`, `EqualWeights`, `ScheduledWeights`, `Uncertainty`, `DWA`,
-`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`. `GramianBalancer`s read the inner products of the tasks' gradients: `MGDA`,
-`PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`, `AlignedMTL`, `UPGrad`, `DualProj`, `GradNorm`, `PELTR`,
-`GradCraft`, and `CRMOGM`, which smooths another one. `GradientBalancer`s read the gradients themselves: `GradDrop`,
-`MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
+`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`; `Exp3S` trains one drawn task a step. `GramianBalancer`s read the inner products
+of the tasks' gradients: `MGDA`, `PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`, `AlignedMTL`, `UPGrad`,
+`DualProj`, `GradNorm`, `PELTR`, `GradCraft`, and `CRMOGM`, which smooths another one. `GradientBalancer`s read the
+gradients themselves: `GradDrop`, `MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tfmtl.balancing.dual_proj import DualProj as DualProj
 from tfmtl.balancing.dwa import DWA as DWA
 from tfmtl.balancing.equal import EqualWeights as EqualWeights
 from tfmtl.balancing.excess_mtl import ExcessMTL as ExcessMTL
+from tfmtl.balancing.exp3s import Exp3S as Exp3S
 from tfmtl.balancing.fairgrad import FairGrad as FairGrad
 from tfmtl.balancing.famo import FAMO as FAMO
 from tfmtl.balancing.fixed import FixedWeights as FixedWeights
