@@ -1,6 +1,8 @@
 """The next movie of each user of MovieLens-1M: a joint model with attention over the history, beside its peers.
 
     PYTHONPATH=examples python benchmarks/sequential.py --data FOLDER [--implicit PYTHON] [--seeds 3] [--validate]
+    PYTHONPATH=examples python benchmarks/sequential.py --data FOLDER --models "attention over the history" \
+        "attention with contrast" [--weight 0.1] [--temperature 0.5] [--shares 0.4 0.3 0.4]
 
 The protocol is leave-one-out: the test row of a user is the latest rating (or the one that the data mark `ncf_test`),
 the validation row the latest of the rest; rows of one moment are in random order. Ranks are among all rated movies
@@ -9,7 +11,8 @@ rows and ranks these; it was used to choose the settings below. Otherwise models
 
 Our models are trained on retrieval and rating together, in the order of time: each event of a user is predicted from
 the events before it. They differ in the pooling of the history: its mean, self-attention, or the gated attention of
-HSTU; "without towers" compares the pooled history with the embeddings of the movies, as SASRec does. ALS is that of the
+HSTU; "without towers" compares the pooled history with the embeddings of the movies, as SASRec does; "with contrast"
+adds the loss of CL4SRec, and differences from the same pooling without it are paired by seed. ALS is that of the
 package `implicit`, in a separate environment, with the best of 15 settings.
 """
 
@@ -43,6 +46,12 @@ POOLINGS = {
     "gated attention": layers.SelfAttentionHistory(**ATTENTION, gated=True),
     "gated attention without towers": layers.SelfAttentionHistory(**ATTENTION, gated=True),
 }
+CONTRASTED = {
+    "mean with contrast": "mean of the history",
+    "attention with contrast": "attention over the history",
+    "without towers, with contrast": "without towers",
+}
+"""Models with the loss of CL4SRec, and the same models without it."""
 NETWORKS = {
     True: {"embedding_dim": {"": WIDTH, "user_id": 4}, "tower_units": (WIDTH,)},
     False: {"embedding_dim": {"": WIDTH, "user_id": 0}, "tower_units": ()},
@@ -123,16 +132,27 @@ def _ranks(
     return evaluation.rank_positives(queries, candidates, np.arange(len(test)), place, seen=seen)
 
 
-def joint_model(train: pd.DataFrame, movies: pd.DataFrame, name: str, seed: int, length: int) -> Any:
+def pooling_of(name: str, options: argparse.Namespace) -> keras.layers.Layer:
+    """Return the pooling of a model."""
+    if name not in CONTRASTED:
+        return POOLINGS[name]
+    crop, mask, reorder = options.shares
+    inner = POOLINGS[CONTRASTED[name]]
+    return layers.ContrastivePooling(inner, options.weight, options.temperature, crop, mask, reorder)
+
+
+def joint_model(
+    train: pd.DataFrame, movies: pd.DataFrame, name: str, seed: int, options: argparse.Namespace
+) -> models.MultiTaskModel:
     """Return an untrained model of retrieval and rating."""
-    preprocessor = data.Preprocessor.fit(schema(length), train)
+    preprocessor = data.Preprocessor.fit(schema(options.length), train)
     heads = [
         tasks.Retrieval("watched", full_softmax=True),
         tasks.Regression.from_statistics("rating", preprocessor.statistics),
     ]
     network = models.build_network(
         preprocessor, heads, layers.SharedBottom(units=(64, 32), seed=seed),
-        poolings={"recent": POOLINGS[name]}, seed=seed, **NETWORKS["without towers" not in name],
+        poolings={"recent": pooling_of(name, options)}, seed=seed, **NETWORKS["without towers" not in name],
     )  # fmt: skip
     corpus = models.Candidates.from_frame(movies, preprocessor)
     return models.MultiTaskModel(network, heads, preprocessor, candidates=corpus, seed=seed)
@@ -141,7 +161,7 @@ def joint_model(train: pd.DataFrame, movies: pd.DataFrame, name: str, seed: int,
 def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: argparse.Namespace) -> list[float]:
     """Train once; return the metrics, the error of the rating, and the wall and CPU seconds of training."""
     movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
-    model = joint_model(train, movies, name, seed, options.length)
+    model = joint_model(train, movies, name, seed, options)
     learned = train.groupby("user_id").tail(options.latest) if options.latest else train
     rows = data.to_sequences(learned, model.preprocessor, "timestamp", overlap=options.overlap, same_moment=True)
     steps = options.epochs * -(-len(rows.events) // options.batch)
@@ -171,11 +191,14 @@ class _Watch(keras.callbacks.Callback):
 def main() -> None:
     """Parse the arguments and print a table, each line as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with MovieLens-1M")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with MovieLens")
     parser.add_argument("--implicit", help="Python of an environment with the package implicit 0.7")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--models", nargs="*", default=DEFAULT_MODELS, choices=list(POOLINGS))
+    parser.add_argument("--models", nargs="*", default=DEFAULT_MODELS, choices=[*POOLINGS, *CONTRASTED])
+    parser.add_argument("--weight", type=float, default=0.1, help="of the contrastive loss")
+    parser.add_argument("--temperature", type=float, default=0.5)
+    parser.add_argument("--shares", type=float, nargs=3, default=[0.4, 0.3, 0.4], help="crop, mask, reorder")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16, help="sequences per batch")
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -192,15 +215,19 @@ def main() -> None:
     if options.implicit:
         found = [implicit_als(options.implicit, train, test, corpus, seed) for seed in range(options.seeds)]
         print(_line("implicit ALS", found), flush=True)
+    measured: dict[str, list[list[float]]] = {}
     for name in options.models:
-        found = []
+        found = measured.setdefault(name, [])
         for seed in range(options.seeds):
             found.append(run(train, test, name, seed, options))
             print(f"{name}, seed {seed}: {found[-1][:3]}", file=sys.stderr, flush=True)
         print(_line(name, found), flush=True)
+        if CONTRASTED.get(name) in measured:
+            differences = np.subtract(found, measured[CONTRASTED[name]])
+            print(_line("difference, paired by seed", differences), flush=True)
 
 
-def _line(name: str, runs: list[list[float]]) -> str:
+def _line(name: str, runs: Any) -> str:
     columns = np.asarray(runs).T
     cells = [interval(column) if len(runs) > 1 else f"{column[0]:.4f}" for column in columns[:4]]
     cells += [f"{column.mean():.0f}" for column in columns[4:]]

@@ -27,7 +27,7 @@ from tfmtl.data import (
 )
 from tfmtl.data.sequences import events_of
 from tfmtl.evaluation import evaluate
-from tfmtl.layers import AttentionPooling, SelfAttentionHistory, SharedBottom, TargetAttention
+from tfmtl.layers import AttentionPooling, ContrastivePooling, SelfAttentionHistory, SharedBottom, TargetAttention
 from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import Regression, Retrieval
 
@@ -172,3 +172,18 @@ def test_the_corpus_must_be_there() -> None:
     arguments = {**model.arguments(), "candidates": None, "preprocessor": unfitted}
     with pytest.raises(ValueError, match=r"The retrieval tasks \['seen'\] need the corpus"):
         MultiTaskModel(model.network, **arguments)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_losses_of_layers_are_those_of_the_rows_of_a_step(eager: bool) -> None:
+    inner = SelfAttentionHistory(relative=True)
+    penalized = Regularization(unknown_rate=0.0, embedding_l2=0.1)
+    models = [model_of({"recent": inner}, penalized, eager=eager)]
+    models += [model_of({"recent": ContrastivePooling(inner, w, seed=1)}, penalized, eager=eager) for w in (0.0, 0.5)]
+    alone, idle, around = (m.fit(sequences(), epochs=1, batch_size=USERS, verbose=0).history for m in models)
+    assert alone["regularization_loss"][0] > 1e-4
+    assert idle["regularization_loss"] == alone["regularization_loss"]
+    assert around["regularization_loss"][0] > alone["regularization_loss"][0] + 0.2
+    for name in ("seen_loss", "rating_loss"):  # a wrapped pooling starts as it would alone
+        np.testing.assert_allclose(around[name], alone[name], rtol=1e-5)
+    assert models[2].evaluate(table(), verbose=0, return_dict=True)["regularization_loss"] < 0.1

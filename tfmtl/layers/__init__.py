@@ -19,6 +19,7 @@ from tfmtl.layers.fusions.attention import AttentionFusion as AttentionFusion
 from tfmtl.layers.fusions.base import Fusion as Fusion
 from tfmtl.layers.fusions.bilinear import BilinearFusion as BilinearFusion
 from tfmtl.layers.fusions.concat import ConcatFusion as ConcatFusion
+from tfmtl.layers.fusions.contrastive import ContrastiveFusion as ContrastiveFusion
 from tfmtl.layers.fusions.decision import DecisionFusion as DecisionFusion
 from tfmtl.layers.fusions.low_rank import LowRankFusion as LowRankFusion
 from tfmtl.layers.interactions.base import Interaction as Interaction

@@ -141,9 +141,9 @@ class FeatureEncoder:
             name: Presence(name=layer_name(f"{role}_{name}_presence"))([self._read[part] for part in parts])
             for name, parts in groups.items()
         }
-        rate = self.regularization.modality_dropout
-        changed = {"modality_dropout": rate} if rate else {}
-        return _copy(self.fusion[role], f"{role}_fusion", **changed)((vectors, presence))
+        rate, fusion = self.regularization.modality_dropout, self.fusion[role]
+        fusion = fusion.with_modality_dropout(rate) if rate else fusion
+        return _copy(fusion, f"{role}_fusion")((vectors, presence))
 
     def _joined(self, features: Sequence[Feature], name: str, tables: str = "") -> Any:
         by_width = collections.defaultdict(list)
@@ -310,10 +310,22 @@ def _copy(layer: keras.layers.Layer, name: str, **changed: Any) -> Any:
 
     Copies let one instance serve several features and networks without sharing weights between them.
     """
-    config = {**layer.get_config(), "name": layer_name(name), **changed}
+    return type(layer).from_config({**_reseeded(layer, name, **changed), "name": layer_name(name)})
+
+
+def _reseeded(layer: keras.layers.Layer, name: str, **changed: Any) -> dict[str, Any]:
+    """Return the configuration of a layer with changes and other seeds, also of a layer that it wraps.
+
+    A wrapped layer has the initial values that it would have alone.
+    """
+    config = {**layer.get_config(), **changed}
     if "seed" in config:
         config["seed"] = seed_of(name, config["seed"])
-    return type(layer).from_config(config)
+    wrapped = {key: getattr(layer, key, None) for key in config}
+    for key, inner in wrapped.items():
+        if isinstance(inner, keras.layers.Layer):
+            config[key] = {**config[key], "config": _reseeded(inner, name)}
+    return config
 
 
 def _joined_name(*parts: str) -> str:

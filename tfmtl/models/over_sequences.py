@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.data import IdSequence, Schema
@@ -26,6 +28,13 @@ def over_sequences(network: keras.Model, schema: Schema) -> keras.Model:
     Raises:
         ValueError: if a layer other than a pooling with `prefixes` reads a history.
     """
+    # Inside a training step Keras would connect layers as if in training and keep the losses of symbolic rows, such as
+    # penalties on embeddings; another thread is outside.
+    with ThreadPoolExecutor(1) as outside:
+        return outside.submit(_connected, network, schema).result()
+
+
+def _connected(network: keras.Model, schema: Schema) -> keras.Model:
     histories = [name for name, feature in schema.features.items() if isinstance(feature, IdSequence)]
     readers = [layer for layer in network.layers if hasattr(layer, "prefixes")]
     lists = {name: network.input[name] for name in histories}

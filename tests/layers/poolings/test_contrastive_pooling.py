@@ -12,6 +12,7 @@ import pytest
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, IdSequence, Label, Preprocessor, Schema, to_batch
 from tfmtl.layers import ContrastivePooling, MaskedMean, SelfAttentionHistory
+from tfmtl.layers.poolings.prefixes import AtPositions
 from tfmtl.models import MultiTaskModel, build_network, load_model, save_model
 from tfmtl.serving import export
 from tfmtl.tasks import Retrieval
@@ -66,10 +67,29 @@ def test_outputs_are_those_of_the_pooling() -> None:
     np.testing.assert_array_equal(layer.attention_weights(INPUTS), inner.attention_weights(INPUTS))
 
 
+@pytest.mark.parametrize("inner", [MaskedMean(), SelfAttentionHistory(num_blocks=1, relative=True, seed=2)])
+def test_prefixes_have_the_loss_of_the_whole_lists(inner: Any) -> None:
+    called, read = (ContrastivePooling(inner, seed=4) for _ in range(2))
+    called(INPUTS)
+    read(INPUTS)
+    called(INPUTS, training=True)
+    expected = called.losses
+    oldest_first = tuple(tf.reverse(part, [1]) for part in INPUTS)  # padding at the start
+    places, layer = tf.range(INDICES.size), AtPositions(read)
+    np.testing.assert_array_equal(
+        layer((*oldest_first, places), training=True), AtPositions(inner)((*oldest_first, places))
+    )
+    np.testing.assert_allclose(layer.losses, expected, rtol=1e-6)
+    assert float(expected[0]) > 0.01
+
+
 def test_no_weight_is_no_loss() -> None:
     layer = ContrastivePooling(MaskedMean(), weight=0.0)
     layer(INPUTS, training=True)
     assert layer.losses == []
+    over = AtPositions(layer)
+    over((*INPUTS, tf.constant([3])), training=True)
+    assert over.losses == []
 
 
 def test_methods_that_the_pooling_lacks_are_absent() -> None:

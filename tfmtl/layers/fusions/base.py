@@ -99,8 +99,7 @@ class Fusion(Kernels, abc.ABC):
     def build(self, input_shape: Any) -> None:
         """Create the learned vector [d] of each modality."""
         shapes = input_shape[0]
-        self.modalities = [*self.groups, *([REST] if REST in shapes else [])]
-        self._check_modalities(shapes)
+        self.modalities = self.modalities_of(shapes)
         self._widths = [int(shapes[modality][-1]) for modality in self.modalities]
         self._missing = [
             self.add_weight(f"missing_{modality}", [width], initializer="zeros")
@@ -114,8 +113,8 @@ class Fusion(Kernels, abc.ABC):
     def complete(self, inputs: Any, training: bool | None = None) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Return the arguments of `fuse`: the vectors, learned ones in place of missing ones, and their presence."""
         vectors, presence = inputs
-        self._check_modalities(vectors)
-        self._check_modalities(presence)
+        self._check_modalities(vectors, list(self.modalities))
+        self._check_modalities(presence, list(self.modalities))
         widths = {modality: vectors[modality].shape[-1] for modality in self.modalities}
         known = dict(zip(self.modalities, self._widths, strict=True))
         require(widths == known, f"Fusion {self.name!r} was built for modalities of widths {known}.", widths=widths)
@@ -126,8 +125,17 @@ class Fusion(Kernels, abc.ABC):
         ]
         return completed, present | ~tf.reduce_any(present, axis=1, keepdims=True)
 
-    def _check_modalities(self, given: Mapping[str, Any]) -> None:
-        known = list(self.modalities)
+    def modalities_of(self, given: Mapping[str, Any]) -> list[str]:
+        """Return the modalities of a mapping in their order, or raise if it lacks one or has others."""
+        known = [*self.groups, *([REST] if REST in given else [])]
+        self._check_modalities(given, known)
+        return known
+
+    def with_modality_dropout(self, rate: float) -> Fusion:
+        """Return an unbuilt copy of this fusion that drops modalities at a rate."""
+        return type(self).from_config({**self.get_config(), "modality_dropout": rate})
+
+    def _check_modalities(self, given: Mapping[str, Any], known: Sequence[str]) -> None:
         require(set(given) == set(known), f"Fusion {self.name!r} has the modalities {known}.", modalities=sorted(given))
 
     def _keep(self, present: tf.Tensor, training: bool | None) -> tf.Tensor:

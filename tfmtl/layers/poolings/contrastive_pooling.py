@@ -54,7 +54,8 @@ class ContrastivePooling(SeededNoise):
         Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022, https://arxiv.org/abs/2010.14395,
         equations 3 to 5. Scores are cosines divided by a temperature here, as in SimCLR, instead of dot products. Rows
         of one user with different lists are negatives of each other; large batches make them rare. Over
-        `tfmtl.data.Sequences` the pooling trains without this loss.
+        `tfmtl.data.Sequences` a row is a whole sequence, as in the paper; batches of some hundred sequences have more
+        negatives. On several replicas each one contrasts its own rows.
 
     Cost: two more poolings and 4 B^2 d multiplications per training step; none otherwise.
     """
@@ -130,9 +131,15 @@ class ContrastivePooling(SeededNoise):
 
     @property
     def prefixes(self) -> Callable[..., tf.Tensor]:
-        """The method of the pooling for all prefixes of a list; see `ReadsPrefixes`."""
-        found: Callable[..., tf.Tensor] = self.pooling.prefixes
-        return found
+        """The method of the pooling for all prefixes of a list, with the loss of the lists; see `ReadsPrefixes`."""
+        own: Callable[..., tf.Tensor] = self.pooling.prefixes
+
+        def prefixes(inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+            if training and not self.idle:
+                self.add_loss(self.weight * self._contrast(_newest_first(inputs)))
+            return own(inputs, training=training)
+
+        return prefixes
 
     @property
     def attention_weights(self) -> Callable[..., tf.Tensor]:
@@ -166,3 +173,10 @@ class ContrastivePooling(SeededNoise):
         """Make the pooling first."""
         pooling = deserialize(keras.saving.deserialize_keras_object, config["pooling"], "ContrastivePooling")
         return cls(**{**config, "pooling": pooling})
+
+
+def _newest_first(inputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return lists, oldest first and with padding anywhere, as a call reads them: padding at the end."""
+    embeddings, indices = (tf.reverse(part, [1]) for part in inputs)
+    order = tf.argsort(tf.cast(indices == 0, tf.int32), axis=1, stable=True)
+    return tf.gather(embeddings, order, batch_dims=1), tf.gather(indices, order, batch_dims=1)
