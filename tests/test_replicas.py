@@ -51,6 +51,8 @@ def test_sums_and_means_over_three() -> None:
     assert _replicas.all_reduce(value).numpy().tolist() == [12, 36]
     assert _replicas.mean_over_replicas(value).numpy().tolist() == [4, 12]
     assert _replicas.gather_rows(value).numpy().tolist() == [0, 1, 3, 1, 3]
+    chosen = _replicas.gather_chosen(tf.constant([False, True]), [value, tf.constant([[1], [2]])])
+    assert [rows.numpy().tolist() for rows in chosen] == [[3, 3], [[2], [2]]]
 
 
 @pytest.mark.usefixtures("three")

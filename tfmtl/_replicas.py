@@ -6,6 +6,7 @@ replica every function here returns its argument.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._keras import tf
@@ -52,11 +53,28 @@ def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
 def gather_rows(rows: tf.Tensor) -> tf.Tensor:
     """Return the rows of all replicas in their order, [sum of n_r, ...], from the n_r rows of each.
 
-    The gradient of a replica's rows is the sum of their gradients over all replicas' losses.
+    The gradient of a replica's rows is the sum of their gradients over all replicas' losses. At least one replica must
+    have a row: TensorFlow ends the process where all gathered tensors are empty; see `gather_chosen`.
     """
     if replicas() == 1:
         return rows
     return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
+def gather_chosen(chosen: tf.Tensor, columns: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the chosen rows of all replicas in their order; there may be none.
+
+    Args:
+        chosen: bool [n].
+        columns: tensors [n, ...].
+
+    Example:
+        >>> [rows] = gather_chosen(tf.constant([True, False]), [tf.constant([3, 4])])
+        >>> rows.numpy().tolist()  # one replica
+        [3]
+    """
+    everywhere = tf.cast(gather_rows(tf.cast(chosen, tf.int32)), tf.bool)
+    return [tf.boolean_mask(gather_rows(column), everywhere) for column in columns]
 
 
 def own_seed(seed: tf.Tensor) -> tf.Tensor:

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore = ["mirrored.py", "servers.py", "worker.py"]
+collect_ignore = ["mirrored.py", "mirrored_numbers.py", "servers.py", "worker.py"]

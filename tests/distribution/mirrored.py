@@ -22,6 +22,9 @@ CASES: dict[str, dict[str, Any]] = {
         "balancer": Uncertainty, "retrieval": {"num_uniform_negatives": 4, "num_hard_negatives": 12}
     },
     "gramian": {"balancer": UPGrad},
+    "a queue and negatives by counts": {
+        "retrieval": {"num_uniform_negatives": 4, "negatives_power": 0.75, "num_queued_negatives": 20}
+    },
 }  # fmt: skip
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one in a process would reuse its collectives
 
@@ -68,8 +71,11 @@ def exported(folder: str) -> int:
 given = json.loads(sys.argv[1])
 found = {
     "parts": [losses_of_parts(given["rows"], *arguments) for arguments in given["parts"]],
+    "without_positives": losses_of_parts(
+        {**given["rows"], "labels": [0.0] * len(given["rows"]["ids"])}, [2], {"num_queued_negatives": 7}
+    ),
     "differences": {
-        name: largest_difference(outcome(None, table(), **case), outcome(strategy, table(), **case))
+        name: largest_difference(*(outcome(each, table(), **case) for each in (None, strategy)))
         for name, case in CASES.items()
     },
     "signatures": exported(given["folder"]),

@@ -45,10 +45,15 @@ def outcome(strategy: Any, data: Any, balancer: type[Balancer] | None = None, **
     retrieval = arguments.pop("retrieval", {})
     with strategy.scope() if strategy else contextlib.nullcontext():
         trained = model(None if balancer is None else balancer(), **retrieval)
+    return outcome_of(trained, data, table(), **arguments)
+
+
+def outcome_of(trained: MultiTaskModel, data: Any, rows: Any, **arguments: Any) -> dict[str, Any]:
+    """Train a model two epochs, evaluate it on a table, and return the results as `outcome` does."""
     sized = {} if as_source(data).batched else {"batch_size": BATCH}
     logs = trained.fit(data, epochs=2, verbose=0, **sized, **arguments).history
-    metrics = trained.evaluate(table(), batch_size=BATCH, verbose=0, return_dict=True)
-    parts = [*trained.network.weights, *trained.balancer.weights, trained.tasks[0]._counts.known]
+    metrics = trained.evaluate(rows, batch_size=BATCH, verbose=0, return_dict=True)
+    parts = [*trained.network.weights, *(part for part in trained.state if "rare_counts" not in part.name)]
     weights = np.concatenate([tf.convert_to_tensor(variable).numpy().ravel() for variable in parts])
     return {**logs, **{f"evaluated_{name}": value for name, value in metrics.items()}, "weights": weights.tolist()}
 
@@ -59,4 +64,4 @@ def largest_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     return max(float(np.max(np.abs(np.subtract(one[name], other[name])))) for name in one)
 
 
-__all__ = ["BATCH", "keras", "largest_difference", "model", "outcome", "table"]
+__all__ = ["BATCH", "keras", "largest_difference", "model", "outcome", "outcome_of", "table"]

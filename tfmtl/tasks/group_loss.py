@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl._replicas import gather_chosen
 from tfmtl.tasks.loss_inputs import LossInputs
 from tfmtl.tasks.task import LabelSummary
 
@@ -38,7 +39,7 @@ class GroupLoss:
 
     A group is that of the rows of one batch. Sort the rows by group, or use large batches, if groups are small: a batch
     without two rows of one group that differ has the loss 0. Rows without a group or a label do not count. Replicas of
-    a distribution strategy do not exchange rows.
+    a distribution strategy exchange the rows, so that a group with rows on several replicas stays one group.
 
     Attributes:
         kind: the loss.
@@ -62,7 +63,8 @@ class GroupLoss:
         order of ties); Qin, Liu, Li, "A general approximation framework for direct optimization of information
         retrieval measures", Information Retrieval 2010, equations 8 and 10 (ApproxNDCG).
 
-    Cost: a sort of the rows by group, and some passes over the pairs of rows of one group.
+    Cost: a sort of the rows by group, and some passes over the pairs of rows of one group; on replicas, each of them
+    computes the loss of the whole batch.
     """
 
     kind: GroupKind
@@ -102,7 +104,7 @@ class GroupLoss:
         )
 
     def of_batch(self, scores: tf.Tensor, labels: tf.Tensor, sample_weight: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
-        """Return the loss of a batch, a scalar, without the factor `weight`.
+        """Return the loss of a batch, a scalar, without the factor `weight`; every replica must call this method.
 
         Args:
             scores: [B].
@@ -111,8 +113,8 @@ class GroupLoss:
             inputs: with the groups, as keys of users or candidates, or as an encoded feature.
         """
         weights, groups = inputs.groups_of(self.group, sample_weight)
-        known = tf.where(weights > 0, labels, 0.0)
-        return self.of_rows(tf.cast(scores, tf.float32), known, weights, groups["groups"])
+        columns = (tf.cast(scores, tf.float32), labels, weights, groups["groups"])
+        return self.of_rows(*gather_chosen(weights > 0, columns))
 
     def of_rows(self, scores: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, groups: tf.Tensor) -> tf.Tensor:
         """Return the loss of rows, a scalar; 0 if no group has rows with different labels.

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
-from tfmtl._replicas import gather_rows
+from tfmtl._replicas import gather_chosen
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.compared import Compared, padded
 from tfmtl.tasks.corpus_softmax import corpus_cross_entropy
@@ -155,7 +155,7 @@ class RetrievalLoss(Task, abc.ABC):
         present = offered.weight > 0
         parts = [offered.candidate, *ids] + ([] if offered.queries is None else [offered.queries])
         # All replicas add the rows in one order, so that their copies of the queue stay equal.
-        vectors, *rest = (gather_rows(tf.boolean_mask(tf.stop_gradient(part), present)) for part in parts)
+        vectors, *rest = gather_chosen(present, [tf.stop_gradient(part) for part in parts])
         self._queue.add(vectors, CandidateIds(*rest[:2]), rest[2] if len(rest) > 2 else None)
         number = compared.number + tf.shape(candidate)[0]
         return longer._replace(number=number, factors=self._negative_factors(compared, number, longer))
