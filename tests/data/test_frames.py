@@ -241,3 +241,16 @@ def test_batch_size_is_checked(small: Preprocessor, size: Any) -> None:
 def test_an_empty_table_is_refused(small: Preprocessor) -> None:
     with pytest.raises(ValueError, match="The table is empty; at least one row is needed"):
         from_frame(numbered()[:0], small, 5)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "rows"),
+    [({}, 8192), ({"history": [32]}, 8192), ({"history": [1000]}, 262), ({"baskets": [100, 20]}, 131),
+     ({"history": [10], "longer": [2**19]}, 1), ({"vector": [2**19], "none": [0]}, 8192)],
+)  # fmt: skip
+def test_a_pass_reads_fewer_rows_of_longer_lists(shapes: dict[str, list[int]], rows: int) -> None:
+    """Rows times positions of the longest list are at most 2^18; the numbers of a vector are no positions."""
+    features = {
+        name: np.zeros([1, *shape], "float32" if name == "vector" else "int32") for name, shape in shapes.items()
+    }
+    assert frames.rows_of_pass({"user": np.zeros(1, "int32"), **features}) == rows

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tfmtl._checks import require, require_known
 from tfmtl._keras import keras, tf, traced
+from tfmtl.data.frames import rows_of_pass
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
@@ -15,8 +16,6 @@ from tfmtl.types import Features
 
 _SCALE = ("duration", "edges", "knots", "levels", "offset", "quantiles", "scale", "transform")
 """The arguments of tasks that decide the scale of an output."""
-
-_ROWS = 8192  # rows per forward pass over a whole table
 
 
 class TaughtBatch(NamedTuple):
@@ -91,10 +90,10 @@ class Teacher:
         Cost: one forward pass over the table; the outputs stay in memory, 4 bytes per number.
         """
         ask = traced(lambda part: self.outputs(part, tasks), reduce_retracing=True)
-        rows = int(next(iter(features.values())).shape[0])
+        rows, step = int(next(iter(features.values())).shape[0]), rows_of_pass(features)
         parts = [
-            ask({name: column[start : start + _ROWS] for name, column in features.items()})
-            for start in range(0, rows, _ROWS)
+            ask({name: column[start : start + step] for name, column in features.items()})
+            for start in range(0, rows, step)
         ]
         return tf.nest.map_structure(lambda *pieces: tf.concat(pieces, axis=0), *parts)
 

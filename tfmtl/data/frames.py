@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ from tfmtl.data.preprocessor import Preprocessor
 from tfmtl.data.schema import Label
 
 _ENCODE_ROWS = 65_536  # large enough that the call overhead vanishes, small enough to bound memory
+_MOST_ROWS = 8192
+_MOST_POSITIONS = 2**18  # of lists of ids in a pass; their embeddings of width 256 take 256 MB
 
 
 class Batch(NamedTuple):
@@ -161,6 +164,23 @@ def gather_batches(
 def rows_of(table: Table) -> int:
     """Return the number of rows."""
     return int(next(iter(table.features.values())).shape[0])
+
+
+def rows_of_pass(features: Mapping[str, Any]) -> int:
+    """Return how many rows a network reads at once in a pass over a table: 8192, and fewer where lists of ids are long.
+
+    Layers embed each position of a list, so that the memory of a pass grows with rows and positions.
+
+    Args:
+        features: encoded columns [N, ...].
+
+    Example:
+        >>> rows_of_pass({"user": np.zeros([9], "int32"), "history": np.zeros([9, 1024], "int32")})
+        256
+    """
+    lists = [column.shape[1:] for column in features.values() if tf.as_dtype(column.dtype).is_integer]
+    longest = max((math.prod(int(length) for length in shape) for shape in lists), default=1)
+    return max(1, min(_MOST_ROWS, _MOST_POSITIONS // max(longest, 1)))
 
 
 def table_reader(table: Table, batch_size: int, *, shuffle_seed: int | None) -> Callable[[tf.Tensor], tf.data.Dataset]:

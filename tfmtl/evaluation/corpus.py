@@ -14,6 +14,7 @@ from tfmtl._identity import NO_KEY
 from tfmtl._keras import keras, tf, traced
 from tfmtl.data import Batch, keys_of
 from tfmtl.data.columns import to_columns
+from tfmtl.data.frames import rows_of_pass
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.baselines import popularity, popularity_scorer
 from tfmtl.evaluation.copied_scores import CopiedScores
@@ -27,7 +28,6 @@ from tfmtl.types import Features
 
 Ints = npt.NDArray[np.int64]
 Outside = Literal["miss", "ignore"]
-_BATCH = 8192
 REPEATED = 0.05
 """Share of repeated pairs among held-out positives from which seen candidates stay in the lists."""
 
@@ -235,9 +235,11 @@ class Embedder:
         """Run the tower over all rows in batches and return its embeddings by retrieval task."""
         rows = len(next(iter(features.values())))
         found: dict[str, npt.NDArray[np.float32]] = {}
-        for start in range(0, rows, _BATCH):
-            piece = slice(start, start + _BATCH)
-            inputs = {name: tf.convert_to_tensor(features[name][piece]) for name in self._inputs}
+        read = {name: features[name] for name in self._inputs}
+        step = rows_of_pass(read)
+        for start in range(0, rows, step):
+            piece = slice(start, start + step)
+            inputs = {name: tf.convert_to_tensor(column[piece]) for name, column in read.items()}
             for task, values in self._call(inputs).items():
                 if task not in found:  # filled in place: a concatenation of pieces would need twice the memory
                     found[task] = np.empty([rows, *values.shape[1:]], values.dtype.as_numpy_dtype)

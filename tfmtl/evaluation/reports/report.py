@@ -11,7 +11,7 @@ import pandas as pd
 from tfmtl._checks import require, require_known
 from tfmtl._keras import tf
 from tfmtl.data import Batch, Preprocessor, Schema, to_batch
-from tfmtl.data.frames import gather_batches
+from tfmtl.data.frames import gather_batches, rows_of_pass
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import Corpus, Outside, Seen, locate, positions, positives
 from tfmtl.evaluation.ranks import BLOCK_BYTES, Progress
@@ -212,7 +212,7 @@ def judged(task: Task, schema: Schema, batch: Batch) -> tuple[np.ndarray, np.nda
 def predict(model: MultiTaskModel, batch: Batch, rows: np.ndarray | None = None) -> dict[str, Any]:
     """Return the served values of each task for an encoded table, or for some of its rows."""
     unlabelled = Batch(batch.features, {}, {}, batch.ids)
-    predictions: dict[str, Any] = model.predict(gather_batches(unlabelled, 8192), verbose=0)
+    predictions: dict[str, Any] = model.predict(gather_batches(unlabelled, rows_of_pass(batch.features)), verbose=0)
     return predictions if rows is None else {name: _rows_of(values, rows) for name, values in predictions.items()}
 
 
