@@ -1,17 +1,20 @@
 """Cold candidates: retrieval of films that have no training row, by their content, with and without dropout of the id.
 
     PYTHONPATH=.:examples python benchmarks/cold_candidates.py FOLDER/ml_1m [--rates 0.01 0.3] [--epochs 3] [--seed 0]
+    PYTHONPATH=.:examples python benchmarks/cold_candidates.py FOLDER/ml_1m --rates 0.3 --contrast 0 0.1
 
 Positives are ratings of 4 or more. A tenth of the films, drawn at random, is cold: all of their rows are test rows. Of
 the other rows a tenth is the warm test part. The content is genres, year and words of the title. Both test parts are
 ranked among all films, without those that the user has rated in the training rows; the cold part also among cold films
 alone, where popularity plays no part. Scores are an estimate of preference (with the correction of the sampling), or of
-preference relative to popularity (without it, and without a popularity bias).
+preference relative to popularity (without it, and without a popularity bias). With `--contrast` a late fusion joins the
+id and the content, and in training a contrastive loss with these weights draws the two together.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
 import time
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tfmtl import Preprocessor, data, evaluation, models, tasks, training
+from tfmtl import Preprocessor, data, evaluation, layers, models, tasks, training
 
 ITEM = [
     data.Categorical("movie_id"), data.MultiValued("genres", max_length=6), data.Categorical("year"),
@@ -53,12 +56,25 @@ def split(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     return {"train": train, "warm": warm, "cold": table[cold & known]}
 
 
-def trained(parts: dict[str, pd.DataFrame], rate: float, options: dict[str, Any], epochs: int, seed: int) -> Any:
+def fusion_of(contrast: float | None) -> dict[str, layers.Fusion]:
+    """Return the fusion of id and content with a weight of the contrastive loss; none for None."""
+    if contrast is None:
+        return {}
+    content = [feature.name for feature in ITEM[1:]]
+    late = layers.DecisionFusion({"id": ["movie_id"], "content": content}, units=64)
+    return {"candidate": layers.ContrastiveFusion(late, weight=contrast)}
+
+
+def trained(
+    parts: dict[str, pd.DataFrame], rate: float, options: dict[str, Any], contrast: float | None, epochs: int, seed: int
+) -> Any:
     """Return a trained model with all films as candidates."""
     preprocessor = Preprocessor.fit(data.Schema(QUERY, ITEM), parts["train"])
     heads = [tasks.Retrieval("like", units=(32,), **options)]
     noise = models.Regularization(unknown_rate={"movie_id": rate, "": 0.01})
-    network = models.build_network(preprocessor, heads, tower_units=(64,), regularization=noise, seed=seed)
+    network = models.build_network(
+        preprocessor, heads, tower_units=(64,), regularization=noise, fusion=fusion_of(contrast), seed=seed
+    )
     model = models.MultiTaskModel(network, heads, preprocessor, candidates=corpus(preprocessor, *parts.values()))
     model.compile(training.LazyAdam(2e-3))
     model.fit(parts["train"], epochs=epochs, batch_size=1024, verbose=0)
@@ -95,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.3])
+    parser.add_argument("--contrast", type=float, nargs="*", help="weights of the contrastive loss")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -107,10 +124,11 @@ def main() -> None:
     )
     model = None
     for scores, given in {"preference": POPULAR, "relative to popularity": RELATIVE}.items():
-        for rate in options.rates:
+        for rate, contrast in itertools.product(options.rates, options.contrast or [None]):
             start = time.perf_counter()
-            model = trained(parts, rate, given, options.epochs, options.seed)
-            print(line(model, parts, f"{scores}, rate of the id {rate:g}", start), flush=True)
+            model = trained(parts, rate, given, contrast, options.epochs, options.seed)
+            fusion = "" if contrast is None else f", late fusion, contrast {contrast:g}"
+            print(line(model, parts, f"{scores}, rate of the id {rate:g}{fusion}", start), flush=True)
     print(line(model, parts, "popularity", time.perf_counter(), popularity=True))
 
 

@@ -181,7 +181,7 @@ PARTS: Recipes = {
     "BilinearFusion": lambda: layers.BilinearFusion(**_FUSION, rank=2),
     "ConcatFusion": lambda: layers.ConcatFusion(**_FUSION, activation="tanh"),
     "ContrastiveFusion": lambda: layers.ContrastiveFusion(
-        layers.DecisionFusion(**_FUSION, kind="gated"), [("image", "text"), ("text", "rest")], 0.2, 0.7
+        layers.DecisionFusion(**_FUSION, kind="gated"), [("image", "text"), ("text", "rest")], 0.2, 0.7, block=4
     ),
     "ContrastivePooling": lambda: layers.ContrastivePooling(
         layers.SelfAttentionHistory(1, seed=2), 0.2, 0.7, crop=0.3, mask=0.2, reorder=0.1, seed=3

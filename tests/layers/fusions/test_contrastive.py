@@ -15,7 +15,7 @@ from tests.layers.lists import randomize
 from tfmtl._keras import keras, tf
 from tfmtl.data import Categorical, Label, MultiValued, Preprocessor, Schema, to_batch
 from tfmtl.layers import AttentionFusion, ConcatFusion, ContrastiveFusion, DecisionFusion
-from tfmtl.layers.fusions.contrastive import _equal_rows, info_nce
+from tfmtl.layers.fusions.contrastive import _keys_of_rows, info_nce
 from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network, load_model, save_model
 from tfmtl.serving import export
 from tfmtl.tasks import Retrieval
@@ -27,6 +27,7 @@ SOME["text"][4] = SOME["text"][0]  # one item twice
 SOME["image"][4] = SOME["image"][0]
 SOME["image"][5] = SOME["image"][1]  # two items with one image
 PRESENT = {"text": [1, 1, 1, 0, 1, 1], "image": [1, 1, 0, 1, 1, 1], "rest": [1] * ROWS}
+PAIRED = [("text", "image"), ("text", "rest"), ("image", "rest")]
 GIVEN = (
     {name: tf.constant(x, tf.float32) for name, x in SOME.items()},
     {name: tf.constant(x, tf.float32) for name, x in PRESENT.items()},
@@ -71,11 +72,28 @@ def test_the_loss_is_its_definition(temperature: float) -> None:
     assert float(layer.losses[0]) == pytest.approx(3 * expected_loss(layer, "text", "image", temperature), rel=1e-4)
 
 
+def test_long_batches_are_cut_into_blocks() -> None:
+    whole = made(temperature=1.0)
+    layer = ContrastiveFusion(whole.fusion, weight=0.1, temperature=1.0, block=4)
+    layer(GIVEN, training=True)  # six rows in two blocks of three
+    found = float(layer.losses[0])
+    rows = [np.array([0, 2, 4]), np.array([1, 3, 5])]
+    counts = {pair: [sum(PRESENT[pair[0]][i] & PRESENT[pair[1]][i] for i in part) for part in rows] for pair in PAIRED}
+    expected = 0.0
+    for pair in PAIRED:
+        single = ContrastiveFusion(whole.fusion, [pair], weight=0.1, temperature=1.0)
+        values = []
+        for part in rows:
+            single(tf.nest.map_structure(lambda x, part=part: tf.gather(x, part), GIVEN), training=True)
+            values.append(float(single.losses[0]))
+        expected += np.average(values, weights=counts[pair]) / len(PAIRED)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_all_pairs_by_default_count_alike() -> None:
     layer = made(weight=1.0, temperature=0.5)
     layer(GIVEN, training=True)
-    pairs = [("text", "image"), ("text", "rest"), ("image", "rest")]
-    expected = np.mean([expected_loss(layer, a, b, 0.5) for a, b in pairs])
+    expected = np.mean([expected_loss(layer, a, b, 0.5) for a, b in PAIRED])
     assert float(layer.losses[0]) == pytest.approx(expected, rel=1e-4)
 
 
@@ -93,11 +111,11 @@ def test_golden_values() -> None:
 
 def test_equal_rows_are_equal_in_all_coordinates() -> None:
     rows = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [0.0, -0.0], [-0.0, 0.0], [1.0, 2.0000002]], np.float32)
-    found = _equal_rows(tf.constant(rows)).numpy()
-    np.testing.assert_array_equal(found, (rows[:, np.newaxis] == rows).all(2))
     many = np.random.default_rng(0).integers(-2, 3, [400, 4]).astype(np.float32)
-    np.testing.assert_array_equal(_equal_rows(tf.constant(many)).numpy(), (many[:, np.newaxis] == many).all(2))
-    np.testing.assert_array_equal(_equal_rows(tf.constant(many, tf.float16)), _equal_rows(tf.constant(many)))
+    for given in (rows, many):
+        key = _keys_of_rows(tf.constant(given)).numpy()
+        np.testing.assert_array_equal(key[:, np.newaxis] == key, (given[:, np.newaxis] == given).all(2))
+    np.testing.assert_array_equal(_keys_of_rows(tf.constant(many, tf.float16)), _keys_of_rows(tf.constant(many)))
 
 
 def test_values_of_missing_modalities_do_not_matter() -> None:
@@ -201,6 +219,7 @@ PAIRS = "`pairs` must hold pairs of two modalities, each once"
     [
         ({"weight": -1.0}, "`weight`"),
         ({"temperature": 0.0}, "`temperature`"),
+        ({"block": 1}, "`block`"),
         ({"pairs": []}, PAIRS),
         ({"pairs": ["ab"]}, PAIRS),
         ({"pairs": "ab"}, PAIRS),
@@ -263,6 +282,26 @@ def test_a_model_trains_with_the_loss_and_serves_without_it(tmp_path: pathlib.Pa
     found = signatures["embed_query"](user=tf.constant(["u1"]))["embedding"]
     query = around.tower("query")({"user": to_batch(table[1:2], preprocessor).features["user"]})["bought"]
     np.testing.assert_allclose(found, query, rtol=1e-5, atol=1e-6)
+
+
+def test_the_rows_are_the_candidates_of_a_full_softmax() -> None:
+    schema = Schema([Categorical("user")], [Categorical("item"), Categorical("tag")], labels=[Label("bought")])
+    rows = np.arange(12)
+    table = pd.DataFrame({
+        "user": [f"u{i % 5}" for i in rows], "item": [f"i{i}" for i in rows], "tag": [f"t{i % 4}" for i in rows],
+        "bought": 1.0,
+    })  # fmt: skip
+    preprocessor, heads = Preprocessor.fit(schema, table), [Retrieval("bought", full_softmax=True)]
+    fusion = ContrastiveFusion(ConcatFusion({"id": ["item"]}, 4), weight=1.0, temperature=1.0, block=5)
+    network = build_network(
+        preprocessor, heads, embedding_dim=4, tower_units=(4,), fusion={"candidate": fusion},
+        regularization=Regularization(unknown_rate=0.0),
+    )  # fmt: skip
+    model = MultiTaskModel(network, heads, preprocessor, candidates=Candidates.from_frame(table, preprocessor))
+    model.compile(keras.optimizers.SGD(0.0))
+    found = model.fit(table[:3], batch_size=3, epochs=1, verbose=0).history["regularization_loss"][0]
+    model.tower("candidate")({name: model.candidates.features[name] for name in ("item", "tag")}, training=True)
+    assert found == pytest.approx(float(network.get_layer("candidate_fusion").losses[0]), rel=1e-5)
 
 
 def encoded_of(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from tfmtl._checks import require, require_known, require_type
+from tfmtl._checks import require, require_known, require_positive_int, require_type
 from tfmtl._keras import keras, register, tf
 from tfmtl._trusted import deserialize
 from tfmtl.layers.fusions.base import Fusion
@@ -31,13 +31,14 @@ class ContrastiveFusion(Fusion):
     l = -1 / (2 n) sum_i [log softmax_j(cos(z_a,i, z_b,j) / t)_i + log softmax_j(cos(z_b,i, z_a,j) / t)_i], where i runs
     over the n rows that have both modalities, and j over i and those of these rows that differ from i in both. Rows of
     one item are thus no negatives of each other. The network's penalties have `weight` times the mean of l over the
-    pairs more.
+    pairs more. If a `Retrieval` draws negatives from the corpus, or has a full softmax, the rows are these candidates.
 
     Args:
         fusion: such as `DecisionFusion({"id": ["item"], "content": ["text"]})`.
         pairs: pairs of names of modalities, such as `[("id", "content")]`; all pairs by default.
         weight: of the loss; 0 for the fusion alone.
         temperature: t; above 0. A lower one separates similar items more.
+        block: greatest number of rows that are negatives of each other; longer batches are cut into blocks.
         **kwargs: arguments of Keras layers.
 
     Call arguments and result: those of `fusion`.
@@ -63,7 +64,7 @@ class ContrastiveFusion(Fusion):
         such as `embedding_dropout`, makes rows of one item differ, and thus negatives. On several replicas each one
         contrasts its own rows.
 
-    Cost: a fusion per modality and 4 B^2 units multiplications per pair and training step; none otherwise.
+    Cost: a fusion per modality and 4 B `block` units multiplications per pair and training step; none otherwise.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class ContrastiveFusion(Fusion):
         pairs: Sequence[Sequence[str]] | None = None,
         weight: float = 0.1,
         temperature: float = 0.2,
+        block: int = 1024,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         cure = 'Pass an instance such as DecisionFusion({"content": ["text"]}).'
@@ -84,10 +86,13 @@ class ContrastiveFusion(Fusion):
         _check_pairs(pairs)
         require(weight >= 0, "`weight` must be 0 or more.", weight=weight)
         require(temperature > 0, "`temperature` must be above 0.", temperature=temperature)
+        require_positive_int(block=block)
+        require(block > 1, "`block` must be 2 or more, since a single row has no negatives.", block=block)
         self.fusion = fusion
         self.pairs = None if pairs is None else [list(pair) for pair in pairs]
         self.weight = weight
         self.temperature = temperature
+        self.block = block
 
     def build(self, input_shape: Any) -> None:
         """Find the pairs of modalities; all weights are those of `fusion`."""
@@ -118,14 +123,25 @@ class ContrastiveFusion(Fusion):
         """Return the mean of l over the pairs."""
         vectors, presence = inputs
         names = sorted({modality for pair in self._contrasted for modality in pair})
-        present = {name: presence[name] > 0 for name in names}
-        equal = {name: _equal_rows(vectors[name]) for name in names}
-        alone = {name: self._alone(inputs, name) for name in names}
+        present = {name: self._in_blocks(presence[name] > 0) for name in names}
+        keys = {name: self._in_blocks(_keys_of_rows(vectors[name])) for name in names}
+        alone = {name: self._in_blocks(self._alone(inputs, name)) for name in names}
+        equal = {name: key[:, :, tf.newaxis] == key[:, tf.newaxis] for name, key in keys.items()}
         losses = []
         for a, b in self._contrasted:
             cosines = tf.matmul(alone[a], alone[b], transpose_b=True)
             losses.append(info_nce(cosines / self.temperature, present[a] & present[b], equal[a] | equal[b]))
         return tf.add_n(losses) / len(losses)
+
+    def _in_blocks(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return rows [B, ...] in k blocks of at most `block` rows [k, s, ...], padded by zeros; row i in i mod k."""
+        number = tf.shape(rows)[0]
+        blocks = tf.maximum(-(-number // self.block), 1)
+        size = -(-number // blocks)
+        missing = [[0, blocks * size - number], *[[0, 0]] * (rows.shape.rank - 1)]
+        padded = tf.pad(rows, missing, constant_values=tf.zeros([], rows.dtype))
+        shaped = tf.reshape(padded, tf.concat([[size, blocks], tf.shape(rows)[1:]], axis=0))
+        return tf.transpose(shaped, [1, 0, *range(2, shaped.shape.rank)])
 
     def _alone(self, inputs: Any, name: str) -> tf.Tensor:
         """Return z of a modality, of length 1, float32 [B, units]."""
@@ -138,7 +154,7 @@ class ContrastiveFusion(Fusion):
         """Return an unbuilt copy around a fusion with this `modality_dropout`."""
         fusion = self.fusion.with_modality_dropout(rate)
         config = keras.layers.Layer.get_config(self)
-        return type(self)(fusion, self.pairs, self.weight, self.temperature, **config)
+        return type(self)(fusion, self.pairs, self.weight, self.temperature, self.block, **config)
 
     @property
     def modality_weights(self) -> Any:
@@ -156,7 +172,7 @@ class ContrastiveFusion(Fusion):
     def get_config(self) -> dict[str, Any]:
         fusion = keras.saving.serialize_keras_object(self.fusion)
         own = {"fusion": fusion, "pairs": self.pairs, "weight": self.weight, "temperature": self.temperature}
-        return {**keras.layers.Layer.get_config(self), **own}
+        return {**keras.layers.Layer.get_config(self), **own, "block": self.block}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ContrastiveFusion:
@@ -169,9 +185,9 @@ def info_nce(logits: tf.Tensor, used: tf.Tensor, equal: tf.Tensor) -> tf.Tensor:
     """Return the symmetric InfoNCE loss of the pairs (i, i), the mean over the used rows and both directions.
 
     Args:
-        logits: [B, B].
-        used: bool [B], the rows that have both encodings.
-        equal: bool [B, B], the rows that are no negatives of each other.
+        logits: [..., B, B].
+        used: bool [..., B], the rows that have both encodings.
+        equal: bool [..., B, B], the rows that are no negatives of each other.
 
     Returns:
         A scalar; 0 if no row has a negative.
@@ -181,26 +197,24 @@ def info_nce(logits: tf.Tensor, used: tf.Tensor, equal: tf.Tensor) -> tf.Tensor:
         >>> round(float(info_nce(logits, every, tf.eye(2) > 0)), 3)  # log(1 + exp(-2))
         0.127
     """
-    read = tf.eye(tf.shape(logits)[0], dtype=tf.bool) | (used & ~equal)
+    read = tf.eye(tf.shape(logits)[-1], dtype=tf.bool) | (used[..., tf.newaxis, :] & ~equal)
     positive = tf.linalg.diag_part(logits)
     losses = [
-        tf.reduce_logsumexp(tf.where(read, scores, _NEVER), axis=1) - positive
-        for scores in (logits, tf.transpose(logits))
+        tf.reduce_logsumexp(tf.where(read, scores, _NEVER), axis=-1) - positive
+        for scores in (logits, tf.linalg.matrix_transpose(logits))
     ]
     of_rows = tf.where(used, tf.add_n(losses) / 2, 0)
     return tf.math.divide_no_nan(tf.reduce_sum(of_rows), tf.reduce_sum(tf.cast(used, tf.float32)))
 
 
-def _equal_rows(vectors: tf.Tensor) -> tf.Tensor:
-    """Return whether rows i and j of [B, d] are equal, [B, B].
+def _keys_of_rows(vectors: tf.Tensor) -> tf.Tensor:
+    """Return a 64-bit sum of the bits of each row of [B, d], by which rows are compared in B^2 instead of B^2 d steps.
 
-    Rows are compared by a 64-bit sum of their bits, in B d operations instead of B^2 d. Two rows that differ have the
-    same sum with a probability of at most 2^-32.
+    Equal rows have the same sum, two others with a probability of at most 2^-32.
     """
     bits = tf.cast(tf.bitcast(tf.cast(vectors, tf.float32) + 0.0, tf.int32), tf.int64)  # + 0 makes -0 the same as 0
     factors = tf.random.stateless_uniform([bits.shape[1]], [17, 41], None, None, tf.int64)
-    key = tf.reduce_sum(bits * (factors | 1), axis=1)
-    return key[:, tf.newaxis] == key
+    return tf.reduce_sum(bits * tf.bitwise.bitwise_or(factors, 1), axis=1)
 
 
 def _check_pairs(pairs: Any) -> None:
