@@ -27,6 +27,7 @@ from tfmtl.balancing.loss_weighting import LossWeighting
 from tfmtl.balancing.rlw import RLW
 from tfmtl.balancing.schedules import CosineWeight, LinearWeight, PiecewiseConstantWeight, ScheduledWeights
 from tfmtl.balancing.stch import STCH
+from tfmtl.balancing.thompson_sampling import ThompsonSampling
 
 Make = Callable[[], Balancer]
 MAKES: dict[str, Make] = {
@@ -40,6 +41,7 @@ MAKES: dict[str, Make] = {
     "rlw": lambda: RLW(3),
     "schedules": lambda: ScheduledWeights({}),
     "stch": STCH,
+    "thompson": ThompsonSampling,
 }
 BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks of `small`
     "dwa": lambda: DWA(0.5),
@@ -58,9 +60,10 @@ BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks
         }
     ),
     "stch": lambda: STCH(0.5, {"rating": 0.25}, {"liked": 2.0}),
+    "thompson": lambda: ThompsonSampling(3, ["rating"], 0.25, 2.0, 0.5),
 }
-DRAWING = (Exp3S, RLW)
-SUM_TO_ONE = {"equal", "exp3s", "rlw", "dirichlet", "famo"}  # their weights sum to 1
+DRAWING = (Exp3S, RLW, ThompsonSampling)
+SUM_TO_ONE = {"equal", "exp3s", "rlw", "dirichlet", "famo", "thompson"}  # their weights sum to 1
 
 
 @pytest.fixture(params=sorted(MAKES))
@@ -248,11 +251,11 @@ def test_it_trains_a_model(name: str) -> None:
     assert len(log["loss"]) == len(shown) == 2
     assert all(np.isfinite(values).all() for values in log.values())
     weights = {task.name: log[f"{task.name}_weight"][0] for task in small.tasks()}
-    if name == "exp3s":  # few steps, of one task each
+    if name in ("exp3s", "thompson"):  # few steps, of one task each
         assert sum(weights.values()) == pytest.approx(1)
     else:
         assert all(weight > 0 for task, weight in weights.items() if (name, task) != ("schedules", "rating"))
-    moved = {"dwa", "equal", "schedules"}  # change by epochs or not at all
+    moved = {"dwa", "equal", "schedules", "thompson"}  # change by epochs or not at all
     if name not in moved:
         assert (shown[0] != shown[1]).numpy().any()
     assert all(np.isfinite(variable).all() for variable in model.trainable_variables)

@@ -37,6 +37,7 @@ from tfmtl.balancing import (
     PCGrad,
     PiecewiseConstantWeight,
     ScheduledWeights,
+    ThompsonSampling,
     Uncertainty,
     UPGrad,
 )  # fmt: skip
@@ -70,6 +71,7 @@ BALANCERS: dict[str, Callable[[], Any]] = {
     "RLW": lambda: RLW(3, "dirichlet"),
     "STCH": lambda: STCH(0.5, {"a": 0.25}, {"b": 2.0}),
     "ScheduledWeights": lambda: ScheduledWeights({"a": LinearWeight(2.0, 0.5, epochs=3), "b": 0.5}),
+    "ThompsonSampling": lambda: ThompsonSampling(3, ["b"], 0.25, 2.0, 0.5),
     "UPGrad": lambda: UPGrad({"a": 2.0, "b": 1.0}, at="shared"),
     "Uncertainty": lambda: Uncertainty(0.5),
 }

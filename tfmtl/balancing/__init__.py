@@ -1,10 +1,10 @@
 """Balancers: how the tasks' losses become one step.
 
 Loss weighting reads the losses alone: `FixedWeights`, `EqualWeights`, `ScheduledWeights`, `Uncertainty`, `DWA`,
-`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`; `Exp3S` trains one drawn task a step. `GramianBalancer`s read the inner products
-of the tasks' gradients: `MGDA`, `PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`, `AlignedMTL`, `UPGrad`,
-`DualProj`, `GradNorm`, `PELTR`, `GradCraft`, and `CRMOGM`, which smooths another one. `GradientBalancer`s read the
-gradients themselves: `GradDrop`, `MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
+`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`; `Exp3S` and `ThompsonSampling` train one drawn task a step. `GramianBalancer`s
+read the inner products of the tasks' gradients: `MGDA`, `PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`,
+`AlignedMTL`, `UPGrad`, `DualProj`, `GradNorm`, `PELTR`, `GradCraft`, and `CRMOGM`, which smooths another one.
+`GradientBalancer`s read the gradients themselves: `GradDrop`, `MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from tfmtl.balancing.schedules import LinearWeight as LinearWeight
 from tfmtl.balancing.schedules import PiecewiseConstantWeight as PiecewiseConstantWeight
 from tfmtl.balancing.schedules import ScheduledWeights as ScheduledWeights
 from tfmtl.balancing.stch import STCH as STCH
+from tfmtl.balancing.thompson_sampling import ThompsonSampling as ThompsonSampling
 from tfmtl.balancing.training_step import TrainingStep as TrainingStep
 from tfmtl.balancing.uncertainty import Uncertainty as Uncertainty
 from tfmtl.balancing.upgrad import UPGrad as UPGrad

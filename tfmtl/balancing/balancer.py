@@ -135,6 +135,9 @@ class Balancer(keras.layers.Layer, abc.ABC):
     def after_step(self, before: tf.Tensor, after: tf.Tensor, observed: tf.Tensor) -> None:
         """Update state from the losses [tasks] of a batch before and after its own update, in inference mode."""
 
+    def observe(self, losses: Any) -> None:
+        """Update state from the tasks' losses [tasks] on held-out rows; called by `training.HeldOutLosses`."""
+
     def end_epoch(self) -> None:
         """Update state that changes once per epoch."""
 

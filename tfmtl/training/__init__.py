@@ -5,6 +5,7 @@ from __future__ import annotations
 from tfmtl.training.asgd import ASGD as ASGD
 from tfmtl.training.conflicts import ConflictMonitor as ConflictMonitor
 from tfmtl.training.grouped_optimizer import GroupedOptimizer as GroupedOptimizer
+from tfmtl.training.held_out_losses import HeldOutLosses as HeldOutLosses
 from tfmtl.training.iterate_averages import IterateAverages as IterateAverages
 from tfmtl.training.lazy_adam import LazyAdam as LazyAdam
 from tfmtl.training.lazy_adamw import LazyAdamW as LazyAdamW
