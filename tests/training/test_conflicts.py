@@ -216,7 +216,7 @@ def test_a_second_training_starts_again_and_traces_nothing_again(monitor: Confli
     assert monitor.history is not first
     assert [epoch["cosine"][0, 1] for epoch in monitor.history] == pytest.approx(log[f"cosine/{PAIR}"])
     assert [epoch["count"][0, 0] for epoch in monitor.history] == [2, 1]
-    assert watched.model._observed_train_on.experimental_get_tracing_count() == 1
+    assert watched.model._hooked_train_on.experimental_get_tracing_count() == 1
     assert watched.model._traced_train_on.experimental_get_tracing_count() == 0
 
 

@@ -1,5 +1,13 @@
-"""Allocation: the tasks that share a network, by their effect on each other."""
+"""Allocation: the tasks that share a network, and the steps in which each task is trained."""
 
 from tfmtl.allocation.affinity import Affinity as Affinity
 from tfmtl.allocation.grouping import TaskGroups as TaskGroups
 from tfmtl.allocation.grouping import group_tasks as group_tasks
+from tfmtl.allocation.learning_curves import LearningCurve as LearningCurve
+from tfmtl.allocation.learning_curves import fit_learning_curves as fit_learning_curves
+from tfmtl.allocation.planning import plan_schedule as plan_schedule
+from tfmtl.allocation.schedule import Phase as Phase
+from tfmtl.allocation.schedule import Schedule as Schedule
+from tfmtl.allocation.scheduled_training import ScheduledTraining as ScheduledTraining
+from tfmtl.allocation.step_costs import StepCosts as StepCosts
+from tfmtl.allocation.step_costs import measure_step_costs as measure_step_costs

@@ -90,7 +90,7 @@ def gradients_by_task(
         reduce: whether to sum over the replicas.
     """
     of_tasks = [
-        step.tape.gradient(list(outputs), list(sources), list(delta))
+        step.tape.gradient(list(outputs), list(sources), list(delta)) if outputs else [None] * len(sources)
         for outputs, delta in zip(step.outputs, deltas, strict=True)
     ]
     of_sources = [list(gradients) for gradients in zip(*of_tasks, strict=True)]

@@ -187,7 +187,8 @@ class DistilledModel(MultiTaskModel):
                 mark_outputs(task.name, outputs[key])
         names = [task.name for task in self.tasks]
         taught = data.taught if isinstance(data, TaughtBatch) else self._teacher.outputs(data.features, names)
-        return {task.name: self._mixed_loss(task, data, outputs, taught) for task in self.tasks}
+        mixed = {task.name: self._mixed_loss(task, data, outputs, taught) for task in self.trained_tasks}
+        return {**self.no_losses(), **mixed}
 
     def _mixed_loss(self, task: Task, data: Any, outputs: Any, taught: Any) -> tuple[tf.Tensor, tf.Tensor]:
         name, own, target = task.name, as_float32(outputs[task.name]), taught[task.name]

@@ -21,7 +21,7 @@ from tfmtl.models.inputs import check_log_names, check_tasks, require_candidates
 from tfmtl.models.keras_arguments import check_encoded
 from tfmtl.models.label_checks import check_groups, check_table, checked
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
-from tfmtl.models.over_sequences import over_sequences
+from tfmtl.models.over_sequences import over_sequences as as_sequences
 from tfmtl.models.step_model import StepLosses, StepModel, TaskLosses
 from tfmtl.tasks import CandidateIds, LossInputs, Task
 from tfmtl.tasks.batch_loss import batch_loss
@@ -155,20 +155,26 @@ class MultiTaskModel(StepModel):
         A training pass of a network with mixup also returns the `MixupPairs` of the rows under `MIXUP_PAIRS`.
         """
         check_encoded(features, self.network, sequences=isinstance(features, Mapping) and PLACES in features)
-        network = self._over_sequences if PLACES in features else self._training_network
+        network = self.part(PLACES in features)
         outputs = network({name: features[name] for name in network.input}, training=training)
         pairs = {key: outputs.pop(key) for key in [MIXUP_PAIRS] if key in outputs}
         for name, output in outputs.items():
             mark_outputs(name, output)
         return {**outputs, **pairs} if training else outputs
 
-    @functools.cached_property
-    def _training_network(self) -> keras.Model:
-        return with_mixup_pairs(self.network)
+    def part(self, over_sequences: bool) -> keras.Model:
+        """Return the network of `trained_tasks` over rows or over sequences, with mixup pairs if it has mixup."""
+        key = self._scheduled, over_sequences
+        if key not in self._parts:
+            outputs = {task.name: self.network.output[task.name] for task in self.trained_tasks}
+            network = keras.Model(self.network.input, outputs) if self._scheduled is not None else self.network
+            network = with_mixup_pairs(network)
+            self._parts[key] = as_sequences(network, self.schema) if over_sequences else network
+        return self._parts[key]
 
     @functools.cached_property
-    def _over_sequences(self) -> keras.Model:
-        return over_sequences(self._training_network, self.schema)
+    def _parts(self) -> dict[tuple[frozenset[str] | None, bool], keras.Model]:
+        return {}
 
     def check_labels(self, table: Table) -> None:
         """Raise if a table in memory holds labels that a task cannot use."""
@@ -185,8 +191,11 @@ class MultiTaskModel(StepModel):
 
     def losses_of(self, data: Batch, outputs: Any, training: bool) -> TaskLosses:
         """Return the losses of the outputs of a pass; with mixup, on the labels of both rows of each pair."""
-        losses, pairs = {}, outputs.get(MIXUP_PAIRS)
-        for task in self.tasks:
+        losses, pairs = (
+            {task.name: (tf.constant(0.0), tf.constant(0.0)) for task in self.tasks},
+            outputs.get(MIXUP_PAIRS),
+        )
+        for task in self.trained_tasks:
             if pairs is not None and task.uses_trunk:
                 loss, weight = mixup_loss(self.loss_arguments, task, data, outputs[task.name], pairs)
             else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from tfmtl._keras import keras, tf
@@ -13,6 +15,7 @@ from tfmtl.data import Batch
 from tfmtl.layers.marks import marking
 from tfmtl.models.network import shared_variables
 from tfmtl.models.table_model import TableModel
+from tfmtl.tasks import Task
 
 TaskLosses = dict[str, tuple[tf.Tensor, tf.Tensor]]
 
@@ -35,10 +38,33 @@ class StepModel(TableModel):
     """The training step of `MultiTaskModel` and its log, independent of the way in which a batch becomes losses."""
 
     network: keras.Model
+    _scheduled: frozenset[str] | None = None
+
+    @property
+    def trained_tasks(self) -> list[Task]:
+        """The tasks of the step under construction: all, unless `make_step` was given some."""
+        return [task for task in self.tasks if self._scheduled is None or task.name in self._scheduled]
+
+    def no_losses(self) -> TaskLosses:
+        """Return for each task the loss and weight that it has in a step that does not train it: 0."""
+        zero = tf.constant(0.0)
+        return {task.name: (zero, zero) for task in self.tasks}
+
+    @contextlib.contextmanager
+    def _training_only(self, tasks: Collection[str] | None) -> Iterator[None]:
+        before, self._scheduled = self._scheduled, None if tasks is None else frozenset(tasks)
+        try:
+            yield
+        finally:
+            self._scheduled = before
 
     @abc.abstractmethod
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
         """Return each task's mean loss over its observed rows and the weight of these rows."""
+
+    @abc.abstractmethod
+    def part(self, over_sequences: bool) -> keras.Model:
+        """Return the part of the network that computes the outputs of `trained_tasks`."""
 
     def create_means(self) -> None:
         """Create the running means of the log."""
@@ -66,15 +92,22 @@ class StepModel(TableModel):
         """Return the losses [tasks] of a batch in inference mode."""
         return self._stacked(self.compute_losses(data, training=False))[0]
 
-    def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """Make one training step, from the losses to the optimizer, and return the running means."""
+    def make_step(self, data: Batch, tasks: Collection[str] | None = None) -> dict[str, tf.Tensor]:
+        """Make one training step, from the losses to the optimizer, and return the running means.
+
+        Args:
+            data: the rows of the step.
+            tasks: names of the tasks that it trains, by default all. The others are not computed: for the balancer
+                they are tasks without a label in the batch, and variables that only they reach stay as they are.
+        """
         balancer = self.balancer
-        before = self._losses_now(data) if balancer.needs_losses_after_step else None
-        step, gradients, losses = self.balanced_gradients(data)
-        pairs = zip(gradients, step.variables, strict=True)
-        self.optimizer.apply_gradients([(gradient, variable) for gradient, variable in pairs if gradient is not None])
-        if before is not None:
-            balancer.after_step(before, self._losses_now(data), step.observed)
+        with self._training_only(tasks):
+            before = self._losses_now(data) if balancer.needs_losses_after_step else None
+            step, gradients, losses = self.balanced_gradients(data)
+            pairs = zip(gradients, step.variables, strict=True)
+            self.optimizer.apply_gradients([(grad, variable) for grad, variable in pairs if grad is not None])
+            if before is not None:
+                balancer.after_step(before, self._losses_now(data), step.observed)
         return self._log(data, losses)
 
     def balanced_gradients(self, data: Batch) -> tuple[TrainingStep, list[Any], StepLosses]:
@@ -97,8 +130,10 @@ class StepModel(TableModel):
             objective, penalty = balancer(values, observed=observed, training=True), self._penalty()
             targets = (objective + penalty, penalty, *(losses[task.name][0] for task in self.tasks))
             total, scaled_penalty, *of_tasks = [scale / replicas() * target for target in targets]
-        on_pairs = all(task.uses_trunk for task in self.tasks)
-        alone = on_pairs and not self.chained and len(marks.gated) == 1  # one task reads each of the trunk's outputs
+        trained = self.trained_tasks
+        on_pairs = all(task.uses_trunk for task in trained)
+        complete = on_pairs and not self.chained and len(trained) == len(self.tasks)
+        alone = complete and len(marks.gated) == 1  # one task reads each of the trunk's outputs
         step = TrainingStep(
             tape, losses=of_tasks, observed=observed, objective=total, penalty=scaled_penalty,
             outputs=[marks.outputs.get(task.name, []) for task in self.tasks],
@@ -119,8 +154,10 @@ class StepModel(TableModel):
         return any(task.depends_on for task in self.tasks)
 
     def _penalty(self) -> tf.Tensor:
-        """Return the sum of the regularization losses, which layers in half precision return in half precision."""
-        return tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else tf.constant(0.0)
+        """Return the sum of the regularization losses of the layers of the step."""
+        parts = [self] if self._scheduled is None else [self.part(False), *self.trained_tasks, self.balancer]
+        losses = [tf.cast(loss, tf.float32) for part in parts for loss in part.losses]  # maybe in half precision
+        return tf.add_n(losses) if losses else tf.constant(0.0)
 
     def _log(self, data: Batch, losses: StepLosses) -> dict[str, tf.Tensor]:
         rows = tf.cast(tf.shape(next(iter(data.features.values())))[0], tf.float32)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf, traced
-from tfmtl.balancing import Balancer, TrainingStep
-from tfmtl.data import Batch, Sequences
+from tfmtl.balancing import Balancer
+from tfmtl.data import Sequences
 from tfmtl.data.frames import Table
 from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
@@ -23,39 +22,21 @@ from tfmtl.models.keras_arguments import (
 )
 from tfmtl.models.keras_files import check_checkpoints
 from tfmtl.models.label_checks import label_errors
-from tfmtl.models.one_batch import OneBatch, unpacked
+from tfmtl.models.one_batch import unpacked
+from tfmtl.models.step_hooks import StepHooks
 from tfmtl.models.strategies import serves_parameters, shared_batches
 from tfmtl.tasks import Task
 
 _STEPS_PER_EXECUTION = 32  # one Python call per step takes a quarter of the time of small batches
 
 
-class TableModel(OneBatch, abc.ABC):
+class TableModel(StepHooks):
     """The training loop of `MultiTaskModel`, independent of the tasks: Keras' loop over tables."""
 
     balancer: Balancer
     tasks: list[Task]
     seed: int
-    step_observer: Callable[[TrainingStep], object] | None = None
-    """The observer that `observe_steps` set."""
-    _last_observer: Callable[[TrainingStep], object] | None = None
     distribute_reduction_method: str  # a property of Keras
-
-    @abc.abstractmethod
-    def make_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """Make one training step and return the running means."""
-
-    def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """Make one step and return the running means."""
-        data = unpacked(data)
-        if self.run_eagerly or tf.distribute.has_strategy():
-            return self._train_on(data)
-        return self._traced_train_on(data) if self.step_observer is None else self._observed_train_on(data)
-
-    def _train_on(self, data: Batch) -> dict[str, tf.Tensor]:
-        arrived = tf.group(*tf.nest.flatten(data))  # one control edge per operation, not one per column
-        with tf.control_dependencies([arrived]):  # otherwise counters increase beyond the end of a data set
-            return self.make_step(self.as_rows(data))
 
     def as_rows(self, data: Any) -> Any:
         """Return the events of `Sequences` as rows, or a `Batch` unchanged."""
@@ -113,33 +94,12 @@ class TableModel(OneBatch, abc.ABC):
         Call it after changing values that a trace holds as constants, such as `candidates` or `trainable` of a layer.
         """
         # Keras traces its loop around `train_step` up to four times, but a function inside it once.
-        self._traced_train_on, self._observed_train_on = traced(self._train_on), traced(self._train_on)
+        self.trace_steps()
         self._traced_test_on = traced(self.test_step)
         self.test_function = self.predict_function = None
         # `fit` of Keras reads the state that `compile` stored. `__setattr__` would track the layers that are its keys.
         self.__dict__["_compiled_trainable_state"] = self._get_trainable_state()
         self._renew_training_loop()
-
-    def observe_steps(self, observer: Callable[[TrainingStep], object] | None) -> None:
-        """Call a function in every training step, or stop calling it, even during `fit`.
-
-        Use it in callbacks that measure gradients while training, such as `tfmtl.training.ConflictMonitor`. A traced
-        step calls the function once, while it is traced, so that its TensorFlow operations become part of the step.
-        The step without observer and that of the last observer keep their traces: an observer that is set again, as the
-        same object, costs no second trace.
-
-        Args:
-            observer: receives the `tfmtl.balancing.TrainingStep` before the balancer reads it; None to stop.
-        """
-        if observer is not None and observer is not self._last_observer:
-            self._last_observer, self._observed_train_on = observer, traced(self._train_on)
-        self.step_observer = observer
-        self._renew_training_loop()
-
-    def _renew_training_loop(self) -> None:
-        """Make Keras' loop around the step again, which holds the step that it was made of."""
-        if self.train_function is not None:
-            self.make_train_function(force=True)
 
     @property
     def compile_options(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Solvers of the division of a budget between tasks."""
