@@ -6,8 +6,11 @@ from tfmtl.allocation.grouping import group_tasks as group_tasks
 from tfmtl.allocation.learning_curves import LearningCurve as LearningCurve
 from tfmtl.allocation.learning_curves import fit_learning_curves as fit_learning_curves
 from tfmtl.allocation.planning import plan_schedule as plan_schedule
+from tfmtl.allocation.plots import affinity_heat_map as affinity_heat_map
+from tfmtl.allocation.plots import schedule_chart as schedule_chart
 from tfmtl.allocation.schedule import Phase as Phase
 from tfmtl.allocation.schedule import Schedule as Schedule
 from tfmtl.allocation.scheduled_training import ScheduledTraining as ScheduledTraining
 from tfmtl.allocation.step_costs import StepCosts as StepCosts
 from tfmtl.allocation.step_costs import measure_step_costs as measure_step_costs
+from tfmtl.allocation.task_affinity import TaskAffinity as TaskAffinity

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from tfmtl._checks import require, require_known
+from tfmtl.allocation.json_form import read_form, write_form
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,6 +44,15 @@ class Affinity:
         values[~outside] = 0.0
         object.__setattr__(self, "tasks", names)
         object.__setattr__(self, "values", values)
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Write the affinity to a JSON file; an older file is replaced in one step."""
+        write_form(path, "affinity", {"tasks": self.tasks, "values": self.values.tolist()})
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path) -> Affinity:
+        """Return the affinity of a file that `save` wrote; raise `ValueError` if it holds none."""
+        return cls(**read_form(path, "affinity"))
 
     def score(self, group: Collection[str]) -> float:
         """Return the score of a group: the sum over its tasks j of the mean of Z_ij over its other tasks; 0 for one."""

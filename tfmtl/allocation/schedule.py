@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from tfmtl._checks import require, require_known, require_positive_int
-from tfmtl._staging import replace_file
-
-_FORM = "tfmtl schedule 1"
+from tfmtl.allocation.json_form import read_form, write_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +145,7 @@ class Schedule:
 
     def save(self, path: str | pathlib.Path) -> None:
         """Write the schedule to a JSON file; an older file is replaced in one step."""
-        values = {**dataclasses.asdict(self), "form": _FORM}
-        replace_file(pathlib.Path(path), lambda file: file.write(json.dumps(values, indent=1).encode()))
+        write_form(path, "schedule", dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> Schedule:
@@ -159,8 +154,7 @@ class Schedule:
         Raises:
             ValueError: if the file holds no schedule.
         """
-        values: dict[str, Any] = json.loads(pathlib.Path(path).read_text())
-        require(values.pop("form", None) == _FORM, f"{path} holds no schedule of this version.")
+        values = read_form(path, "schedule")
         return cls(**{**values, "phases": [Phase(**phase) for phase in values["phases"]]})
 
     def table(self, measured: Sequence[float] = ()) -> str:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
-
-from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import keras, tf
-from tfmtl._replicas import replicas
+from tfmtl._keras import tf
 from tfmtl.balancing import TrainingStep
-from tfmtl.balancing.step_gradients import At, checked_location, gramian_at
+from tfmtl.balancing.step_gradients import At, gramian_at
+from tfmtl.training.pair_monitor import PairMonitor
 
-_MEASURES = ("conflict", "cosine", "magnitude")
 
-
-class ConflictMonitor(keras.callbacks.Callback):
+class ConflictMonitor(PairMonitor):
     """Measures how the gradients of each pair of tasks agree, every n-th step, under any balancer.
 
     With g_i the gradient of task i's own loss, unweighted, at the chosen location:
@@ -60,79 +55,18 @@ class ConflictMonitor(keras.callbacks.Callback):
     balancing gradients beats tuned fixed weights.
     """
 
+    measures = ("conflict", "cosine", "magnitude")
+
     def __init__(self, every_n_steps: int = 10, at: At = "representation") -> None:
-        super().__init__()
-        require_positive_int(every_n_steps=every_n_steps)
-        self.every_n_steps = every_n_steps
-        self.at = checked_location(at)
-        self.history: list[dict[str, np.ndarray]] = []
-        self.task_names: tuple[str, ...] = ()
-        self._watched: Any = None  # the model of the last training
-        self._observer: Any = None  # an object of its own for each model: the model's trace holds the sums
+        super().__init__(every_n_steps, at)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ConflictMonitor:
-        """Return an unused monitor: a tuner copies its callbacks for every trial."""
-        return type(self)(self.every_n_steps, self.at)
+    def pair_values(self, step: TrainingStep) -> tf.Tensor:
+        """Return conflict, cosine, magnitude and count [4, K, K] of a step."""
+        return pair_measures(gramian_at(step, step.output_gradients(), self.at), step.observed)
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Let the model trace a step that measures."""
-        model = self.model
-        self._check_layers()
-        self._release_interrupted()
-        if self._watched is not model:
-            self._watched, self._observer = model, self.measure
-            self.task_names = tuple(task.name for task in model.tasks)
-            with model.distribute_strategy.scope():
-                self._sums = _accumulator(len(self.task_names))
-        model.observe_steps(self._observer)
-        self._clear()
-        self.history = []
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """End the observation."""
-        self.model.observe_steps(None)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Log the epoch's means, keep them and reset the sums."""
-        *sums, count = self._sums.numpy()
-        with np.errstate(invalid="ignore"):
-            means = {name: total / count for name, total in zip(_MEASURES, sums, strict=True)}
-        self.history.append({**means, "count": count.astype(int)})
-        self._clear()
-        if logs is not None:  # every key in every epoch, NaN or not: CSVLogger takes its columns from the first
-            for name, matrix in means.items():
-                for (i, a), (j, b) in itertools.combinations(enumerate(self.task_names), 2):
-                    logs[f"{name}/{a}~{b}"] = float(matrix[i, j])
-
-    def measure(self, step: TrainingStep) -> None:
-        """Add a step to the sums if its turn has come; called by the model while it traces a step."""
-        due = tf.equal(self.model.optimizer.iterations % self.every_n_steps, 0)
-
-        def add() -> tf.Tensor:
-            measured = pair_measures(gramian_at(step, step.output_gradients(), self.at), step.observed)
-            self._sums.assign_add(tf.where(due, measured, 0.0))
-            return tf.constant(True)
-
-        if replicas() > 1:
-            add()
-        else:
-            tf.cond(due, add, lambda: tf.constant(False))
-
-    def _clear(self) -> None:
-        self._sums.assign(tf.zeros_like(self._sums))
-
-    def _check_layers(self) -> None:
-        for name in () if isinstance(self.at, str) else self.at:
-            self.model.network.get_layer(name)
-
-    def _release_interrupted(self) -> None:
-        """End the watch of a training that an exception ended, for which Keras calls no `on_train_end`."""
-        other = getattr(self.model.step_observer, "__self__", None)
-        if isinstance(other, ConflictMonitor):
-            other.on_train_end()
-            # Keras passes the same `params` object to all callbacks of a training.
-            together = other is not self and other.params is self.params
-            require(not together, "One training takes one ConflictMonitor, since both would log the same names.")
+    def logged_pairs(self) -> Iterable[tuple[int, int]]:
+        """Return each pair once, in the tasks' order."""
+        return itertools.combinations(range(len(self.task_names)), 2)
 
 
 def pair_measures(gramian: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
@@ -153,12 +87,3 @@ def pair_measures(gramian: tf.Tensor, observed: tf.Tensor) -> tf.Tensor:
     magnitude = 2.0 / (rows / columns + columns / rows)  # the squares of the definition could overflow
     conflict = tf.cast(gramian < 0, tf.float32)
     return tf.where(counted, tf.stack([conflict, cosine, magnitude, tf.ones_like(cosine)]), 0.0)
-
-
-def _accumulator(tasks: int) -> tf.Variable:
-    return tf.Variable(
-        tf.zeros([4, tasks, tasks]),
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_WRITE,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
