@@ -148,17 +148,24 @@ def locate(model: MultiTaskModel, task: str, batch: Batch, seen: Seen | None = N
             f"All {found} positives of the retrieval task {task!r} are in `seen`, so that no list can hold them; pass "
             "`seen=None` to measure repeated interactions.",
         )
+    first, query_index = distinct_queries(model, batch, rows)
     names = [feature.name for feature in model.schema.query if feature.name in batch.features]
-    columns = {name: batch.features[name].numpy()[rows] for name in names}
-    keyed = _as_bytes({**columns, "": users[rows]})  # no feature has the name ""
-    _, first, query_index = np.unique(keyed, return_index=True, return_inverse=True)
-    queries = {name: column[first] for name, column in columns.items()}
-    owners = users[rows][first]
+    queries = {name: batch.features[name].numpy()[first] for name in names}
+    owners = users[first]
     pairs = None if seen is None else seen.spread(owners, candidates)
     index = positions(candidates, items[rows])
     share = 1 - len(rows) / found
     copied = CopiedScores.of(model, task, candidates)
-    return Corpus(queries, owners, query_index.reshape(-1), items[rows], index, pairs, candidates, share, copied)
+    return Corpus(queries, owners, query_index, items[rows], index, pairs, candidates, share, copied)
+
+
+def distinct_queries(model: MultiTaskModel, batch: Batch, rows: Ints) -> tuple[Ints, Ints]:
+    """Return the first of `rows` [Q] with each distinct user and query features, and the query [n] of each row."""
+    names = [feature.name for feature in model.schema.query if feature.name in batch.features]
+    columns = {name: batch.features[name].numpy()[rows] for name in names}
+    keyed = _as_bytes({**columns, "": batch.ids["query"].numpy()[rows]})  # no feature has the name ""
+    _, first, query_index = np.unique(keyed, return_index=True, return_inverse=True)
+    return rows[first], query_index.reshape(-1)
 
 
 @dataclasses.dataclass(frozen=True)

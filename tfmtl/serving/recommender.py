@@ -93,9 +93,7 @@ class Recommender(Ranker):
 
     def recommend(self, /, **query: tf.Tensor) -> Answer:
         """Return ids, fused scores and task values [B, max_k] of the best candidates, without a context."""
-        missing = {feature.name: missing_row(feature) for feature in self.schema.context}
-        rows = tf.shape(next(iter(query.values())))[0]
-        return self._recommend({**query, **{name: tf.repeat(row, rows, axis=0) for name, row in missing.items()}})
+        return self._recommend(self.without_context(query))
 
     def recommend_filtered(
         self, /, *, exclude_ids: tf.Tensor, restrict_ids: tf.Tensor, k: tf.Tensor, **inputs: tf.Tensor
@@ -103,6 +101,24 @@ class Recommender(Ranker):
         """Return the first `k` allowed candidates, ranked in a context and ordered by the weights of the request."""
         weights = {name: inputs.pop(weight_input(name)) for name in self.fusion.weights}
         return self._recommend(inputs, (exclude_ids, restrict_ids), k, weights)
+
+    def without_context(self, query: Features) -> Features:
+        """Return raw query features together with missing values of the context."""
+        missing = {feature.name: missing_row(feature) for feature in self.schema.context}
+        rows = tf.shape(next(iter(query.values())))[0]
+        return {**query, **{name: tf.repeat(row, rows, axis=0) for name, row in missing.items()}}
+
+    def shortlist(self, features: Features, limits: Limits = None) -> tuple[Hits, Answer]:
+        """Return the candidates that `recommend` orders, and their values [B, rerank_depth] or [B, ..., classes].
+
+        Args:
+            features: raw features of query and context by name.
+            limits: ids to exclude [B, m] and ids to restrict to [B, n], or None.
+        """
+        context = self.encode("context", features)
+        encoded, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
+        hits = self._search(encoded, embedding, limits)
+        return hits, self._values_of_hits({**encoded, **context}, hits)
 
     def embed_query(self, /, **query: tf.Tensor) -> Answer:
         """Return the embeddings of queries, [B, d] or, with K vectors, [B, K, d].
@@ -224,9 +240,7 @@ class Recommender(Ranker):
         k: tf.Tensor | None = None,
         weights: Mapping[str, tf.Tensor] | None = None,
     ) -> Answer:
-        context = self.encode("context", features)
-        encoded, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
-        values = self._values_of_hits({**encoded, **context}, hits := self._search(encoded, embedding, limits))
+        hits, values = self.shortlist(features, limits)
         fused = self.fusion(values, hits, weights)
         order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.max_k).indices
         kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)

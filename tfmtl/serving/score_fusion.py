@@ -100,11 +100,19 @@ class ScoreFusion:
             weights: float32 [B] by task name, or None for the exported weights; NaN and infinity mean the exported
                 one, and other weights are clipped to [-1e6, 1e6].
         """
+        standard = self.standardize(values, hits)
         total = tf.zeros_like(hits.scores)
         for name, default in self.weights.items():
-            standard = self._standardize(name, values[name], hits)
-            total += (default if weights is None else _given(weights[name], default)[:, tf.newaxis]) * standard
+            total += (default if weights is None else _given(weights[name], default)[:, tf.newaxis]) * standard[name]
         return total
+
+    def standardize(self, values: Mapping[str, tf.Tensor], hits: Hits) -> dict[str, tf.Tensor]:
+        """Return (v_t - m_t) / s_t [B, k] by name of each task with a weight.
+
+        Args:
+            values, hits: as of a call.
+        """
+        return {name: self._standardize(name, values[name], hits) for name in self.weights}
 
     def _standardize(self, name: str, value: tf.Tensor, hits: Hits) -> tf.Tensor:
         if name == self.retrieval:
