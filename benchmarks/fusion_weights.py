@@ -3,8 +3,8 @@
     python benchmarks/fusion_weights.py FOLDER/ml_100k FOLDER/tmall_brands [--seeds 3]
 
 Each pair of a user and a candidate counts once, with the largest value of each label. A tenth of the pairs, drawn at
-random, chooses the weights and a tenth tests; `recipes.fit` trains on the others. The retrieval learns all pairs, the
-ranking tasks the main event and the other labels. Seeds are those of split, recipe and search. Intervals are those of
+random, chooses the weights and a tenth tests; `recipes.fit` has the others, of which it holds out its own rows. The
+retrieval learns all pairs, the ranking tasks the main event and the other labels. Seeds are those of split, recipe and search. Intervals are those of
 a bootstrap over users of the test rows, of the means over seeds.
 """
 
@@ -69,9 +69,7 @@ def measure(name: str, pairs: pd.DataFrame, seed: int, epochs: int) -> dict[str,
     schema = tfmtl.Schema([tfmtl.Categorical("user")], [tfmtl.Categorical("item")], labels=labels)
     preprocessor = tfmtl.Preprocessor.fit(schema, train)
     tasks = SETS[name][1](preprocessor)
-    model = recipes.fit(
-        preprocessor, tasks, train, validation=validation, epochs=epochs, boosting=False, seed=seed, verbose=0
-    ).model
+    model = recipes.fit(preprocessor, tasks, train, epochs=epochs, boosting=False, seed=seed, verbose=0).model
     found = recipes.fusion_weights(model, validation, main="main", k=K, seen=train, seed=seed)
     print(f"{name}, seed {seed}\n{found}\n", flush=True)
     lists = JudgedLists.of(Recommender(model, K), test, {"main": 1.0}, pd.concat([train, validation]), None)

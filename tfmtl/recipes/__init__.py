@@ -11,7 +11,7 @@ from tfmtl.recipes.ease_part import EaseSettings as EaseSettings
 from tfmtl.recipes.fit import Choice as Choice
 from tfmtl.recipes.fit import Fitted as Fitted
 from tfmtl.recipes.fit import fit as fit
-from tfmtl.recipes.fusion_weights import FusionWeights as FusionWeights
+from tfmtl.recipes.found_weights import FoundWeights as FoundWeights
 from tfmtl.recipes.fusion_weights import fusion_weights as fusion_weights
 from tfmtl.recipes.join_boosting import BoostedTask as BoostedTask
 from tfmtl.recipes.join_boosting import JoinedBoosting as JoinedBoosting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,160 +13,69 @@ from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl.data import Categorical
 from tfmtl.data.interchange import as_rows
 from tfmtl.evaluation import bootstrap_comparison
-from tfmtl.evaluation.counting import IntArray
+from tfmtl.evaluation.corpus import Ints
 from tfmtl.evaluation.ranks import Progress
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.inputs import require_candidates
+from tfmtl.recipes.found_weights import ALONE, DEFAULT, FOUND, SLICED, FoundWeights
 from tfmtl.recipes.judged_lists import Floats, JudgedLists
 from tfmtl.recipes.weight_search import Weights, mixed, search_weights, starts_of
 from tfmtl.serving.index import Search
 from tfmtl.serving.recommender import Recommender
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-DEFAULT, ALONE, FOUND, SLICED = "default weights", "retrieval alone", "found weights", "found by slice"
-
-
-@dataclasses.dataclass(frozen=True)
-class FusionWeights:
-    """The result of `fusion_weights`; `print` shows it as a table.
-
-    Attributes:
-        weights: found weights by task name, for `export(fusion_weights=...)`.
-        defaults: weights by task name that `export` has without an argument.
-        slices: weights by value of the slice feature and task name; other values have `weights`.
-        comparison: table of `bootstrap_comparison` on users outside of the search.
-        metric: name of the metric, such as `"ndcg@10"`.
-        ceiling: mean metric of the best order of each shortlist, which no weights exceed.
-        queries, users: numbers of queries and users with a positive.
-    """
-
-    weights: dict[str, float]
-    defaults: dict[str, float]
-    slices: dict[Any, dict[str, float]]
-    comparison: pd.DataFrame
-    metric: str
-    ceiling: float
-    queries: int
-    users: int
-
-    @property
-    def gain(self) -> tuple[float, float, float]:
-        """The gain of the found weights over the default ones, with the ends of its interval."""
-        return _gain(self.comparison.loc[(FOUND, self.metric)])
-
-    @property
-    def verdict(self) -> str:
-        """One sentence on whether the found weights are better than the default ones."""
-        value, low, high = self.gain
-        gain = f"{self.metric} changes by {value:+.4f} ({low:+.4f} to {high:+.4f}) on users outside of the search"
-        if low > 0:
-            return f"The found weights are better: {gain}."
-        if high < 0:
-            return f"The found weights are worse, keep the default ones: {gain}."
-        return f"The found weights may be no better than the default ones: {gain}, an interval with 0."
-
-    def __str__(self) -> str:
-        sets = {DEFAULT: self.defaults, FOUND: self.weights} | {f"of {v!r}": own for v, own in self.slices.items()}
-        wide = max(map(len, (*sets, SLICED)))
-        lines = [f"{'':<{wide}}" + "".join(f"  {task:>8}" for task in self.defaults)]
-        for name, own in sets.items():
-            cells = (f"  {own[task]:>{max(8, len(task))}.4f}" for task in self.defaults)
-            lines.append(f"{name:<{wide}}" + "".join(cells))
-        lines += ["", f"{'':<{wide}}  {self.metric:<26}  difference from the default weights"]
-        for (name, _), row in self.comparison.iterrows():
-            value = f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
-            gain = "" if name == DEFAULT else "{:+.4f} ({:+.4f} to {:+.4f})".format(*_gain(row))
-            lines.append(f"{name:<{wide}}  {value:<26}  {gain}".rstrip())
-        lines.append(f"{'best order':<{wide}}  {self.ceiling:.4f}")
-        return "\n".join([*lines, "", f"{self.queries:,} queries of {self.users:,} users. {self.verdict}"])
-
 
 def fusion_weights(
-    model: MultiTaskModel,
-    validation: Any,
-    *,
-    main: str | Mapping[str, float],
-    k: int = 10,
-    seen: Any = None,
-    rerank_depth: int | None = None,
-    retrieval: str | None = None,
-    search: Search | None = None,
-    slices: str | None = None,
-    min_users: int = 200,
-    any_sign: bool = False,
-    folds: int = 5,
-    generations: int = 30,
-    seed: int = 0,
+    model: MultiTaskModel, validation: Any, *, main: str | Mapping[str, float], k: int = 10, seen: Any = None,
+    rerank_depth: int | None = None, retrieval: str | None = None, search: Search | None = None,
+    slices: str | None = None, min_users: int = 200, any_sign: bool = False, folds: int = 5, seed: int = 0,
     progress: Progress | None = None,
-) -> FusionWeights:
-    """Find the weights of the tasks by which `recommend` serves the lists with the largest NDCG of the main event.
+) -> FoundWeights:  # fmt: skip
+    """Find the weights of the tasks by which `recommend` serves the lists with the largest NDCG of a main event.
 
-    Use it before an export of a model with retrieval and ranking tasks, and pass `weights` of the result to `export`.
+    Use it before the export of a model with retrieval and ranking tasks: `export(fusion_weights=found.weights)`.
 
-    The judged lists are those of `recommend`: the same shortlist, standardised values and order. The grade of a
-    candidate is sum_l u_l y_l over the labels l with their utilities u, and a list has NDCG@k = DCG / best DCG with
-    the gains g_j / log2(j + 1). Weights are searched by differential evolution in the directions of the default signs,
-    and the default weights stay where no others are better.
-
-    A gain on the rows of a search is too large. So users are split into folds; the lists of each fold are judged by
-    the weights that the other folds give. `comparison` and `verdict` are of these; `weights` are of all users.
+    The judged lists are those of `recommend`: its shortlist, standardised values and order. The grade of a candidate is
+    sum_l u_l y_l over labels l with utilities u; NDCG@k is sum_{j <= k} g_j / log2(j + 1) over that of the best list.
+    Differential evolution searches the directions w with the signs of the default weights, which stay where no others
+    are better. The rows of a search show too large a gain: so users are split into folds, and `comparison` and
+    `verdict` judge the lists of each fold by weights of the other folds. `weights` are those of all users.
 
     Args:
         model: trained model with `candidates`.
-        validation: table outside of the training, with query features, candidate ids and the labels of `main`.
-        main: name of the label that makes a candidate relevant, or utilities by name of label; a negative utility
-            lowers the value of a list. Queries without a positive grade do not count.
-        k: length of the judged lists.
+        validation: table with query features, candidate ids and the labels of `main`, of rows that no part of the model
+            has read; `recipes.fit` reads its own `validation` in the end.
+        main: name of the label that makes a candidate relevant, or utilities by name of label; negative ones lower the
+            value of a list. Queries without a positive grade do not count.
+        k: length of the lists.
         seen: table of interactions to leave out of the lists, as in `evaluate`.
-        rerank_depth, retrieval, search: as in `export`; give the same.
-        slices: `Categorical` query feature; a value with at least `min_users` users has weights of its own, w =
-            (n w_own + m w_all) / (n + m) with n users and m = `min_users`. Clients send them in the inputs
-            `weight_<task>` of `recommend_filtered`.
+        rerank_depth, retrieval, search: those of the `export`.
+        slices: `Categorical` query feature; a value with n users, at least m = `min_users`, has the weights
+            (n w_own + m w_all) / (n + m). Export them by `by_slice` of the result.
         min_users: see `slices`.
         any_sign: whether a weight may have another sign than by default.
-        folds: number of folds of users.
-        generations: largest number of generations of a search.
-        seed: seed of folds, searches and bootstrap.
+        folds, seed: number of folds of users; seed of folds, searches and bootstrap.
         progress: called with the numbers of ranked queries and of all queries.
 
     Raises:
-        ValueError: if a label, task or feature is unknown, the model has no task to weigh beside the retrieval, or
-            the rows have no positive or one user only.
+        ValueError: if a label, task or feature is unknown, there is no ranking task, no positive, or one user only.
 
     Reference: Storn, Price, "Differential Evolution", Journal of Global Optimization 1997,
-    https://doi.org/10.1023/A:1008202821328; Järvelin, Kekäläinen, "Cumulated gain-based evaluation of IR techniques",
-    ACM TOIS 2002.
+    https://doi.org/10.1023/A:1008202821328, by SciPy; the grades: Järvelin, Kekäläinen, ACM TOIS 2002.
 
-    Cost: one retrieval and ranking of `rerank_depth` candidates per query; then `folds` + 1 searches on arrays, each
-    of up to `generations` + 1 times max(20, 8 T) sorts of the shortlists with T tasks.
+    Cost: a retrieval and ranking per query; then `folds` + 1 searches, each of up to 31 max(20, 8 T) sorts of the
+    shortlists with T tasks.
     """
     utilities = _utilities(model, main)
-    require_positive_int(k=k, folds=folds, generations=generations, min_users=min_users)
+    require_positive_int(k=k, folds=folds, min_users=min_users)
     require(folds > 1, "`folds` must be at least 2, so that the gain is measured on other users.", folds=folds)
     _check_slices(model, slices)
     model.schema.user("`fusion_weights`")
     require_candidates(model)
     recommender = Recommender(model, k, rerank_depth, retrieval, None, search)
-    defaults = dict(recommender.fusion.weights)
-    require(
-        len(defaults) > 1,
-        "`fusion_weights` needs a ranking task with one value per candidate beside the retrieval.", tasks=[*defaults],
-    )  # fmt: skip
     lists = JudgedLists.of(recommender, validation, utilities, seen, progress)
     values = None if slices is None else _values(model, validation, slices)[lists.rows]
-    chooser = _Chooser(starts_of(defaults, recommender.retrieval), any_sign, generations, seed, min_users)
-    held_out = _held_out(lists, values, chooser, folds)
-    measured = {DEFAULT: lists.ndcg(chooser.starts[0]), ALONE: lists.ndcg(chooser.starts[1]), **held_out}
-    metric = f"ndcg@{k}"
-    models = {name: lambda w, own=own: {metric: float(np.average(own, weights=w))} for name, own in measured.items()}
-    compared = bootstrap_comparison(models, lists.users, seed=seed)
-    every, by_value = chooser.choose(lists, values)
-    return FusionWeights(
-        _named(lists, every), defaults, {value: _named(lists, own) for value, own in by_value.items()}, compared,
-        metric, float(lists.best().mean()), len(lists.ideal), len(np.unique(lists.users)),
-    )  # fmt: skip
+    starts = starts_of(recommender.fusion.weights, recommender.retrieval)
+    return _found(lists, values, slices, _Chooser(starts, any_sign, seed, min_users), folds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +84,6 @@ class _Chooser:
 
     starts: list[list[float]]
     any_sign: bool
-    generations: int
     seed: int
     min_users: int
 
@@ -192,7 +100,27 @@ class _Chooser:
         return every, found
 
     def _search(self, lists: JudgedLists, starts: list[list[float]]) -> Weights:
-        return search_weights(lists, starts, self.any_sign, self.generations, self.seed)
+        return search_weights(lists, starts, self.any_sign, self.seed)
+
+
+def _found(lists: JudgedLists, values: Any | None, by: str | None, chooser: _Chooser, folds: int) -> FoundWeights:
+    """Return the weights of all users, and the comparison on users outside of the searches."""
+    held_out = _held_out(lists, values, chooser, folds)
+    measured = {DEFAULT: lists.ndcg(chooser.starts[0]), ALONE: lists.ndcg(chooser.starts[1]), **held_out}
+    metric = f"ndcg@{lists.k}"
+    models = {name: lambda w, own=own: {metric: float(np.average(own, weights=w))} for name, own in measured.items()}
+    every, by_value = chooser.choose(lists, values)
+    return FoundWeights(
+        _named(lists, every),
+        _named(lists, tuple(chooser.starts[0])),
+        by,
+        {value: _named(lists, own) for value, own in by_value.items()},
+        bootstrap_comparison(models, lists.users, seed=chooser.seed),
+        metric,
+        float(lists.best().mean()),
+        len(lists.ideal),
+        len(np.unique(lists.users)),
+    )
 
 
 def _held_out(lists: JudgedLists, values: Any | None, chooser: _Chooser, folds: int) -> dict[str, Floats]:
@@ -211,7 +139,7 @@ def _held_out(lists: JudgedLists, values: Any | None, chooser: _Chooser, folds: 
     return found
 
 
-def _folds(users: IntArray, folds: int, seed: int) -> IntArray:
+def _folds(users: Ints, folds: int, seed: int) -> Ints:
     """Return the fold [Q] of each query; a user is in one fold."""
     _, user = np.unique(users, return_inverse=True)
     count = int(user.max()) + 1
@@ -252,7 +180,3 @@ def _is_missing(value: Any) -> bool:
 
 def _named(lists: JudgedLists, weights: Weights) -> dict[str, float]:
     return dict(zip(lists.tasks, weights, strict=True))
-
-
-def _gain(row: Any) -> tuple[float, float, float]:
-    return tuple(float(row[name]) for name in ("difference", "difference_low", "difference_high"))  # type: ignore[return-value]

@@ -16,8 +16,7 @@ from tfmtl.data import Batch, to_batch
 from tfmtl.data.columns import to_columns
 from tfmtl.data.interchange import as_rows
 from tfmtl.data.preprocessor import MISSING_VALUES
-from tfmtl.evaluation.corpus import Seen, distinct_queries, positions
-from tfmtl.evaluation.counting import IntArray
+from tfmtl.evaluation.corpus import Ints, Seen, distinct_queries, positions
 from tfmtl.evaluation.ranks import Progress
 from tfmtl.models.inputs import require_candidates
 from tfmtl.serving.recommender import Recommender
@@ -48,8 +47,8 @@ class JudgedLists:
     valid: npt.NDArray[np.bool_]
     grades: Floats
     ideal: Floats
-    users: IntArray
-    rows: IntArray
+    users: Ints
+    rows: Ints
     k: int
 
     @classmethod
@@ -65,6 +64,9 @@ class JudgedLists:
             seen: table of known interactions to leave out, or None.
             progress: called with the numbers of ranked queries and of all queries.
         """
+        names = tuple(recommender.fusion.weights)
+        rule = "Weights need a ranking task with one value per candidate beside the retrieval."
+        require(len(names) > 1, rule, tasks=[*names])
         model, frame = recommender.model, as_rows(table, "validation")
         wanted = [*model.schema.query, model.schema.features[model.schema.candidate_id]]
         batch = to_batch(frame, model.preprocessor, labels=list(utilities), features=[f.name for f in wanted])
@@ -78,7 +80,6 @@ class JudgedLists:
         require(finite, "The values of the tasks must be finite; the model gives NaN or infinity for some candidate.")
         grades = np.where(valid, graded.at(positions_), 0.0)
         ideal = graded.ideal(recommender.max_k)
-        names = tuple(recommender.fusion.weights)
         return cls(names, standard, valid, grades, ideal, graded.users, graded.rows, recommender.max_k)
 
     def of_queries(self, chosen: Any) -> JudgedLists:
@@ -92,7 +93,7 @@ class JudgedLists:
         """Return the queries with a grade in the shortlist; the others have NDCG 0 by any weights."""
         return self.of_queries((self.grades != 0).any(axis=1))
 
-    def order(self, weights: Sequence[float]) -> IntArray:
+    def order(self, weights: Sequence[float]) -> Ints:
         """Return the columns [Q, k] of the best candidates, as `recommend` orders them; ties in the order of retrieval.
 
         Args:
@@ -129,10 +130,10 @@ class _Graded:
         size: number of candidates in the corpus.
     """
 
-    rows: IntArray
-    users: IntArray
-    query: IntArray
-    position: IntArray
+    rows: Ints
+    users: Ints
+    query: Ints
+    position: Ints
     grade: Floats
     size: int
 
@@ -165,7 +166,7 @@ class _Graded:
         first = first[positive]
         return cls(first, users[first], number[pairs[0]][kept], position[kept], grade[kept], len(candidates))
 
-    def at(self, columns: IntArray) -> Floats:
+    def at(self, columns: Ints) -> Floats:
         """Return the grades [Q, depth] of candidates by their positions in the corpus."""
         inside = self.position >= 0
         keys, grades = self.query[inside] * self.size + self.position[inside], self.grade[inside]
@@ -182,14 +183,17 @@ class _Graded:
         sizes = np.bincount(query, minlength=len(self.rows))
         position = np.arange(len(query)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         first = position < k
-        return np.bincount(query[first], grade[first] * _discounts(k)[position[first]], minlength=len(self.rows))
+        found: Floats = np.bincount(
+            query[first], grade[first] * _discounts(k)[position[first]], minlength=len(self.rows)
+        ).astype(np.float64)
+        return found
 
 
 def _discounts(k: int) -> Floats:
     return np.asarray(1 / np.log2(np.arange(k) + 2), np.float64)
 
 
-def _excluded(recommender: Recommender, users: IntArray, seen: Seen | None) -> list[npt.NDArray[Any]]:
+def _excluded(recommender: Recommender, users: Ints, seen: Seen | None) -> list[npt.NDArray[Any]]:
     """Return the raw ids that each query leaves out."""
     candidates = require_candidates(recommender.model)
     query, column = (np.zeros(0, np.int64),) * 2 if seen is None else seen.spread(users, candidates)
@@ -208,7 +212,7 @@ def _shortlists(
         piece = slice(start, start + step)
         query = {name: tf.convert_to_tensor(column[piece]) for name, column in raw.items()}
         limits = _limits(recommender, excluded[piece])
-        hits, values = recommender.shortlist(recommender.without_context(query), limits)
+        _, hits, values = recommender.shortlist(recommender.without_context(query), limits)
         standard = recommender.fusion.standardize(values, hits)
         columns, valid = hits.rows.numpy().astype(np.int64), hits.valid.numpy()
         found.append((np.stack([standard[name].numpy() for name in names]), columns, valid))

@@ -12,13 +12,13 @@ from tfmtl.recipes.judged_lists import Floats, JudgedLists
 
 Weights = tuple[float, ...]
 
-_LEAST, _MEMBERS = 20, 8
+_LEAST, _MEMBERS, _GENERATIONS = 20, 8, 30
 _DIGITS = 4
 _PATIENCE = 1e-3
 
 
 def search_weights(
-    lists: JudgedLists, starts: Sequence[Sequence[float]], any_sign: bool, generations: int, seed: int
+    lists: JudgedLists, starts: Sequence[Sequence[float]], any_sign: bool = False, seed: int = 0
 ) -> Weights:
     """Return the weights with the largest mean NDCG; the first start if no others are better.
 
@@ -26,7 +26,6 @@ def search_weights(
         lists: the shortlists to judge by.
         starts: weights by which the search begins; the first ones are the default ones and give the signs.
         any_sign: whether a weight may have the other sign.
-        generations: largest number of generations.
         seed: seed of the population.
     """
     default = tuple(float(weight) for weight in starts[0])
@@ -44,7 +43,7 @@ def search_weights(
     for row, start in enumerate(starts[: len(population)]):
         population[row] = np.clip(np.asarray(start) * signs / np.abs(start).max(), low, 1.0)
     found = scipy.optimize.differential_evolution(
-        loss, [(low, 1.0)] * tasks, init=population, maxiter=generations, polish=False, rng=rng, tol=_PATIENCE,
+        loss, [(low, 1.0)] * tasks, init=population, maxiter=_GENERATIONS, polish=False, rng=rng, tol=_PATIENCE,
         mutation=(0.3, 0.9), recombination=0.8,
     )  # fmt: skip
     best = directed(found.x * signs)

@@ -21,3 +21,4 @@ from tfmtl.serving.score_fusion import ScoreFusion as ScoreFusion
 from tfmtl.serving.server_config import write_server_config as write_server_config
 from tfmtl.serving.signature import Signature as Signature
 from tfmtl.serving.signatures import Entry as Entry
+from tfmtl.serving.slice_weights import SliceWeights as SliceWeights

@@ -118,6 +118,20 @@ def _recommend_rows(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("candidates retrieved and ranked (`rerank_depth`)", manifest["rerank_depth"]),
         ("candidates returned (`max_k`)", manifest["max_k"]),
         *((f"weight of {code(name)}", f"{weight:g}, {origin[name]}") for name, weight in fusion["weights"].items()),
+        *_slice_rows(manifest.get("fusion_slices")),
+    ]
+
+
+def _slice_rows(sliced: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """Return the weights of each value of the slice feature, if there is one."""
+    if sliced is None:
+        return []
+    return [
+        (
+            f"weights if {code(sliced['by'])} is {code(value)}",
+            ", ".join(f"{code(task)} {weight:g}" for task, weight in own.items()),
+        )
+        for value, own in sliced["slices"].items()
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
 from tfmtl.serving.ranker import Ranker, traced_once, unnamed
 from tfmtl.serving.score_fusion import ScoreFusion
 from tfmtl.serving.signature import Answer
+from tfmtl.serving.slice_weights import SliceTable, SliceWeights
 from tfmtl.tasks.interests import by_interest, interests_in
 from tfmtl.types import Features
 
@@ -25,6 +27,20 @@ Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to res
 
 ROWS = 65_536
 """Candidates that are embedded at a time."""
+
+
+class Ranked(NamedTuple):
+    """The candidates of each query that `recommend` orders.
+
+    Attributes:
+        encoded: encoded features of query and context by name.
+        hits: the retrieved candidates.
+        values: served values [B, rerank_depth] or [B, rerank_depth, classes] by task.
+    """
+
+    encoded: Features
+    hits: Hits
+    values: Answer
 
 
 def retrieves(model: MultiTaskModel) -> bool:
@@ -59,7 +75,7 @@ class Recommender(Ranker):
         max_k: int | None = None,
         rerank_depth: int | None = None,
         retrieval: str | None = None,
-        fusion_weights: Mapping[str, float] | None = None,
+        fusion_weights: Mapping[str, float] | SliceWeights | None = None,
         search: Search | None = None,
     ) -> None:
         corpus = model.candidates
@@ -78,7 +94,14 @@ class Recommender(Ranker):
         self.index = self._build_index(corpus.ids, depth, search)
         self._copied = self._copied_hits()
         statistics = model.preprocessor.statistics
-        self.fusion = ScoreFusion.of(self._fusable(), statistics, self.retrieval, fusion_weights, undesired)
+        complete = functools.partial(ScoreFusion.of, self._fusable(), statistics, self.retrieval, undesired=undesired)
+        sliced = (
+            fusion_weights if isinstance(fusion_weights, SliceWeights) else SliceWeights("", {}, fusion_weights or {})
+        )
+        self.fusion = complete(weights=sliced.weights)
+        self._sliced = None
+        if isinstance(fusion_weights, SliceWeights):
+            self._sliced = SliceTable(sliced, model.preprocessor, lambda given: complete(weights=given).weights)
         check_served(self.specs("query", "context"), [task.name for task in model.tasks])
 
     def retrieve(self, /, **query: tf.Tensor) -> Answer:
@@ -108,17 +131,18 @@ class Recommender(Ranker):
         rows = tf.shape(next(iter(query.values())))[0]
         return {**query, **{name: tf.repeat(row, rows, axis=0) for name, row in missing.items()}}
 
-    def shortlist(self, features: Features, limits: Limits = None) -> tuple[Hits, Answer]:
-        """Return the candidates that `recommend` orders, and their values [B, rerank_depth] or [B, ..., classes].
+    def shortlist(self, features: Features, limits: Limits = None) -> Ranked:
+        """Return the candidates that `recommend` orders.
 
         Args:
             features: raw features of query and context by name.
             limits: ids to exclude [B, m] and ids to restrict to [B, n], or None.
         """
         context = self.encode("context", features)
-        encoded, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
-        hits = self._search(encoded, embedding, limits)
-        return hits, self._values_of_hits({**encoded, **context}, hits)
+        query, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
+        hits = self._search(query, embedding, limits)
+        encoded = {**query, **context}
+        return Ranked(encoded, hits, self._values_of_hits(encoded, hits))
 
     def embed_query(self, /, **query: tf.Tensor) -> Answer:
         """Return the embeddings of queries, [B, d] or, with K vectors, [B, K, d].
@@ -157,7 +181,10 @@ class Recommender(Ranker):
         counts = {"candidates": int(self.index.size), "min_candidates": 1}  # the latter is for `replace_candidates`
         index = {**depths, **counts, "search": self.index.describe()}
         copied = {} if self._copied is None else {"copy": self._copied.copy.config()}
-        return {**super().describe(), **index, "retrieval": self.retrieval, **copied, "fusion": self.fusion.describe()}
+        fusion = {"fusion": self.fusion.describe()}
+        if self._sliced is not None:
+            fusion["fusion_slices"] = self._sliced.describe()
+        return {**super().describe(), **index, "retrieval": self.retrieval, **copied, **fusion}
 
     def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:
         embed = traced_once(self._embed_corpus)
@@ -240,7 +267,9 @@ class Recommender(Ranker):
         k: tf.Tensor | None = None,
         weights: Mapping[str, tf.Tensor] | None = None,
     ) -> Answer:
-        hits, values = self.shortlist(features, limits)
+        encoded, hits, values = self.shortlist(features, limits)
+        if self._sliced is not None:
+            weights = self._sliced(encoded[self._sliced.by], weights)
         fused = self.fusion(values, hits, weights)
         order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.max_k).indices
         kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)

@@ -17,6 +17,7 @@ from tfmtl.serving.index import Search
 from tfmtl.serving.ranker import Ranker
 from tfmtl.serving.recommender import Recommender, retrieves
 from tfmtl.serving.signatures import ENTRIES, Entry, signatures_of
+from tfmtl.serving.slice_weights import SliceWeights
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class RecommenderExporter(Exporter):
         retrieval: name of the retrieval task that is served; by default the model's first with a desired label.
         fusion_weights: weights of `recommend` by task name, of any sign. A task without one weighs 1, or -1 if its
             label is not desired (`Label("returned", desired=False)`). The export logs such weights, and the card lists
-            all of them. See `ScoreFusion.of`.
+            all of them. See `ScoreFusion.of`. With `SliceWeights` they depend on a feature of the query.
         search: an `InvertedFile` or `ScaNN` for an approximate search; by default every query is compared with the
             whole corpus.
 
@@ -79,7 +80,7 @@ class RecommenderExporter(Exporter):
         max_k: int | None = None,
         rerank_depth: int | None = None,
         retrieval: str | None = None,
-        fusion_weights: Mapping[str, float] | None = None,
+        fusion_weights: Mapping[str, float] | SliceWeights | None = None,
         search: Search | None = None,
     ) -> None:
         self.max_k = max_k
@@ -123,7 +124,7 @@ def export(
     max_k: int | None = None,
     rerank_depth: int | None = None,
     retrieval: str | None = None,
-    fusion_weights: Mapping[str, float] | None = None,
+    fusion_weights: Mapping[str, float] | SliceWeights | None = None,
     search: Search | None = None,
     version: int | None = None,
     probe: Any = None,
