@@ -4,8 +4,8 @@
 
 Each pair of a user and a candidate counts once, with the largest value of each label. A tenth of the pairs, drawn at
 random, chooses the weights and a tenth tests; `recipes.fit` has the others, of which it holds out its own rows. The
-retrieval learns all pairs, the ranking tasks the main event and the other labels. Seeds are those of split, recipe and search. Intervals are those of
-a bootstrap over users of the test rows, of the means over seeds.
+retrieval learns all pairs, the ranking tasks the main event and the other labels. Seeds are those of split, recipe and
+search. Intervals are those of a bootstrap over users of the test rows of all seeds.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def of_today() -> dict[str, Any]:
     fusion = {**manifest["fusion"], "chosen": ["rating"]}
     budget = [{"what": "size [kB]", "measured": 1.0, "limit": 2.0, "at_most": True}]
     metrics = {"rating": {"rmse": 0.5, "auc": None}}
+    manifest["fusion_slices"] = {"by": "country", "slices": {"at": {"rating": 0.5}}}
     manifest["card"] = {**manifest["card"], "metrics": metrics, "description": "Two\n\nlines."}
     return {**manifest, "fusion": fusion, "budget": budget, "rerank_depth": 20, "foreign_operations": ["Scann"]}
 
@@ -89,6 +90,7 @@ def test_json_is_valid_and_plain(tmp_path: pathlib.Path, capsys: Any) -> None:
         (("card", "metrics"), {"a b": {"x": float("nan")}}, "its entry card.metrics.'a b'.x must be a finite number"),
         (("budget",), [{}], r"its entry budget\[0\]\.\w+ is absent"),
         (("fusion",), {"weights": {}}, "its entry fusion.chosen is absent"),
+        (("fusion_slices",), {"by": "a", "slices": {"b": {"c": "d"}}}, r"fusion_slices\.slices\.b\.c must be a finite"),
         (("serve",), "tensorflow_model_server --model_name=a;touch x", "its entry serve must be one call of"),
         (("files",), {"../x": {"size": 1, "crc32": ""}}, r"its entry files\.'\.\./x' must be the name of a file in"),
         (("files",), {"/etc/passwd": {"size": 1, "crc32": ""}}, "must be the name of a file in the folder of"),
