@@ -253,6 +253,13 @@ ENTRIES = (
         quick=("--seeds", "1", "--users", "200", "--epochs", "1"),
     ),
     Entry(
+        "fusion_weights",
+        "Do weights of `recipes.fusion_weights` serve better lists of a main event than the default weights?",
+        "fusion_weights.py",
+        ("{ml_100k}", "{tmall_brands}"),
+        quick=("--seeds", "1", "--rows", "20000", "--epochs", "1"),
+    ),
+    Entry(
         "calibration",
         "Are event probabilities calibrated on test rows after `recipes.calibrate`, with the same AUC?",
         "calibration.py", ("{census_income}", "{steam_reviews}", "{ml_100k}", "{open_bandit_small}"),

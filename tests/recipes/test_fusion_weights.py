@@ -223,7 +223,7 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"table": lambda: rows().assign(clicked=0.0)}, r"The validation rows have no positive of \['clicked'\]"),
     (
         {"table": lambda: preferred()[preferred()["user_id"] == "u3"]},
-        "positives of at least two users. Received: users=1",
+        "of at least two users. Received: users=1",
     ),
     ({"seen": preferred}, r"All validation rows with a positive of \['clicked'\] are in `seen`"),
     ({"main": {"clicked": -1.0}}, r"No query of the validation rows has a positive utility by \['clicked'\]"),

@@ -95,13 +95,11 @@ class Recommender(Ranker):
         self._copied = self._copied_hits()
         statistics = model.preprocessor.statistics
         complete = functools.partial(ScoreFusion.of, self._fusable(), statistics, self.retrieval, undesired=undesired)
-        sliced = (
-            fusion_weights if isinstance(fusion_weights, SliceWeights) else SliceWeights("", {}, fusion_weights or {})
-        )
-        self.fusion = complete(weights=sliced.weights)
         self._sliced = None
         if isinstance(fusion_weights, SliceWeights):
-            self._sliced = SliceTable(sliced, model.preprocessor, lambda given: complete(weights=given).weights)
+            self._sliced = SliceTable(fusion_weights, model.preprocessor, lambda given: complete(given).weights)
+            fusion_weights = fusion_weights.weights
+        self.fusion = complete(fusion_weights)
         check_served(self.specs("query", "context"), [task.name for task in model.tasks])
 
     def retrieve(self, /, **query: tf.Tensor) -> Answer:
