@@ -268,5 +268,5 @@ def test_a_label_with_classes_is_no_event() -> None:
     other = MultiTaskModel(
         model.network, model.tasks, Preprocessor(schema, model.preprocessor.statistics), candidates=model.candidates
     )
-    with pytest.raises(ValueError, match="The label 'mood' of `main` has classes; name a label of numbers"):
+    with pytest.raises(ValueError, match="The label 'mood' of `main` holds classes; name one of numbers"):
         fusion_weights(other, frame, main="mood", k=K)

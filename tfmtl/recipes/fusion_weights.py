@@ -157,7 +157,7 @@ def _utilities(model: MultiTaskModel, main: str | Mapping[str, float]) -> dict[s
         valid = isinstance(utility, int | float) and math.isfinite(utility)
         require(valid, f"The utility of label {name!r} must be a finite number.", utility=utility)
         classes = model.schema.label(name).classes
-        require(not classes, f"The label {name!r} of `main` has classes; name a label of numbers.", classes=classes)
+        require(not classes, f"The label {name!r} of `main` holds classes; name one of numbers.", classes=classes)
     return {name: float(utility) for name, utility in given.items()}
 
 
