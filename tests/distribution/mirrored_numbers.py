@@ -11,8 +11,8 @@ from tfmtl._keras import tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from tests.distribution.numbers import model, table  # noqa: E402  devices are set first
 from tests.distribution.training import largest_difference, outcome_of  # noqa: E402
+from tests.models.numbers import model, table  # noqa: E402  devices are set first
 from tfmtl.balancing import Uncertainty  # noqa: E402
 from tfmtl.tasks import GroupLoss, LossInputs  # noqa: E402
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from servers.processes import printed
+from servers.processes import SECONDS, printed
 
 RUN = """
 import runpy, sys, types
@@ -19,6 +19,11 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__")
 """
 
 
-def answers(module: str, environments: Sequence[Mapping[str, str]] = ({},), arguments: Sequence[str] = ()) -> list[Any]:
-    """Return the last line that each process of a module prints, read as JSON."""
-    return printed([sys.executable, "-c", RUN, module, *arguments], environments)
+def answers(
+    module: str,
+    environments: Sequence[Mapping[str, str]] = ({},),
+    arguments: Sequence[str] = (),
+    seconds: float = SECONDS,
+) -> list[Any]:
+    """Return the last line that each process of a module prints, read as JSON; it counts as hanging after `seconds`."""
+    return printed([sys.executable, "-c", RUN, module, *arguments], environments, seconds)

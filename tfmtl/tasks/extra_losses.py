@@ -23,7 +23,8 @@ class ValueLoss:
     grows by `weight` times the weighted mean over the observed rows.
 
     The loss reads labels [B, 1] and served values [B, 1], or [B, n] of a task that serves several: probabilities of
-    classes (not logits) and quantiles. A value that `clip` bounds has no gradient.
+    classes (not logits) and quantiles. A value that `clip` bounds has no gradient. The loss is in the unit of the label
+    or its square: choose a weight by which it is near 1, or gradients of large labels overflow in half precision.
 
     Attributes:
         loss: an instance such as `keras.losses.MeanAbsoluteError()`; a class of the user must be registered with Keras.

@@ -30,7 +30,8 @@ class WatchTime(AmountTask):
 
     Args:
         name, units, scope: see `Regression`.
-        scale: unit of t; above 0. `from_statistics` sets the mean label, with which the loss starts near 1.4.
+        scale: unit of t; above 0. `from_statistics` sets the mean label, with which the loss starts near 1.4. In half
+            precision use it: the gradient of a prediction that is too small is up to t, which overflows if t is large.
         clip: (lowest, highest) served value, or None.
 
     Example:
