@@ -68,11 +68,11 @@ class Recipe:
 class Workshop:
     """The prepared data, and the parts that all models share."""
 
-    def __init__(self, quick: bool, output: pathlib.Path, exports: pathlib.Path) -> None:
+    def __init__(self, quick: bool, output: pathlib.Path, exports: pathlib.Path, **sizes: int) -> None:
         self.output, self.exports = output, exports
         output.mkdir(parents=True, exist_ok=True)
         small = {"min_households": 300, "purchase_rows": 3_000}  # a twentieth of the products
-        self.data = grocery_data.load(**small) if quick else grocery_data.load()
+        self.data = grocery_data.load(**small) if quick else grocery_data.load(**sizes)
         self.quick = quick
         self.schema = schema()
         self.preprocessor = data.Preprocessor.fit(self.schema, self.data.train)
@@ -97,7 +97,7 @@ class Workshop:
         return [task for task in everything if names is None or task.name in names]
 
     def model(
-        self, recipe: Recipe, epochs: int, rows: int, names: tuple[str, ...] | None = None
+        self, recipe: Recipe, epochs: int, rows: int, names: tuple[str, ...] | None = None, seed: int = 0
     ) -> models.MultiTaskModel:
         """Build and compile a model; its learning rate falls to zero over the epochs."""
         heads = self.heads(names)
@@ -108,10 +108,11 @@ class Workshop:
             embedding_dim={**recipe.embedding_dim, "household_id": 4},  # wider, it would memorize households
             tower_units=recipe.tower_units,
             regularization=models.Regularization(dropout=recipe.dropout),
+            seed=seed,
         )
         weights = {task.name: recipe.weights.get(task.name, 1.0) for task in heads}
         balancer = balancing.FixedWeights(weights)
-        model = models.MultiTaskModel(network, heads, self.preprocessor, balancer, self.candidates)
+        model = models.MultiTaskModel(network, heads, self.preprocessor, balancer, self.candidates, seed=seed)
         model.compile(optimizer(recipe.learning_rate, epochs, rows))
         return model
 

@@ -18,6 +18,7 @@ from tfmtl.balancing import (
     RLW,
     STCH,
     AlignedMTL,
+    AssignedWeights,
     CAGrad,
     CosineWeight,
     DualProj,
@@ -44,6 +45,7 @@ from tfmtl.balancing import (
 
 BALANCERS: dict[str, Callable[[], Any]] = {
     "AlignedMTL": lambda: AlignedMTL("median", at="shared"),
+    "AssignedWeights": lambda: AssignedWeights(),
     "CAGrad": lambda: CAGrad(0.25, rescale=True, at="shared"),
     "CRMOGM": lambda: CRMOGM(PCGrad(3, at="shared"), momentum=0.5),
     "DBMTL": lambda: DBMTL(0.5, decay=0.25, epsilon=1e-6),

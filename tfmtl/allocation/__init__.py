@@ -8,6 +8,13 @@ from tfmtl.allocation.learning_curves import fit_learning_curves as fit_learning
 from tfmtl.allocation.planning import plan_schedule as plan_schedule
 from tfmtl.allocation.plots import affinity_heat_map as affinity_heat_map
 from tfmtl.allocation.plots import schedule_chart as schedule_chart
+from tfmtl.allocation.policies.environment import WeightEnvironment as WeightEnvironment
+from tfmtl.allocation.policies.learned_weights import LearnedWeights as LearnedWeights
+from tfmtl.allocation.policies.learning import LearnedPolicy as LearnedPolicy
+from tfmtl.allocation.policies.learning import meta_train_weight_policy as meta_train_weight_policy
+from tfmtl.allocation.policies.learning import train_weight_policy as train_weight_policy
+from tfmtl.allocation.policies.task_state import TaskState as TaskState
+from tfmtl.allocation.policies.weight_policy import WeightPolicy as WeightPolicy
 from tfmtl.allocation.schedule import Phase as Phase
 from tfmtl.allocation.schedule import Schedule as Schedule
 from tfmtl.allocation.scheduled_training import ScheduledTraining as ScheduledTraining

@@ -55,7 +55,7 @@ class StepCosts:
 
 
 def measure_step_costs(
-    model: MultiTaskModel, x: Any, *, batch_size: int | None = None, steps: int = 64, rounds: int = 3
+    model: MultiTaskModel, x: Any, *, batch_size: int | None = None, steps: int = 32, rounds: int = 3
 ) -> StepCosts:
     """Return the seconds that a training step of a model takes on this machine, by task.
 

@@ -10,6 +10,7 @@ read the inner products of the tasks' gradients: `MGDA`, `PCGrad`, `GradVac`, `C
 from __future__ import annotations
 
 from tfmtl.balancing.aligned_mtl import AlignedMTL as AlignedMTL
+from tfmtl.balancing.assigned_weights import AssignedWeights as AssignedWeights
 from tfmtl.balancing.balancer import BalancedTask as BalancedTask
 from tfmtl.balancing.balancer import Balancer as Balancer
 from tfmtl.balancing.cagrad import CAGrad as CAGrad

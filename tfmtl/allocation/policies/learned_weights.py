@@ -1,0 +1,135 @@
+"""A callback that sets the loss weights of a training by a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tfmtl._checks import require, require_positive_int, require_type
+from tfmtl._keras import keras, tf
+from tfmtl.allocation.affinity import Floats
+from tfmtl.allocation.policies.interval_cosines import IntervalCosines
+from tfmtl.allocation.policies.task_state import TaskState
+from tfmtl.allocation.policies.weight_policy import WeightPolicy
+from tfmtl.balancing import AssignedWeights
+from tfmtl.data import to_batch
+
+Choose = Callable[[Floats], Floats]
+"""From the state of a training [K, 5] to the weights of its tasks [K]."""
+
+
+class LearnedWeights(keras.callbacks.Callback):
+    """Sets the weights of a model's tasks every n-th step by a policy that reads its validation losses.
+
+    Use it with a policy of `train_weight_policy`, on the same data or on others; the model's balancer is
+    `AssignedWeights`.
+
+    Args:
+        policy: a `WeightPolicy`, or any function from the state [K, 5] to the weights [K].
+        validation: table of rows that the policy reads, at most 4,096 of them; neither training rows nor those by
+            which models are compared.
+        every_n_steps: steps between two actions; weights change at the end of a call of up to 32 steps.
+        num_steps: steps of the training, of which the state has the share that is left.
+        cosines: whether the state has the cosines of the tasks' gradients; without them it is cheaper.
+
+    Attributes:
+        record: of the last training: by action, its step, the state [K, 5], the weights [K] and the objective before
+            it: the mean over the tasks of the share by which their losses have fallen.
+
+    Raises:
+        ValueError: when training starts, if the balancer is no `AssignedWeights`, or a validation loss is 0.
+
+    Example:
+        >>> callback = LearnedWeights(WeightPolicy(), None, every_n_steps=64, num_steps=2000)  # pass a table
+        >>> # model.fit(train, callbacks=[callback])
+
+    Cost: at every n-th step a forward pass over the validation rows, and with `cosines` a backward pass to the
+    representation for each task.
+    """
+
+    def __init__(
+        self, policy: WeightPolicy | Choose, validation: Any, *, every_n_steps: int, num_steps: int,
+        cosines: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        require(isinstance(policy, WeightPolicy) or callable(policy), "`policy` must be a policy or a function.")
+        require_positive_int(every_n_steps=every_n_steps, num_steps=num_steps)
+        self.policy, self.validation = policy, validation
+        self.every_n_steps, self.num_steps, self.cosines = every_n_steps, num_steps, cosines
+        self.record: list[dict[str, Any]] = []
+        self._monitor = IntervalCosines(every_n_steps) if cosines else None
+        self._losses: ValidationLosses | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LearnedWeights:
+        """Return an unused callback: a tuner copies its callbacks for every trial."""
+        return type(self)(
+            self.policy, self.validation, every_n_steps=self.every_n_steps, num_steps=self.num_steps,
+            cosines=self.cosines,
+        )  # fmt: skip
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Measure the losses before training and set the first weights."""
+        if self._losses is None or self._losses.model is not self.model:
+            self._losses = ValidationLosses(self.model, self.validation)
+        if self._monitor is not None:
+            self._monitor.set_params(self.params)
+            self._monitor.set_model(self.model)
+            self._monitor.on_train_begin()
+        self.record, self._acted = [], -1
+        self._state = TaskState(self._losses())
+        self._act()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Set new weights if it is time."""
+        if self._turn() > self._acted:
+            self._act()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """End the measurement of gradients."""
+        if self._monitor is not None:
+            self._monitor.on_train_end()
+
+    def _turn(self) -> int:
+        return int(self.model.optimizer.iterations) // self.every_n_steps
+
+    def _act(self) -> None:
+        assert self._losses is not None
+        step, self._acted = int(self.model.optimizer.iterations), self._turn()
+        left = max(1.0 - step / self.num_steps, 0.0)
+        state = self._state.observe(self._losses(), left, None if self._monitor is None else self._monitor.take())
+        weights = self.policy.weights(state) if isinstance(self.policy, WeightPolicy) else self.policy(state)
+        self._losses.assign(weights)
+        kept = {"step": step, "state": state, "weights": np.array(weights), "objective": self._state.objective}
+        self.record.append(kept)
+
+
+class ValidationLosses:
+    """The losses of a model's tasks on some rows, in one traced pass.
+
+    Args:
+        model: a model; its balancer is an `AssignedWeights`.
+        table: the rows; at most the first 4,096 are used.
+    """
+
+    rows = 4096
+
+    def __init__(self, model: Any, table: Any) -> None:
+        require_type(model.balancer, AssignedWeights, "balancer", "Give the model `balancer=AssignedWeights()`.")
+        self.model = model
+        self._names = [task.name for task in model.tasks]
+        batch = to_batch(table.iloc[: self.rows], model.preprocessor)
+        found = model.compute_losses(batch, training=False)
+        without = [name for name in self._names if not float(found[name][1]) > 0]
+        require(not without, f"The validation rows have no label of the tasks {without}.")
+        self._batch = batch
+        self._traced = tf.function(lambda rows: [model.compute_losses(rows, training=False)[n][0] for n in self._names])
+
+    def __call__(self) -> Floats:
+        """Return the losses [K]."""
+        return np.array([float(loss) for loss in self._traced(self._batch)])
+
+    def assign(self, weights: Floats) -> None:
+        """Set the weights of the tasks [K]."""
+        self.model.balancer.assign(dict(zip(self._names, map(float, weights), strict=True)))
