@@ -16,6 +16,7 @@ from tests.models import small
 from tfmtl import _replicas
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
+from tfmtl.balancing.auto_lambda import AutoLambda
 from tfmtl.balancing.by_task import observed_softmax, shares
 from tfmtl.balancing.dwa import DWA
 from tfmtl.balancing.equal import EqualWeights
@@ -24,6 +25,7 @@ from tfmtl.balancing.famo import FAMO
 from tfmtl.balancing.gls import GLS
 from tfmtl.balancing.imtl_l import IMTLL
 from tfmtl.balancing.loss_weighting import LossWeighting
+from tfmtl.balancing.multi_dds import MultiDDS
 from tfmtl.balancing.rlw import RLW
 from tfmtl.balancing.schedules import CosineWeight, LinearWeight, PiecewiseConstantWeight, ScheduledWeights
 from tfmtl.balancing.stch import STCH
@@ -31,6 +33,7 @@ from tfmtl.balancing.thompson_sampling import ThompsonSampling
 
 Make = Callable[[], Balancer]
 MAKES: dict[str, Make] = {
+    "auto_lambda": AutoLambda,
     "dwa": DWA,
     "dirichlet": lambda: RLW(3, "dirichlet"),
     "equal": EqualWeights,
@@ -38,12 +41,14 @@ MAKES: dict[str, Make] = {
     "famo": FAMO,
     "gls": GLS,
     "imtl_l": IMTLL,
+    "multi_dds": MultiDDS,
     "rlw": lambda: RLW(3),
     "schedules": lambda: ScheduledWeights({}),
     "stch": STCH,
     "thompson": ThompsonSampling,
 }
 BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks of `small`
+    "auto_lambda": lambda: AutoLambda({"rating": 0.5}, 0.25, 0.5),
     "dwa": lambda: DWA(0.5),
     "dirichlet": lambda: RLW(3, "dirichlet"),
     "equal": EqualWeights,
@@ -51,6 +56,7 @@ BY_NAME: dict[str, Make] = {  # arguments other than the defaults, for the tasks
     "famo": lambda: FAMO(0.1, 0.01, {"rating": -0.5}),
     "gls": lambda: GLS({"rating": 2.0}, 1e-6),
     "imtl_l": lambda: IMTLL(-0.5),
+    "multi_dds": lambda: MultiDDS(0.25, 0.5),
     "rlw": lambda: RLW(3),
     "schedules": lambda: ScheduledWeights(
         {
@@ -255,7 +261,7 @@ def test_it_trains_a_model(name: str) -> None:
         assert sum(weights.values()) == pytest.approx(1)
     else:
         assert all(weight > 0 for task, weight in weights.items() if (name, task) != ("schedules", "rating"))
-    moved = {"dwa", "equal", "schedules", "thompson"}  # change by epochs or not at all
+    moved = {"auto_lambda", "dwa", "equal", "multi_dds", "schedules", "thompson"}  # change by epochs or not at all
     if name not in moved:
         assert (shown[0] != shown[1]).numpy().any()
     assert all(np.isfinite(variable).all() for variable in model.trainable_variables)

@@ -1,16 +1,18 @@
 """Balancers: how the tasks' losses become one step.
 
 Loss weighting reads the losses alone: `FixedWeights`, `EqualWeights`, `ScheduledWeights`, `Uncertainty`, `DWA`,
-`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`; `Exp3S` and `ThompsonSampling` train one drawn task a step. `GramianBalancer`s
-read the inner products of the tasks' gradients: `MGDA`, `PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`,
-`AlignedMTL`, `UPGrad`, `DualProj`, `GradNorm`, `PELTR`, `GradCraft`, and `CRMOGM`, which smooths another one.
-`GradientBalancer`s read the gradients themselves: `GradDrop`, `MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
+`RLW`, `GLS`, `IMTLL`, `FAMO`, `STCH`; `Exp3S` and `ThompsonSampling` train one drawn task a step; the `MetaWeights`
+`AutoLambda` and `MultiDDS` learn weights from gradients on a meta split. `GramianBalancer`s read the inner products of
+the tasks' gradients: `MGDA`, `PCGrad`, `GradVac`, `CAGrad`, `IMTLG`, `NashMTL`, `FairGrad`, `AlignedMTL`, `UPGrad`,
+`DualProj`, `GradNorm`, `PELTR`, `GradCraft`, and `CRMOGM`, which smooths another one. `GradientBalancer`s read the
+gradients themselves: `GradDrop`, `MetaBalance`, `MoCo`, `DBMTL`, `ExcessMTL`.
 """
 
 from __future__ import annotations
 
 from tfmtl.balancing.aligned_mtl import AlignedMTL as AlignedMTL
 from tfmtl.balancing.assigned_weights import AssignedWeights as AssignedWeights
+from tfmtl.balancing.auto_lambda import AutoLambda as AutoLambda
 from tfmtl.balancing.balancer import BalancedTask as BalancedTask
 from tfmtl.balancing.balancer import Balancer as Balancer
 from tfmtl.balancing.cagrad import CAGrad as CAGrad
@@ -34,9 +36,12 @@ from tfmtl.balancing.gramian import TaskGradients as TaskGradients
 from tfmtl.balancing.gramian_balancer import GramianBalancer as GramianBalancer
 from tfmtl.balancing.imtl_g import IMTLG as IMTLG
 from tfmtl.balancing.imtl_l import IMTLL as IMTLL
+from tfmtl.balancing.meta_weights import MetaGramian as MetaGramian
+from tfmtl.balancing.meta_weights import MetaWeights as MetaWeights
 from tfmtl.balancing.metabalance import MetaBalance as MetaBalance
 from tfmtl.balancing.mgda import MGDA as MGDA
 from tfmtl.balancing.moco import MoCo as MoCo
+from tfmtl.balancing.multi_dds import MultiDDS as MultiDDS
 from tfmtl.balancing.nash_mtl import NashMTL as NashMTL
 from tfmtl.balancing.pcgrad import PCGrad as PCGrad
 from tfmtl.balancing.pe_ltr import PELTR as PELTR
