@@ -12,7 +12,7 @@ import pytest
 import registry
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
-HELPERS = {"census", "environments", "machine", "paired", "peer", "ranking_sets", "registry", "results"}
+HELPERS = {"census", "entry", "environments", "machine", "paired", "peer", "ranking_sets", "registry", "results"}
 """Modules that are not programs."""
 EVERYWHERE = {name: f"/data/{name}" for name in (*registry.DATA, *registry.ENVIRONMENTS)}
 TYPES = {"int": int, "float": float, "pathlib.Path": pathlib.Path}
