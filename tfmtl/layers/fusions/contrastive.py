@@ -24,8 +24,9 @@ class ContrastiveFusion(Fusion):
 
     Use it around the fusion of a role where a modality is missing or uninformative at serving, such as the id of a new
     item: `fusion={"candidate": ContrastiveFusion(DecisionFusion({"id": ["item"], "content": ["text", "image"]}))}`. An
-    item with its content alone is then encoded near the items that have interactions like its own. The network and its
-    export are those of the fusion alone.
+    item with its content alone is then encoded near the items that have interactions like its own. An id outside the
+    vocabulary counts as present and has the vector of unknown ids, which an `unknown_rate` of some tenths trains. The
+    network and its export are those of the fusion alone.
 
     z_m is the fusion of a row of which modality m alone is present. For each pair (a, b) of modalities
     l = -1 / (2 n) sum_i [log softmax_j(cos(z_a,i, z_b,j) / t)_i + log softmax_j(cos(z_b,i, z_a,j) / t)_i], where i runs
