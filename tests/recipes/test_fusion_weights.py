@@ -48,23 +48,11 @@ def test_the_search_finds_the_task_that_orders_the_grades(signal: int) -> None:
 
 
 def test_a_start_is_never_lost() -> None:
-    """Of few lists with much noise; the search compares the first 3 k candidates, and here k is a third of the list."""
-    lists, start = made(1, queries=3, noise=5.0), [0.01, 0.98, 0.01]
-    longer = dataclasses.replace(lists, k=3 * K)
+    """One query with one relevant candidate, found by one direction alone: a random population rarely has it."""
+    lists, best = made(1, queries=3, noise=5.0), [0.01, 0.98, 0.01]
     for seed in range(3):
-        found = search_weights(lists, [[1.0, 1.0, 1.0], start], seed=seed)
-        assert lists.ndcg(found).sum() >= lists.ndcg([1.0, 1.0, 1.0]).sum()
-        assert found == (1.0, 1.0, 1.0) or longer.ndcg(found).sum() >= longer.ndcg(start).sum()
-
-
-def test_a_gain_below_the_list_alone_changes_nothing() -> None:
-    """k = 1: by default the relevant candidate is first; the other task moves the second one from rank 3 to 2."""
-    standard = np.asarray([[[3.0, 2.0, 1.0]], [[2.5, 0.0, 2.4]]], np.float32)
-    grades, valid, one = np.asarray([[1.0, 0.0, 1.0]]), np.ones([1, 3], bool), np.ones(1)
-    users = np.zeros(1, np.int64)
-    lists = JudgedLists(("seen", "rating"), standard, valid, grades, one, users, users, 1)
-    assert lists.order([1.0, 0.0]).tolist() == [[0]]
-    assert search_weights(lists, [[1.0, 0.0]]) == (1.0, 0.0)
+        found = search_weights(lists, [[1.0, 1.0, 1.0], best], seed=seed)
+        assert lists.ndcg(found).sum() >= max(lists.ndcg(best).sum(), lists.ndcg([1.0, 1.0, 1.0]).sum()) - 1e-9
 
 
 def test_default_weights_stay_where_no_others_are_better() -> None:

@@ -36,10 +36,9 @@ def fusion_weights(
 
     The judged lists are those of `recommend`: its shortlist, standardised values and order. The grade of a candidate is
     sum_l u_l y_l over labels l with utilities u; NDCG@k is sum_{j <= k} g_j / log2(j + 1) over that of the best list.
-    Differential evolution compares directions w with the signs of the default weights by the gains of the first 3 k
-    candidates; the default weights stay unless NDCG@k becomes better. The rows of a search show too large a gain: so
-    users are split into folds, and `comparison` and `verdict` judge the lists of each fold by weights of the other
-    folds. `weights` are those of all users.
+    Differential evolution searches the directions w with the signs of the default weights, which stay where no others
+    are better. The rows of a search show too large a gain: so users are split into folds, and `comparison` and
+    `verdict` judge the lists of each fold by weights of the other folds. `weights` are those of all users.
 
     Args:
         model: trained model with `candidates`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,6 @@ from tfmtl.recipes.judged_lists import Floats, JudgedLists
 Weights = tuple[float, ...]
 
 _LEAST, _MEMBERS, _GENERATIONS = 20, 8, 30
-_LONGER = 3
 _DIGITS = 4
 _PATIENCE = 1e-3
 
@@ -22,10 +20,7 @@ _PATIENCE = 1e-3
 def search_weights(
     lists: JudgedLists, starts: Sequence[Sequence[float]], any_sign: bool = False, seed: int = 0
 ) -> Weights:
-    """Return the weights with the largest mean gain; the first start, unless the NDCG of the lists becomes better.
-
-    The search compares the gains of the first 3 k candidates, since more positives count there than in k: on other rows
-    such weights are at least as good.
+    """Return the weights with the largest mean NDCG; the first start if no others are better.
 
     Args:
         lists: the shortlists to judge by.
@@ -37,11 +32,10 @@ def search_weights(
     judged, signs = lists.reached(), np.where(np.asarray(default) < 0, -1.0, 1.0)
     if not len(judged.ideal):
         return default
-    longer = dataclasses.replace(judged, k=_LONGER * judged.k)
 
     def loss(numbers: Floats) -> float:
         weights = directed(numbers * signs)
-        return -float(longer.ndcg(weights).sum()) if any(weights) else 0.0
+        return -float(judged.ndcg(weights).sum()) if any(weights) else 0.0
 
     rng, tasks = np.random.default_rng(seed), len(default)
     low = -1.0 if any_sign else 0.0
