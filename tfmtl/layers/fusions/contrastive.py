@@ -25,8 +25,8 @@ class ContrastiveFusion(Fusion):
     Use it around the fusion of a role where a modality is missing or uninformative at serving, such as the id of a new
     item: `fusion={"candidate": ContrastiveFusion(DecisionFusion({"id": ["item"], "content": ["text", "image"]}))}`. An
     item with its content alone is then drawn to the encoding of its id. Compare it with weight 0 on your data: an id
-    outside the vocabulary counts as present, and on films of MovieLens-1M without a training row a weight of 0.1 lowered
-    the recall (one epoch, one seed). The network and its export are those of the fusion alone.
+    outside the vocabulary counts as present, and on films of MovieLens-1M without a training row a weight of 0.1
+    lowered the recall (one epoch, one seed). The network and its export are those of the fusion alone.
 
     z_m is the fusion of a row of which modality m alone is present. For each pair (a, b) of modalities
     l = -1 / (2 n) sum_i [log softmax_j(cos(z_a,i, z_b,j) / t)_i + log softmax_j(cos(z_b,i, z_a,j) / t)_i], where i runs
