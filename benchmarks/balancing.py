@@ -6,6 +6,7 @@
 Delta-m is the mean over the tasks of the relative change to the single-task model of the same seed, in percent; a
 positive value is better. Fixed weights are tuned by Delta-m on validation rows with the first seed, among the plain
 sum, weights with one task three times as heavy as the others, and random weights. Other methods have their defaults.
+Methods that learn from held-out rows get the validation rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 import pandas as pd
 from paired import interval
 
-from tfmtl import balancing, data, evaluation, keras, layers, models, tasks
+from tfmtl import balancing, data, evaluation, keras, layers, models, tasks, training
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "examples"))
 import movielens_data
@@ -33,7 +34,8 @@ import movielens_data
 Make = Callable[[], balancing.Balancer]
 Scores = dict[str, float]
 
-LOSS_WEIGHTING = ("EqualWeights", "Uncertainty", "DWA", "RLW", "GLS", "IMTLL", "FAMO", "STCH", "Exp3S")
+LOSS_WEIGHTING = ("EqualWeights", "Uncertainty", "DWA", "RLW", "GLS", "IMTLL", "FAMO", "STCH")
+LEARNED = ("Exp3S", "ThompsonSampling", "AutoLambda", "MultiDDS")
 AT_REPRESENTATION = (
     "MGDA", "PCGrad", "GradVac", "CAGrad", "IMTLG", "NashMTL", "FairGrad", "AlignedMTL", "UPGrad", "DualProj", "PELTR",
     "GradNorm", "GradCraft",
@@ -44,7 +46,7 @@ BY_VARIABLE = ("GradDrop", "MoCo", "DBMTL", "ExcessMTL")
 def methods(names: Sequence[str]) -> dict[str, Make]:
     """Return a factory for every balancer, with its defaults."""
     made: dict[str, Make] = {
-        name: getattr(balancing, name) for name in LOSS_WEIGHTING + AT_REPRESENTATION + BY_VARIABLE
+        name: getattr(balancing, name) for name in LOSS_WEIGHTING + LEARNED + AT_REPRESENTATION + BY_VARIABLE
     }
     made["CRMOGM(MGDA)"] = lambda: balancing.CRMOGM(balancing.MGDA())
     made["MetaBalance"] = lambda: balancing.MetaBalance(names[0])
@@ -81,10 +83,17 @@ class Problem:
     ) -> list[Scores]:
         """Train a model and return the metric of each task for each of the tables."""
         model = self.build(balancer, names, seed)
-        model.fit(self.train, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
+        callbacks = self.callbacks(balancer)
+        model.fit(self.train, batch_size=self.batch_size, epochs=self.epochs, verbose=0, callbacks=callbacks)
         reports = [evaluation.evaluate(model, table, tasks=list(names)) for table in tables]
         keras.backend.clear_session()
         return [{name: float(report[name, self.judged_by[name]]) for name in names} for report in reports]
+
+    def callbacks(self, balancer: balancing.Balancer) -> list[keras.callbacks.Callback]:
+        """Return what a balancer that learns from held-out rows needs."""
+        if isinstance(balancer, balancing.MetaWeights):
+            return [training.MetaGradients(self.validation)]
+        return [training.HeldOutLosses(self.validation)] if isinstance(balancer, balancing.ThompsonSampling) else []
 
     def delta(self, scores: Scores, single: Scores) -> float:
         """Return Delta-m in percent."""
