@@ -20,6 +20,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from tests.balancing import tiny  # noqa: E402  devices have to be set before anything is computed
 from tests.conformance.balancers import BALANCERS  # noqa: E402
+from tfmtl.balancing import MetaWeights  # noqa: E402
+from tfmtl.training import MetaGradients  # noqa: E402
 
 
 def weights(name: str, strategy: Any) -> list[np.ndarray]:
@@ -28,7 +30,9 @@ def weights(name: str, strategy: Any) -> list[np.ndarray]:
     batches = tf.data.Dataset.from_tensor_slices(rows).batch(tiny.BATCH)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = tiny.model(BALANCERS[name](), keras.optimizers.SGD(0.1))
-        model.fit(batches, epochs=1, verbose=0)
+        learns = isinstance(model.balancer, MetaWeights)
+        callbacks = [MetaGradients(tiny.whole(), every_n_steps=2, batch_size=24)] if learns else []
+        model.fit(batches, epochs=1, verbose=0, callbacks=callbacks)
         return [tf.convert_to_tensor(v).numpy() for v in (*model.network.weights, *model.balancer.weights)]
 
 

@@ -11,7 +11,10 @@ sys.modules["tests"] = types.ModuleType("tests")  # some distributions install a
 sys.modules["tests"].__path__ = ["tests"]
 runpy.run_module("tests.balancing.distributed")
 """
-KINDS = ["FixedWeights", "Uncertainty", "GLS", "PCGrad", "CRMOGM", "GradNorm", "UPGrad", "MoCo", "MetaBalance"]
+KINDS = [
+    "FixedWeights", "Exp3S", "AutoLambda", "MultiDDS", "Uncertainty", "GLS", "PCGrad", "CRMOGM", "GradNorm", "UPGrad",
+    "MoCo", "MetaBalance",
+]  # fmt: skip
 
 
 def test_two_replicas_balance_like_one_device() -> None:
