@@ -90,7 +90,7 @@ class Problem:
         return [{name: float(report[name, self.judged_by[name]]) for name in names} for report in reports]
 
     def callbacks(self, balancer: balancing.Balancer) -> list[keras.callbacks.Callback]:
-        """Return what a balancer that learns from held-out rows needs."""
+        """Return the callbacks of a balancer that learns from held-out rows."""
         if isinstance(balancer, balancing.MetaWeights):
             return [training.MetaGradients(self.validation)]
         return [training.HeldOutLosses(self.validation)] if isinstance(balancer, balancing.ThompsonSampling) else []
