@@ -162,17 +162,30 @@ def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: 
     """Train once; return the metrics, the error of the rating, and the wall and CPU seconds of training."""
     movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
     model = joint_model(train, movies, name, seed, options)
-    learned = train.groupby("user_id").tail(options.latest) if options.latest else train
-    rows = data.to_sequences(learned, model.preprocessor, "timestamp", overlap=options.overlap, same_moment=True)
+    rows, order = _sequences(train, model, options), np.random.default_rng(100 + seed)
     steps = options.epochs * -(-len(rows.events) // options.batch)
     model.compile(keras.optimizers.Adam(WarmUp(options.rate, steps)))
     queries = data.with_histories(test, model.schema, "timestamp", past=train, same_moment=True)
     start = np.array([time.perf_counter(), time.process_time()])
     watch = [_Watch(queries, train)] if options.validate else []
-    model.fit(rows, batch_size=options.batch, epochs=options.epochs, callbacks=watch, verbose=2 if watch else 0)
+    for epoch in range(options.epochs):
+        if options.draw_ties and epoch:
+            drawn = train.assign(moment=order.random(len(train)))
+            drawn = drawn.sort_values(["user_id", "timestamp", "moment"], ignore_index=True)
+            rows = _sequences(drawn, model, options)
+        model.fit(
+            rows, batch_size=options.batch, initial_epoch=epoch, epochs=epoch + 1, callbacks=watch,
+            verbose=2 if watch else 0,
+        )  # fmt: skip
     seconds = np.array([time.perf_counter(), time.process_time()]) - start
     report = evaluation.evaluate(model, queries, seen=train)
     return [*(report["watched", name] for name in METRICS), report["rating", "rmse"], *seconds]
+
+
+def _sequences(train: pd.DataFrame, model: Any, options: argparse.Namespace) -> Any:
+    """Return the events of each user in the order of the rows."""
+    learned = train.groupby("user_id").tail(options.latest) if options.latest else train
+    return data.to_sequences(learned, model.preprocessor, "timestamp", overlap=options.overlap, same_moment=True)
 
 
 class _Watch(keras.callbacks.Callback):
@@ -202,6 +215,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16, help="sequences per batch")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--draw-ties", action="store_true", help="draw the order of rows of one moment in each epoch")
     parser.add_argument("--overlap", type=int, default=0)
     parser.add_argument("--length", type=int, default=200, help="of the histories")
     parser.add_argument("--latest", type=int, default=0, help="learn from this number of events per user; 0 for all")
