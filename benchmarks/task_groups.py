@@ -68,9 +68,9 @@ def affinities(problem: Census, epochs: int) -> allocation.Affinity:
     """Print the agreement and the cost of the forms of affinity; return that by a step ahead."""
     found, off = {}, ~np.eye(len(NAMES), dtype=bool)
     for name, arguments in FORMS.items():
-        monitors = [TaskAffinity(5, **arguments) for _ in range(2)]
+        monitors = [TaskAffinity(2, **arguments) for _ in range(2)]
         for seed, monitor in enumerate(monitors):
-            problem.fit(problem.model([], seed, epochs), 2, monitor)
+            problem.fit(problem.model([], seed, epochs), 3, monitor)
         found[name] = [monitor.affinity for monitor in monitors]
     ahead = found["a step ahead"][0]
     print("| affinity | Spearman with a step ahead, same seed | of two seeds | time of a step, every tenth measured |")
@@ -84,12 +84,28 @@ def affinities(problem: Census, epochs: int) -> allocation.Affinity:
 
 
 def cost(problem: Census, arguments: dict, epochs: int, rounds: int = 5) -> str:
-    """Return the time of an epoch with measurements relative to one without, in turns."""
+    """Return the time of three epochs with measurements relative to three without, in turns, after one to trace."""
     plain, watched = (problem.model([], 0, epochs) for _ in range(2))
     monitor = TaskAffinity(10, **arguments)
-    problem.fit(plain, 1)
-    problem.fit(watched, 1, monitor)
-    return spread(problem.fit(watched, 1, monitor) / problem.fit(plain, 1) for _ in range(rounds))
+
+    def seconds(model: models.MultiTaskModel, *callbacks: keras.callbacks.Callback) -> float:
+        clock = _Clock()
+        problem.fit(model, 4, *callbacks, clock)
+        return clock.ends[-1] - clock.ends[0]
+
+    return spread(seconds(watched, monitor) / seconds(plain) for _ in range(rounds))
+
+
+class _Clock(keras.callbacks.Callback):
+    """Keeps the time of the end of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keep the time."""
+        self.ends.append(time.perf_counter())
 
 
 def groups(problem: Census, affinity: allocation.Affinity, seeds: int, epochs: int) -> None:
