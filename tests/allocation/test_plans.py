@@ -161,6 +161,12 @@ def test_bad_curves_and_costs_are_named() -> None:
         fit_learning_curves({"val_click_loss": [1.0, 0.9, 0.8]}, 10, ["watch"])
     with pytest.raises(ValueError, match="needs three validation losses or more, all finite"):
         fit_learning_curves({"val_click_loss": [1.0, float("nan"), 0.8]}, 10, ["click"])
+    history = {"loss": [1.0] * 6, "val_click_loss": [1.0, 0.9, 0.8]}
+    with pytest.raises(ValueError, match="no validation loss for each epoch; train with `validation_freq=1`"):
+        fit_learning_curves(history, 10, ["click"])
+    flat = dict.fromkeys(CURVES, LearningCurve(0.5, 0.0, tau=1.0))
+    with pytest.raises(ValueError, match="No task gains anything by its curve and weight"):
+        plan_schedule(COSTS, flat, 100, share=0.5)
     with pytest.raises(ValueError, match="seconds of a step must be finite"):
         StepCosts(0.1, {"click": -1.0})
 

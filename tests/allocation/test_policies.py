@@ -147,6 +147,18 @@ def test_an_episode_is_a_training_with_its_weights() -> None:
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-4)
 
 
+def test_a_loss_that_is_not_finite_ends_the_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = environment(cosines=False)
+    one.reset()
+    monkeypatch.setattr(one, "_losses", lambda: np.array([np.nan, 1.0, 1.0, 1.0]), raising=True)
+    monkeypatch.setattr(one.model.balancer, "assign", lambda weights: None)
+    one._losses.assign = lambda weights: None  # type: ignore[attr-defined]
+    state, reward, ended, _, _ = one.step(np.zeros(4))
+    assert ended
+    assert state[0, 0] == -5
+    assert np.isfinite(reward)
+
+
 class Known:
     """An environment without a training: the reward is highest if the task with the largest state has most weight."""
 
@@ -255,6 +267,10 @@ def test_bad_use_is_named() -> None:
         train_weight_policy(environment(), 1, learner="ppo")
     with pytest.raises(ValueError, match="There is no environment"):
         train_weight_policy([], 1)
+    with pytest.raises(ValueError, match="`train` must be a table: a data set begins again"):
+        WeightEnvironment(model, tf.data.Dataset.range(3), small.table())
+    with pytest.raises(ValueError, match="`episodes` must be 2 or more"):
+        meta_train_weight_policy([environment()], 1, episodes=1)
     with pytest.raises(ValueError, match="`step` must be above 0 and at most 1"):
         meta_train_weight_policy([environment()], 1, step=0.0)
     one = environment()

@@ -116,3 +116,52 @@ def test_bad_use_is_named() -> None:
         mirrored = small.model()
     with pytest.raises(ValueError, match="A schedule takes one replica"):
         fit(mirrored, ScheduledTraining(SCHEDULE))
+
+
+def test_an_interrupted_schedule_does_not_stay() -> None:
+    """Keras calls no `on_train_end` after an exception."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    model = small.model()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, ScheduledTraining(SCHEDULE), Stop())
+    assert model.step_schedule is None
+    before = values(model)
+    fit(model, epochs=1)
+    assert not np.array_equal(before[-1], values(model)[-1])
+
+
+def test_a_schedule_that_does_not_fit_the_training_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    model = small.model()
+    fit(model, ScheduledTraining(SCHEDULE), epochs=1)
+    assert "The training ended after 5 of the 12 steps of its schedule; give `fit` more epochs." in caplog.text
+    model.optimizer.iterations.assign(12)
+    with pytest.raises(ValueError, match="The optimizer is beyond the schedule; train another model"):
+        fit(model, ScheduledTraining(SCHEDULE))
+    some = Schedule(["rating"], [Phase(1, ("rating",))])
+    with pytest.raises(ValueError, match=r"\['seen', 'liked', 'mood'\] in the model; give the schedule all"):
+        fit(small.model(), ScheduledTraining(some))
+
+
+class Everything(MultiTaskModel):
+    """A class of a user that computes all losses in all steps."""
+
+    def losses_of(self, data: Any, outputs: Any, training: bool) -> Any:
+        self._scheduled, kept = None, self._scheduled
+        try:
+            return super().losses_of(data, self(data.features, training=training), training)
+        finally:
+            self._scheduled = kept
+
+
+def test_losses_that_a_user_computes_anyway_do_not_train() -> None:
+    names = NAMES[1:]  # a retrieval task counts its candidates whenever its loss is computed
+    schedule = Schedule(names, [Phase(3, ("rating",)), Phase(4, ("mood",)), Phase(3, tuple(names))])
+    heads = [[task for task in small.tasks() if task.name in names] for _ in range(2)]
+    models = [small.model(kind=kind, heads=h) for kind, h in zip((MultiTaskModel, Everything), heads, strict=True)]
+    for model in models:
+        fit(model, ScheduledTraining(schedule))
+    close(*map(values, models))

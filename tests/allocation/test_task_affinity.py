@@ -82,6 +82,12 @@ def test_first_order_golden_values() -> None:
     np.testing.assert_allclose(found, [[0.2, 0.05], [0.4, 0.2]], rtol=1e-6)
 
 
+def test_losses_below_zero_help_where_they_fall() -> None:
+    """A common gradient (1) with losses -2 and 4: both fall, so that all effects are above 0."""
+    found = first_order(tf.ones([2, 2]), tf.constant([-2.0, 4.0]), 0.1)
+    np.testing.assert_allclose(found, [[0.05, 0.025], [0.05, 0.025]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["lookahead", "first_order"])
 @pytest.mark.parametrize("balancer", [None, PCGrad])
 def test_training_is_the_same_with_the_callback(form: str, balancer: Any) -> None:

@@ -66,19 +66,23 @@ def fit_learning_curves(
         >>> round(curve.gain, 2), round(curve.tau)
         (1.0, 101)
 
-    Where this is a model: all tasks train together in the probe, so that a task's curve has the help of the others in
-    it, and a schedule in which they train less may reach less.
+    Measure on a fresh model, since steps are counted from its first one, and train another one by the schedule.
+
+    A curve sees the loss only, which may stand still where ranks improve later. All tasks train together in the probe,
+    so that a task's curve has the help of the others in it.
     """
     require_positive_int(steps_per_epoch=steps_per_epoch)
     known = [
         name[len("val_") : -len("_loss")] for name in history if name.startswith("val_") and name.endswith("_loss")
     ]
     require_known(tasks, known, "task", "the validation losses of `history`; give `fit` validation data")
-    curves = {}
+    curves, epochs = {}, len(history.get("loss", ()))
     for name in tasks:
         losses = np.array(history[f"val_{name}_loss"], np.float64)
         rule = f"The curve of task {name!r} needs three validation losses or more, all finite."
         require(len(losses) >= 3 and bool(np.isfinite(losses).all()), rule, losses=losses.tolist())
+        rule = f"Task {name!r} has no validation loss for each epoch; train with `validation_freq=1`."
+        require(epochs in (0, len(losses)), rule, epochs=epochs, losses=len(losses))
         curves[name] = _fitted(steps_per_epoch * np.arange(1.0, len(losses) + 1), losses)
     return curves
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -16,6 +17,8 @@ from tfmtl.allocation.plans.greedy import greedy
 from tfmtl.allocation.plans.problem import Counts, Problem
 from tfmtl.allocation.schedule import Phase, Schedule
 from tfmtl.allocation.step_costs import StepCosts
+
+logger = logging.getLogger(__name__)
 
 Solver = Callable[[Problem, int], Counts]
 SOLVERS: Mapping[str, Solver] = MappingProxyType({"exact": exact, "greedy": greedy, "genetic": genetic})
@@ -64,6 +67,7 @@ def plan_schedule(
     Cost: that of the solver; "exact" takes milliseconds.
     """
     _check(costs, curves, num_steps, num_phases)
+    _warn_of_flat(curves)
     require_known([solver], SOLVERS, "solver", "`solver`")
     whole = num_steps * costs.seconds(list(curves))
     budget = _budget(share, seconds, whole)
@@ -72,12 +76,12 @@ def plan_schedule(
         _values(curves, num_steps, num_phases, weights or {}),
         length * np.array([costs.by_task[name] for name in names]), length * costs.base, budget,
     )  # fmt: skip
+    _check_budget(problem)
     counts = SOLVERS[solver](problem, seed)
-    rule = "The budget is below one phase of any task; raise it, or `num_phases`."
-    require(bool(counts.max() > 0), rule, budget=budget, num_phases=num_phases)
+    require(bool(counts.max() > 0), "No task gains anything by its curve and weight; take curves of a longer training.")
     schedule = Schedule(names, _phases(names, counts, num_steps, num_phases))
     steps = schedule.steps_by_task
-    gains = {name: curve.share(steps[name], num_steps) for name, curve in curves.items()}
+    gains = {name: curve.share(steps[name], num_steps) for name, curve in curves.items() if curve.gain > 0}
     return Schedule(names, schedule.phases, costs.of(schedule), gains)
 
 
@@ -90,6 +94,18 @@ def _check(costs: StepCosts, curves: Mapping[str, LearningCurve], num_steps: int
     require_positive_int(num_steps=num_steps, num_phases=num_phases)
     rule = "`num_phases` must be at most `num_steps`."
     require(num_phases <= num_steps, rule, num_phases=num_phases, num_steps=num_steps)
+
+
+def _check_budget(problem: Problem) -> None:
+    least = problem.base + float(problem.costs.min())
+    rule = "The budget is below one phase of any task; raise it, or `num_phases`."
+    require(problem.budget >= least, rule, budget=problem.budget, phase=least)
+
+
+def _warn_of_flat(curves: Mapping[str, LearningCurve]) -> None:
+    flat = [name for name, curve in curves.items() if curve.gain == 0]
+    if flat:
+        logger.warning("The tasks %s gain nothing by their curves and are left out; try a longer probe.", flat)
 
 
 def _budget(share: float | None, seconds: float | None, whole: float) -> float:

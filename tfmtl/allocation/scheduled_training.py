@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, tf
 from tfmtl.allocation.schedule import Schedule
 from tfmtl.models.step_hooks import MakeStep
+
+logger = logging.getLogger(__name__)
 
 
 class ScheduledTraining(keras.callbacks.Callback):
@@ -24,21 +27,25 @@ class ScheduledTraining(keras.callbacks.Callback):
     After the last phase no step trains anything, and the training ends with the epoch.
 
     Args:
-        schedule: the schedule; its step 0 is step 0 of the optimizer's counter.
+        schedule: the schedule, of all tasks of the model; its step 0 is step 0 of the optimizer's counter, so that a
+            model that was trained before, as by a probe, begins in a later phase.
 
     Attributes:
-        seconds: measured seconds of each phase of the last training, with those of reading the data; NaN for a phase
-            that was not run. Tracing counts in the phase of the first step.
+        seconds: measured seconds of each phase of the last training, with those of reading the data, and of validation
+            and other callbacks if an epoch ends in the phase; NaN for a phase that was not run. Tracing counts in the
+            phase of the first step.
 
     Raises:
-        ValueError: when training starts, if the model lacks a task, or a strategy has several replicas, which cannot
-            communicate in a branch.
+        ValueError: when training starts, if the tasks are not those of the model, the optimizer's counter is beyond the
+            schedule, or a strategy has several replicas, which cannot communicate in a branch.
 
     Example:
         >>> from tfmtl.allocation import Phase
         >>> schedule = Schedule(["click", "buy"], [Phase(100, ("buy",)), Phase(50, ("click", "buy"))])
         >>> callback = ScheduledTraining(schedule)
         >>> # model.fit(table, epochs=10, callbacks=[callback]); print(callback.report())
+
+    The log has a loss of 0 for a task that no step of the epoch trained; compare by `val_unweighted_loss`.
 
     Cost: a trace for each set of tasks. Validation computes all tasks.
     """
@@ -69,8 +76,12 @@ class ScheduledTraining(keras.callbacks.Callback):
         """Let the model trace a step that chooses its tasks."""
         names = [task.name for task in self.model.tasks]
         require_known(self.schedule.tasks, names, "task", "the schedule")
+        require_known(names, self.schedule.tasks, "task", "the model; give the schedule all of its tasks")
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         require(replicas == 1, "A schedule takes one replica; train without a strategy.", replicas=replicas)
+        done, steps = int(self.model.optimizer.iterations), self.schedule.steps
+        cure = "train another model, or compile this one again"
+        require(done < steps, f"The optimizer is beyond the schedule; {cure}.", iterations=done, steps=steps)
         if self._scheduled is not self.model:
             self._scheduled, self._hook = self.model, self._make_step
             self._ended = tf.Variable(tf.zeros([len(self.schedule.phases) + 1], tf.float64), trainable=False)
@@ -79,8 +90,12 @@ class ScheduledTraining(keras.callbacks.Callback):
         self.model.schedule_steps(self._hook)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Let the model train all tasks again."""
+        """Let the model train all tasks again; warn if the training ended before the schedule."""
         self.model.schedule_steps(None)
+        done, steps = int(self.model.optimizer.iterations), self.schedule.steps
+        if done < steps:
+            rule = "The training ended after %d of the %d steps of its schedule; give `fit` more epochs."
+            logger.warning(rule, done, steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """End the training after the last phase."""

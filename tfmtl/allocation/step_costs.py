@@ -12,6 +12,7 @@ from tfmtl._checks import require, require_known, require_positive_int, require_
 from tfmtl.allocation.affinity import Floats
 from tfmtl.allocation.schedule import Phase, Schedule
 from tfmtl.allocation.scheduled_training import ScheduledTraining
+from tfmtl.data.source import as_source
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.optimizer_parts import variables_of
 
@@ -61,11 +62,11 @@ def measure_step_costs(
 
     One training runs steps of all tasks and of each task alone in turns. With the median t_S over the turns,
     base = (sum_k t_k - t_all) / (K - 1), by_task_k = t_k - base, neither below 0, and all of them scaled so that their
-    sum is t_all. The variables of the model and its optimizer have their values again afterwards.
+    sum is t_all. The variables of the model and its optimizer have their values again afterwards, except a loss scale.
 
     Args:
         model: a compiled model.
-        x: training data, as in `fit`: a table, or a data set with an end.
+        x: training table, in any form that `fit` takes except data sets.
         batch_size: as in `fit`.
         steps: steps of each turn, 32 or more, since `fit` makes up to 32 in one call.
         rounds: turns of each set of tasks.
@@ -80,6 +81,7 @@ def measure_step_costs(
     require_type(model, MultiTaskModel, "model")
     require_positive_int(steps=steps, rounds=rounds)
     require(steps >= 32, "`steps` must be 32 or more, since `fit` makes up to 32 steps in one call.", steps=steps)
+    require(not as_source(x).batched, "Costs are measured on a table, which `fit` repeats.", x=type(x).__name__)
     names = [task.name for task in model.tasks]
     require(len(names) > 1, "A model of one task has no time to share between tasks.", tasks=names)
     sets = [tuple(names), *((name,) for name in names)]
@@ -105,4 +107,5 @@ def _measured(
     finally:
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
+        model.retrace()  # the trace holds a step for each turn
     return np.array(callback.seconds)

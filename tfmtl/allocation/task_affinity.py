@@ -22,9 +22,10 @@ _FORMS = ("first_order", "lookahead")
 class TaskAffinity(PairMonitor):
     """Measures, every n-th step, how much a step on each task lowers the losses of the others, under any balancer.
 
-    form="lookahead": Z_ij = 1 - L_j(theta_s - eta g_i, theta_j) / L_j(theta_s, theta_j), with theta_s the shared
-    variables, theta_j the others that task j reads, and both losses those of the batch in inference mode.
-    form="first_order": Z_ij = eta g_i . g_j / L_j, its first term for a small eta, which needs no further forward pass.
+    form="lookahead": Z_ij = (L_j(theta_s, theta_j) - L_j(theta_s - eta g_i, theta_j)) / |L_j(theta_s, theta_j)|, with
+    theta_s the shared variables that are trained, theta_j the others that task j reads, and both losses those of the
+    batch in inference mode. form="first_order": Z_ij = eta g_i . g_j / |L_j|, its first term for a small eta, which
+    needs no further forward pass.
 
     The epoch's means enter its log as `affinity/<i>~<j>`, the effect of task i on task j, for each ordered pair.
     Training itself stays as it is. Give `affinity` to `group_tasks`.
@@ -57,8 +58,9 @@ class TaskAffinity(PairMonitor):
         https://arxiv.org/abs/2109.04617, equation 1. There the step is that of the optimizer; here it is a plain
         gradient step, so that all tasks are compared at one state, and no state of the optimizer changes.
 
-    Left open there and decided here: a pair is measured in a batch that has labels of both tasks; a value that is not
-    finite, or a loss of 0, is not counted; the diagonal is measured and shown, but `Affinity` does not read it.
+    Left open there and decided here: losses below 0 count by their size; a pair is measured in a batch that has labels
+    of both tasks; a value that is not finite, or a loss of 0, is not counted; the diagonal is measured and shown, but
+    `Affinity` does not read it.
 
     Cost: "lookahead", at the n-th steps K backward and K + 1 forward passes, and a copy of the shared variables, of
     embedding tables only the rows of the batch; "first_order", K backward passes down to the location.
@@ -120,25 +122,27 @@ class TaskAffinity(PairMonitor):
 
 
 def first_order(gramian: tf.Tensor, losses: tf.Tensor, learning_rate: float) -> tf.Tensor:
-    """Return Z_ij = eta g_i . g_j / L_j [K, K]; not finite where L_j is 0.
+    """Return Z_ij = eta g_i . g_j / |L_j| [K, K]; not finite where L_j is 0.
 
     Args:
         gramian: inner products of the gradients [K, K].
         losses: losses [K].
         learning_rate: eta.
     """
-    return learning_rate * gramian / losses[tf.newaxis, :]
+    return learning_rate * gramian / tf.abs(losses)[tf.newaxis, :]
 
 
 def lookahead(step: TrainingStep, learning_rate: float) -> tf.Tensor:
-    """Return Z_ij = 1 - L_j(theta_s - eta g_i) / L_j(theta_s) [K, K], and leave the variables as they are.
+    """Return Z_ij = (L_j(theta_s) - L_j(theta_s - eta g_i)) / |L_j(theta_s)| [K, K]; the variables stay as they are.
 
     Args:
         step: the step, on one replica.
         learning_rate: eta.
     """
-    joined = gradients_by_task(step, step.output_gradients(), step.shared)
-    pairs = [(variable, found) for variable, found in zip(step.shared, joined, strict=True) if found is not None]
+    trained = {id(variable) for variable in step.variables}
+    shared = [variable for variable in step.shared if id(variable) in trained]
+    joined = gradients_by_task(step, step.output_gradients(), shared)
+    pairs = [(variable, found) for variable, found in zip(shared, joined, strict=True) if found is not None]
     saved = [_rows_of(variable, found) for variable, found in pairs]
     before = step.losses_now()
     values = []
@@ -146,7 +150,7 @@ def lookahead(step: TrainingStep, learning_rate: float) -> tf.Tensor:
         for (variable, found), value in zip(pairs, saved, strict=True):
             moved = learning_rate / step.scale * found.values[task]
             _assign(variable, found, value - tf.cast(moved, value.dtype))
-        values.append(1.0 - step.losses_now() / before)
+        values.append((before - step.losses_now()) / tf.abs(before))
         _restore(pairs, saved)
     return tf.stack(values)
 

@@ -179,7 +179,7 @@ class DistilledModel(MultiTaskModel):
             return super().compute_losses(data, training)
         features = {name: data.features[name] for name in self.network.input}
         outputs = self._with_representations(features, training=True)
-        for task in self.tasks:
+        for task in self.trained_tasks:
             mark_outputs(task.name, outputs[task.name])
             key = representation(task.name)
             if key in outputs:  # the loss reads a copy, so that the task's output does not depend on it

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from tfmtl._keras import tf, traced
@@ -78,6 +79,16 @@ class StepHooks(OneBatch, abc.ABC):
                 returns the logs; it may choose between several sets by `tf.switch_case`. None to stop.
         """
         self._set_hooks(self.step_observer, schedule)
+
+    @contextlib.contextmanager
+    def hooks_kept(self) -> Iterator[None]:
+        """Restore the observer and the schedule at the end: Keras ends no callbacks after an exception."""
+        before = self.step_observer, self.step_schedule
+        try:
+            yield
+        except BaseException:
+            self._set_hooks(*before)
+            raise
 
     def _set_hooks(self, observer: Callable[[TrainingStep], object] | None, schedule: StepSchedule | None) -> None:
         hooks = observer, schedule

@@ -60,7 +60,16 @@ class StepModel(TableModel):
 
     @abc.abstractmethod
     def compute_losses(self, data: Batch, training: bool) -> TaskLosses:
-        """Return each task's mean loss over its observed rows and the weight of these rows."""
+        """Return each task's mean loss over its observed rows and the weight of these rows.
+
+        In a step of some tasks, those of `trained_tasks`, the losses of the others are not read.
+        """
+
+    def _losses_of_step(self, data: Batch) -> TaskLosses:
+        """Return the losses in training, 0 for tasks that the step does not train."""
+        losses, zeros = self.compute_losses(data, training=True), self.no_losses()
+        trained = {task.name for task in self.trained_tasks}
+        return {name: losses[name] if name in trained else zeros[name] for name in zeros}
 
     @abc.abstractmethod
     def part(self, over_sequences: bool) -> keras.Model:
@@ -125,7 +134,7 @@ class StepModel(TableModel):
         scale = optimizer.get_scaled_loss(tf.constant(1.0)) if scaled else tf.constant(1.0)
         persistent = balancer.persistent_tape or self.step_observer is not None
         with marking() as marks, tf.GradientTape(persistent=persistent) as tape:
-            losses = self.compute_losses(data, training=True)
+            losses = self._losses_of_step(data)
             values, observed = self._stacked(losses)
             objective, penalty = balancer(values, observed=observed, training=True), self._penalty()
             targets = (objective + penalty, penalty, *(losses[task.name][0] for task in self.tasks))

@@ -161,7 +161,7 @@ class TableModel(StepHooks):
             rows = batch_size_of(held_out, "validation_batch_size", validation_batch_size, EVALUATION_BATCH_SIZE)
             validation, validation_steps = self._batches(held_out, rows, validation_steps)
         self.build_optimizer()
-        with label_errors():
+        with label_errors(), self.hooks_kept():
             return super().fit(
                 train, epochs=epochs, verbose=verbose, callbacks=self._with_own(callbacks, verbose),
                 validation_data=validation, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,

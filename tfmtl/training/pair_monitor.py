@@ -116,7 +116,8 @@ class PairMonitor(keras.callbacks.Callback, abc.ABC):
             other.on_train_end()
             # Keras passes the same `params` object to all callbacks of a training.
             together = other is not self and other.params is self.params
-            require(not together, "One training takes one monitor of pairs, since one function observes its steps.")
+            cure = "remove one, or set `cosines=False` of `LearnedWeights`"
+            require(not together, f"One training takes one monitor of pairs; {cure}.")
 
 
 def _accumulator(values: int, tasks: int) -> tf.Variable:

@@ -17,8 +17,8 @@ def greedy(problem: Problem, seed: int = 0) -> Counts:
         problem: the problem.
         seed: not used; there are no draws.
 
-    Reference: Leskovec et al., "Cost-effective Outbreak Detection in Networks", KDD 2007,
-        https://doi.org/10.1145/1281192.1281239, theorem 3; the elements are the phases of the tasks.
+    Reference: Khuller, Moss, Naor, "The Budgeted Maximum Coverage Problem", Information Processing Letters 1999,
+        https://doi.org/10.1016/S0020-0190(99)00031-9, for coverage; the elements are the phases of the tasks.
 
     Cost: K^2 P values.
     """

@@ -13,7 +13,9 @@ from tfmtl.allocation.policies.interval_cosines import IntervalCosines
 from tfmtl.allocation.policies.learned_weights import ValidationLosses
 from tfmtl.allocation.policies.task_state import TaskState
 from tfmtl.allocation.policies.weight_policy import LARGEST_ACTION, weights_of
+from tfmtl.data.source import as_source
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.optimizer_parts import variables_of
 
 
 class WeightEnvironment:
@@ -26,7 +28,7 @@ class WeightEnvironment:
 
     Args:
         make_model: seed -> a compiled model with the balancer `AssignedWeights`.
-        train: training data of `fit`.
+        train: training table, in any form that `fit` takes except data sets.
         validation: table for the state and the reward: rows that train nothing and compare no models.
         steps_per_action: steps of each action.
         num_actions: actions of an episode.
@@ -44,6 +46,8 @@ class WeightEnvironment:
         num_actions: int = 20, batch_size: int = 1024, cosines: bool = True,
     ) -> None:  # fmt: skip
         require_positive_int(steps_per_action=steps_per_action, num_actions=num_actions, batch_size=batch_size)
+        rule = "`train` must be a table: a data set begins again at its first batch with every action."
+        require(not as_source(train).batched, rule, train=type(train).__name__)
         self.make_model, self.train, self.validation = make_model, train, validation
         self.steps_per_action, self.num_actions, self.batch_size = steps_per_action, num_actions, batch_size
         self.model: Any = None
@@ -61,18 +65,20 @@ class WeightEnvironment:
         if self.model is None:
             self.model = fresh
             self._losses = ValidationLosses(fresh, self.validation)
-        fresh.build_optimizer()
-        self.model.build_optimizer()
-        pairs = [(self.model.variables, fresh.variables), (self.model.optimizer.variables, fresh.optimizer.variables)]
-        for ours, theirs in pairs:
-            for one, other in zip(ours, theirs, strict=True):
-                one.assign(other)
+        ours, theirs = (
+            [*model.variables, *variables_of(model.optimizer, model.trainable_variables)]
+            for model in (self.model, fresh)
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            one.assign(other)
         self.model.seed, self._done = fresh.seed, 0
         self._state = TaskState(self._losses())
         return self._state.observe(self._state.first, 1.0), {}
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Train for some steps; return the state, the reward, whether the episode ended, False, and details.
+
+        An episode also ends when a validation loss is not finite, which counts as a rise by 5 times its first value.
 
         Args:
             action: a [K].
@@ -94,6 +100,9 @@ class WeightEnvironment:
         )
         self._done += 1
         cosines = None if self._monitor is None else self._monitor.take()
-        state = self._state.observe(self._losses(), 1.0 - self._done / self.num_actions, cosines)
+        losses, left = self._losses(), 1.0 - self._done / self.num_actions
+        diverged = not np.isfinite(losses).all()
+        losses = np.where(np.isfinite(losses), losses, self._state.largest)
+        state = self._state.observe(losses, left, cosines)
         details = {"weights": weights, "objective": self._state.objective}
-        return state, self._state.objective - before, self._done == self.num_actions, False, details
+        return state, self._state.objective - before, diverged or self._done == self.num_actions, False, details

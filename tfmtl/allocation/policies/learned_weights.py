@@ -31,7 +31,8 @@ class LearnedWeights(keras.callbacks.Callback):
         validation: table of rows that the policy reads, at most 4,096 of them; neither training rows nor those by
             which models are compared.
         every_n_steps: steps between two actions; weights change at the end of a call of up to 32 steps.
-        num_steps: steps of the training, of which the state has the share that is left.
+        num_steps: steps of this training, of which the state has the share that is left. A resumed training is a new
+            one for the policy, which takes its first losses from the resumed weights.
         cosines: whether the state has the cosines of the tasks' gradients; without them it is cheaper.
 
     Attributes:
@@ -77,7 +78,7 @@ class LearnedWeights(keras.callbacks.Callback):
             self._monitor.set_params(self.params)
             self._monitor.set_model(self.model)
             self._monitor.on_train_begin()
-        self.record, self._acted = [], -1
+        self.record, self._acted, self._first = [], -1, int(self.model.optimizer.iterations)
         self._state = TaskState(self._losses())
         self._act()
 
@@ -97,8 +98,10 @@ class LearnedWeights(keras.callbacks.Callback):
     def _act(self) -> None:
         assert self._losses is not None
         step, self._acted = int(self.model.optimizer.iterations), self._turn()
-        left = max(1.0 - step / self.num_steps, 0.0)
-        state = self._state.observe(self._losses(), left, None if self._monitor is None else self._monitor.take())
+        left, losses = max(1.0 - (step - self._first) / self.num_steps, 0.0), self._losses()
+        cosines = None if self._monitor is None else self._monitor.take()
+        losses = np.where(np.isfinite(losses), losses, self._state.largest)
+        state = self._state.observe(losses, left, cosines)
         weights = self.policy.weights(state) if isinstance(self.policy, WeightPolicy) else self.policy(state)
         self._losses.assign(weights)
         kept = {"step": step, "state": state, "weights": np.array(weights), "objective": self._state.objective}
@@ -119,6 +122,7 @@ class ValidationLosses:
         require_type(model.balancer, AssignedWeights, "balancer", "Give the model `balancer=AssignedWeights()`.")
         self.model = model
         self._names = [task.name for task in model.tasks]
+        require(hasattr(table, "iloc"), "The validation rows must be a pandas table.", received=type(table).__name__)
         batch = to_batch(table.iloc[: self.rows], model.preprocessor)
         found = model.compute_losses(batch, training=False)
         without = [name for name in self._names if not float(found[name][1]) > 0]

@@ -82,7 +82,7 @@ def meta_train_weight_policy(
     Args:
         environments: the trainings, one for each data set.
         rounds: number of updates of theta.
-        episodes: episodes before each update.
+        episodes: episodes before each update, 2 or more.
         step: size of the updates, above 0 and at most 1; it falls to 0 along a line.
         learner, start, seed: as in `train_weight_policy`.
 
@@ -97,6 +97,8 @@ def meta_train_weight_policy(
     require(len(environments) > 0, "There is no environment to learn from.", environments=environments)
     require_positive_int(rounds=rounds, episodes=episodes)
     require(0 < step <= 1, "`step` must be above 0 and at most 1.", step=step)
+    rule = "`episodes` must be 2 or more: the first one only sets the baseline of the learner."
+    require(episodes > 1, rule, episodes=episodes)
     policy = WeightPolicy(seed=seed) if start is None else start.copy()
     objectives: list[float] = []
     for number in range(rounds):

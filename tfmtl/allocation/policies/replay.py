@@ -42,6 +42,11 @@ class Replay:
         """Return the number of transitions."""
         return sum(map(len, self._kept.values()))
 
+    def deviation(self, tasks: int) -> float:
+        """Return the standard deviation of all rewards with a number of tasks, at least a thousandth of their size."""
+        rewards = np.array([kept[2] for kept in self._kept[tasks]])
+        return float(max(rewards.std(), 1e-3 * np.abs(rewards).max(), 1e-9))
+
     def draw(self, size: int, rng: np.random.Generator) -> Transitions:
         """Return transitions drawn with repetition, all of them with one number of tasks."""
         counts = {number: len(kept) for number, kept in self._kept.items()}

@@ -44,6 +44,11 @@ class TaskState:
         self._fallen = np.zeros(len(self.first))
 
     @property
+    def largest(self) -> Floats:
+        """Losses [K] that count as much worse as a state can show."""
+        return self.first + _LARGEST * np.abs(self.first)
+
+    @property
     def objective(self) -> float:
         """The mean over the tasks of the share by which their losses have fallen."""
         return float(self._fallen.mean())

@@ -13,7 +13,7 @@ from tfmtl.allocation.policies.weight_policy import LARGEST_ACTION, Critic, Weig
 
 _DISCOUNT, _MOVE = 0.98, 0.02
 _NOISE, _SMOOTHING, _SMOOTHING_LIMIT = 0.6, 0.2, 0.5
-_BATCH, _UPDATES_PER_STEP, _DELAY = 64, 10, 2
+_BATCH, _FEWEST, _UPDATES_PER_STEP, _DELAY = 64, 16, 10, 2
 _ACTOR_RATE, _CRITIC_RATE = 1e-3, 3e-3
 
 
@@ -22,7 +22,7 @@ class TD3:
 
     y = r + 0.98 (1 - ended) min(Q'_1, Q'_2)(s', clip(pi'(s') + noise)); the critics minimize (Q - y)^2, the actor every
     second time maximizes Q_1(s, pi(s)); pi' and Q' follow by 0.02. Explores with normal noise of 0.6. Rewards are
-    divided by their standard deviation in the replay.
+    divided by their standard deviation among all transitions with the same number of tasks.
 
     Args:
         policy: the policy to start from, which learns.
@@ -63,11 +63,11 @@ class TD3:
         return float(objective)
 
     def _learn(self) -> None:
-        if len(self._replay) < _BATCH // 4:
+        if len(self._replay) < _FEWEST:
             return
         for _ in range(_UPDATES_PER_STEP):
             drawn = self._replay.draw(_BATCH, self._rng)
-            scale = max(float(drawn.rewards.std()), 1e-6)
+            scale = self._replay.deviation(drawn.actions.shape[1])
             noise = _SMOOTHING * self._rng.normal(size=drawn.actions.shape)
             noise = np.clip(noise, -_SMOOTHING_LIMIT, _SMOOTHING_LIMIT)
             self._learn_critics(*map(tf.constant, drawn._replace(rewards=drawn.rewards / scale)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class WeightPolicy:
         try:
             with np.load(path, allow_pickle=False) as file:
                 found = dict(file)
-        except (ValueError, EOFError):
+        except (ValueError, EOFError, zipfile.BadZipFile):
             found = {}
         require("state_version" in found, f"{path} holds no policy.")
         version = int(found["state_version"])
