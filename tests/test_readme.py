@@ -19,7 +19,7 @@ def blocks() -> list[str]:
 @pytest.mark.slow
 def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    quick_start, subclass, tune, chains, balance, life, optimize = blocks()
+    quick_start, subclass, tune, chains, balance, allocate, life, optimize = blocks()
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(quick_start, "quick start", "exec"), names)
     assert (tmp_path / "saved_models/quick/1/saved_model.pb").exists()
@@ -45,6 +45,20 @@ def test_python_blocks_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
 
         exec(compile(balance, "balance", "exec"), names)
         assert (tmp_path / "conflicts.png").exists()
+
+        names["held_out"] = names["test"]
+        few = {
+            "epochs=8, steps_per_epoch=50": "epochs=4, steps_per_epoch=2",
+            "(probed, train)": "(probed, train, rounds=1)",
+            "history, 50": "history, 2",
+            "num_steps=4000": "num_steps=20",
+            "epochs=20, steps_per_epoch=200": "epochs=1, steps_per_epoch=3",
+        }
+        for long, short in few.items():
+            assert long in allocate
+            allocate = allocate.replace(long, short)
+        exec(compile(allocate, "allocate", "exec"), names)
+        assert type(names["plan"]).__name__ == "Schedule"
 
         exec(compile(life, "life cycle", "exec"), names)
         assert (tmp_path / "saved_models/shop/1/saved_model.pb").exists()
