@@ -20,6 +20,7 @@ from tfmtl.allocation import (
     train_weight_policy,
 )
 from tfmtl.allocation.policies.environment import weights_of
+from tfmtl.allocation.policies.interval_cosines import IntervalCosines
 from tfmtl.allocation.policies.reinforce import Reinforce
 from tfmtl.allocation.policies.td3 import TD3
 from tfmtl.allocation.policies.weight_policy import Critic
@@ -222,6 +223,19 @@ def test_meta_training_moves_a_share_of_the_way(monkeypatch: pytest.MonkeyPatch)
     for one, other in zip(found.policy.network.get_weights(), start.network.get_weights(), strict=True):
         np.testing.assert_allclose(one, other + 0.5 * 2.0 + 0.25 * 4.0, rtol=1e-6)
     assert found.objectives == (2.0, 2.0, 2.0, 4.0, 4.0, 4.0)
+
+
+def test_cosines_are_means_over_the_interval() -> None:
+    """Cosines 1 and 0 in two measurements of the first pair, -1 in one of the second, none of the third."""
+    cosines = IntervalCosines(1)
+    sums = np.zeros([4, 3, 3], np.float32)
+    sums[1, 0, 1] = sums[1, 1, 0] = 1.0
+    sums[3, 0, 1] = sums[3, 1, 0] = 2.0
+    sums[1, 0, 2] = sums[1, 2, 0] = -1.0
+    sums[3, 0, 2] = sums[3, 2, 0] = 1.0
+    cosines._sums = tf.Variable(sums)
+    np.testing.assert_allclose(cosines.take(), [(0.5 - 1.0) / 2, 0.5, -1.0])
+    assert np.isnan(cosines.take()).all()
 
 
 def test_a_constant_policy_in_fit_is_fixed_weights() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.allocation import Phase, Schedule, ScheduledTraining, measure_step_costs
+from tfmtl.allocation import Phase, Schedule, ScheduledTraining, measure_step_costs, step_costs
 from tfmtl.balancing import FAMO, PCGrad
 from tfmtl.data import to_batch
 from tfmtl.models import MultiTaskModel
@@ -164,4 +164,16 @@ def test_losses_that_a_user_computes_anyway_do_not_train() -> None:
     models = [small.model(kind=kind, heads=h) for kind, h in zip((MultiTaskModel, Everything), heads, strict=True)]
     for model in models:
         fit(model, ScheduledTraining(schedule))
-    close(*map(values, models))
+    for one, other in zip(*map(values, models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_costs_are_solved_from_all_tasks_and_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 + 1 + 3 + 5 + 4 = 15 ms, alone 3, 5, 7 and 6: base (21 - 15) / 3 = 2; the first turn is not counted."""
+    turns = 32e-3 * np.array([[99, 99, 99, 99, 99], [15, 3, 5, 7, 6], [15, 3, 5, 7, 6.0]])
+    monkeypatch.setattr(step_costs, "_measured", lambda *_: turns.ravel())
+    found = measure_step_costs(small.model(), small.table(), steps=32, rounds=2)
+    assert found.base == pytest.approx(2e-3)
+    assert found.by_task == pytest.approx({"seen": 1e-3, "rating": 3e-3, "liked": 5e-3, "mood": 4e-3})
+    assert found.seconds(NAMES) == pytest.approx(15e-3)
+    assert found.of(SCHEDULE) == pytest.approx([3 * 5e-3, 4 * 7e-3, 5 * 15e-3])

@@ -75,6 +75,22 @@ def test_the_first_order_form_is_the_limit_of_small_steps() -> None:
     assert np.abs(found["first_order"]).max() > 0.05
 
 
+@pytest.mark.parametrize("form", ["lookahead", "first_order"])
+def test_frozen_variables_are_not_moved(form: str) -> None:
+    """With the user's table frozen the effects are those of the other shared variables alone."""
+    found = []
+    for frozen in (False, True):
+        trained, monitor = model(), TaskAffinity(1, form, at="shared")
+        layer = next(layer for layer in trained.network.layers if "user_embedding" in layer.name)
+        layer.trainable = not frozen
+        trained.compile(keras.optimizers.SGD(0.0))
+        before = layer.get_weights()
+        fit(trained, monitor)
+        np.testing.assert_array_equal(layer.get_weights()[0], before[0])
+        found.append(monitor.history[0]["affinity"])
+    assert found[0][0, 0] > found[1][0, 0] > 0  # a task helps itself less
+
+
 def test_first_order_golden_values() -> None:
     """Gradients (1, 0), (2, 2), losses 0.5, 4: Z_01 = 0.1 * 2 / 4, Z_10 = 0.1 * 2 / 0.5."""
     rows = np.array([[1, 0], [2, 2]], np.float32)

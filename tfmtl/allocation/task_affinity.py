@@ -12,8 +12,8 @@ from tfmtl._keras import tf
 from tfmtl._replicas import mean_over_replicas, replicas
 from tfmtl.allocation.affinity import Affinity
 from tfmtl.balancing import TrainingStep
-from tfmtl.balancing.gramian import TaskGradients
-from tfmtl.balancing.step_gradients import At, gradients_by_task, gramian_at
+from tfmtl.balancing.gramian import TaskGradients, gramian_of
+from tfmtl.balancing.step_gradients import At, gradients_by_task, gramian_at, require_reached
 from tfmtl.training.pair_monitor import PairMonitor
 
 _FORMS = ("first_order", "lookahead")
@@ -114,11 +114,24 @@ class TaskAffinity(PairMonitor):
         if self.form == "lookahead":
             values = lookahead(step, self.learning_rate)
         else:
-            gramian = gramian_at(step, step.output_gradients(), self.at) / step.scale**2
+            gramian = self._gramian(step) / step.scale**2
             losses = mean_over_replicas(replicas() * tf.stack(list(step.losses)) / step.scale)
             values = first_order(gramian, losses, self.learning_rate)
         counted = step.observed[:, tf.newaxis] & step.observed[tf.newaxis, :] & tf.math.is_finite(values)
         return tf.where(counted, tf.stack([values, tf.ones_like(values)]), 0.0)
+
+    def _gramian(self, step: TrainingStep) -> tf.Tensor:
+        deltas = step.output_gradients()
+        if self.at != "shared":
+            return gramian_at(step, deltas, self.at)
+        joined = gradients_by_task(step, deltas, trained_shared(step), reduce=True)
+        return gramian_of(require_reached(self.at, joined))
+
+
+def trained_shared(step: TrainingStep) -> list[tf.Variable]:
+    """Return the shared variables that the step trains; `step.shared` has those that were frozen later, too."""
+    trained = {id(variable) for variable in step.variables}
+    return [variable for variable in step.shared if id(variable) in trained]
 
 
 def first_order(gramian: tf.Tensor, losses: tf.Tensor, learning_rate: float) -> tf.Tensor:
@@ -139,8 +152,7 @@ def lookahead(step: TrainingStep, learning_rate: float) -> tf.Tensor:
         step: the step, on one replica.
         learning_rate: eta.
     """
-    trained = {id(variable) for variable in step.variables}
-    shared = [variable for variable in step.shared if id(variable) in trained]
+    shared = trained_shared(step)
     joined = gradients_by_task(step, step.output_gradients(), shared)
     pairs = [(variable, found) for variable, found in zip(shared, joined, strict=True) if found is not None]
     saved = [_rows_of(variable, found) for variable, found in pairs]

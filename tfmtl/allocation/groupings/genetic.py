@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 
 from tfmtl.allocation.affinity import Floats, score_of
 from tfmtl.allocation.groupings.greedy import greedy
-
-_MEMBERS, _LEAST = 8, 40
-_GENERATIONS = 150
+from tfmtl.allocation.population import evolved
 
 
 def genetic(values: Floats, num_networks: int, seed: int = 0) -> list[list[int]]:
@@ -33,15 +30,10 @@ def genetic(values: Floats, num_networks: int, seed: int = 0) -> list[list[int]]
     def loss(numbers: npt.NDArray[np.float64]) -> float:
         return -sum(score_of(values, group) for group in _groups(numbers))
 
-    rng = np.random.default_rng(seed)
-    population = rng.integers(0, num_networks, [max(_LEAST, _MEMBERS * size), size]).astype(np.float64)
+    numbers = np.zeros(size, np.int64)
     for number, group in enumerate(start):
-        population[0, group] = number
-    found = scipy.optimize.differential_evolution(
-        loss, [(0, num_networks - 1)] * size, init=population, integrality=[True] * size, maxiter=_GENERATIONS,
-        polish=False, rng=rng, tol=0.0, mutation=(0.3, 0.9), recombination=0.5,
-    )  # fmt: skip
-    return _groups(found.x) if loss(found.x) <= loss(population[0]) else start
+        numbers[group] = number
+    return _groups(evolved(loss, numbers.tolist(), num_networks - 1, seed))
 
 
 def _groups(numbers: npt.NDArray[np.float64]) -> list[list[int]]:

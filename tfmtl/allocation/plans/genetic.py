@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.optimize
 
 from tfmtl.allocation.affinity import Floats
 from tfmtl.allocation.plans.greedy import greedy
 from tfmtl.allocation.plans.problem import Counts, Problem
-
-_MEMBERS, _LEAST = 8, 40
-_GENERATIONS = 150
+from tfmtl.allocation.population import evolved
 
 
 def genetic(problem: Problem, seed: int = 0) -> Counts:
@@ -27,7 +24,7 @@ def genetic(problem: Problem, seed: int = 0) -> Counts:
 
     Cost: 150 generations of 8 K counts at most.
     """
-    start, size = greedy(problem), len(problem.costs)
+    start = greedy(problem)
     if problem.most == 0:
         return start
 
@@ -35,11 +32,4 @@ def genetic(problem: Problem, seed: int = 0) -> Counts:
         counts = np.rint(numbers).astype(np.int64)
         return -problem.value(counts) if problem.fits(counts) else problem.cost(counts) / problem.budget
 
-    rng = np.random.default_rng(seed)
-    population = rng.integers(0, problem.most + 1, [max(_LEAST, _MEMBERS * size), size]).astype(np.float64)
-    population[0] = start
-    found = scipy.optimize.differential_evolution(
-        loss, [(0, problem.most)] * size, init=population, integrality=[True] * size, maxiter=_GENERATIONS,
-        polish=False, rng=rng, tol=0.0, mutation=(0.3, 0.9), recombination=0.5,
-    )  # fmt: skip
-    return np.rint(found.x).astype(np.int64) if loss(found.x) <= loss(population[0]) else start
+    return np.rint(evolved(loss, start.tolist(), problem.most, seed)).astype(np.int64)

@@ -38,7 +38,8 @@ class WeightEnvironment:
     Raises:
         ValueError: if a number is not positive.
 
-    Cost: an episode costs a training. The model is built once and reset by its weights, so that it is traced once.
+    Cost: an episode costs a training. Each `reset` builds a model for its values; the first one is trained and keeps
+    its traces.
     """
 
     def __init__(

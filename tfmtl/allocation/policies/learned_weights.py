@@ -79,13 +79,15 @@ class LearnedWeights(keras.callbacks.Callback):
             self._monitor.set_model(self.model)
             self._monitor.on_train_begin()
         self.record, self._acted, self._first = [], -1, int(self.model.optimizer.iterations)
-        self._state = TaskState(self._losses())
-        self._act()
+        first = self._losses()
+        self._state = TaskState(first)
+        self._act(first)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Set new weights if it is time."""
         if self._turn() > self._acted:
-            self._act()
+            assert self._losses is not None
+            self._act(self._losses())
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """End the measurement of gradients."""
@@ -95,10 +97,10 @@ class LearnedWeights(keras.callbacks.Callback):
     def _turn(self) -> int:
         return int(self.model.optimizer.iterations) // self.every_n_steps
 
-    def _act(self) -> None:
+    def _act(self, losses: Floats) -> None:
         assert self._losses is not None
         step, self._acted = int(self.model.optimizer.iterations), self._turn()
-        left, losses = max(1.0 - (step - self._first) / self.num_steps, 0.0), self._losses()
+        left = max(1.0 - (step - self._first) / self.num_steps, 0.0)
         cosines = None if self._monitor is None else self._monitor.take()
         losses = np.where(np.isfinite(losses), losses, self._state.largest)
         state = self._state.observe(losses, left, cosines)
