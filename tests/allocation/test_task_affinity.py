@@ -145,7 +145,7 @@ def test_bad_use_is_named() -> None:
         TaskAffinity(learning_rate=0.0)
     with pytest.raises(ValueError, match="No epoch has been measured"):
         _ = TaskAffinity().affinity
-    with pytest.raises(ValueError, match="One training takes one monitor of pairs"):
+    with pytest.raises(ValueError, match="One callback observes the steps of a training"):
         fit(model(), TaskAffinity(), ConflictMonitor())
     late = TaskAffinity(100)
     trained = model()

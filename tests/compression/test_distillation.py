@@ -11,6 +11,7 @@ import pytest
 
 from tests.compression import models
 from tfmtl._keras import keras, tf
+from tfmtl.balancing import PCGrad
 from tfmtl.compression import DistilledModel, distil
 from tfmtl.data import Preprocessor, to_batch
 from tfmtl.layers import MultiTaskLayer
@@ -115,6 +116,23 @@ def test_losses_are_the_stated_mixture() -> None:
     p, q = (1 / (1 + np.exp(-x["liked"].numpy().astype(float) / 3)) for x in (taught, own))
     divergence = 9 * np.mean(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))  # over all rows, labelled or not
     assert float(mixed["liked"][0]) == pytest.approx(0.75 * float(hard["liked"][0]) + 0.25 * divergence, rel=1e-4)
+
+
+def test_a_step_of_one_task_leaves_the_heads_of_the_others() -> None:
+    """After a step of all tasks the optimizer has momentum, which a gradient of 0 would apply."""
+    student = models.model(3)
+    model = DistilledModel(
+        student.network, **{**student.arguments(), "balancer": PCGrad()}, teacher=models.teacher(), alpha=0.5
+    )
+    model.compile("adam")
+    model.build_optimizer()
+    batch = to_batch(models.table(), models.preprocessor())
+    model.make_step(batch)
+    before = {v.name: v.numpy() for v in model.network.trainable_variables}
+    model.make_step(batch, ["rating"])
+    moved = {v.name for v in model.network.trainable_variables if not np.array_equal(v.numpy(), before[v.name])}
+    assert any(name.startswith("rating") for name in moved)
+    assert not any(name.startswith("liked") for name in moved)
 
 
 def test_rows_without_a_label_teach_unless_told_otherwise() -> None:

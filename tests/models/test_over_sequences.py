@@ -101,6 +101,22 @@ def test_losses_and_gradients_are_those_of_the_events_as_rows(name: str) -> None
             np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-6, err_msg=variable.name)
 
 
+@pytest.mark.parametrize("chosen", ["seen", "rating"])
+def test_a_step_of_one_task_is_that_of_the_rows(chosen: str) -> None:
+    trained = []
+    for data in (events_of(sequences(), SCHEMA), to_batch(table(), preprocessor())):
+        model = model_of(POOLINGS["self-attention"])
+        before = model.network.get_weights()
+        model.build_optimizer()
+        model.make_step(data, [chosen])
+        trained.append(model.network.get_weights())
+    for left, right in zip(*trained, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
+    moved = [not np.array_equal(one, other) for one, other in zip(before, trained[0], strict=True)]
+    assert any(moved)
+    assert not all(moved)  # the layers of the other task stay
+
+
 def test_a_step_of_a_gradient_balancer_is_that_of_the_rows() -> None:
     trained = []
     for data in (sequences(), to_batch(table(), preprocessor())):

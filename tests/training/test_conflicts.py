@@ -17,7 +17,7 @@ from tfmtl.data import from_frame, to_batch
 from tfmtl.layers import MMoE
 from tfmtl.layers.marks import marking
 from tfmtl.models import MultiTaskModel
-from tfmtl.training import ConflictMonitor, conflicts, pair_monitor
+from tfmtl.training import ConflictMonitor, conflicts, step_observer
 from tfmtl.training.conflicts import pair_measures
 
 TABLE = small.table()
@@ -263,7 +263,7 @@ def test_only_due_steps_enter_the_sums(replicas: int, monkeypatch: pytest.Monkey
         measured.append(int(optimizer.iterations))
         return gramian
 
-    monkeypatch.setattr(pair_monitor, "replicas", lambda: replicas)
+    monkeypatch.setattr(step_observer, "replicas", lambda: replicas)
     monkeypatch.setattr(conflicts, "gramian_at", look)
     step = SimpleNamespace(output_gradients=lambda: None, observed=tf.constant([True, True]))
     for number in range(5):
@@ -285,7 +285,7 @@ def test_wrong_use_is_refused() -> None:
     trained = model(eager=True)
     with pytest.raises(ValueError, match="no_such_layer"):
         fit(trained, ConflictMonitor(at=["no_such_layer"]))
-    with pytest.raises(ValueError, match="One training takes one monitor of pairs"):
+    with pytest.raises(ValueError, match="One callback observes the steps of a training"):
         fit(trained, ConflictMonitor(), ConflictMonitor())
     assert trained.step_observer is None
 

@@ -132,7 +132,7 @@ def test_wrong_use_is_refused() -> None:
         fit(tiny.model(AutoLambda()), MetaGradients(streamed))
     for order in (1, -1):
         callbacks = [MetaGradients(tiny.table()), ConflictMonitor()][::order]
-        with pytest.raises(ValueError, match="One function observes the steps of a training"):
+        with pytest.raises(ValueError, match="One callback observes the steps of a training"):
             fit(tiny.model(AutoLambda()), *callbacks)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from tfmtl._checks import require
 from tfmtl._keras import keras, tf
 from tfmtl.data import IdSequence, Schema
 from tfmtl.data.sequences import PLACES
@@ -41,14 +42,11 @@ def _connected(network: keras.Model, schema: Schema) -> keras.Model:
     rest = {name: tensor for name, tensor in rest.items() if tensor.node.layer.outbound_nodes}  # Keras refuses others
     cure = "reads a history in another way than by a pooling with `prefixes`; train it on single rows"
     try:
-        if not readers:  # a part of a network may read no history
-            return keras.Model(rest, network.output, name="network_over_sequences")
         before = keras.Model(lists, [layer.input for layer in readers], name="histories")
         behind = keras.Model([rest, [layer.output for layer in readers]], network.output, name="events")
     except ValueError as error:  # Keras found no path from these inputs
-        raise ValueError(
-            f"Sequences cannot train this network: {'part' if readers else 'all'} of it {cure}."
-        ) from error
+        raise ValueError(f"Sequences cannot train this network: part of it {cure}.") from error
+    require(bool(readers), f"Sequences cannot train this network: all of it {cure}.")
     lists = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in lists.items()}
     rest = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in rest.items()}
     places = keras.Input([], dtype=tf.int32, name=PLACES)

@@ -45,8 +45,7 @@ class HeldOutLosses(keras.callbacks.Callback):
         self.table = table
         self.every_n_steps = every_n_steps
         self.batch_size = batch_size
-        self._batches: Any = None
-        self._sums_of: Any = None
+        self._losses_of: Any = None
         self._step = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HeldOutLosses:
@@ -64,9 +63,7 @@ class HeldOutLosses(keras.callbacks.Callback):
         cure = f"compile(steps_per_execution={self.every_n_steps}) or a larger `every_n_steps`"
         rule = f"Keras calls callbacks every {steps} steps only; use {cure}."
         require(steps <= self.every_n_steps, rule, every_n_steps=self.every_n_steps)
-        source = as_source(self.table).kept(model.preprocessor, _MEMORY_BYTES)
-        self._batches = source.batches(model.preprocessor, self.batch_size)
-        self._sums_of = traced(lambda batch: _sums(model, batch))
+        self._losses_of = LossesOnRows(model, self.table, self.batch_size)
         self._step = int(model.optimizer.iterations.numpy())
         if self._step == 0:
             model.balancer.observe(self.losses())
@@ -80,6 +77,26 @@ class HeldOutLosses(keras.callbacks.Callback):
 
     def losses(self) -> np.ndarray:
         """Return the mean loss of each task over all rows [K], not a number without any label."""
+        return self._losses_of()
+
+
+class LossesOnRows:
+    """The mean losses of a model's tasks on the same rows, again and again.
+
+    Args:
+        model: a model.
+        table: the rows, in any form that `fit` takes.
+        batch_size: rows of a pass; the loss of retrieval depends on it.
+    """
+
+    def __init__(self, model: Any, table: Any, batch_size: int = 4096) -> None:
+        self.model = model
+        source = as_source(table).kept(model.preprocessor, _MEMORY_BYTES)
+        self._batches = source.batches(model.preprocessor, batch_size)
+        self._sums_of = traced(lambda batch: _sums(model, batch))
+
+    def __call__(self) -> np.ndarray:
+        """Return the losses [K], not a number for a task without any label."""
         total = sum(self._sums_of(batch).numpy() for batch in self._batches)
         with np.errstate(invalid="ignore", divide="ignore"):
             means: np.ndarray = total[0] / total[1]

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_positive_int
-from tfmtl._keras import keras, tf
-from tfmtl._replicas import all_reduce, replicas
+from tfmtl._keras import tf
+from tfmtl._replicas import all_reduce
 from tfmtl.balancing import MetaWeights, TrainingStep
 from tfmtl.balancing.gramian import Gradient, gramian_of, join
 from tfmtl.data.frames import rows_of
 from tfmtl.data.source import as_source
+from tfmtl.training.step_observer import StepObserver
 
 _MEMORY_BYTES = 1 << 30
 
 
-class MetaGradients(keras.callbacks.Callback):
+class MetaGradients(StepObserver):
     """Compares the tasks' gradients on the training batch and on rows of a meta split, for `MetaWeights` balancers.
 
     In every n-th step the balancer gets the inner products of the gradients of all trainable variables, g_i on the
@@ -45,14 +46,11 @@ class MetaGradients(keras.callbacks.Callback):
     """
 
     def __init__(self, table: Any, every_n_steps: int = 10, batch_size: int = 1024, seed: int = 0) -> None:
-        super().__init__()
-        require_positive_int(every_n_steps=every_n_steps, batch_size=batch_size)
+        super().__init__(every_n_steps)
+        require_positive_int(batch_size=batch_size)
         self.table = table
-        self.every_n_steps = every_n_steps
         self.batch_size = batch_size
         self.seed = seed
-        self._watched: Any = None  # the model of the last training
-        self._observer: Any = None  # an object of its own for each model: the model's trace holds the rows
         self._rows: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MetaGradients:
@@ -65,35 +63,18 @@ class MetaGradients(keras.callbacks.Callback):
         learns = isinstance(model.balancer, MetaWeights)
         rule = "MetaGradients are for a balancer such as AutoLambda or MultiDDS; take one, or leave out MetaGradients."
         require(learns, rule, balancer=type(model.balancer).__name__)
-        other = getattr(model.step_observer, "__self__", self)
-        self._require_alone(other is not self and getattr(other, "params", None) is self.params)
-        if self._watched is not model:
-            rows = as_source(self.table).kept(model.preprocessor, _MEMORY_BYTES).encoded
-            require(rows is not None, "The meta split must fit in memory; give a smaller table.")
-            self._watched, self._observer, self._rows = model, self.measure, rows
-        model.observe_steps(self._observer)
+        super().on_train_begin(logs)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Check that no other callback has replaced the observer."""
-        self._require_alone(self.model.step_observer is not self._observer)
+    def prepare(self, model: Any) -> None:
+        """Encode the rows."""
+        rows = as_source(self.table).kept(model.preprocessor, _MEMORY_BYTES).encoded
+        require(rows is not None, "The meta split must fit in memory; give a smaller table.")
+        self._rows = rows
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """End the observation."""
-        self.model.observe_steps(None)
-
-    def measure(self, step: TrainingStep) -> None:
-        """Give the balancer the inner products if its turn has come; called by the model while it traces a step."""
-        due = tf.equal(self.model.optimizer.iterations % self.every_n_steps, 0)
-
-        def learn() -> tf.Tensor:
-            gramian, observed = self._measured(step)
-            self.model.balancer.learn(gramian, observed & due)
-            return tf.constant(True)
-
-        if replicas() > 1:
-            learn()
-        else:
-            tf.cond(due, learn, lambda: tf.constant(False))
+    def observe(self, step: TrainingStep, due: tf.Tensor) -> None:
+        """Give the balancer the inner products."""
+        gramian, observed = self._measured(step)
+        self.model.balancer.learn(gramian, observed & due)
 
     def _measured(self, step: TrainingStep) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the inner products [2K, 2K] of the gradients, and whether tasks have labels in both batches [K]."""
@@ -116,10 +97,6 @@ class MetaGradients(keras.callbacks.Callback):
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(self.model.optimizer.iterations, tf.int64)])
         chosen = tf.random.stateless_uniform([self.batch_size], seed, 0, rows, tf.int64)
         return tf.nest.map_structure(lambda column: tf.gather(column, chosen), self._rows)
-
-    def _require_alone(self, observed: bool) -> None:
-        rule = "One function observes the steps of a training; leave out either MetaGradients or the other callback."
-        require(not observed, rule)
 
 
 def _reduced(gradients: Sequence[Gradient]) -> list[Gradient]:

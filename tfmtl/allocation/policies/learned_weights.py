@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from tfmtl._checks import require, require_positive_int, require_type
-from tfmtl._keras import keras, tf
+from tfmtl._keras import keras
 from tfmtl.allocation.affinity import Floats
 from tfmtl.allocation.policies.interval_cosines import IntervalCosines
 from tfmtl.allocation.policies.task_state import TaskState
 from tfmtl.allocation.policies.weight_policy import WeightPolicy
 from tfmtl.balancing import AssignedWeights
-from tfmtl.data import to_batch
+from tfmtl.training.held_out_losses import LossesOnRows
 
 Choose = Callable[[Floats], Floats]
 """From the state of a training [K, 5] to the weights of its tasks [K]."""
@@ -28,7 +28,7 @@ class LearnedWeights(keras.callbacks.Callback):
 
     Args:
         policy: a `WeightPolicy`, or any function from the state [K, 5] to the weights [K].
-        validation: table of rows that the policy reads, at most 4,096 of them; neither training rows nor those by
+        validation: rows that the policy reads, in any form that `fit` takes; neither training rows nor those by
             which models are compared.
         every_n_steps: steps between two actions; weights change at the end of a call of up to 32 steps.
         num_steps: steps of this training, of which the state has the share that is left. A resumed training is a new
@@ -110,31 +110,23 @@ class LearnedWeights(keras.callbacks.Callback):
         self.record.append(kept)
 
 
-class ValidationLosses:
-    """The losses of a model's tasks on some rows, in one traced pass.
+class ValidationLosses(LossesOnRows):
+    """The losses of a model with `AssignedWeights` on rows with labels of all tasks, and the assignment of its weights.
 
     Args:
         model: a model; its balancer is an `AssignedWeights`.
-        table: the rows; at most the first 4,096 are used.
-    """
+        table: the rows.
 
-    rows = 4096
+    Raises:
+        ValueError: if a task has no label.
+    """
 
     def __init__(self, model: Any, table: Any) -> None:
         require_type(model.balancer, AssignedWeights, "balancer", "Give the model `balancer=AssignedWeights()`.")
-        self.model = model
+        super().__init__(model, table)
         self._names = [task.name for task in model.tasks]
-        require(hasattr(table, "iloc"), "The validation rows must be a pandas table.", received=type(table).__name__)
-        batch = to_batch(table.iloc[: self.rows], model.preprocessor)
-        found = model.compute_losses(batch, training=False)
-        without = [name for name in self._names if not float(found[name][1]) > 0]
-        require(not without, f"The validation rows have no label of the tasks {without}.")
-        self._batch = batch
-        self._traced = tf.function(lambda rows: [model.compute_losses(rows, training=False)[n][0] for n in self._names])
-
-    def __call__(self) -> Floats:
-        """Return the losses [K]."""
-        return np.array([float(loss) for loss in self._traced(self._batch)])
+        without = [name for name, loss in zip(self._names, self(), strict=True) if np.isnan(loss)]
+        require(not without, f"The validation rows have no label of the tasks {without}, or no finite loss.")
 
     def assign(self, weights: Floats) -> None:
         """Set the weights of the tasks [K]."""
