@@ -1,6 +1,7 @@
 """Every trunk on census income, beside DeepCTR and torch-rechub: test AUC by task, and training rates.
 
     python benchmarks/architectures.py --census FOLDER [--peers deepctr=PYTHON rechub=PYTHON] [--groups 1 2] [--seeds 5]
+    python benchmarks/architectures.py --census FOLDER --recipe [--trunks PEPNet]  # by `recipes.fit`, with trees
     python benchmarks/architectures.py --census FOLDER --rate [--peers ...]  # training rate, alternating with the peers
 
 Training is the official split, validation and test are halves of the official test split. Early stopping and the
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,7 +29,7 @@ from paired import interval, spread
 from peer import Peer
 from sklearn.metrics import roc_auc_score
 
-from tfmtl import data, keras, layers, models, tasks
+from tfmtl import data, keras, layers, models, recipes, tasks
 
 Make = Callable[[Sequence[str], int], layers.MultiTaskLayer]
 Predictions = Mapping[str, np.ndarray]
@@ -61,20 +63,25 @@ class Census:
         train, validation, test, self.schema = census.load_group(folder, group)
         self.names = list(self.schema.tasks)
         self.preprocessor = data.Preprocessor.fit(self.schema, train)
-        tables = {"train": train, "valid": validation, "test": test}
-        self.parts = {part: data.to_batch(table, self.preprocessor) for part, table in tables.items()}
+        self.tables = {"train": train, "valid": validation, "test": test}
+        self.parts = {part: data.to_batch(table, self.preprocessor) for part, table in self.tables.items()}
 
     def labels(self, part: str) -> Predictions:
         """Return the labels of a part by task."""
         return {name: np.asarray(self.parts[part].labels[name]) for name in self.names}
 
-    def model(self, make: Make, seed: int, *, embedding_dim: int = 4, constant: bool = False) -> models.MultiTaskModel:
-        """Return a compiled model; its learning rate falls along a cosine over all epochs, or is the peers' 0.001."""
-        heads = [tasks.BinaryClassification(name, units=(8,)) for name in self.names]
+    def network(self, make: Make, seed: int, embedding_dim: int) -> tuple[keras.Model, list[tasks.Task]]:
+        """Return a network with a trunk, and its heads."""
+        heads: list[tasks.Task] = [tasks.BinaryClassification(name, units=(8,)) for name in self.names]
         network = models.build_network(
             self.preprocessor, heads, make(self.names, seed), embedding_dim=embedding_dim,
             regularization=models.Regularization(unknown_rate=0.05), seed=seed,
         )  # fmt: skip
+        return network, heads
+
+    def model(self, make: Make, seed: int, *, embedding_dim: int = 4, constant: bool = False) -> models.MultiTaskModel:
+        """Return a compiled model; its learning rate falls along a cosine over all epochs, or is the peers' 0.001."""
+        network, heads = self.network(make, seed, embedding_dim)
         model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
         steps = -(-len(self.labels("train")[self.names[0]]) // BATCH_SIZE)
         cosine = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * steps, alpha=0.01)
@@ -125,11 +132,26 @@ def predictions_of(model: models.MultiTaskModel, part: data.Batch) -> Prediction
     return {name: np.asarray(values) for name, values in model.predict_step(part).items()}
 
 
-def trained(problem: Census, make: Make, seed: int, **arguments: Any) -> tuple[Predictions, int, int]:
+def trained(
+    problem: Census, make: Make, seed: int, *, recipe: bool = False, **arguments: Any
+) -> tuple[Predictions, int, int]:
     """Train once and return the test predictions, the best epoch and the number of parameters."""
+    if recipe:
+        return by_recipe(problem, make, seed, arguments["embedding_dim"])
     model, best = problem.model(make, seed, **arguments), BestEpoch(problem)
     model.fit(problem.parts["train"], batch_size=BATCH_SIZE, epochs=EPOCHS, callbacks=[best], verbose=0)
     return predictions_of(model, problem.parts["test"]), best.best_epoch, model.network.count_params()
+
+
+def by_recipe(problem: Census, make: Make, seed: int, embedding_dim: int) -> tuple[Predictions, int, int]:
+    """Train by `recipes.fit`, which joins boosted trees; the epoch is the last one, the size that of the network."""
+    network, heads = problem.network(make, seed, embedding_dim)
+    found = recipes.fit(
+        problem.preprocessor, heads, problem.tables["train"], validation=problem.tables["valid"], network=network,
+        seed=seed, verbose=0,
+    )  # fmt: skip
+    print(found, file=sys.stderr, flush=True)
+    return predictions_of(found.model, problem.parts["test"]), len(found.history["loss"]), network.count_params()
 
 
 def quality(
@@ -208,13 +230,14 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=[], help="name=PYTHON of deepctr and rechub")
     parser.add_argument("--embedding-dim", type=int, default=4, help="width of our embeddings; the peers have 4")
     parser.add_argument("--constant", action="store_true", help="train ours at the peers' constant learning rate")
+    parser.add_argument("--recipe", action="store_true", help="train ours by `recipes.fit`, which joins boosted trees")
     parser.add_argument("--rate", action="store_true", help="measure only the training rate")
     arguments = parser.parse_args()
     for group in arguments.groups:
         problem = Census(arguments.census, group)
         named = [peer.split("=", 1) for peer in arguments.peers]
         peers = [Peer(name, python, "census_worker.py", problem.save, "--peer", name) for name, python in named]
-        setting = {"embedding_dim": arguments.embedding_dim, "constant": arguments.constant}
+        setting = {name: getattr(arguments, name) for name in ("embedding_dim", "constant", "recipe")}
         if arguments.rate:
             lines = rates(problem, peers, 9)
         else:

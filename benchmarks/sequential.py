@@ -5,8 +5,9 @@
         "attention with contrast" [--weight 0.1] [--temperature 0.5] [--shares 0.4 0.3 0.4]
 
 The protocol is leave-one-out: the test row of a user is the latest rating (or the one that the data mark `ncf_test`),
-the validation row the latest of the rest; rows of one moment are in random order. Ranks are among all rated movies
-except those that the user rated before; ties get the middle rank. `--validate` trains on the rows before the validation
+the validation row the latest of the rest; rows of one moment are in random order (`--by-id` orders them by the id of
+the movie, as some published figures do). Ranks are among all rated movies except those that the user rated before; ties
+get the middle rank. `--validate` trains on the rows before the validation
 rows and ranks these; it was used to choose the settings below. Otherwise models train on all rows before the test rows.
 
 Our models are trained on retrieval and rating together, in the order of time: each event of a user is predicted from
@@ -35,28 +36,18 @@ from paired import interval
 
 from tfmtl import data, evaluation, keras, layers, models, tasks
 
-WIDTH = 64
 METRICS = ("recall@10", "recall@100", "ndcg@10")
 ALS = {"factors": 128, "regularization": 10.0, "alpha": 1.0, "iterations": 15}
-ATTENTION = {"num_blocks": 2, "dropout": 0.2, "relative": True}
-POOLINGS = {
-    "mean of the history": layers.MaskedMean(),
-    "attention over the history": layers.SelfAttentionHistory(**ATTENTION),
-    "without towers": layers.SelfAttentionHistory(**ATTENTION),
-    "gated attention": layers.SelfAttentionHistory(**ATTENTION, gated=True),
-    "gated attention without towers": layers.SelfAttentionHistory(**ATTENTION, gated=True),
-}
+POOLINGS = [
+    "mean of the history", "attention over the history", "without towers", "gated attention",
+    "gated attention without towers",
+]  # fmt: skip
 CONTRASTED = {
     "mean with contrast": "mean of the history",
     "attention with contrast": "attention over the history",
     "without towers, with contrast": "without towers",
 }
 """Models with the loss of CL4SRec, and the same models without it."""
-NETWORKS = {
-    True: {"embedding_dim": {"": WIDTH, "user_id": 4}, "tower_units": (WIDTH,)},
-    False: {"embedding_dim": {"": WIDTH, "user_id": 0}, "tower_units": ()},
-}
-"""Arguments of a network with linear towers, and of one that compares the state of a history with item embeddings."""
 DEFAULT_MODELS = ["mean of the history", "attention over the history"]
 
 
@@ -85,12 +76,12 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps}
 
 
-def split(folder: pathlib.Path, validate: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split(folder: pathlib.Path, validate: bool, by_id: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the training rows, and one later row per user."""
     table = movielens_data.load(folder)
     flag = ["ncf_test"] if "ncf_test" in table else []
     table = table[["user_id", "movie_id", "rating", "timestamp", *flag]]
-    table = table.assign(moment=np.random.default_rng(7).random(len(table)))
+    table = table.assign(moment=table["movie_id"] if by_id else np.random.default_rng(7).random(len(table)))
     table = table.sort_values(["user_id", "timestamp", *flag, "moment"], ignore_index=True)
     for _ in range(2 if validate else 1):
         last = ~table["user_id"].duplicated(keep="last")
@@ -134,11 +125,23 @@ def _ranks(
 
 def pooling_of(name: str, options: argparse.Namespace) -> keras.layers.Layer:
     """Return the pooling of a model."""
-    if name not in CONTRASTED:
-        return POOLINGS[name]
-    crop, mask, reorder = options.shares
-    inner = POOLINGS[CONTRASTED[name]]
-    return layers.ContrastivePooling(inner, options.weight, options.temperature, crop, mask, reorder)
+    if name in CONTRASTED:
+        crop, mask, reorder = options.shares
+        inner = pooling_of(CONTRASTED[name], options)
+        return layers.ContrastivePooling(inner, options.weight, options.temperature, crop, mask, reorder)
+    if name == "mean of the history":
+        return layers.MaskedMean()
+    return layers.SelfAttentionHistory(
+        num_blocks=options.blocks, num_heads=options.heads, dropout=options.dropout, relative=True,
+        gated="gated" in name,
+    )  # fmt: skip
+
+
+def network_of(name: str, width: int) -> dict[str, Any]:
+    """Return arguments of a network with linear towers, or that compares the state of a history with embeddings."""
+    if "without towers" in name:
+        return {"embedding_dim": {"": width, "user_id": 0}, "tower_units": ()}
+    return {"embedding_dim": {"": width, "user_id": 4}, "tower_units": (width,)}
 
 
 def joint_model(
@@ -152,7 +155,7 @@ def joint_model(
     ]
     network = models.build_network(
         preprocessor, heads, layers.SharedBottom(units=(64, 32), seed=seed),
-        poolings={"recent": pooling_of(name, options)}, seed=seed, **NETWORKS["without towers" not in name],
+        poolings={"recent": pooling_of(name, options)}, seed=seed, **network_of(name, options.width),
     )  # fmt: skip
     corpus = models.Candidates.from_frame(movies, preprocessor)
     return models.MultiTaskModel(network, heads, preprocessor, candidates=corpus, seed=seed)
@@ -215,12 +218,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16, help="sequences per batch")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--width", type=int, default=64, help="of the embeddings and towers")
+    parser.add_argument("--blocks", type=int, default=2, help="of attention")
+    parser.add_argument("--heads", type=int, default=1, help="of attention")
+    parser.add_argument("--dropout", type=float, default=0.2, help="of attention")
+    parser.add_argument("--by-id", action="store_true", help="order rows of one moment by movie, not by chance")
     parser.add_argument("--draw-ties", action="store_true", help="draw the order of rows of one moment in each epoch")
     parser.add_argument("--overlap", type=int, default=0)
     parser.add_argument("--length", type=int, default=200, help="of the histories")
     parser.add_argument("--latest", type=int, default=0, help="learn from this number of events per user; 0 for all")
     options = parser.parse_args()
-    train, test = split(options.data, options.validate)
+    train, test = split(options.data, options.validate, options.by_id)
     corpus = pd.Index(pd.concat([train, test])["movie_id"].unique())
     print(f"{len(train):,} ratings of {len(test):,} users, {len(corpus):,} movies, {options.seeds} seeds\n")
     print(f"| model | {' | '.join(METRICS)} | rating RMSE | seconds of training | of CPU |")

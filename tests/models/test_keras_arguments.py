@@ -10,8 +10,20 @@ import pytest
 
 from tests.models import small
 from tfmtl._keras import keras, tf
-from tfmtl.data import Batch, from_frame, to_batch, to_columns, to_sequences
-from tfmtl.models import MultiTaskModel
+from tfmtl.data import (
+    Batch,
+    Categorical,
+    IdSequence,
+    Label,
+    Preprocessor,
+    Schema,
+    from_frame,
+    to_batch,
+    to_columns,
+    to_sequences,
+)
+from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.tasks import BinaryClassification
 
 TABLE = small.table()
 LABELS = "labels are columns of `x` that the schema names"
@@ -302,3 +314,31 @@ def test_xla_with_retrieval_and_steps_below_one_are_refused() -> None:
         model.compile("adam", jit_compile=True)
     with pytest.raises(ValueError, match="`steps_per_execution` must be a positive integer"):
         model.compile("adam", steps_per_execution=0)
+
+
+class _Sizes(keras.callbacks.Callback):
+    """The rows of each batch of prediction."""
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        self.sizes: list[int] = []
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.sizes.append(len(logs["outputs"]["liked"]))
+
+
+def test_evaluation_and_prediction_read_fewer_rows_where_lists_are_long() -> None:
+    """2^18 positions: a list of 2^13 leaves 32 rows, one of 64 the usual 4096."""
+    assert small.model().evaluation_batch_size == 4096
+    schema = Schema(
+        query=[Categorical("user"), IdSequence("recent", of="item", max_length=2**13)], candidate=[Categorical("item")],
+        labels=[Label("liked")],
+    )  # fmt: skip
+    preprocessor = Preprocessor.fit(schema, TABLE)
+    heads = [BinaryClassification("liked")]
+    model = MultiTaskModel(build_network(preprocessor, heads, None, embedding_dim=2, seed=0), heads, preprocessor)
+    model.compile()
+    seen = _Sizes()
+    found = model.predict(TABLE, callbacks=[seen], verbose=0)["liked"]
+    assert seen.sizes == [32, small.ROWS - 32]
+    np.testing.assert_allclose(found, model.predict(TABLE, batch_size=small.ROWS, verbose=0)["liked"], atol=1e-6)
+    assert model.evaluate(TABLE, return_dict=True, verbose=0).keys() >= {"loss", "liked_loss"}

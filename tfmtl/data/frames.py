@@ -172,14 +172,14 @@ def rows_of_pass(features: Mapping[str, Any]) -> int:
     Layers embed each position of a list, so that the memory of a pass grows with rows and positions.
 
     Args:
-        features: encoded columns [N, ...].
+        features: encoded columns [N, ...], or the inputs of a network; a list of no fixed length counts as one id.
 
     Example:
         >>> rows_of_pass({"user": np.zeros([9], "int32"), "history": np.zeros([9, 1024], "int32")})
         256
     """
     lists = [column.shape[1:] for column in features.values() if tf.as_dtype(column.dtype).is_integer]
-    longest = max((math.prod(int(length) for length in shape) for shape in lists), default=1)
+    longest = max((math.prod(int(length or 1) for length in shape) for shape in lists), default=1)
     return max(1, min(_MOST_ROWS, _MOST_POSITIONS // max(longest, 1)))
 
 

@@ -9,7 +9,7 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import keras, tf, traced
 from tfmtl.balancing import Balancer
 from tfmtl.data import Sequences
-from tfmtl.data.frames import Table
+from tfmtl.data.frames import Table, rows_of_pass
 from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
 from tfmtl.models.keras_arguments import (
@@ -34,9 +34,15 @@ class TableModel(StepHooks):
     """The training loop of `MultiTaskModel`, independent of the tasks: Keras' loop over tables."""
 
     balancer: Balancer
+    network: keras.Model
     tasks: list[Task]
     seed: int
     distribute_reduction_method: str  # a property of Keras
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Default rows per batch of validation and prediction: 4096, or fewer for lists of more than 64 ids."""
+        return min(EVALUATION_BATCH_SIZE, rows_of_pass(self.network.input))
 
     def as_rows(self, data: Any) -> Any:
         """Return the events of `Sequences` as rows, or a `Batch` unchanged."""
@@ -129,7 +135,7 @@ class TableModel(StepHooks):
             shuffle: whether each epoch reads a table or files in another random order. A data set has its own order.
             steps_per_epoch: steps of an epoch, which may read a table or files several times; by default once.
             validation_steps: batches per validation; by default all.
-            validation_batch_size: rows per batch of the validation data; 4096 by default for any `batch_size`, so that
+            validation_batch_size: rows per batch of the validation data; `evaluation_batch_size` by default, so that
                 the loss of retrieval, which depends on it, can be compared between trainings.
             memory_bytes: limit below which encoded files stay in memory. Larger files are encoded again in each epoch;
                 `tfmtl.data.cache` keeps them encoded in a file.
@@ -158,7 +164,7 @@ class TableModel(StepHooks):
         train, steps_per_epoch = self._training_batches(source, rows, shuffle, steps_per_epoch, epochs - initial_epoch)
         validation = None
         if held_out is not None:
-            rows = batch_size_of(held_out, "validation_batch_size", validation_batch_size, EVALUATION_BATCH_SIZE)
+            rows = batch_size_of(held_out, "validation_batch_size", validation_batch_size, self.evaluation_batch_size)
             validation, validation_steps = self._batches(held_out, rows, validation_steps)
         self.build_optimizer()
         with label_errors(), self.hooks_kept():
@@ -266,7 +272,8 @@ class TableModel(StepHooks):
 
         Args:
             x: as in `fit`, in the order of its rows.
-            batch_size: rows per batch of a table or files, 4096 by default. The loss of retrieval depends on it.
+            batch_size: rows per batch of a table or files, `evaluation_batch_size` by default. The loss of retrieval
+                depends on it.
             steps: batches to read; by default all.
             verbose, callbacks, return_dict: as in `keras.Model.evaluate`.
             y, sample_weight, max_queue_size, workers, use_multiprocessing, **kwargs: refused, as in `fit`.
@@ -279,7 +286,7 @@ class TableModel(StepHooks):
             use_multiprocessing=use_multiprocessing,
         )  # fmt: skip
         source = self._checked(as_source(x).kept(self.preprocessor, 0))
-        rows = batch_size_of(source, "batch_size", batch_size, EVALUATION_BATCH_SIZE)
+        rows = batch_size_of(source, "batch_size", batch_size, self.evaluation_batch_size)
         if serves_parameters(self.distribute_strategy):
             dataset = source.batches(self.preprocessor, rows)
             return self._evaluate_here(dataset if steps is None else dataset.take(steps), callbacks, return_dict)
@@ -322,7 +329,7 @@ class TableModel(StepHooks):
         others = {"max_queue_size": max_queue_size, "workers": workers, "use_multiprocessing": use_multiprocessing}
         refuse_others("predict", **others)
         source = as_source(x)
-        rows = batch_size_of(source, "batch_size", batch_size, EVALUATION_BATCH_SIZE)
+        rows = batch_size_of(source, "batch_size", batch_size, self.evaluation_batch_size)
         dataset = source.batches(self.preprocessor, rows, labels=False)
         with self.single_steps():
             return super().predict(dataset, steps=steps, verbose=verbose, callbacks=callbacks)

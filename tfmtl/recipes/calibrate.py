@@ -25,7 +25,6 @@ CalibrationMethod = Literal["temperature", "platt", "isotonic", "prior"]
 
 LEAST_EVENTS = 20
 """Validation rows of each class that a value of the slice feature needs for a map of its own."""
-_BATCH = 4096
 
 
 def calibrate(
@@ -192,7 +191,7 @@ def _rows(
     source = as_source(table)
     require(not source.sequences, "`validation` must hold single rows, such as `with_histories` makes, not sequences.")
     found: dict[str, list[_Rows]] = {task.name: [] for task in tasks}
-    for batch in source.batches(model.preprocessor, _BATCH):
+    for batch in source.batches(model.preprocessor, model.evaluation_batch_size):
         outputs = network({name: batch.features[name] for name in network.input}, training=False)
         for task in tasks:
             with label_errors():

@@ -28,7 +28,6 @@ _MOST_CLASSES = 10
 _MOST_TREES = 1000
 """Largest number of trees of all classes of a task."""
 _GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
-_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +207,7 @@ def _outputs(model: MultiTaskModel, batch: Batch, names: Sequence[str]) -> dict[
     """Return the network's outputs [n, units] of some tasks for the rows of a batch."""
     part = keras.Model(model.network.input, {name: uncalibrated(model.network.output[name]) for name in names})
     features = {name: batch.features[name] for name in model.network.input}
-    found = part.predict(features, batch_size=_ROWS, verbose=0)
+    found = part.predict(features, batch_size=model.evaluation_batch_size, verbose=0)
     return {name: np.asarray(values, np.float64) for name, values in found.items()}
 
 
