@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tfmtl.interpretation import conflict_curves, conflict_heat_map
+from tfmtl.interpretation import Importance, conflict_curves, conflict_heat_map, importance_bars
 
 NAN = float("nan")
 NAMES = ["click", "rating", "buy"]
@@ -95,6 +95,20 @@ def test_pictures_can_be_saved_and_leave_pyplot_alone() -> None:
     assert plt.get_fignums() == []
     lines = conflict_curves(history, names, "magnitude").axes[0].get_lines()[1:]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines) == 28
+
+
+def test_importances_have_a_panel_per_task_and_bars_in_order() -> None:
+    values = np.array([[0.1, NAN], [0.3, -0.1], [0.2, 0.0]])
+    found = Importance(["a", "b", "c"], NAMES[:2], values, values - 0.05, values + 0.1, np.ones(2), {})
+    figure = importance_bars(found, count=2)
+    shown = [[label.get_text() for label in axis.get_yticklabels()] for axis in figure.axes]
+    assert shown == [["b", "c"], ["c", "b"]]
+    assert [axis.get_title() for axis in figure.axes] == NAMES[:2]
+    (errors,) = figure.axes[0].collections
+    np.testing.assert_allclose([line[:, 0] for line in errors.get_segments()], [[0.25, 0.4], [0.15, 0.3]])
+    assert saved(figure).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="`count` must be a positive integer"):
+        importance_bars(found, count=0)
 
 
 @pytest.mark.parametrize("draw", [conflict_heat_map, conflict_curves])

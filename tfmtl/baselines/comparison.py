@@ -31,9 +31,10 @@ from tfmtl.evaluation.corpus import REPEATED, Outside, Seen, positives, repeated
 from tfmtl.evaluation.ranks import Progress, rank_by_scores
 from tfmtl.evaluation.reports import side_by_side
 from tfmtl.evaluation.reports.report import as_series, corpus_of, ids_and_labels, judged, labels_of, predict
-from tfmtl.evaluation.reports.transfer import JUDGED_BY, SMALLER_IS_BETTER
+from tfmtl.evaluation.reports.transfer import JUDGED_BY
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
+from tfmtl.tasks.label_metrics import SMALLER_IS_BETTER
 
 MODEL = "model"
 _JUDGED_BY = ("ndcg@", *JUDGED_BY)

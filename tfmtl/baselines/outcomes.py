@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from tfmtl.evaluation.corpus import Corpus, Outside
 from tfmtl.evaluation.reports.bootstrap_comparison import Measure, bootstrap_comparison
-from tfmtl.evaluation.reports.transfer import SMALLER_IS_BETTER
 from tfmtl.evaluation.retrieval_metrics import retrieval_values
 from tfmtl.tasks import Task
+from tfmtl.tasks.label_metrics import SMALLER_IS_BETTER
 
 _MOST_ROWS = 20_000
 _SAMPLES = 100

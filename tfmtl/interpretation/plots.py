@@ -1,4 +1,4 @@
-"""Pictures of conflicts, attention and experts of a model; they need matplotlib, the extra `tfmtl[plots]`."""
+"""Pictures of conflicts between tasks and importances of features; they need matplotlib, the extra `tfmtl[plots]`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfmtl._checks import require, require_known
+from tfmtl._checks import require, require_known, require_positive_int
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from tfmtl.interpretation.importance import Importance
 
 History = Sequence[Mapping[str, Any]]
 """What `ConflictMonitor` keeps: a dict of arrays [K, K] an epoch."""
@@ -110,6 +112,44 @@ def conflict_curves(history: History, task_names: Sequence[str], measure: str = 
     axis.set_title(_TITLES[measure], fontsize="medium")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
+    return figure
+
+
+def importance_bars(importance: Importance, count: int = 20) -> Figure:
+    """Draw the most important features of each task as bars with intervals, one panel per task.
+
+    Args:
+        importance: from `permutation_importance`.
+        count: most features in a panel.
+
+    Returns:
+        The figure; save it with `figure.savefig(path)`.
+
+    Raises:
+        ValueError: if `count` is not a positive integer.
+
+    Example:
+        >>> from tfmtl.interpretation import Importance
+        >>> values = np.array([[0.1], [0.3]])
+        >>> found = Importance(["age", "country"], ["click"], values, values, values, np.ones(1), {})
+        >>> [label.get_text() for label in importance_bars(found).axes[0].get_yticklabels()]
+        ['country', 'age']
+    """
+    from matplotlib.figure import Figure
+
+    require_positive_int(count=count)
+    shown, tasks = min(count, len(importance.names)), importance.tasks
+    figure = Figure(figsize=(4.0 * len(tasks), 1.2 + 0.25 * shown), layout="constrained")
+    for k, (axis, task) in enumerate(zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks, strict=True)):
+        names = importance.order(task)[:shown]
+        rows = [importance.names.index(name) for name in names]
+        values, low, high = (part[rows, k] for part in (importance.values, importance.low, importance.high))
+        axis.barh(range(shown), values, xerr=[values - low, high - values], color="C0", ecolor="0.3", capsize=2)
+        axis.set_yticks(range(shown), names)
+        axis.invert_yaxis()
+        axis.axvline(0.0, color="0.7", linewidth=1.0)
+        axis.set_title(task, fontsize="medium")
+        axis.grid(axis="x", alpha=0.3)
     return figure
 
 

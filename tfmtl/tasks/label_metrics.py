@@ -19,6 +19,9 @@ from tfmtl.tasks.observed import require_vector as require_vector
 
 _Floats = npt.NDArray[np.float64]
 
+SMALLER_IS_BETTER = ("rmse", "mae", "log_loss", "pinball", "deviance")
+"""Metrics of reports that fall as a model becomes better; all others rise."""
+
 
 def binary_metrics(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None

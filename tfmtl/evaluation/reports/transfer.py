@@ -17,10 +17,10 @@ from tfmtl.evaluation.reports.report import corpus_of, judged, labels_of, predic
 from tfmtl.evaluation.retrieval_metrics import retrieval_values
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
+from tfmtl.tasks.label_metrics import SMALLER_IS_BETTER
 
 JUDGED_BY = ("auc", "macro_auc", "rmse", "pinball")
 """Metrics by which a task that is not a retrieval is judged, the first that it reports."""
-SMALLER_IS_BETTER = ("rmse", "mae", "log_loss", "pinball", "deviance")
 _CURES = {
     "retrieval": "isolate it in `build_network`, or lower the weights of the other tasks in `FixedWeights`",
     "ranking": "isolate it in `build_network`, raise its weight in `FixedWeights`, or give each task tables by `STEM`",

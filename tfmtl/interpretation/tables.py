@@ -1,0 +1,24 @@
+"""The results of interpretation as pandas tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def long_table(index: Mapping[str, Sequence[str]], values: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return arrays [n_1, n_2, ...] as the columns of a table with a row for each combination of names.
+
+    Args:
+        index: the names along each axis, by name of the axis.
+        values: arrays by name of the column.
+
+    Example:
+        >>> table = long_table({"task": ["a"], "feature": ["x", "y"]}, {"value": np.array([[1.0, 2.0]])})
+        >>> table.loc[("a", "y"), "value"].item()
+        2.0
+    """
+    rows = pd.MultiIndex.from_product([list(names) for names in index.values()], names=list(index))
+    return pd.DataFrame({name: np.asarray(array).reshape(-1) for name, array in values.items()}, rows)
