@@ -1,4 +1,4 @@
-"""Write docs/methods.md: every registered class with the first sentence of its docstring and its reference.
+"""Write docs/methods.md: registered classes and methods of allocation, each with its first sentence and its reference.
 
 python docs/methods.py
 """
@@ -34,7 +34,7 @@ KINDS: dict[str, Callable[[type], bool]] = {
 
 
 def classes() -> dict[str, list[type]]:
-    """Return the registered public classes by kind, each sorted by name."""
+    """Return the registered public classes by kind, and the methods of allocation that have a reference, by name."""
     for package in tfmtl._PACKAGES:
         importlib.import_module(f"tfmtl.{package}")
     registered = tfmtl.keras.saving.get_custom_objects()
@@ -45,6 +45,11 @@ def classes() -> dict[str, list[type]]:
         kind = next((kind for kind, accepts in KINDS.items() if accepts(value)), None)
         if kind is not None:
             found[kind].append(value)
+    found["Allocation"] = [
+        member
+        for _, member in sorted(vars(tfmtl.allocation).items(), key=lambda item: item[0].lower())
+        if callable(member) and "Reference:" in (inspect.getdoc(member) or "")
+    ]
     return {kind: members for kind, members in found.items() if members}
 
 
@@ -69,7 +74,8 @@ def page() -> str:
     lines = [
         "# Methods",
         "",
-        "Every registered class; `python docs/methods.py` writes this page from the docstrings.",
+        "Every registered class, and the methods of `tfmtl.allocation`; `python docs/methods.py` writes this page from "
+        "the docstrings.",
         "",
     ]
     for kind, members in classes().items():

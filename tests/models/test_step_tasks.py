@@ -85,10 +85,10 @@ def test_a_schedule_makes_the_steps_of_its_sets_in_one_trace(arguments: dict[str
               for key, value in arguments.items()}  # fmt: skip
     model, traces = small.model(**arguments), []
 
-    def schedule(make_step: Any) -> Any:
+    def schedule(rows: Any) -> Any:
         traces.append(1)
         turn = tf.cast(model.optimizer.iterations % 2, tf.int32)
-        return tf.switch_case(turn, [lambda: make_step(["rating"]), lambda: make_step(NAMES)])
+        return tf.switch_case(turn, [lambda: model.make_step(rows, ["rating"]), lambda: model.make_step(rows, NAMES)])
 
     model.schedule_steps(schedule)
     model.fit(small.table(), batch_size=10, epochs=2, verbose=0, shuffle=False)

@@ -11,7 +11,7 @@ import numpy as np
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, tf
 from tfmtl.allocation.schedule import Schedule
-from tfmtl.models.step_hooks import MakeStep
+from tfmtl.data import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +108,11 @@ class ScheduledTraining(keras.callbacks.Callback):
         step = tf.cast(tf.convert_to_tensor(self.model.optimizer.iterations), tf.int64)
         return tf.searchsorted(tf.constant(ends, tf.int64), step[tf.newaxis], side="right")[0]
 
-    def _make_step(self, make_step: MakeStep) -> dict[str, tf.Tensor]:
+    def _make_step(self, rows: Batch) -> dict[str, tf.Tensor]:
         sets = list(dict.fromkeys(phase.tasks for phase in self.schedule.phases))
         numbers = [*(sets.index(phase.tasks) for phase in self.schedule.phases), len(sets)]
         phase = self._phase()
-        steps = [functools.partial(make_step, tasks) for tasks in sets]
+        steps = [functools.partial(self.model.make_step, rows, tasks) for tasks in sets]
         logs = tf.switch_case(tf.gather(numbers, phase), [*steps, self.model.get_metrics_result])
         last = len(self.schedule.phases)
         with tf.control_dependencies(tf.nest.flatten(logs)):

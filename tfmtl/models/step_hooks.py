@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -13,10 +12,8 @@ from tfmtl.balancing import TrainingStep
 from tfmtl.data import Batch
 from tfmtl.models.one_batch import OneBatch, unpacked
 
-MakeStep = Callable[[Collection[str]], dict[str, tf.Tensor]]
-"""Makes a step of the tasks with some names and returns the running means."""
-StepSchedule = Callable[[MakeStep], dict[str, tf.Tensor]]
-"""Chooses the tasks of a step and makes it; see `StepHooks.schedule_steps`."""
+StepSchedule = Callable[[Batch], dict[str, tf.Tensor]]
+"""Chooses the tasks of the steps on the rows of a batch and makes them; see `StepHooks.schedule_steps`."""
 
 
 class StepHooks(OneBatch, abc.ABC):
@@ -48,8 +45,7 @@ class StepHooks(OneBatch, abc.ABC):
         arrived = tf.group(*tf.nest.flatten(data))  # one control edge per operation, not one per column
         with tf.control_dependencies([arrived]):  # otherwise counters increase beyond the end of a data set
             rows = self.as_rows(data)
-            schedule = self.step_schedule
-            return self.make_step(rows) if schedule is None else schedule(functools.partial(self.make_step, rows))
+            return self.make_step(rows) if self.step_schedule is None else self.step_schedule(rows)
 
     def trace_steps(self) -> None:
         """Trace the steps again."""
@@ -69,14 +65,14 @@ class StepHooks(OneBatch, abc.ABC):
         self._set_hooks(observer, self.step_schedule)
 
     def schedule_steps(self, schedule: StepSchedule | None) -> None:
-        """Let a function choose the tasks of every training step, or train all tasks again, even during `fit`.
+        """Let a function make the training steps of every batch, or train all tasks again, even during `fit`.
 
-        Use it in callbacks that share the time between the tasks, such as `tfmtl.allocation.ScheduledTraining`. A
+        Use it in callbacks that choose the tasks of a step, such as `tfmtl.allocation.ScheduledTraining`. A
         traced step calls the function once, while it is traced; traces are kept as by `observe_steps`.
 
         Args:
-            schedule: receives a function from names of tasks to the logs of a step that trains only these tasks, and
-                returns the logs; it may choose between several sets by `tf.switch_case`. None to stop.
+            schedule: receives the rows of the batch, passes them to `make_step` with the names of the tasks, once or
+                more often, and returns the logs; it may choose between sets of tasks by `tf.switch_case`. None to stop.
         """
         self._set_hooks(self.step_observer, schedule)
 
