@@ -63,8 +63,9 @@ class GroupLoss:
         order of ties); Qin, Liu, Li, "A general approximation framework for direct optimization of information
         retrieval measures", Information Retrieval 2010, equations 8 and 10 (ApproxNDCG).
 
-    Cost: a sort of the rows by group, and some passes over the pairs of rows of one group; on replicas, each of them
-    computes the loss of the whole batch.
+    Cost: two sorts of the rows, and passes over pairs of rows of one group: those with different labels for
+        `"logistic"` and `"hinge"`, all for `"approx_ndcg"`, rows with labels for `"list_mle"`, none for `"softmax"`. On
+        replicas, each of them computes the loss of the whole batch.
     """
 
     kind: GroupKind
@@ -124,97 +125,119 @@ class GroupLoss:
             weights: [B], 0 for rows that do not count.
             groups: [B], equal for rows of one group.
         """
-        pairs = _Pairs.of(*(tf.boolean_mask(column, weights > 0) for column in (scores, labels, weights, groups)))
-        return _KINDS[self.kind](self, pairs)
+        return _KINDS[self.kind](self, _Rows.of(scores, labels, weights, groups))
 
-    def _between(self, pairs: _Pairs, loss: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        better = pairs.first(pairs.labels) > pairs.second(pairs.labels)
-        weight = tf.where(better, pairs.first(pairs.weights) * pairs.second(pairs.weights), 0.0)
-        losses = loss(tf.where(better, pairs.first(pairs.scores) - pairs.second(pairs.scores), 0.0))
-        return _mean(losses, weight)
+    def _between(self, rows: _Rows, loss: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        better, worse = _pairs(rows.tie_ends, rows.ends)
+        weight = tf.gather(rows.weights, better) * tf.gather(rows.weights, worse)
+        return _mean(loss(tf.gather(rows.scores, better) - tf.gather(rows.scores, worse)), weight)
 
-    def _logistic(self, pairs: _Pairs) -> tf.Tensor:
-        return self._between(pairs, lambda difference: tf.nn.softplus(-difference))
+    def _logistic(self, rows: _Rows) -> tf.Tensor:
+        return self._between(rows, lambda difference: tf.nn.softplus(-difference))
 
-    def _hinge(self, pairs: _Pairs) -> tf.Tensor:
-        return self._between(pairs, lambda difference: tf.nn.relu(1 - difference))
+    def _hinge(self, rows: _Rows) -> tf.Tensor:
+        return self._between(rows, lambda difference: tf.nn.relu(1 - difference))
 
-    def _softmax(self, pairs: _Pairs) -> tf.Tensor:
-        differs = tf.not_equal(pairs.first(pairs.labels), pairs.second(pairs.labels))
-        weight = tf.where(pairs.any(differs), pairs.weights * pairs.labels, 0.0)
-        return _mean(pairs.log_sum(tf.ones_like(differs)) - pairs.scores, weight)
+    def _softmax(self, rows: _Rows) -> tf.Tensor:
+        weight = tf.where(rows.highest > rows.lowest, rows.weights * rows.labels, 0.0)
+        sums = _log_sums(rows.scores, rows.group, rows.size)
+        return _mean(tf.gather(sums, rows.group) - rows.scores, weight)
 
-    def _list_mle(self, pairs: _Pairs) -> tf.Tensor:
-        own, other = pairs.first(pairs.labels), pairs.second(pairs.labels)
-        weight = tf.where(pairs.any(other < own), pairs.weights, 0.0)
-        return _mean(pairs.log_sum(other <= own) - pairs.scores, weight)
+    def _list_mle(self, rows: _Rows) -> tf.Tensor:
+        weight = tf.where(rows.labels > rows.lowest, rows.weights, 0.0)
+        first = tf.equal(rows.tie_starts, tf.range(rows.size))  # one sum for all rows of a tie
+        tie, other = _pairs(*(tf.boolean_mask(bound, first) for bound in (rows.tie_starts, rows.ends)))
+        sums = _log_sums(tf.gather(rows.scores, other), tie, tf.reduce_sum(tf.cast(first, tf.int32)))
+        return _mean(tf.gather(sums, tf.cumsum(tf.cast(first, tf.int32)) - 1) - rows.scores, weight)
 
-    def _approx_ndcg(self, pairs: _Pairs) -> tf.Tensor:
-        own, other = pairs.first(pairs.labels), pairs.second(pairs.labels)
-        above = tf.sigmoid((pairs.second(pairs.scores) - pairs.first(pairs.scores)) / self.temperature)
-        rank = 0.5 + pairs.sum(above)  # a row is above itself by 1/2
-        ahead = (other > own) | (tf.equal(other, own) & (pairs.right <= pairs.left))
-        gain = pairs.weights * (tf.pow(2.0, pairs.labels) - 1)
-        ideal_rank = pairs.sum(tf.cast(ahead, tf.float32))
-        found, ideal = (pairs.by_group(gain / tf.math.log1p(each)) for each in (rank, ideal_rank))
-        differs = pairs.by_group(tf.cast(pairs.any(tf.not_equal(own, other)), tf.float32))
-        counted = tf.cast((differs > 0) & (ideal > 0), tf.float32)
+    def _approx_ndcg(self, rows: _Rows) -> tf.Tensor:
+        row, other = _pairs(tf.range(rows.size) + 1, rows.ends)
+        above = tf.sigmoid((tf.gather(rows.scores, other) - tf.gather(rows.scores, row)) / self.temperature)
+        rank = 1 + sum(
+            tf.math.unsorted_segment_sum(share, one, rows.size) for share, one in ((above, row), (1 - above, other))
+        )
+        ideal_rank = tf.cast(1 + tf.range(rows.size) - rows.starts, tf.float32)
+        gain = rows.weights * (tf.pow(2.0, rows.labels) - 1)
+        found, ideal, differ = (
+            tf.math.unsorted_segment_sum(each, rows.group, rows.size)
+            for each in (
+                gain / tf.math.log1p(rank), gain / tf.math.log1p(ideal_rank),
+                tf.cast(rows.highest > rows.lowest, tf.float32),
+            )
+        )  # fmt: skip
+        counted = tf.cast((differ > 0) & (ideal > 0), tf.float32)
         return _mean(1 - tf.math.divide_no_nan(found, ideal), counted)
 
 
-class _Pairs(NamedTuple):
-    """Rows sorted by group, and all pairs of rows of one group, also of a row with itself.
+class _Rows(NamedTuple):
+    """Rows with a weight, sorted by group and in a group by falling label.
 
     Attributes:
         scores, labels, weights: [n].
         group: number of each row's group [n].
-        left, right: the rows of each pair [p].
+        starts, ends: first row of each row's group, and the row after its last [n].
+        tie_starts, tie_ends: those of the rows of the group with the same label [n].
     """
 
     scores: tf.Tensor
     labels: tf.Tensor
     weights: tf.Tensor
     group: tf.Tensor
-    left: tf.Tensor
-    right: tf.Tensor
+    starts: tf.Tensor
+    ends: tf.Tensor
+    tie_starts: tf.Tensor
+    tie_ends: tf.Tensor
 
     @classmethod
-    def of(cls, scores: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, groups: tf.Tensor) -> _Pairs:
-        """Return the pairs of rows with a weight."""
-        _, group, counts = tf.unique_with_counts(groups)
+    def of(cls, scores: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, groups: tf.Tensor) -> _Rows:
+        """Return the rows with a weight in order; equal labels keep the order of the batch."""
+        chosen = tf.where(weights > 0)[:, 0]
+        chosen = tf.gather(chosen, tf.argsort(tf.gather(labels, chosen), direction="DESCENDING", stable=True))
+        _, group = tf.unique(tf.gather(groups, chosen))
         order = tf.argsort(group, stable=True)
-        scores, labels, weights, group = (tf.gather(column, order) for column in (scores, labels, weights, group))
-        sizes = tf.gather(counts, group)
-        left = tf.repeat(tf.range(tf.size(group)), sizes)
-        place = tf.range(tf.size(left)) - tf.repeat(tf.cumsum(sizes, exclusive=True), sizes)
-        start = tf.gather(tf.cumsum(counts, exclusive=True), group)
-        return cls(scores, labels, weights, group, left, tf.repeat(start, sizes) + place)
+        chosen, group = tf.gather(chosen, order), tf.gather(group, order)
+        scores, labels, weights = (tf.gather(column, chosen) for column in (scores, labels, weights))
+        begins = tf.not_equal(group[1:], group[:-1])
+        bounds = (*_runs(begins, group), *_runs(begins | tf.not_equal(labels[1:], labels[:-1]), group))
+        return cls(scores, labels, weights, group, *bounds)
 
-    def first(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the values [p] of the first row of each pair."""
-        return tf.gather(values, self.left)
+    @property
+    def size(self) -> tf.Tensor:
+        """The number of rows."""
+        return tf.size(self.group)
 
-    def second(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the values [p] of the second row of each pair."""
-        return tf.gather(values, self.right)
+    @property
+    def highest(self) -> tf.Tensor:
+        """The largest label of each row's group [n]."""
+        return tf.gather(self.labels, self.starts)
 
-    def sum(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the sums [n] of values of pairs [p] by their first row."""
-        return tf.math.unsorted_segment_sum(values, self.left, tf.size(self.group))
+    @property
+    def lowest(self) -> tf.Tensor:
+        """The smallest label of each row's group [n]."""
+        return tf.gather(self.labels, self.ends - 1)
 
-    def any(self, values: tf.Tensor) -> tf.Tensor:
-        """Return whether one of the pairs [p] of each first row [n] is true."""
-        return self.sum(tf.cast(values, tf.float32)) > 0
 
-    def by_group(self, values: tf.Tensor) -> tf.Tensor:
-        """Return the sums of values [n] by group; groups beyond the last one have 0."""
-        return tf.math.unsorted_segment_sum(values, self.group, tf.size(self.group))
+def _pairs(starts: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return pairs [p], [p] of i with each of `starts[i]`, ..., `ends[i] - 1`, in the order of i."""
+    others = tf.ragged.range(starts, ends, row_splits_dtype=tf.int32)
+    count = tf.size(others.values)
+    begins = tf.math.bincount(others.row_splits[1:], minlength=count + 1, dtype=tf.int32)  # of an i without a pair too
+    return tf.cumsum(begins)[:count], others.values
 
-    def log_sum(self, allowed: tf.Tensor) -> tf.Tensor:
-        """Return log sum_k exp(s_k) [n] over the second rows k of the allowed pairs [p]; a row allows itself."""
-        scores = tf.where(allowed, self.second(self.scores), self.scores.dtype.min)
-        most = tf.stop_gradient(tf.math.unsorted_segment_max(scores, self.left, tf.size(self.group)))
-        return tf.math.log(self.sum(tf.exp(scores - self.first(most)))) + most
+
+def _runs(begins: tf.Tensor, like: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the first row of each row's run and the row after its last, by whether rows after the first begin one."""
+    begins = tf.concat([tf.ones_like(like[:1]), tf.cast(begins, tf.int32)], axis=0)
+    starts = tf.cast(tf.where(begins > 0)[:, 0], tf.int32)
+    ends = tf.concat([starts[1:], [tf.size(like)]], axis=0)
+    run = tf.cumsum(begins) - 1
+    return tf.gather(starts, run), tf.gather(ends, run)
+
+
+def _log_sums(scores: tf.Tensor, segment: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Return log sum exp of the scores of each segment [size]; none may be empty."""
+    most = tf.stop_gradient(tf.math.unsorted_segment_max(scores, segment, size))
+    return tf.math.log(tf.math.unsorted_segment_sum(tf.exp(scores - tf.gather(most, segment)), segment, size)) + most
 
 
 def _mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
