@@ -184,6 +184,12 @@ ENTRIES = (
         "schedules.py", ("--movielens", "{ml_100k}", "--epochs", "15"), (), ("--epochs", "2", *_SEED),
     ),
     Entry(
+        "session_critics",
+        "Do weights of rows by session critics (RMTL) raise AUC, beside shuffled weights and focal loss?",
+        "session_critics.py", ("{ml_100k}", "{tmall}", "--rows", "50000"), (),
+        ("--rows", "5000", "--epochs", "1", *_SEED),
+    ),
+    Entry(
         "recipe",
         "Does the retrieval of `recipes.join_ease` rank better than the network and than simple baselines?",
         "recipe.py",

@@ -19,6 +19,7 @@ from tfmtl.allocation.schedule import Phase as Phase
 from tfmtl.allocation.schedule import Schedule as Schedule
 from tfmtl.allocation.scheduled_training import ScheduledTraining as ScheduledTraining
 from tfmtl.allocation.selective_group_updates import SelectiveGroupUpdates as SelectiveGroupUpdates
+from tfmtl.allocation.session_critics import SessionCritics as SessionCritics
 from tfmtl.allocation.step_costs import StepCosts as StepCosts
 from tfmtl.allocation.step_costs import measure_step_costs as measure_step_costs
 from tfmtl.allocation.task_affinity import TaskAffinity as TaskAffinity

@@ -25,6 +25,15 @@ def column_of(frame: pd.DataFrame, name: str, *, missing: bool = False) -> pd.Se
     return column
 
 
+def group_numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Return the numbers [N] of the distinct values of a column, such as sessions, from 0; -1 where it is missing.
+
+    Raises:
+        ValueError: if the column is absent.
+    """
+    return np.asarray(pd.factorize(column_of(frame, name, missing=True))[0])
+
+
 def times_of(frame: pd.DataFrame, name: str, *, missing: bool = False) -> pd.Index:
     """Return a column as an index that sorts: a `DatetimeIndex` in its own unit, or numbers.
 
