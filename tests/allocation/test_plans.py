@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,12 +125,118 @@ def test_curves_of_losses_that_fall_and_of_those_that_do_not() -> None:
     assert found["rises"].gain == found["flat"].gain == 0.0
     assert found["flat"].loss(100) == pytest.approx(0.5)
     assert found["rises"].share(0, 100) == 1.0  # nothing is lost without it
+    assert [found[name].slows for name in ("falls", "rises", "flat")] == [True, False, False]  # ended, or not begun
+
+
+def test_a_measure_that_rises_is_fitted_with_its_sign_turned() -> None:
+    steps = 20 * np.arange(1, 9)
+    ranks = 0.5 - 0.4 * 70 / (steps + 70)  # 0.1 before training, 0.5 at the end
+    history = {"val_seen_ndcg@10": list(ranks), "val_seen_loss": [1.0] * 8, "val_click_loss": list(1.0 - ranks)}
+    measures = {"seen": ("val_seen_ndcg@10", "max")}
+    found = fit_learning_curves(history, 20, ["seen", "click"], measures)
+    assert found["seen"].end == pytest.approx(-0.5, abs=0.002)
+    assert found["seen"].loss(0) == pytest.approx(-0.1, abs=0.003)
+    assert found["click"].end == pytest.approx(0.5, abs=0.002)  # the loss, which falls as the ranks rise
+    for name in ("gain", "tau", "upper_tau"):
+        assert getattr(found["seen"], name) == pytest.approx(getattr(found["click"], name))
+    assert found["seen"].gain == pytest.approx(0.4, abs=0.004)
+    assert found["seen"].tau == pytest.approx(70, rel=0.03)
+
+
+@pytest.mark.parametrize("better", ["max", "min"])
+def test_values_worse_than_trivial_ones_are_not_gains(better: str) -> None:
+    """Ranks that stand still at those of popularity look like an end; above popularity nothing has begun."""
+    sign = 1.0 if better == "max" else -1.0
+    ranks = sign * np.array([0.10, 0.20, 0.22, 0.225, 0.229, 0.228, 0.229, 0.2295])
+    history, measures = {"val_seen_rank": list(ranks)}, {"seen": ("val_seen_rank", better)}
+    assert fit_learning_curves(history, 10, ["seen"], measures)["seen"].slows
+    begun = fit_learning_curves(history, 10, ["seen"], measures, {"seen": sign * 0.23})["seen"]
+    assert (begun.gain, begun.slows) == (0.0, False)
+    assert begun.least_share(30, whole=120) == 0.25
+
+
+def test_the_upper_tau_is_the_end_of_the_profile_interval() -> None:
+    """The error at `upper_tau` is below the bound of the F distribution, that at the next tau of the grid above it."""
+    rng = np.random.default_rng(0)
+    steps = 10 * np.arange(1.0, 13)
+    losses = 0.3 + 0.5 * 20 / (steps + 20) + rng.normal(0, 0.003, 12)
+    found = fit_learning_curves({"val_a_loss": list(losses)}, 10, ["a"])["a"]
+
+    def error(tau: float) -> float:
+        inputs = np.stack([np.ones(12), tau / (steps + tau)], axis=1)
+        return float(np.linalg.lstsq(inputs, losses, rcond=None)[1][0])
+
+    bound = (1 + 5.1174 / 9) * error(found.tau)  # 5.1174: 95 % of F(1, 9)
+    assert found.upper_tau is not None
+    assert found.tau < found.upper_tau < 60
+    step = (50.0 / 0.02) ** (1 / 199)
+    assert error(found.upper_tau) <= bound < error(found.upper_tau * step)
+    assert found.least_share(60, 240) == pytest.approx(60 / (60 + found.upper_tau) * (240 + found.upper_tau) / 240)
+
+
+@pytest.mark.parametrize("losses", [[0.9, 0.8, 0.7, 0.6, 0.5], [0.9, 0.89, 0.86, 0.8, 0.7], [0.9, 0.6, 0.55]])
+def test_a_straight_line_a_late_start_and_three_values_do_not_slow(losses: list[float]) -> None:
+    found = fit_learning_curves({"val_a_loss": losses}, 10, ["a"])["a"]
+    assert found.gain > 0
+    assert found.upper_tau == math.inf
+    assert found.least_share(20, whole=100) == pytest.approx(0.2)
 
 
 def test_everything_else_of_a_task_without_gain_is_left_out() -> None:
     curves = {**CURVES, "click": LearningCurve(0.5, 0.0, tau=10.0)}
     plan = plan_schedule(COSTS, curves, 100, share=0.9)
     assert plan.steps_by_task == {"click": 0, "watch": 100}
+
+
+OPEN = LearningCurve(0.3, 0.5, tau=400.0, upper_tau=math.inf)
+
+
+@pytest.mark.parametrize("solver", ["exact", "greedy", "genetic"])
+def test_a_task_that_does_not_slow_is_in_every_phase(solver: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Of 20 phases of 50 steps, 150 ms each, 1.5 s pay 10 of everything, or 11 of `watch` and 8 of `click`."""
+    caplog.set_level("INFO")
+    costs = StepCosts(0.001, {"watch": 0.001, "click": 0.001})
+    click = LearningCurve(0.2, 0.5, tau=20.0, upper_tau=100.0)
+    plan = plan_schedule(costs, {"watch": OPEN, "click": click}, 1000, share=0.5, solver=solver)
+    assert plan.steps_by_task["watch"] == plan.steps > 500
+    assert 0 < plan.steps_by_task["click"] < 500
+    assert plan.gains["watch"] == plan.steps / 1000
+    assert plan.gains["click"] == pytest.approx(click.least_share(plan.steps_by_task["click"], 1000))
+    assert "The tasks ['watch'] may learn slowly by their curves and are in every phase." in caplog.text
+
+
+def test_only_a_task_that_is_fast_for_sure_leaves_phases_out() -> None:
+    """Half of the gain in a quarter of 1000 steps."""
+    costs = StepCosts(0.001, {"watch": 0.001, "click": 0.001})
+    for upper, skips in ((250.0, True), (251.0, False)):
+        curves = {"watch": OPEN, "click": LearningCurve(0.2, 0.5, tau=20.0, upper_tau=upper)}
+        plan = plan_schedule(costs, curves, 1000, share=0.5, weights={"watch": 5.0})
+        assert (plan.steps_by_task["click"] < plan.steps) is skips
+
+
+@pytest.mark.parametrize("solver", ["exact", "greedy", "genetic"])
+def test_the_plan_of_curves_that_do_not_slow_is_everything_with_fewer_steps(solver: str) -> None:
+    costs = StepCosts(0.001, {"cheap": 0.001, "dear": 0.02})
+    curves = {"cheap": OPEN, "dear": LearningCurve(0.5, 0.0, tau=10.0, upper_tau=math.inf)}  # not begun
+    plan = plan_schedule(costs, curves, 1000, share=0.5, solver=solver)
+    assert plan.phases == (Phase(500, ("cheap", "dear")),)
+    assert plan.gains == {"cheap": 0.5, "dear": 0.5}
+    without = plan_schedule(costs, curves, 1000, share=0.5, solver=solver, weights={"dear": 0.0})
+    assert without.steps_by_task["cheap"] == without.steps == 1000
+
+
+def test_no_task_without_an_end_has_fewer_steps_than_in_everything() -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        names = ["a", "b", "c", "d"]
+        costs = StepCosts(float(rng.exponential()), dict(zip(names, rng.exponential(size=4).tolist(), strict=True)))
+        taus = rng.choice([5.0, 50.0, 500.0, math.inf], 4)
+        curves = {n: LearningCurve(0.0, 1.0, 5.0, float(t)) for n, t in zip(names, taus, strict=True)}
+        plan = plan_schedule(costs, curves, 400, share=0.5)
+        assert sum(plan.seconds) <= 0.5 * 400 * costs.seconds(names) * (1 + 1e-9)
+        assert all(plan.steps_by_task[n] == plan.steps >= 200 for n in names if taus[names.index(n)] > 100), seed
+        everything = sum(curve.least_share(200, 400) for curve in curves.values())
+        assert sum(plan.gains.values()) >= everything - 0.01, seed  # the costs of the solver are whole units
 
 
 @pytest.mark.parametrize(
@@ -159,16 +266,41 @@ def test_bad_curves_and_costs_are_named() -> None:
         plan_schedule(COSTS, {"click": CURVES["click"]}, 10, share=0.5)
     with pytest.raises(ValueError, match=r"Unknown task \['watch'\] in the validation losses"):
         fit_learning_curves({"val_click_loss": [1.0, 0.9, 0.8]}, 10, ["watch"])
-    with pytest.raises(ValueError, match="needs three validation losses or more, all finite"):
+    with pytest.raises(ValueError, match="needs three values of 'val_click_loss' or more, all finite"):
         fit_learning_curves({"val_click_loss": [1.0, float("nan"), 0.8]}, 10, ["click"])
     history = {"loss": [1.0] * 6, "val_click_loss": [1.0, 0.9, 0.8]}
-    with pytest.raises(ValueError, match="no validation loss for each epoch; train with `validation_freq=1`"):
+    with pytest.raises(
+        ValueError, match="'val_click_loss' of task 'click' for each epoch; train with `validation_freq=1`"
+    ):
         fit_learning_curves(history, 10, ["click"])
     flat = dict.fromkeys(CURVES, LearningCurve(0.5, 0.0, tau=1.0))
     with pytest.raises(ValueError, match="No task gains anything by its curve and weight"):
         plan_schedule(COSTS, flat, 100, share=0.5)
     with pytest.raises(ValueError, match="seconds of a step must be finite"):
         StepCosts(0.1, {"click": -1.0})
+    with pytest.raises(ValueError, match="`alone` must have two tasks or more"):
+        StepCosts.from_turns(0.1, {"click": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"measures": {"seen": ("val_seen_ndgc@10", "max")}},
+            "Unknown measure ['val_seen_ndgc@10'] in `history`, for task",
+        ),
+        ({"measures": {"seen": ("val_seen_ndcg@10", "up")}}, "The measure of task 'seen' needs 'max' or 'min'."),
+        ({"measures": {"sene": ("val_seen_ndcg@10", "max")}}, "Unknown task ['sene'] in `measures`"),
+        ({"trivial": {"sene": 0.1}}, "Unknown task ['sene'] in `trivial`"),
+        ({"trivial": {"seen": math.nan}}, "`trivial` of task 'seen' must be finite."),
+    ],
+)
+def test_bad_measures_are_named(arguments: dict[str, Any], message: str) -> None:
+    history = {"val_seen_ndcg@10": [0.1, 0.2, 0.25], "val_seen_loss": [1.0, 0.9, 0.8]}
+    with pytest.raises(ValueError, match=r".") as error:
+        fit_learning_curves(history, 10, ["seen"], **arguments)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
 
 
 def test_baselines_have_all_steps_and_are_deterministic() -> None:

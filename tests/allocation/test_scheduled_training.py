@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_measured_costs_leave_the_model_as_it_was() -> None:
     for one, other in zip(before, [*values(model), *(v.numpy() for v in model.optimizer.variables)], strict=True):
         np.testing.assert_array_equal(one, other)
     assert model.step_schedule is None
+
+
+def test_a_clock_of_the_caller_measures_the_phases() -> None:
+    """A clock that advances by 1 for each reading: one at the start and one for each step."""
+    ticks = itertools.count(1)
+    callback = ScheduledTraining(SCHEDULE, clock=lambda: float(next(ticks)))
+    assert copy.deepcopy(callback).clock is callback.clock
+    fit(small.model(), callback, epochs=3)
+    assert callback.seconds == (3.0, 4.0, 5.0)
+    costs = measure_step_costs(small.model(), small.table(), steps=32, rounds=1, clock=lambda: float(next(ticks)))
+    assert costs.base == pytest.approx(1.0)  # a reading for each step, of any task
+    assert costs.by_task == pytest.approx(dict.fromkeys(NAMES, 0.0))
 
 
 def test_bad_use_is_named() -> None:

@@ -44,7 +44,7 @@ class Schedule:
         tasks: names of all K tasks of the model.
         phases: the phases in their order; neighbours with the same tasks are joined.
         seconds: expected seconds of each phase, or empty.
-        gains: expected share of the gain of training everything always, by task, or empty.
+        gains: least expected share of the gain of training everything always, by task, or empty.
 
     Raises:
         ValueError: if there is no phase, or one names an unknown task.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class ScheduledTraining(keras.callbacks.Callback):
     Args:
         schedule: the schedule, of all tasks of the model; its step 0 is step 0 of the optimizer's counter, so that a
             model that was trained before, as by a probe, begins in a later phase.
+        clock: returns the time in seconds, such as `time.process_time`, which other processes do not change; None reads
+            the time of day in the traced step.
 
     Attributes:
         seconds: measured seconds of each phase of the last training, with those of reading the data, and of validation
@@ -50,17 +53,17 @@ class ScheduledTraining(keras.callbacks.Callback):
     Cost: a trace for each set of tasks. Validation computes all tasks.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
         require_type(schedule, Schedule, "schedule", "Pass a `Schedule`, such as that of `plan_schedule`.")
-        self.schedule = schedule
+        self.schedule, self.clock = schedule, clock
         self._ended: Any = None
         self._hook: Any = None  # an object of its own for each model: a trace holds the clock
         self._scheduled: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScheduledTraining:
         """Return an unused callback: a tuner copies its callbacks for every trial."""
-        return type(self)(self.schedule)
+        return type(self)(self.schedule, self.clock)
 
     @property
     def seconds(self) -> tuple[float, ...]:
@@ -86,7 +89,7 @@ class ScheduledTraining(keras.callbacks.Callback):
             self._scheduled, self._hook = self.model, self._make_step
             self._ended = tf.Variable(tf.zeros([len(self.schedule.phases) + 1], tf.float64), trainable=False)
         self._ended.assign(tf.zeros_like(self._ended))
-        self._ended[self._phase()].assign(tf.timestamp())
+        self._ended[self._phase()].assign(self._now())
         self.model.schedule_steps(self._hook)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -102,6 +105,11 @@ class ScheduledTraining(keras.callbacks.Callback):
         if int(self.model.optimizer.iterations) >= self.schedule.steps:
             self.model.stop_training = True
 
+    def _now(self) -> tf.Tensor:
+        if self.clock is None:
+            return tf.timestamp()
+        return tf.ensure_shape(tf.numpy_function(lambda: np.float64(self.clock()), [], tf.float64), [])
+
     def _phase(self) -> tf.Tensor:
         """Return the number of the phase of the next step."""
         ends = np.cumsum([phase.steps for phase in self.schedule.phases])
@@ -116,6 +124,6 @@ class ScheduledTraining(keras.callbacks.Callback):
         logs = tf.switch_case(tf.gather(numbers, phase), [*steps, self.model.get_metrics_result])
         last = len(self.schedule.phases)
         with tf.control_dependencies(tf.nest.flatten(logs)):
-            now = tf.timestamp()
+            now = self._now()
         self._ended.scatter_nd_update([[tf.minimum(phase + 1, last)]], [tf.where(phase < last, now, self._ended[last])])
         return logs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,28 @@ class StepCosts:
         require(bool(valid), rule, base=self.base, by_task=dict(self.by_task))
         object.__setattr__(self, "by_task", dict(self.by_task))
 
+    @classmethod
+    def from_turns(cls, together: float, alone: Mapping[str, float]) -> StepCosts:
+        """Return the costs by the seconds t of a step of all K tasks and of a step of each task alone.
+
+        base = (sum_k t_k - t_all) / (K - 1), by_task_k = t_k - base, neither below 0, and all of them scaled so that
+        their sum is t_all.
+
+        Args:
+            together: t_all.
+            alone: t_k by task, of two tasks or more.
+
+        Example:
+            >>> StepCosts.from_turns(0.5, {"click": 0.25, "watch": 0.375})  # (0.625 - 0.5) / 1
+            StepCosts(base=0.125, by_task={'click': 0.125, 'watch': 0.25})
+        """
+        require(len(alone) > 1, "`alone` must have two tasks or more.", alone=dict(alone))
+        seconds = np.array(list(alone.values()), np.float64)
+        base = min(max((seconds.sum() - together) / (len(seconds) - 1), 0.0), seconds.min())
+        own = seconds - base
+        scale = together / (base + own.sum())
+        return cls(float(base * scale), dict(zip(alone, map(float, own * scale), strict=True)))
+
     def seconds(self, tasks: Collection[str]) -> float:
         """Return the seconds of a step of some tasks."""
         require_known(tasks, self.by_task, "task", "`tasks`")
@@ -56,13 +78,14 @@ class StepCosts:
 
 
 def measure_step_costs(
-    model: MultiTaskModel, x: Any, *, batch_size: int | None = None, steps: int = 32, rounds: int = 3
-) -> StepCosts:
+    model: MultiTaskModel, x: Any, *, batch_size: int | None = None, steps: int = 32, rounds: int = 3,
+    clock: Callable[[], float] | None = None,
+) -> StepCosts:  # fmt: skip
     """Return the seconds that a training step of a model takes on this machine, by task.
 
-    One training runs steps of all tasks and of each task alone in turns. With the median t_S over the turns,
-    base = (sum_k t_k - t_all) / (K - 1), by_task_k = t_k - base, neither below 0, and all of them scaled so that their
-    sum is t_all. The variables of the model and its optimizer have their values again afterwards, except a loss scale.
+    One training runs steps of all tasks and of each task alone in turns. The costs are those of `StepCosts.from_turns`
+    by the medians over the turns. The variables of the model and its optimizer have their values again afterwards,
+    except a loss scale.
 
     Args:
         model: a compiled model.
@@ -70,6 +93,7 @@ def measure_step_costs(
         batch_size: as in `fit`.
         steps: steps of each turn, 32 or more, since `fit` makes up to 32 in one call.
         rounds: turns of each set of tasks.
+        clock: as in `ScheduledTraining`; on a shared machine, `time.process_time` with TensorFlow in one thread.
 
     Raises:
         RuntimeError: if the model is not compiled.
@@ -85,19 +109,19 @@ def measure_step_costs(
     names = [task.name for task in model.tasks]
     require(len(names) > 1, "A model of one task has no time to share between tasks.", tasks=names)
     sets = [tuple(names), *((name,) for name in names)]
-    whole, *each = _measured(model, x, batch_size, sets * (rounds + 1), steps).reshape(rounds + 1, -1)[1:].T
-    together, alone = np.median(whole), np.median(each, axis=1)
-    base = min(max((alone.sum() - together) / (len(names) - 1), 0.0), alone.min())
-    own = alone - base
-    scale = together / (base + own.sum()) / steps
-    return StepCosts(float(base * scale), dict(zip(names, map(float, own * scale), strict=True)))
+    seconds = _measured(model, x, batch_size, sets * (rounds + 1), steps, clock)
+    whole, *each = seconds.reshape(rounds + 1, -1)[1:].T
+    alone = dict(zip(names, np.median(each, axis=1) / steps, strict=True))
+    return StepCosts.from_turns(float(np.median(whole)) / steps, alone)
 
 
 def _measured(
-    model: MultiTaskModel, x: Any, batch_size: int | None, turns: Sequence[tuple[str, ...]], steps: int
-) -> Floats:
+    model: MultiTaskModel, x: Any, batch_size: int | None, turns: Sequence[tuple[str, ...]], steps: int,
+    clock: Callable[[], float] | None,
+) -> Floats:  # fmt: skip
     """Return the seconds of each turn of some steps, and leave all variables as they are."""
-    callback = ScheduledTraining(Schedule([task.name for task in model.tasks], [Phase(steps, turn) for turn in turns]))
+    schedule = Schedule([task.name for task in model.tasks], [Phase(steps, turn) for turn in turns])
+    callback = ScheduledTraining(schedule, clock)
     variables = [*model.variables, *variables_of(model.optimizer, model.trainable_variables)]
     before = [variable.numpy() for variable in variables]
     model.optimizer.iterations.assign(0)
