@@ -73,6 +73,7 @@ _PACKAGES = (
     "layers",
     "models",
     "recipes",
+    "reporting",
     "serving",
     "tasks",
     "training",

@@ -1,4 +1,4 @@
-"""`python -m tfmtl`: `doctor` checks the installation, `inspect` and `bench` an exported model."""
+"""`python -m tfmtl`: `doctor` checks the installation, `inspect` and `bench` an export, `report` a saved model."""
 
 from __future__ import annotations
 
@@ -28,12 +28,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.add_argument("path", type=pathlib.Path, help="as for inspect")
     bench.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64], help="batch sizes")
     bench.add_argument("--repeats", type=int, default=100, help="calls measured per signature and batch size")
+    report = commands.add_parser("report", help="write a report of a saved model as one HTML file")
+    report.add_argument("model", type=pathlib.Path, help="folder from `tfmtl.models.save_model`")
+    report.add_argument("test", type=pathlib.Path, help="Parquet or CSV file of rows that did not train the model")
+    report.add_argument("path", type=pathlib.Path, help="the HTML file")
+    report.add_argument("--train", type=pathlib.Path, help="file of the training rows: baselines, parts by activity")
+    report.add_argument("--hide-seen", action="store_true", help="leave the training rows of a user out of its lists")
+    report.add_argument("--slices", nargs="*", default=[], help="columns by which ranking tasks are measured")
     chosen = parser.parse_args(arguments)
     if chosen.command == "doctor":  # before anything else of the package is imported
         return _doctor.report(sys.stdout)
     from tfmtl import _inspect
 
     try:
+        if chosen.command == "report":
+            return _inspect.report(chosen, sys.stdout)
         if chosen.command == "inspect":
             return _inspect.inspect(chosen.path, sys.stdout, chosen.json)
         return _inspect.bench(chosen.path, sys.stdout, chosen.rows, chosen.repeats)

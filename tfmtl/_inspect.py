@@ -1,15 +1,18 @@
-"""`python -m tfmtl inspect` and `bench`: the model card of an exported version, and its speed."""
+"""`python -m tfmtl inspect`, `bench` and `report`: the card of an exported version, its speed, a report of a model."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
+import pyarrow.dataset
 
+from tfmtl._checks import require
 from tfmtl._keras import tf
 from tfmtl.serving.card import markdown
 from tfmtl.serving.plain_text import visible
@@ -48,3 +51,25 @@ def bench(path: pathlib.Path, out: TextIO, sizes: Sequence[int], repeats: int) -
             p50, p95, p99 = np.percentile(taken[3:], [50, 95, 99])
             out.write(f"| {name} | {rows} | {p50:.2f} | {p95:.2f} | {p99:.2f} | {1000 * rows / p50:,.0f} |\n")
     return 0
+
+
+def report(chosen: argparse.Namespace, out: TextIO) -> int:
+    """Write the report of a saved model, print its path, and return the exit code."""
+    from tfmtl.models import load_model
+    from tfmtl.reporting import write_report
+
+    test, train = (None if path is None else _read(path) for path in (chosen.test, chosen.train))
+    require(not chosen.hide_seen or train is not None, "`--hide-seen` needs the training rows; add `--train FILE`.")
+    seen = train if chosen.hide_seen else None
+    path = write_report(load_model(chosen.model), test, chosen.path, train=train, seen=seen, slices=chosen.slices)
+    out.write(f"{path}\n")
+    return 0
+
+
+def _read(path: pathlib.Path) -> Any:
+    """Return a Parquet or CSV file as a table."""
+    form = path.suffix.lstrip(".")
+    require(form in ("parquet", "csv"), "A table must be a Parquet or CSV file, by its suffix.", path=str(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return pyarrow.dataset.dataset(path, format=form).to_table()

@@ -128,10 +128,10 @@ def compare(
     """
     train, test = as_frame(train), as_frame(test)
     options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside, "seed": seed}
-    outcomes = _run(_of_model(model, test, tasks, **options))
+    outcomes = run(of_model(model, test, tasks, **options))
     own = _reports(outcomes).get(MODEL, as_series({}))
     options |= {"time": time, "max_rows": max_rows, "tune": tune}
-    outcomes |= _run(_of_baselines(model, train, test, list(own.index.unique("task")), **options), progress)
+    outcomes |= run(of_baselines(model, train, test, list(own.index.unique("task")), **options), progress)
     found = compared(outcomes, seed)
     hints = _hints(model, train, test, outcomes[MODEL]) if seen is None and MODEL in outcomes else []
     return dataclasses.replace(found, sentence=" ".join([found.sentence, *hints]))
@@ -195,11 +195,12 @@ def measure(
     """
     options: dict[str, Any] = {"ks": ks, "seen": seen, "outside": outside, "seed": seed}
     options |= {"time": time, "max_rows": max_rows, "tune": tune}
-    planned = _of_baselines(model, as_frame(train), as_frame(test), tasks, **options)
-    return _reports(_run(planned, progress))
+    planned = of_baselines(model, as_frame(train), as_frame(test), tasks, **options)
+    return _reports(run(planned, progress))
 
 
-def _run(planned: Iterable[Measured], progress: Progress | None = None) -> Outcomes:
+def run(planned: Iterable[Measured], progress: Progress | None = None) -> Outcomes:
+    """Return the outcomes of planned measurements by method and task."""
     planned = list(planned)
     found: Outcomes = {}
     for i, (task, method, outcome) in enumerate(planned):
@@ -222,9 +223,10 @@ def _chosen(model: MultiTaskModel, tasks: Sequence[str] | None) -> list[Task]:
     return [task for task in model.tasks if tasks is None or task.name in tasks]
 
 
-def _of_baselines(
+def of_baselines(
     model: MultiTaskModel, train: pd.DataFrame, test: pd.DataFrame, tasks: Sequence[str] | None, **options: Any
 ) -> list[Measured]:
+    """Return the measurements of the baselines of each task; see `compare` for the options."""
     chosen = _chosen(model, tasks)
     batch = ids_and_labels(test, model.preprocessor, labels_of(model, test, chosen))
     planned: list[Measured] = []
@@ -234,7 +236,7 @@ def _of_baselines(
     return planned
 
 
-def _of_model(
+def of_model(
     model: MultiTaskModel,
     test: pd.DataFrame,
     tasks: Sequence[str] | None,

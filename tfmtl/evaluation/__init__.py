@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any as _Any
+
 from tfmtl.evaluation.baselines import popularity as popularity
 from tfmtl.evaluation.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tfmtl.evaluation.catalog import catalog_metrics as catalog_metrics
@@ -46,3 +49,9 @@ from tfmtl.tasks.number_metrics import mean_deviance as mean_deviance
 from tfmtl.tasks.number_metrics import normalized_gini as normalized_gini
 from tfmtl.tasks.number_metrics import quantile_metrics as quantile_metrics
 from tfmtl.tasks.number_metrics import xauc as xauc
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "write_report":  # it reads the packages of this row, so that it lies above them
+        return importlib.import_module("tfmtl.reporting").write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

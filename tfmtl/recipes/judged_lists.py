@@ -73,7 +73,7 @@ class JudgedLists:
         known = None if seen is None else Seen.from_frame(model, recommender.retrieval, seen)
         graded = _Graded.of(recommender, batch, utilities, known)
         raw = {name: column[graded.rows] for name, column in to_columns(frame, model.schema.query).items()}
-        excluded = _excluded(recommender, graded.users, known)
+        excluded = excluded_ids(recommender, graded.users, known)
         parts = _shortlists(recommender, raw, excluded, progress)
         standard, positions_, valid = (np.concatenate(part, axis=-2) for part in zip(*parts, strict=True))
         finite = bool(np.isfinite(standard[:, valid]).all())
@@ -193,7 +193,7 @@ def _discounts(k: int) -> Floats:
     return np.asarray(1 / np.log2(np.arange(k) + 2), np.float64)
 
 
-def _excluded(recommender: Recommender, users: Ints, seen: Seen | None) -> list[npt.NDArray[Any]]:
+def excluded_ids(recommender: Recommender, users: Ints, seen: Seen | None) -> list[npt.NDArray[Any]]:
     """Return the raw ids that each query leaves out."""
     candidates = require_candidates(recommender.model)
     query, column = (np.zeros(0, np.int64),) * 2 if seen is None else seen.spread(users, candidates)
@@ -211,7 +211,7 @@ def _shortlists(
     for start in range(0, total, step):
         piece = slice(start, start + step)
         query = {name: tf.convert_to_tensor(column[piece]) for name, column in raw.items()}
-        limits = _limits(recommender, excluded[piece])
+        limits = limits_of(recommender, excluded[piece])
         _, hits, values = recommender.shortlist(recommender.without_context(query), limits)
         standard = recommender.fusion.standardize(values, hits)
         columns, valid = hits.rows.numpy().astype(np.int64), hits.valid.numpy()
@@ -221,7 +221,7 @@ def _shortlists(
     return found
 
 
-def _limits(recommender: Recommender, excluded: list[npt.NDArray[Any]]) -> tuple[tf.Tensor, tf.Tensor] | None:
+def limits_of(recommender: Recommender, excluded: list[npt.NDArray[Any]]) -> tuple[tf.Tensor, tf.Tensor] | None:
     """Return ids to exclude [B, m], padded, and no ids to restrict to [B, 0]; None if nothing is excluded."""
     longest, dtype = max(map(len, excluded)), recommender.index.id_dtype
     if not longest:

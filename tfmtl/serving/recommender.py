@@ -123,6 +123,10 @@ class Recommender(Ranker):
         weights = {name: inputs.pop(weight_input(name)) for name in self.fusion.weights}
         return self._recommend(inputs, (exclude_ids, restrict_ids), k, weights)
 
+    def recommend_within(self, query: Features, limits: Limits) -> Answer:
+        """Return the answer of `recommend` within limits: ids to exclude [B, m] and to restrict to [B, n], or None."""
+        return self._recommend(self.without_context(query), limits)
+
     def without_context(self, query: Features) -> Features:
         """Return raw query features together with missing values of the context."""
         missing = {feature.name: missing_row(feature) for feature in self.schema.context}
