@@ -13,6 +13,7 @@ from tfmtl.data.source import as_source
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.graph import unwrapped
+from tfmtl.models.keras_arguments import batch_size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +33,13 @@ class ExpertUsage:
     dead: list[int]
 
 
-def expert_usage(model: MultiTaskModel, x: Any, batch_size: int = 4096) -> dict[str, ExpertUsage]:
+def expert_usage(model: MultiTaskModel, x: Any, batch_size: int | None = None) -> dict[str, ExpertUsage]:
     """Return the use of the trunk's experts on the rows of a table.
 
     Args:
         model: a model with a trunk that has gates.
         x: pandas table (labels not needed), encoded table or data set, as in `MultiTaskModel.predict`.
-        batch_size: rows per batch of a table.
+        batch_size: rows per batch of a table; by default `model.evaluation_batch_size`.
 
     Returns:
         The usage by the name of the gates' level, `"experts"` for a trunk with one level such as `MMoE`. If isolated
@@ -52,7 +53,9 @@ def expert_usage(model: MultiTaskModel, x: Any, batch_size: int = 4096) -> dict[
     require(bool(trunks), "The network has no trunk, so there are no experts.")
     before = keras.Model(model.network.input, {name: layer.input for name, layer in trunks.items()})
     weights: dict[str, list[np.ndarray]] = {}
-    for batch in as_source(x).batches(model.preprocessor, batch_size, labels=False):
+    source = as_source(x)
+    rows = batch_size_of(source, "batch_size", batch_size, model.evaluation_batch_size)
+    for batch in source.batches(model.preprocessor, rows, labels=False):
         features = getattr(batch, "features", batch)
         inputs = before({name: features[name] for name in model.network.input}, training=False)
         for name, trunk in trunks.items():
