@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def as_svg(figure: Figure, name: str) -> str:
 
     Args:
         figure: made inside `page_colors`.
-        name: makes the ids inside the element unique on the page.
+        name: begins the ids inside the element, which are unique on a page of figures with other names.
     """
     import matplotlib
 
@@ -55,4 +56,5 @@ def as_svg(figure: Figure, name: str) -> str:
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
+    return svg.replace(_INK, "currentColor")
