@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfmtl import layers as layers
     from tfmtl import models as models
     from tfmtl import recipes as recipes
+    from tfmtl import reporting as reporting
     from tfmtl import serving as serving
     from tfmtl import tasks as tasks
     from tfmtl import training as training

@@ -170,7 +170,7 @@ def test_bad_arguments_are_refused_and_write_nothing(
 def test_bad_paths_and_tables_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match="The folder of the report does not exist"):
         write_report(_trained()[0], small.table(), tmp_path / "absent" / "r.html")
-    with pytest.raises(ValueError, match="`path` must name a file, not a folder"):
+    with pytest.raises(ValueError, match="`path` is a folder, not a file"):
         write_report(_trained()[0], small.table(), tmp_path)
     with pytest.raises(ValueError, match="`test` has no row"):
         write_report(_trained()[0], small.table()[:0], tmp_path / "r.html")

@@ -48,6 +48,11 @@ class Inputs:
     rows: int
     seed: int
 
+    @property
+    def lead(self) -> str:
+        """The sentence under the title."""
+        return f"{len(self.model.tasks)} tasks, measured on {len(self.test):,} rows that did not train the model."
+
     @functools.cached_property
     def batch(self) -> Batch:
         """The encoded test rows, with the labels that they have."""

@@ -40,11 +40,9 @@ def write_report(
 ) -> pathlib.Path:
     """Write a report of a model for people who do not program: one HTML file that loads nothing from elsewhere.
 
-    It holds the tasks and features; counts of the data and shares of unknown ids; the metrics of each task with
-    intervals, beside the best simple baseline; metrics of parts of the rows; reliability curves; curves of the
-    training; conflicts between tasks; the importance of features for each task; the use of experts; lists of some
-    users; size and speed. A part without its input is left out. A click on the head of a column sorts a table; colors
-    follow the light or dark mode of the reader.
+    It holds the model and the data; each task's metrics with intervals beside the best simple baseline; parts of the
+    rows; calibration, training and conflicts; the importance of features; the use of experts; lists of some users; size
+    and speed. A part without its input is left out. A click on the head of a column sorts a table.
 
     Args:
         model: the trained model.
@@ -56,55 +54,62 @@ def write_report(
         conflicts: a `ConflictMonitor` that was given to `fit`, or its `history`.
         slices: columns of `test` by which ranking tasks are measured.
         title, description: the head of the page, and the purpose of the model in a sentence or more.
-        k: length of a list of recommendations.
-        examples: number of users with a list; 0 for none.
+        k, examples: length of a list of recommendations, and number of users with a list.
         rows: most test rows on which the importance of features is measured.
-        seed: seed of the draws.
-        progress: called with the number of finished and of all parts.
+        seed, progress: seed of the draws; called with the number of finished and of all parts.
 
-    Returns:
-        The path.
+    Returns: the path.
 
     Raises:
-        ValueError: if a column does not exist, a table has no row, or matplotlib is not installed.
-        FileNotFoundError: if the folder of `path` does not exist.
+        ValueError: if a column, a row or matplotlib is missing; FileNotFoundError if the folder of `path` is.
 
     Example:
         >>> # write_report(model, test, "report.html", train=train, seen=train, history=history)
 
-    Cost: one evaluation, two passes over `rows` test rows for each feature, and with `train` the fit of the baselines
-    of each task, which for large tables takes longest.
+    Cost: one evaluation, two passes over `rows` rows for each feature, and with `train` the fit of the baselines.
     """
     require_type(model, MultiTaskModel, "model")
-    require_several(slices=slices)
     require_positive_int(k=k, rows=rows)
     require(isinstance(examples, int) and examples >= 0, "`examples` must be 0 or more.", examples=examples)
-    require_matplotlib()
-    target = pathlib.Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"The folder of the report does not exist; make {str(target.parent)!r} first.")
-    require(not target.is_dir(), "`path` must name a file, not a folder.", path=str(target))
-    test, train, seen = (None if table is None else as_frame(table) for table in (test, train, seen))
-    require(test is not None and len(test) > 0, "`test` has no row; at least one is needed.")
-    require_known(slices, list(test.columns), "column", "`test`")
-    logs = getattr(history, "history", history)
+    target = _checked_path(path)
     inputs = Inputs(
-        model, test, train, seen, history=_checked_log(logs), conflicts=getattr(conflicts, "history", conflicts),
-        slices=tuple(slices), k=k, examples=examples, rows=rows, seed=seed,
+        model, *_checked_tables(test, train, seen, slices), history=_checked_log(getattr(history, "history", history)),
+        conflicts=getattr(conflicts, "history", conflicts), slices=tuple(slices), k=k, examples=examples, rows=rows,
+        seed=seed,
     )  # fmt: skip
+    text = page(title, inputs.lead, _sections(inputs, description, progress)).encode()
+    replace_file(target, lambda file: file.write(text))
+    return target
+
+
+def _sections(inputs: Inputs, description: str, progress: Progress | None) -> list[Section]:
     parts: list[_Part] = [
         lambda given: facts.card(given, description), facts.data, quality.metrics, quality.slices, quality.calibration,
         quality.training, reasons.importance, reasons.experts, reasons.recommendations, facts.speed,
     ]  # fmt: skip
-    sections: list[Section] = []
+    found: list[Section] = []
     for i, part in enumerate(parts):
-        sections += filter(None, [part(inputs)])
+        found += filter(None, [part(inputs)])
         if progress is not None:
             progress(i + 1, len(parts))
-    lead = f"{len(model.tasks)} tasks, measured on {len(inputs.test):,} rows that did not train the model."
-    text = page(title, lead, sections).encode()
-    replace_file(target, lambda file: file.write(text))
+    return found
+
+
+def _checked_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    require_matplotlib()
+    target = pathlib.Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder of the report does not exist; make {str(target.parent)!r} first.")
+    require(not target.is_dir(), "`path` is a folder, not a file; add the name of a file.", path=str(target))
     return target
+
+
+def _checked_tables(test: Any, train: Any, seen: Any, slices: Sequence[str]) -> tuple[Any, Any, Any]:
+    test, train, seen = (None if table is None else as_frame(table) for table in (test, train, seen))
+    require(test is not None and len(test) > 0, "`test` has no row; at least one is needed.")
+    require_several(slices=slices)
+    require_known(slices, list(test.columns), "column", "`test`")
+    return test, train, seen
 
 
 def _checked_log(history: Any) -> Mapping[str, Sequence[float]] | None:
