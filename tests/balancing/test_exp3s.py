@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from tests.balancing.binding import tasks_named
+from tests.models import small
 from tfmtl import _replicas
 from tfmtl._keras import tf
+from tfmtl.balancing import CRMOGM, UPGrad
 from tfmtl.balancing.exp3s import Exp3S, mixed_logits, one_of, quantiles
+from tfmtl.data import to_batch
 
 ALL = [True, True, True]
 
@@ -228,6 +231,28 @@ def test_draws_repeat_with_the_seed_and_resume() -> None:
     assert [arm for arm, _ in drawn(bound(6), 30)] != [arm for arm, _ in whole]
 
 
+def test_it_measures_and_learns_in_every_nth_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls, found = small.model(balancer=Exp3S(0, 0.5, update_every=3)), [], []
+    now = model._losses_now
+    monkeypatch.setattr(model, "_losses_now", lambda batch: calls.append(1) or now(batch))
+    batch = to_batch(small.table().iloc[:8], model.preprocessor)
+    for _ in range(7):
+        model.make_step(batch)
+        found.append((len(calls), float(model.balancer._updates), model.balancer.logits.numpy().tolist()))
+    assert [(count, updates) for count, updates, _ in found] == [(2, 1), (2, 1), (2, 1), (4, 2), (4, 2), (4, 2), (6, 3)]
+    assert found[2][2] != found[3][2] == found[5][2]
+
+
+def test_another_balancer_passes_the_interval_on() -> None:
+    """`CRMOGM` takes balancers by gradients only; one that reads losses every 5th step keeps its interval."""
+
+    class Rare(UPGrad):
+        needs_losses_after_step, after_step_every = True, 5
+
+    assert CRMOGM(Rare()).after_step_every == 5
+    assert CRMOGM(UPGrad()).after_step_every == 1
+
+
 @pytest.mark.parametrize("scale", ["quantiles", "range"])
 def test_it_learns_when_compiled(scale: str) -> None:
     eager, compiled = bound(1, 0.5, reward_scale=scale, window=2), bound(1, 0.5, reward_scale=scale, window=2)
@@ -265,6 +290,7 @@ def test_replicas_learn_from_the_losses_of_the_whole_batch(monkeypatch: pytest.M
         {"bonus": -1.0},
         {"reward_scale": "reservoir"},
         {"window": 0},
+        {"update_every": 0},
     ],
 )
 def test_a_wrong_argument_is_named(given: dict[str, Any]) -> None:

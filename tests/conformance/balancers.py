@@ -56,7 +56,7 @@ BALANCERS: dict[str, Callable[[], Any]] = {
     "DualProj": lambda: DualProj({"a": 2.0, "b": 1.0}, at="shared"),
     "EqualWeights": lambda: EqualWeights(),
     "ExcessMTL": lambda: ExcessMTL(0.5),
-    "Exp3S": lambda: Exp3S(3, 0.25, 0.5, 0.125, "range", 8),
+    "Exp3S": lambda: Exp3S(3, 0.25, 0.5, 0.125, "range", 8, 2),
     "FAMO": lambda: FAMO(0.1, 0.01, {"b": 0.25}),
     "FairGrad": lambda: FairGrad(2.0, normalize=False, at="shared"),
     "FixedWeights": lambda: FixedWeights({"b": 0.25}),

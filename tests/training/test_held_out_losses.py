@@ -12,6 +12,7 @@ from tests.models import small
 from tfmtl._keras import keras, tf
 from tfmtl.balancing import RLW, ThompsonSampling
 from tfmtl.training import HeldOutLosses
+from tfmtl.training.held_out_losses import LossesOnRows
 
 ROWS = tiny.BATCH * tiny.BATCHES
 
@@ -57,6 +58,17 @@ def test_a_task_without_labels_has_no_loss() -> None:
     fit(model, HeldOutLosses(tiny.table().assign(b=np.nan), 2))
     assert np.isnan([losses[1] for losses in balancer.received]).all()
     assert np.isfinite([losses[0] for losses in balancer.received]).all()
+
+
+def test_rows_in_memory_are_cut_into_batches_once_and_data_sets_are_streamed() -> None:
+    model = tiny.model(ThompsonSampling())
+    in_memory = LossesOnRows(model, tiny.table(), 10)
+    assert isinstance(in_memory._batches, list)
+    assert len(in_memory._batches) == -(-len(tiny.table()) // 10)
+    streamed = LossesOnRows(model, tf.data.Dataset.from_tensor_slices(tiny.whole()).batch(10))
+    assert isinstance(streamed._batches, tf.data.Dataset)
+    np.testing.assert_allclose(in_memory(), streamed(), rtol=1e-5)
+    np.testing.assert_array_equal(in_memory(), in_memory())
 
 
 def test_retrieval_and_ranking_are_measured() -> None:

@@ -44,6 +44,9 @@ class Balancer(keras.layers.Layer, abc.ABC):
     needs_losses_after_step: bool = False
     """Whether `after_step` is called, with the losses of the batch before and after the update."""
 
+    after_step_every: int = 1
+    """Optimizer steps between two calls of `after_step`; the losses are not computed in the others."""
+
     task_arguments: ClassVar[Mapping[str, Any]] = {}
     """Constructor arguments that are mappings by task name, and the value of a task that they do not name."""
 
@@ -133,7 +136,10 @@ class Balancer(keras.layers.Layer, abc.ABC):
         return gradients
 
     def after_step(self, before: tf.Tensor, after: tf.Tensor, observed: tf.Tensor) -> None:
-        """Update state from the losses [tasks] of a batch before and after its own update, in inference mode."""
+        """Update state from the losses [tasks] of a batch before and after its own update, in inference mode.
+
+        With `after_step_every` above 1 no task is observed in the other steps, which must change nothing.
+        """
 
     def observe(self, losses: Any) -> None:
         """Update state from the tasks' losses [tasks] on held-out rows; called by `training.HeldOutLosses`."""

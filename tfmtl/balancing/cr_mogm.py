@@ -63,6 +63,7 @@ class CRMOGM(GramianBalancer):
         self.balancer = balancer
         self.momentum = float(momentum)
         self.needs_losses_after_step = balancer.needs_losses_after_step
+        self.after_step_every = balancer.after_step_every
         self.reads_losses = balancer.reads_losses
 
     def build_state(self) -> None:

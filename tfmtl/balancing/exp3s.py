@@ -23,7 +23,7 @@ class Exp3S(LossWeighting):
 
     Use it as an automated curriculum, in long fits where a step should serve one task alone.
 
-    objective = L_a, a drawn from pi_i = (1 - e) softmax(w)_i + e / n over the n observed tasks. After the step
+    objective = L_a, a drawn from pi_i = (1 - e) softmax(w)_i + e / n over the n observed tasks. After every m-th step
     progress = (L_a - L'_a) / |L_a|, with the losses of its batch before and after (L'), clipped to [-1, 1], and
     r = 2 (progress - low) / (high - low) - 1, clipped to [-1, 1], with low and high from the progress so far;
     v_i = w_i + h (r [i = a] + b) / pi_i; w_i = log((1 - s) exp(v_i) + s / (n - 1) sum_{j != i} exp(v_j)) with
@@ -38,7 +38,9 @@ class Exp3S(LossWeighting):
         reward_scale: `"quantiles"`: low and high are the 20 % and 80 % quantiles of the progress in the last steps, so
             that rewards stay of one size while progress shrinks; `"range"`: the minimum and maximum of the progress in
             all steps, so that steps in a long time without progress have nearly equal rewards.
-        window: number of last steps that the quantiles are taken of.
+        window: number of last measured steps that the quantiles are taken of.
+        update_every: m, steps between two updates; the progress of the others is not measured. 1 is the paper's, at the
+            cost of two forward passes in each step.
 
     Example:
         >>> balancer = Exp3S(seed=1)
@@ -58,11 +60,12 @@ class Exp3S(LossWeighting):
 
     Decided here: s = 1 / t would be 1 in the first update, which gives each task the rewards of the others; quantiles
     are those of a window, where the paper keeps a random sample of all steps; the newest progress takes part in low and
-    high, and r = 0 where they are equal; unobserved tasks are never drawn and keep their share of the sum of exp(w); a
-    loss that is not finite changes nothing; both losses are taken in inference mode.
+    high, and r = 0 where they are equal; m = 8, since a measurement takes as long as a step; unobserved tasks are
+    never drawn and keep their share of the sum of exp(w); a loss that is not finite changes nothing; both losses are
+    taken in inference mode.
 
-    Cost: two more forward passes per step, and the labels of the other tasks in the batch are left unused: with many
-    labels per row a step learns less than one of the plain sum. No evidence in recommenders.
+    Cost: two more forward passes in every m-th step, and the labels of the other tasks in the batch are left unused:
+    with many labels per row a step learns less than one of the plain sum. No evidence in recommenders.
     """
 
     needs_losses_after_step = True
@@ -75,6 +78,7 @@ class Exp3S(LossWeighting):
         bonus: float = 0.0,
         reward_scale: str = "quantiles",
         window: int = 256,
+        update_every: int = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -85,11 +89,12 @@ class Exp3S(LossWeighting):
         valid = isinstance(bonus, int | float) and np.isfinite(bonus) and bonus >= 0
         require(valid, "`bonus` must be a number of at least 0.", bonus=bonus)
         require(reward_scale in _SCALES, f"`reward_scale` must be one of {list(_SCALES)}.", reward_scale=reward_scale)
-        require_positive_int(window=window)
+        require_positive_int(window=window, update_every=update_every)
         self.seed = seed
         self.learning_rate, self.exploration, self.bonus = float(learning_rate), float(exploration), float(bonus)
         self.reward_scale = reward_scale
         self.window = window
+        self.update_every = self.after_step_every = update_every
 
     def build_state(self) -> None:
         """Create w, the counters, and the progress that rewards are scaled by."""
@@ -144,6 +149,7 @@ class Exp3S(LossWeighting):
     def get_config(self) -> dict[str, Any]:
         own = {"seed": self.seed, "learning_rate": self.learning_rate, "exploration": self.exploration}
         rest = {"bonus": self.bonus, "reward_scale": self.reward_scale, "window": self.window}
+        rest["update_every"] = self.update_every
         return {**super().get_config(), **own, **rest}
 
 

@@ -56,7 +56,8 @@ class ThompsonSampling(LossWeighting):
     that is not finite is left out.
 
     Cost: that of the callback, and the labels of the other tasks in a batch are left unused. One noisy number decides
-    on each round, so that rounds should be long and the validation rows many. No evidence in recommenders.
+    on each round, so that rounds should be long and the validation rows many; a task without a round stays untrained,
+    so that a fit needs several rounds for each task. No evidence in recommenders.
     """
 
     def __init__(

@@ -101,6 +101,12 @@ class StepModel(TableModel):
         """Return the losses [tasks] of a batch in inference mode."""
         return self._stacked(self.compute_losses(data, training=False))[0]
 
+    def _losses_if(self, due: tf.Tensor, data: Batch) -> tf.Tensor:
+        """Return the losses [tasks] in inference mode if the balancer reads them in this step."""
+        if self.balancer.after_step_every == 1 or replicas() > 1:  # replicas cannot communicate in a branch
+            return self._losses_now(data)
+        return tf.cond(due, lambda: self._losses_now(data), lambda: tf.zeros([len(self.tasks)]))
+
     def make_step(self, data: Batch, tasks: Collection[str] | None = None) -> dict[str, tf.Tensor]:
         """Make one training step, from the losses to the optimizer, and return the running means.
 
@@ -111,12 +117,14 @@ class StepModel(TableModel):
         """
         balancer = self.balancer
         with self._training_only(tasks):
-            before = self._losses_now(data) if balancer.needs_losses_after_step else None
+            due = tf.equal(self.optimizer.iterations % balancer.after_step_every, 0)
+            before = self._losses_if(due, data) if balancer.needs_losses_after_step else None
             step, gradients, losses = self.balanced_gradients(data)
             pairs = zip(gradients, step.variables, strict=True)
             self.optimizer.apply_gradients([(grad, variable) for grad, variable in pairs if grad is not None])
             if before is not None:
-                balancer.after_step(before, self._losses_now(data), step.observed)
+                after = self._losses_if(due, data)
+                balancer.after_step(before, after, step.observed & due)
         return self._log(data, losses)
 
     def balanced_gradients(self, data: Batch) -> tuple[TrainingStep, list[Any], StepLosses]:

@@ -85,14 +85,16 @@ class LossesOnRows:
 
     Args:
         model: a model.
-        table: the rows, in any form that `fit` takes.
+        table: the rows, in any form that `fit` takes; those of a table stay in memory, encoded and cut into batches.
         batch_size: rows of a pass; the loss of retrieval depends on it.
     """
 
     def __init__(self, model: Any, table: Any, batch_size: int = 4096) -> None:
         self.model = model
         source = as_source(table).kept(model.preprocessor, _MEMORY_BYTES)
-        self._batches = source.batches(model.preprocessor, batch_size)
+        batches = source.batches(model.preprocessor, batch_size)
+        # An iterator of tf.data costs several times the forward pass over a few thousand rows.
+        self._batches = batches if source.encoded is None else list(batches)
         self._sums_of = traced(lambda batch: _sums(model, batch))
 
     def __call__(self) -> np.ndarray:

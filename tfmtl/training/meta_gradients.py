@@ -37,15 +37,15 @@ class MetaGradients(StepObserver):
 
     Example:
         >>> # model = tfmtl.MultiTaskModel(network, tasks, preprocessor, AutoLambda())
-        >>> # model.fit(train, validation_data=validation, callbacks=[MetaGradients(meta, every_n_steps=10)])
+        >>> # model.fit(train, validation_data=validation, callbacks=[MetaGradients(meta)])
         >>> MetaGradients([], every_n_steps=20).every_n_steps
         20
 
-    Cost: at the n-th steps 2 K backward passes and a forward pass; under a strategy with several replicas every step
-    pays, since replicas cannot communicate in a branch.
+    Cost: at the n-th steps 2 K backward passes and a forward pass, with 8 tasks as much as several steps; under a
+    strategy with several replicas every step pays, since replicas cannot communicate in a branch.
     """
 
-    def __init__(self, table: Any, every_n_steps: int = 10, batch_size: int = 1024, seed: int = 0) -> None:
+    def __init__(self, table: Any, every_n_steps: int = 64, batch_size: int = 1024, seed: int = 0) -> None:
         super().__init__(every_n_steps)
         require_positive_int(batch_size=batch_size)
         self.table = table
