@@ -2,11 +2,13 @@
 
     python benchmarks/balancing.py --census FOLDER --tasks 2 4 8     # census income, MMoE, AUC of each task
     python benchmarks/balancing.py --movielens FOLDER                # MovieLens-100K, retrieval and rating
+    python benchmarks/balancing.py --census FOLDER --tasks 8 --plain --only RLW Exp3S    # against the plain sum alone
 
 Delta-m is the mean over the tasks of the relative change to the single-task model of the same seed, in percent; a
 positive value is better. Fixed weights are tuned by Delta-m on validation rows with the first seed, among the plain
 sum, weights with one task three times as heavy as the others, and random weights. Other methods have their defaults.
-Methods that learn from held-out rows get the validation rows.
+Methods that learn from held-out rows get the validation rows. With `--plain` Delta-m is the change to the plain sum of
+the same seed, and neither single-task models nor tuned weights are trained.
 """
 
 from __future__ import annotations
@@ -171,7 +173,7 @@ def tuned_weights(problem: Problem, single: Scores, trials: int) -> dict[str, fl
 
 
 def run(problem: Problem, seeds: int, trials: int, only: Sequence[str]) -> None:
-    """Print one line per method."""
+    """Print one line per method, against single-task models."""
     print(f"\n## {problem.title}, {seeds} seeds\n", flush=True)
     alone: list[tuple[Scores, Scores]] = []
     both = [problem.validation, problem.test]
@@ -181,13 +183,36 @@ def run(problem: Problem, seeds: int, trials: int, only: Sequence[str]) -> None:
     weights = tuned_weights(problem, alone[0][0], trials)
     entries: dict[str, Make] = {"plain sum": balancing.FixedWeights}
     entries["tuned fixed weights"] = lambda: balancing.FixedWeights(weights)
-    entries |= {name: make for name, make in methods(problem.names).items() if not only or name in only}
+    heading(problem)
+    show("single-task", [0.0] * seeds, [scores for _, scores in alone])
+    compare(problem, entries | chosen(problem, only), [scores for _, scores in alone])
+
+
+def run_plain(problem: Problem, seeds: int, only: Sequence[str]) -> None:
+    """Print one line per method, against the plain sum."""
+    print(f"\n## {problem.title}, {seeds} seeds, against the plain sum\n", flush=True)
+    sums = [problem.scores(balancing.FixedWeights(), seed, problem.names, [problem.test])[0] for seed in range(seeds)]
+    heading(problem)
+    show("plain sum", [0.0] * seeds, sums)
+    compare(problem, chosen(problem, only), sums)
+
+
+def chosen(problem: Problem, only: Sequence[str]) -> dict[str, Make]:
+    """Return the factories of some methods, of all if none is named."""
+    return {name: make for name, make in methods(problem.names).items() if not only or name in only}
+
+
+def heading(problem: Problem) -> None:
+    """Print the head of a table."""
     print(f"\n| method | Delta-m % | {' | '.join(f'{n} {problem.judged_by[n]}' for n in problem.names)} |")
     print("|---" * (2 + len(problem.names)) + "|", flush=True)
-    show("single-task", [0.0] * seeds, [scores for _, scores in alone])
+
+
+def compare(problem: Problem, entries: Mapping[str, Make], references: Sequence[Scores]) -> None:
+    """Train every method with the seeds of the references, and print its line."""
     for name, make in entries.items():
-        found = [problem.scores(make(), seed, problem.names, [problem.test])[0] for seed in range(seeds)]
-        show(name, [problem.delta(s, single) for s, (_, single) in zip(found, alone, strict=True)], found)
+        found = [problem.scores(make(), s, problem.names, [problem.test])[0] for s in range(len(references))]
+        show(name, [problem.delta(s, other) for s, other in zip(found, references, strict=True)], found)
 
 
 def show(name: str, deltas: Sequence[float], scores: Sequence[Scores]) -> None:
@@ -207,6 +232,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="census rows to train on")
     parser.add_argument("--trials", type=int, default=6, help="random weights tried for the tuned fixed weights")
     parser.add_argument("--only", nargs="*", default=[], help="names of methods")
+    parser.add_argument("--plain", action="store_true", help="compare with the plain sum instead of single tasks")
     arguments = parser.parse_args()
     problems: list[Any] = []
     if arguments.census:
@@ -217,7 +243,10 @@ def main() -> None:
     if arguments.movielens:
         problems.append(lambda: movielens_problem(arguments.movielens, 4 * arguments.epochs))
     for make in problems:
-        run(make(), arguments.seeds, arguments.trials, arguments.only)
+        if arguments.plain:
+            run_plain(make(), arguments.seeds, arguments.only)
+        else:
+            run(make(), arguments.seeds, arguments.trials, arguments.only)
 
 
 if __name__ == "__main__":

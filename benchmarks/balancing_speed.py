@@ -3,8 +3,11 @@
     python benchmarks/balancing_speed.py --census FOLDER                # MMoE on census income, 2, 4 and 8 tasks
     python benchmarks/balancing_speed.py --joint 100000                 # retrieval and rating, made-up interactions
     python benchmarks/balancing_speed.py --rows 10000 1000000           # the same by the size of the vocabulary
+    python benchmarks/balancing_speed.py --learned FOLDER               # learned policies on census income, 8 tasks
 
-Ratios are medians over rounds, with the range of their middle half. The second plain sum shows the noise.
+Learned policies are measured with their callbacks by the CPU time of one thread, medians and ranges of rounds of 64
+steps; also an episode in which TD3 learns, against `fit` with as many steps. The others are medians over rounds, with
+the range of their middle half. The second plain sum shows the noise.
 """
 
 from __future__ import annotations
@@ -26,9 +29,11 @@ import pandas as pd
 import tensorflow as tf
 from paired import spread
 
-from tfmtl import balancing, data, layers, models, tasks
+from tfmtl import allocation, balancing, data, keras, layers, models, tasks, training
+from tfmtl.allocation.policies.td3 import TD3
 
 BATCH_SIZE, BATCHES = 4096, 4
+LEARNED_BATCH, HELD_OUT, ROUND_STEPS = 1024, 8192, 64
 LIMITS = {("representation", 2): 1.25, ("representation", 8): 1.6, ("shared", 2): 2.2, ("shared", 8): 6.0}
 
 
@@ -55,28 +60,41 @@ class Race:
     Attributes:
         batches: the batches of each round.
         rounds: number of turns of each model.
+        clock: returns seconds.
     """
 
     batches: Sequence[data.Batch]
     rounds: int
+    clock: Callable[[], float] = time.perf_counter
     steps: dict[str, Callable[[data.Batch], Any]] = dataclasses.field(default_factory=dict)
 
-    def enter(self, name: str, model: models.MultiTaskModel) -> None:
-        """Add a model and trace its step."""
+    def enter(self, name: str, model: models.MultiTaskModel, callback: keras.callbacks.Callback | None = None) -> None:
+        """Add a model and trace its step, which a callback may follow."""
         model.compile(tfmtl.LazyAdam(1e-3))
         model.optimizer.build(model.trainable_variables)
-        self.steps[name] = tf.function(model.make_step)
-        self.steps[name](self.batches[0])
+        if callback is not None:
+            callback.set_params({})
+            callback.set_model(model)
+            callback.on_train_begin()
+        step = tf.function(model.make_step)
+
+        def followed(batch: data.Batch) -> None:
+            step(batch)
+            if callback is not None:
+                callback.on_train_batch_end(0)
+
+        self.steps[name] = followed
+        followed(self.batches[0])
 
     def run(self) -> dict[str, np.ndarray]:
         """Return the seconds per step [rounds] by name."""
         seconds: dict[str, list[float]] = {name: [] for name in self.steps}
         for _ in range(self.rounds):
             for name, step in self.steps.items():
-                start = time.perf_counter()
+                start = self.clock()
                 for batch in self.batches:
                     step(batch)
-                seconds[name].append((time.perf_counter() - start) / len(self.batches))
+                seconds[name].append((self.clock() - start) / len(self.batches))
         return {name: np.asarray(values) for name, values in seconds.items()}
 
 
@@ -86,13 +104,13 @@ def split(whole: data.Batch) -> list[data.Batch]:
     return [tf.nest.map_structure(lambda c, at=at: c[at : at + BATCH_SIZE], whole) for at in cuts]
 
 
-def show(title: str, seconds: dict[str, np.ndarray], limit: float | None) -> None:
+def show(title: str, seconds: dict[str, np.ndarray], limit: float | None, *, half: bool = True) -> None:
     """Print the ratios to the plain sum."""
     base = seconds["plain sum"]
     print(f"\n{title}: plain sum {1000 * np.median(base):.1f} ms per step" + (f", limit {limit}" if limit else ""))
     for name, values in seconds.items():
         missed = "  MISSED" if limit and np.median(values / base) > limit else ""
-        print(f"  {name:16s} {spread(values / base, half=True)}{missed}", flush=True)
+        print(f"  {name:20s} {spread(values / base, half=half)}{missed}", flush=True)
 
 
 def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
@@ -117,6 +135,70 @@ def race_census(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
                 if not only or name in only:
                     race.enter(name, model(make()))
             show(f"census, {count} tasks, at {at!r}", race.run(), LIMITS.get((at, count)))
+
+
+def race_learned(folder: pathlib.Path, rounds: int, only: Sequence[str]) -> None:
+    """Time the learned policies on MMoE with 8 tasks, with their callbacks."""
+    table, names = census.load(folder)[0].iloc[: ROUND_STEPS * LEARNED_BATCH + HELD_OUT], list(census.QUESTIONS)
+    preprocessor = data.Preprocessor.fit(census.schema(table, names), table)
+    train, held_out = (data.to_batch(part, preprocessor) for part in (table.iloc[:-HELD_OUT], table.iloc[-HELD_OUT:]))
+
+    def model(balancer: balancing.Balancer, seed: int = 0) -> models.MultiTaskModel:
+        trunk = layers.MMoE(num_experts=8, units=(16,), seed=seed)
+        made = census.model(preprocessor, names, trunk, seed, balancer=balancer)
+        made.compile(tfmtl.LazyAdam(1e-3))
+        return made
+
+    actor, options = allocation.WeightPolicy(), {"every_n_steps": ROUND_STEPS, "num_steps": 10**6}
+    entrants: dict[str, tuple[balancing.Balancer, Any]] = {
+        "plain sum again": (balancing.FixedWeights(), None),
+        "Exp3S": (balancing.Exp3S(), None),
+        "Exp3S, every step": (balancing.Exp3S(update_every=1), None),
+        "ThompsonSampling": (balancing.ThompsonSampling(), training.HeldOutLosses(held_out)),
+        "AutoLambda": (balancing.AutoLambda(), training.MetaGradients(held_out)),
+        "AutoLambda, every 10": (balancing.AutoLambda(), training.MetaGradients(held_out, every_n_steps=10)),
+        "MultiDDS": (balancing.MultiDDS(), training.MetaGradients(held_out)),
+        "actor": (balancing.AssignedWeights(), allocation.LearnedWeights(actor, held_out, **options)),
+    }  # fmt: skip
+    cuts = range(0, ROUND_STEPS * LEARNED_BATCH, LEARNED_BATCH)
+    batches = [tf.nest.map_structure(lambda c, at=at: c[at : at + LEARNED_BATCH], train) for at in cuts]
+    race = Race(batches, rounds, time.process_time)
+    race.enter("plain sum", model(balancing.FixedWeights()))
+    for name, (balancer, callback) in entrants.items():
+        if not only or name in only:
+            race.enter(name, model(balancer), callback)
+    show("census, 8 tasks, CPU of a step", race.run(), 1.25, half=False)
+    if not only or "episode" in only:
+        race_episodes(model, train, held_out, min(rounds, 3))
+
+
+def race_episodes(make: Callable[..., models.MultiTaskModel], train: Any, held_out: Any, rounds: int) -> None:
+    """Time episodes of 8 actions of 32 steps: with the plain sum, and with TD3 that learns, against `fit`."""
+    environment = allocation.WeightEnvironment(
+        lambda seed: make(balancing.AssignedWeights(), seed), train, held_out, steps_per_action=32, num_actions=8
+    )
+    plain, learner = make(balancing.FixedWeights()), TD3(allocation.WeightPolicy())
+
+    def fit(steps: int = 256) -> None:
+        plain.fit(train, batch_size=LEARNED_BATCH, steps_per_epoch=steps, verbose=0)
+
+    def follow() -> None:
+        state, _ = environment.reset()
+        for _ in range(environment.num_actions):
+            environment.step(np.zeros(len(state)))
+
+    turns = {"plain sum": fit, "reset": environment.reset, "environment": follow,
+             "TD3 learns": lambda: learner.run_episode(environment, 0)}  # fmt: skip
+    fit(32)
+    for episode in range(2):  # it learns after 16 transitions
+        learner.run_episode(environment, episode)
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        for name, turn in turns.items():
+            start = time.process_time()
+            turn()
+            seconds[name].append((time.process_time() - start) / 256)
+    show("an episode of 256 steps", {name: np.array(values) for name, values in seconds.items()}, 1.25, half=False)
 
 
 def interactions(rows: int, size: int, seed: int) -> pd.DataFrame:
@@ -185,6 +267,7 @@ def main() -> None:
     """Parse the arguments and run the benchmarks that they name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--census", type=pathlib.Path, help="folder with the census-income files")
+    parser.add_argument("--learned", type=pathlib.Path, help="folder with the census-income files")
     parser.add_argument("--joint", type=int, help="rows of the tables of the joint model of retrieval and rating")
     parser.add_argument(
         "--rows", type=int, nargs="*", default=[], help="numbers of rows to compare, the first with all"
@@ -192,10 +275,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=[], help="names of balancers")
     arguments = parser.parse_args()
-    if not (arguments.census or arguments.joint or arguments.rows):
+    if not (arguments.census or arguments.joint or arguments.rows or arguments.learned):
         arguments.joint, arguments.rows = 100_000, [10_000, 1_000_000]
     if arguments.census:
         race_census(arguments.census, arguments.rounds, arguments.only)
+    if arguments.learned:
+        race_learned(arguments.learned, arguments.rounds, arguments.only)
     if arguments.joint:
         race_joint(arguments.joint, arguments.rounds, arguments.only)
     if arguments.rows:

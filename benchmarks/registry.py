@@ -71,6 +71,27 @@ ENTRIES = (
         ("--epochs", "1", "--trials", "1", "--only", "PCGrad", *_SEED),
     ),
     Entry(
+        "balancing_learned",
+        "Are bandits and weights learned on held-out rows better than the plain sum and random weights on 8 tasks?",
+        "balancing.py",
+        ("--census", "{census_income}", "--tasks", "8", "--rows", "50000", "--seeds", "2", "--plain", "--only", "RLW",
+         "EqualWeights", "Exp3S", "ThompsonSampling", "AutoLambda", "MultiDDS"), (),
+        ("--epochs", "1", "--rows", "5000", "--only", "AutoLambda", *_SEED),
+    ),
+    Entry(
+        "weight_policies",
+        "Does a policy of loss weights from other data sets, or a meta-trained one, save episodes on a new data set?",
+        "weight_policies.py",
+        ("--census", "{census_income}", "--movielens", "{ml_100k}", "--steam", "{steam_reviews}"), (),
+        ("--episodes", "2", "--rounds", "1", "--actions", "2", "--steps", "2", *_SEED),
+    ),
+    Entry(
+        "balancing_speed_learned",
+        "What does a learned policy of loss weights add to a step, and learning one to an episode?",
+        "balancing_speed.py", ("--learned", "{census_income}", "--rounds", "5"), (),
+        ("--rounds", "1", "--only", "AutoLambda"),
+    ),
+    Entry(
         "balancing_speed_census",
         "What does a balancer that reads gradients add to a step of an MMoE with 2, 4 and 8 tasks?",
         "balancing_speed.py", ("--census", "{census_income}", "--rounds", "15"), (),
