@@ -14,7 +14,7 @@ from tfmtl._keras import tf
 from tfmtl.allocation import SessionCritics
 from tfmtl.allocation.discounted_sums import discounted_sums
 from tfmtl.allocation.regressor import Regressor
-from tfmtl.allocation.row_losses import row_losses
+from tfmtl.allocation.row_losses import RowReader
 from tfmtl.allocation.session_critics import row_weights
 from tfmtl.data import Batch, to_batch
 from tfmtl.models import MultiTaskModel
@@ -53,7 +53,7 @@ def test_rows_of_one_moment_keep_their_order(discount: float, expected: list[flo
 
 def test_losses_of_rows_are_those_of_the_rows_alone(model: MultiTaskModel) -> None:
     """Weights 0.5 and 1.5 of "rating" do not count; a task's mean over a table of one row is the loss of that row."""
-    found = row_losses(model, to_batch(table(), model.preprocessor), NAMES).losses
+    found = RowReader(model, NAMES)(to_batch(table(), model.preprocessor)).losses
     for row in (0, 1, 7):
         one = model.compute_losses(to_batch(table().iloc[[row]], model.preprocessor), training=False)
         expected = [float(loss) if weight > 0 else np.nan for loss, weight in (one[name] for name in NAMES)]
@@ -110,7 +110,7 @@ def test_weights_follow_the_values_and_have_the_mean_one(critics: SessionCritics
 
 def test_critics_see_sessions_in_order_of_time(model: MultiTaskModel, critics: SessionCritics) -> None:
     """By hand: `at` falls, so that the later row is the one above; rows 45 to 49 are sessions of their own."""
-    rows = row_losses(model, to_batch(table(), model.preprocessor), NAMES)
+    rows = RowReader(model, NAMES)(to_batch(table(), model.preprocessor))
     losses = np.nan_to_num(rows.losses[:, 0].astype(float))
     expected = losses.copy()
     for row in range(45):

@@ -27,8 +27,8 @@ class RowLosses(NamedTuple):
     losses: npt.NDArray[np.float32]
 
 
-def row_losses(model: MultiTaskModel, batch: Batch, task_names: Sequence[str]) -> RowLosses:
-    """Return the inputs and losses of all rows.
+class RowReader:
+    """Reads the inputs and losses of rows from a model as it is at the moment.
 
     The loss of a row is the derivative of sum_i w_i l_i, the mean loss of a task times the weight of its rows, with
     respect to the weight w_i of the row. It exists for every loss that is a weighted mean over rows; `extra_losses`
@@ -36,14 +36,20 @@ def row_losses(model: MultiTaskModel, batch: Batch, task_names: Sequence[str]) -
 
     Args:
         model: a model.
-        batch: encoded rows.
         task_names: the K tasks.
+
+    Cost: the pass is traced once.
     """
-    compute = traced(lambda rows: _inputs_and_losses(model, rows, task_names))
-    rows = min(rows_of_pass(batch.features), rows_of(batch))
-    parts = [[part.numpy() for part in compute(piece)] for piece in gather_batches(batch, rows)]
-    inputs, losses = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return RowLosses(inputs, losses)
+
+    def __init__(self, model: MultiTaskModel, task_names: Sequence[str]) -> None:
+        self._compute = traced(lambda rows: _inputs_and_losses(model, rows, task_names), reduce_retracing=True)
+
+    def __call__(self, batch: Batch) -> RowLosses:
+        """Return the inputs and losses of encoded rows."""
+        rows = min(rows_of_pass(batch.features), rows_of(batch))
+        parts = [[part.numpy() for part in self._compute(piece)] for piece in gather_batches(batch, rows)]
+        inputs, losses = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return RowLosses(inputs, losses)
 
 
 def _inputs_and_losses(model: MultiTaskModel, rows: Batch, task_names: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:

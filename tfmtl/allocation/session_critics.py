@@ -17,7 +17,7 @@ from tfmtl._staging import replace_file
 from tfmtl.allocation.affinity import Floats
 from tfmtl.allocation.discounted_sums import discounted_sums, require_discount
 from tfmtl.allocation.regressor import Regressor
-from tfmtl.allocation.row_losses import RowLosses, row_losses
+from tfmtl.allocation.row_losses import RowLosses, RowReader
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.interchange import as_rows
 from tfmtl.data.times import group_numbers, moments_of
@@ -87,6 +87,7 @@ class SessionCritics:
         labelled = model.schema.tasks
         self.task_names = tuple(t.name for t in model.tasks if t.name in labelled and not t.retrieves)
         require(bool(self.task_names), "Session critics need a task with a label that is no retrieval.")
+        self._read = RowReader(model, self.task_names)
         self._regressor: Regressor | None = None
         self._checksum = -1
 
@@ -196,7 +197,7 @@ class SessionCritics:
         """Return the rows and their discounted losses [N, K], NaN where the label is missing."""
         frame = as_rows(table, "table")
         sessions, times = group_numbers(frame, self.session), moments_of([frame], self.time)
-        rows = row_losses(self.model, self._batch(frame), self.task_names)
+        rows = self._read(self._batch(frame))
         missing = np.isnan(rows.losses)
         sums = discounted_sums(np.where(missing, 0.0, rows.losses), sessions, times, self.discount)
         return rows, np.where(missing, np.nan, sums)
@@ -206,7 +207,7 @@ class SessionCritics:
 
     def _values(self, batch: Batch) -> Floats:
         regressor = self._trained()
-        return regressor.predict(row_losses(self.model, batch, self.task_names).inputs)
+        return regressor.predict(self._read(batch).inputs)
 
     def _trained(self) -> Regressor:
         """Return the regressor, or raise unless it fits the model as it is now."""
