@@ -334,6 +334,11 @@ ENTRIES = (
         "rank_latency.py", ("--census", "{census_income}", "--rechub", "{torch-rechub}"),
     ),
     Entry(
+        "insight",
+        "Do attributions find planted features, are they complete, what do they cost, and do they choose features?",
+        "insight.py", (), ("--census", "{census_income}"), ("--tables", "1", *_SEED, "--rows", "2000"),
+    ),
+    Entry(
         "serving",
         "How fast are exact and approximate search of 68,509 products and noise, beside TFRS' BruteForce?",
         "serving.py", (), (), ("--rounds", "1"),

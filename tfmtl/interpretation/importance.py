@@ -126,10 +126,10 @@ def permutation_importance(
     members = members_of(groups, list(model.network.input))
     rows, rng = rows_of(batch), np.random.default_rng(seed)
     require(rows >= blocks, f"`table` has {rows} rows for {blocks} blocks; give more rows or fewer blocks.")
-    quality = _Quality(model, chosen, metrics or {}, batch, np.array_split(rng.permutation(rows), blocks))
+    quality = Quality(model, chosen, metrics or {}, batch, np.array_split(rng.permutation(rows), blocks))
     base = quality(batch.features)
     lost = np.stack([quality.lost(base, features, repeats, rng) for features in members.values()])
-    return Importance(list(members), [t.name for t in chosen], *intervals(lost, level), _mean(base), members)
+    return Importance(list(members), [t.name for t in chosen], *intervals(lost, level), mean_of_known(base), members)
 
 
 def members_of(groups: Mapping[str, Sequence[str]] | None, features: Sequence[str]) -> dict[str, list[str]]:
@@ -170,7 +170,7 @@ def intervals(samples: Floats, level: float) -> tuple[Floats, Floats, Floats]:
         Means, lower and upper bounds, each [F, K]; the bounds are NaN with fewer than two values.
     """
     count = np.isfinite(samples).sum(axis=1)
-    mean = _mean(samples.swapaxes(0, 1))
+    mean = mean_of_known(samples.swapaxes(0, 1))
     squares = np.nansum((samples - mean[:, np.newaxis]) ** 2, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.sqrt(squares / (count - 1) / count)
@@ -178,14 +178,14 @@ def intervals(samples: Floats, level: float) -> tuple[Floats, Floats, Floats]:
     return mean, mean - width, mean + width
 
 
-def _mean(samples: Floats) -> Floats:
+def mean_of_known(samples: Floats) -> Floats:
     """Return the mean over the first axis of the finite values."""
     count = np.isfinite(samples).sum(axis=0)
     total: Floats = np.nansum(samples, axis=0)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-class _Quality:
+class Quality:
     """The loss or the metric of each task in each block of rows [blocks, K]."""
 
     def __init__(
