@@ -119,6 +119,9 @@ PARTS: Recipes = {
         2, trees=2, nodes=6, depth=2, splits=1, words=2, weights=[np.array(part) for part in _TREES]
     ),
     "TreeColumns": lambda: layers.TreeColumns(1, 3, [[None, 0.5], []]),
+    "Adversarial": lambda: layers.Adversarial(0.5, 2.0, steps=3, step_size=0.25),
+    "FreeAdversarial": lambda: layers.FreeAdversarial(0.5, replays=3),
+    "VirtualAdversarial": lambda: layers.VirtualAdversarial(0.5, 2.0, iterations=3),
     "AITM": lambda: layers.AITM(
         _inner(), {"b": "a"}, 3, activation="tanh", kernel_initializer=_seeded(), kernel_regularizer=_l2(), seed=3
     ),

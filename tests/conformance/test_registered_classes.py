@@ -185,6 +185,7 @@ def test_defaults_of_a_search_space_are_arguments(name: str) -> None:
 def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
     """Layers inside other layers, and those with arguments that the data decides, have no search space."""
     parts = {
+        "Adversarial",
         "BoostedTrees",
         "AtInference",
         "Calibration",
@@ -193,6 +194,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "EncodingMark",
         "Experts",
         "FeatureDropout",
+        "FreeAdversarial",
         "GateNU",
         "HistoryMatch",
         "JoinedEmbedding",
@@ -205,6 +207,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "RandomMissing",
         "RandomUnknown",
         "TreeColumns",
+        "VirtualAdversarial",
     }
     gates = {"SoftmaxGate", "DSelectKGate", "TaskDense"}
     kinds = {name: kind for name, kind in registered().items() if kind.__module__.startswith("tfmtl.layers.")}

@@ -14,6 +14,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from tests.distribution.training import largest_difference, model, outcome, table  # noqa: E402  devices are set first
 from tfmtl.balancing import Uncertainty, UPGrad  # noqa: E402
+from tfmtl.layers import Adversarial  # noqa: E402
+from tfmtl.models import Regularization  # noqa: E402
 from tfmtl.serving import export  # noqa: E402
 from tfmtl.tasks import CandidateIds, LossInputs, Retrieval  # noqa: E402
 
@@ -22,6 +24,11 @@ CASES: dict[str, dict[str, Any]] = {
         "balancer": Uncertainty, "retrieval": {"num_uniform_negatives": 4, "num_hard_negatives": 12}
     },
     "gramian": {"balancer": UPGrad},
+    "an attack": {
+        "regularization": Regularization(
+            adversarial=Adversarial(0.5, steps=2), unknown_rate=0.0, context_dropout=0.0
+        )
+    },
     "a queue and negatives by counts": {
         "retrieval": {"num_uniform_negatives": 4, "negatives_power": 0.75, "num_queued_negatives": 20}
     },

@@ -12,7 +12,7 @@ from tfmtl._keras import keras, tf
 from tfmtl.balancing import Balancer
 from tfmtl.data.source import as_source
 from tfmtl.layers import SharedBottom
-from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.models import MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import BinaryClassification, Retrieval
 from tfmtl.training import LazyAdam
 
@@ -29,11 +29,13 @@ def table() -> Any:
     return frame
 
 
-def model(balancer: Balancer | None = None, **retrieval: Any) -> MultiTaskModel:
+def model(
+    balancer: Balancer | None = None, regularization: Regularization = small.NO_NOISE, **retrieval: Any
+) -> MultiTaskModel:
     heads = [Retrieval("seen", **retrieval), BinaryClassification("liked")]
     network = build_network(
         small.preprocessor(), heads, trunk=SharedBottom(["liked"], units=[4]), embedding_dim=3,
-        tower_units=[3], regularization=small.NO_NOISE,
+        tower_units=[3], regularization=regularization,
     )  # fmt: skip
     built = MultiTaskModel(network, heads, small.preprocessor(), balancer, small.candidates())
     built.compile(LazyAdam(0.02))
@@ -42,7 +44,7 @@ def model(balancer: Balancer | None = None, **retrieval: Any) -> MultiTaskModel:
 
 def outcome(strategy: Any, data: Any, balancer: type[Balancer] | None = None, **arguments: Any) -> dict[str, Any]:
     """Train two epochs and evaluate; return logs, metrics and weights as lists of numbers."""
-    retrieval = arguments.pop("retrieval", {})
+    retrieval = arguments.pop("retrieval", {}) | {"regularization": arguments.pop("regularization", small.NO_NOISE)}
     with strategy.scope() if strategy else contextlib.nullcontext():
         trained = model(None if balancer is None else balancer(), **retrieval)
     return outcome_of(trained, data, table(), **arguments)

@@ -11,7 +11,7 @@ from tests.models import small
 from tests.tracing import trace_quickly
 from tfmtl._keras import keras
 from tfmtl.balancing import Uncertainty
-from tfmtl.layers import SequenceAugmentation
+from tfmtl.layers import SequenceAugmentation, VirtualAdversarial
 from tfmtl.models import MultiTaskModel, Regularization
 
 EPOCHS, BATCH = 4, 10
@@ -29,7 +29,7 @@ def train(*callbacks: keras.callbacks.Callback) -> tuple[MultiTaskModel, dict[st
     """Train a model in which every kind of state occurs: noise, negatives, streaming counts, a learned balancer."""
     disturbed = Regularization(
         dropout=0.2, unknown_rate=0.1, embedding_dropout=0.1, feature_dropout=0.1, expert_dropout=0.2, mixup=0.4,
-        sequence=SequenceAugmentation(crop=0.5, mask=0.5, reorder=0.5),
+        sequence=SequenceAugmentation(crop=0.5, mask=0.5, reorder=0.5), adversarial=VirtualAdversarial(),
     )  # fmt: skip
     noise = {"regularization": disturbed, "trunk": small.trunk(dropout=0.2)}
     model = small.model(balancer=Uncertainty(), negatives=4, **noise)

@@ -27,7 +27,17 @@ from tfmtl.data import (
 )
 from tfmtl.data.sequences import events_of
 from tfmtl.evaluation import evaluate
-from tfmtl.layers import AttentionPooling, ContrastivePooling, SelfAttentionHistory, SharedBottom, TargetAttention
+from tfmtl.layers import (
+    Adversarial,
+    AdversarialTraining,
+    AttentionPooling,
+    ContrastivePooling,
+    FreeAdversarial,
+    SelfAttentionHistory,
+    SharedBottom,
+    TargetAttention,
+    VirtualAdversarial,
+)
 from tfmtl.models import Candidates, MultiTaskModel, Regularization, build_network
 from tfmtl.tasks import Regression, Retrieval
 
@@ -115,6 +125,27 @@ def test_a_step_of_one_task_is_that_of_the_rows(chosen: str) -> None:
     moved = [not np.array_equal(one, other) for one, other in zip(before, trained[0], strict=True)]
     assert any(moved)
     assert not all(moved)  # the layers of the other task stay
+
+
+@pytest.mark.parametrize("method", [Adversarial(0.5, steps=2), FreeAdversarial(0.5, replays=2)])
+def test_an_attacked_step_is_that_of_the_rows(method: AdversarialTraining) -> None:
+    trained = []
+    for data in (events_of(sequences(), SCHEMA), to_batch(table(), preprocessor())):
+        model = model_of(POOLINGS["attention"], Regularization(unknown_rate=0.0, adversarial=method))
+        model.build_optimizer()
+        model.make_step(data)
+        trained.append(model.network.get_weights())
+    for left, right in zip(*trained, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
+
+
+def test_sequences_need_no_labels_under_virtual_training() -> None:
+    model = model_of(POOLINGS["attention"], Regularization(unknown_rate=0.0, adversarial=VirtualAdversarial(0.5)))
+    rows = events_of(sequences(), SCHEMA)
+    absent = rows._replace(weights={**rows.weights, "rating": tf.zeros_like(rows.weights["rating"])})
+    loss, weight = model.balanced_gradients(absent)[2].tasks["rating"]
+    assert float(loss) > 0
+    assert float(weight) == len(table())
 
 
 def test_a_step_of_a_gradient_balancer_is_that_of_the_rows() -> None:

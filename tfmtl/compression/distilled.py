@@ -7,12 +7,14 @@ from typing import Any
 
 from tfmtl._checks import require, require_known, require_type
 from tfmtl._keras import keras, register, seed_of, spawn, tf
+from tfmtl._passes import once
 from tfmtl.compression.cross_task import CrossTask, check_cross_task, order_loss
 from tfmtl.compression.teacher import TaughtBatch, Teacher, as_float32, representation, with_representations
 from tfmtl.data.source import Source, encoded_source
 from tfmtl.layers.marks import mark_outputs
 from tfmtl.layers.noise.mixup import MixupPartners
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.cut import run
 from tfmtl.models.step_model import TaskLosses
 from tfmtl.tasks import Task
 from tfmtl.tasks.batch_loss import batch_loss
@@ -177,8 +179,7 @@ class DistilledModel(MultiTaskModel):
         """Return each task's loss, in training mixed with the teacher's, and the weight of its rows."""
         if not training or not self._taught:
             return super().compute_losses(data, training)
-        features = {name: data.features[name] for name in self.network.input}
-        outputs = self._with_representations(features, training=True)
+        outputs = run(self._with_representations, data.features, True)
         for task in self.trained_tasks:
             mark_outputs(task.name, outputs[task.name])
             key = representation(task.name)
@@ -186,7 +187,11 @@ class DistilledModel(MultiTaskModel):
                 outputs[key] = tf.identity(outputs[key])
                 mark_outputs(task.name, outputs[key])
         names = [task.name for task in self.tasks]
-        taught = data.taught if isinstance(data, TaughtBatch) else self._teacher.outputs(data.features, names)
+        taught = (
+            data.taught
+            if isinstance(data, TaughtBatch)
+            else once("teacher", lambda: self._teacher.outputs(data.features, names))
+        )
         mixed = {task.name: self._mixed_loss(task, data, outputs, taught) for task in self.trained_tasks}
         return {**self.no_losses(), **mixed}
 

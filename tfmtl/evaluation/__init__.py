@@ -18,6 +18,7 @@ from tfmtl.evaluation.progress_bar import ProgressBar as ProgressBar
 from tfmtl.evaluation.ranks import rank_positives as rank_positives
 from tfmtl.evaluation.reports import activity as activity
 from tfmtl.evaluation.reports import as_table as as_table
+from tfmtl.evaluation.reports import attack as attack
 from tfmtl.evaluation.reports import bootstrap_comparison as bootstrap_comparison
 from tfmtl.evaluation.reports import by_slice as by_slice
 from tfmtl.evaluation.reports import delta_m as delta_m

@@ -30,10 +30,14 @@ from tfmtl.layers.interactions.dot import DotInteraction as DotInteraction
 from tfmtl.layers.interactions.history_match import HistoryMatch as HistoryMatch
 from tfmtl.layers.interactions.piecewise_linear import PiecewiseLinear as PiecewiseLinear
 from tfmtl.layers.interactions.target_attention import TargetAttention as TargetAttention
+from tfmtl.layers.noise.adversarial import Adversarial as Adversarial
+from tfmtl.layers.noise.adversarial import AdversarialTraining as AdversarialTraining
+from tfmtl.layers.noise.free_adversarial import FreeAdversarial as FreeAdversarial
 from tfmtl.layers.noise.mixup import Mixup as Mixup
 from tfmtl.layers.noise.randomness import Dropout as Dropout
 from tfmtl.layers.noise.randomness import FeatureDropout as FeatureDropout
 from tfmtl.layers.noise.sequence_augmentation import SequenceAugmentation as SequenceAugmentation
+from tfmtl.layers.noise.virtual_adversarial import VirtualAdversarial as VirtualAdversarial
 from tfmtl.layers.poolings.attention_pooling import AttentionPooling as AttentionPooling
 from tfmtl.layers.poolings.contrastive_pooling import ContrastivePooling as ContrastivePooling
 from tfmtl.layers.poolings.gated_attention import GatedAttention as GatedAttention

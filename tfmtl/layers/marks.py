@@ -1,17 +1,18 @@
-"""Marks: the tensors of a forward pass at which a gradient balancer compares the tasks.
+"""Marks: the tensors of a pass at which a gradient balancer compares the tasks and adversarial training starts.
 
 Layers and models mark tensors while they compute, and the training step collects the marks of a pass with `marking`.
-Without a collector, marking does nothing.
+Without a collector, marking does nothing. `repeated` makes a further pass of the same rows from the encodings on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tfmtl._keras import keras, register, tf
+from tfmtl._passes import Pass, current, within
 from tfmtl.types import Column
 
 
@@ -38,7 +39,7 @@ class GatedRepresentation:
 
 
 @dataclasses.dataclass
-class Marks:
+class Marks(Pass):
     """The marks of one forward pass.
 
     Attributes:
@@ -47,21 +48,53 @@ class Marks:
         gated: the same for trunks where each task reads a gated sum of the shared tensors; comparing the tasks is
             much cheaper there.
         outputs: by task, all tensors of the network that its loss reads.
+        watch: called with each encoding, for a tape that would not record it otherwise; or None.
+        layers: names of the layers that marked the encodings.
+        shifts: added to the encodings that other layers read, in the order of `encodings`; or empty.
     """
 
     encodings: list[tf.Tensor] = dataclasses.field(default_factory=list)
     trunk: list[tf.Tensor] = dataclasses.field(default_factory=list)
     gated: list[GatedRepresentation] = dataclasses.field(default_factory=list)
     outputs: dict[str, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
+    watch: Callable[[tf.Tensor], None] | None = None
+    layers: list[str] = dataclasses.field(default_factory=list)
+    shifts: Sequence[tf.Tensor] = ()
 
+    def encode(self, layer: str, inputs: tf.Tensor | None) -> tf.Tensor:
+        """Return the encoding that a layer marks, plus its shift: its inputs, or in a repeated pass the given one."""
+        encoding = tf.identity(self.once(_encoding_of(layer), lambda: inputs))
+        if self.watch is not None:
+            self.watch(encoding)
+        self.encodings.append(encoding)
+        self.layers.append(layer)
+        if not self.shifts:
+            return encoding
+        return encoding + tf.cast(self.shifts[len(self.layers) - 1], encoding.dtype)
 
-_active = threading.local()  # each replica of a distribution strategy runs in its own thread
+    def again(self, encodings: Sequence[tf.Tensor]) -> Marks:
+        """Return empty marks of a pass that repeats this one from other encodings, in the order of `encodings`."""
+        given: dict[str, list[Any]] = {**self.made, **{_encoding_of(layer): [] for layer in self.layers}}
+        for layer, encoding in zip(self.layers, encodings, strict=True):
+            given[_encoding_of(layer)].append(encoding)
+        return Marks(given=given)
+
+    def extend(self, other: Marks) -> None:
+        """Add the marks of a further pass of the step, except its encodings, which are functions of these."""
+        self.trunk += other.trunk
+        self.gated += other.gated
+        for task, outputs in other.outputs.items():
+            self.outputs.setdefault(task, []).extend(outputs)
 
 
 def active_marks() -> Marks | None:
     """Return the marks that the innermost `marking` of this thread collects, or None outside of `marking`."""
-    stack = getattr(_active, "stack", None)
-    return stack[-1] if stack else None
+    marks = current()
+    return marks if isinstance(marks, Marks) else None
+
+
+def _encoding_of(layer: str) -> str:
+    return f"encoding of {layer}"
 
 
 @contextlib.contextmanager
@@ -75,12 +108,31 @@ def marking() -> Iterator[Marks]:
         >>> [tensor.shape for tensor in marks.encodings]
         [TensorShape([2, 3])]
     """
-    stack = _active.__dict__.setdefault("stack", [])
-    stack.append(Marks())
-    try:
-        yield stack[-1]
-    finally:
-        stack.pop()
+    with within(Marks()) as marks:
+        yield marks
+
+
+@contextlib.contextmanager
+def repeated(first: Marks, encodings: Sequence[tf.Tensor]) -> Iterator[Marks]:
+    """Repeat a pass inside the `with` block from other encodings on, with the random draws of the first pass.
+
+    The marked encodings are the given tensors, so that the pass depends on nothing before them. State that counts the
+    rows of steps does not change; see `tfmtl._passes`.
+
+    Args:
+        first: the marks of the first pass.
+        encodings: the encodings of the second pass, in the order of `first.encodings`.
+
+    Example:
+        >>> layer = EncodingMark(name="query_mark")
+        >>> with marking() as first:
+        ...     _ = layer(tf.ones([1, 3]))
+        >>> with repeated(first, [2 * first.encodings[0]]):
+        ...     layer(tf.ones([1, 3])).numpy().tolist()
+        [[2.0, 2.0, 2.0]]
+    """
+    with within(first.again(encodings)) as marks:
+        yield marks
 
 
 @contextlib.contextmanager
@@ -115,11 +167,8 @@ class EncodingMark(keras.layers.Layer):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        tensor = tf.identity(inputs)
         marks = active_marks()
-        if marks is not None:
-            marks.encodings.append(tensor)
-        return tensor
+        return tf.identity(inputs) if marks is None else marks.encode(self.name, inputs)
 
     def column_sources(self, inputs: Sequence[Sequence[Column]], own: Sequence[Column]) -> Sequence[Column]:
         """Return the columns of the input; see `tfmtl.types.HasColumnSources`."""

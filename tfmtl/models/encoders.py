@@ -77,7 +77,7 @@ class FeatureEncoder:
         if not features:
             return None
         fused = self._fused(features, role) if role in self.fusion else self._joined(features, role)
-        return EncodingMark(name=f"{role}_mark")(fused)
+        return _copy(self.regularization.adversarial or EncodingMark(), f"{role}_mark")(fused)
 
     def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:
         """Return the joined encodings of features [B, d]; see `tfmtl.layers.FeatureEncodings`."""

@@ -10,12 +10,14 @@ from typing import Any
 
 from tfmtl._checks import require, require_type
 from tfmtl._keras import keras, register, tf
+from tfmtl._passes import once
 from tfmtl.balancing import Balancer, FixedWeights
 from tfmtl.data import Batch, Preprocessor, Schema
 from tfmtl.data.frames import Table
 from tfmtl.data.sequences import PLACES
 from tfmtl.layers.marks import mark_outputs
 from tfmtl.models.candidates import Candidates, candidate_ids
+from tfmtl.models.cut import run
 from tfmtl.models.graph import adopt, state_of
 from tfmtl.models.inputs import check_log_names, check_tasks, require_candidates
 from tfmtl.models.keras_arguments import check_encoded
@@ -155,8 +157,7 @@ class MultiTaskModel(StepModel):
         A training pass of a network with mixup also returns the `MixupPairs` of the rows under `MIXUP_PAIRS`.
         """
         check_encoded(features, self.network, sequences=isinstance(features, Mapping) and PLACES in features)
-        network = self.part(PLACES in features)
-        outputs = network({name: features[name] for name in network.input}, training=training)
+        outputs = run(self.part(PLACES in features), features, training)
         pairs = {key: outputs.pop(key) for key in [MIXUP_PAIRS] if key in outputs}
         for name, output in outputs.items():
             mark_outputs(name, output)
@@ -206,6 +207,13 @@ class MultiTaskModel(StepModel):
 
     def loss_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
         """Return the arguments of a task's loss other than its outputs: labels [B], weights [B] and `LossInputs`."""
+        labels, weights, inputs = self.row_arguments(task, data, training)
+        if task.needs_corpus or (training and task.num_extra_negatives):
+            inputs = self._with_negatives(task, inputs)
+        return labels, weights, inputs
+
+    def row_arguments(self, task: Task, data: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor, LossInputs]:
+        """Return `loss_arguments` without further negatives."""
         rows = tf.shape(next(iter(data.features.values())))[0]
         labels = data.labels.get(task.name, tf.ones([rows]))  # without a label column, every row is a positive
         weights = data.weights.get(task.name, tf.ones([rows]))
@@ -213,10 +221,7 @@ class MultiTaskModel(StepModel):
             labels = checked(task, self.schema, labels, weights)
         keys = {name: data.ids[role] for role, name in self.schema.ids.items() if role in data.ids}
         ids = candidate_ids(data, self.schema, needed=task.retrieves)
-        inputs = LossInputs(data.features, ids, None, training, data.labels, keys)
-        if task.needs_corpus or (training and task.num_extra_negatives):
-            inputs = self._with_negatives(task, inputs)
-        return labels, weights, inputs
+        return labels, weights, LossInputs(data.features, ids, None, training, data.labels, keys)
 
     def _with_negatives(self, task: Task, inputs: LossInputs) -> LossInputs:
         corpus = require_candidates(self)
@@ -225,11 +230,14 @@ class MultiTaskModel(StepModel):
             positions = None if inputs.candidate_ids is None else corpus.positions(inputs.candidate_ids.keys)
         else:
             seed = tf.stack([tf.cast(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
-            shares = task.negative_shares(CandidateIds(keys, features[self.schema.candidate_id]))
+            known = CandidateIds(keys, features[self.schema.candidate_id])
+            shares = once(f"shares of {task.name}", lambda: task.negative_shares(known))
             if shares is not None:
                 inputs = dataclasses.replace(inputs, negative_shares=functools.partial(corpus.values_of, shares))
-            keys, features = corpus.sample(task.num_extra_negatives, seed, shares)
-        embeddings = self._candidate_tower(features, training=inputs.training)[task.name]
+            keys, features = once(
+                f"negatives of {task.name}", lambda: corpus.sample(task.num_extra_negatives, seed, shares)
+            )
+        embeddings = run(self._candidate_tower, features, inputs.training)[task.name]
         mark_outputs(task.name, embeddings)
         negatives = embeddings, CandidateIds(keys, features[self.schema.candidate_id])
         return dataclasses.replace(inputs, negatives=negatives, positions=positions, num_candidates=len(corpus))
@@ -244,7 +252,7 @@ class MultiTaskModel(StepModel):
                 labels, weights, inputs = self.loss_arguments(task, data, training=False)
                 task.update_metrics(labels, outputs[task.name], weights, inputs)
                 task.update_extra_metrics(labels, outputs[task.name], weights, inputs)
-        logs = self._log(data, StepLosses(losses, self._objective(losses), self._penalty()))
+        logs = self._log(data, StepLosses(losses, self.objective_of(losses), self._penalty()))
         return logs | {name: value for task in self.tasks for name, value in task.metric_results().items()}
 
     def predict_step(self, data: Any) -> dict[str, tf.Tensor]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_type
 from tfmtl._keras import keras
-from tfmtl.layers import MultiTaskLayer, SequenceAugmentation
+from tfmtl.layers import AdversarialTraining, MultiTaskLayer, SequenceAugmentation
 
 
 @dataclasses.dataclass(frozen=True)
 class Regularization:
-    """The penalties, noise and augmentation of a network: L1, L2, dropout, mixup and more.
+    """The penalties, noise, augmentation and adversarial training of a network: L1, L2, dropout, mixup and more.
 
     Give it to `build_network`. Everything except the penalties acts in training only. Some parts have arguments of this
     kind themselves: trunks `dropout` and `kernel_regularizer`, gates `gate_temperature`, poolings with attention
@@ -38,6 +38,8 @@ class Regularization:
             scaled to sum 1; replaces the argument of the trunk and needs a trunk with it.
         mixup: alpha of the Beta distribution by which rows are mixed in pairs, 0 for none; see below.
         sequence: augmentation of the indices of histories (`IdSequence`), copied for each history; or None.
+        adversarial: training against perturbations of the encodings, such as `tfmtl.layers.Adversarial`, copied for
+            each role; or None.
 
     Mixup: h_i <- lambda_i h_i + (1 - lambda_i) h_p(i) for every input h of the trunk, so that ids are mixed as
     encodings. A task of the trunk has the loss of h_i on its row's label with weight lambda_i w_i, and on its partner's
@@ -65,6 +67,7 @@ class Regularization:
     expert_dropout: float = 0.0
     mixup: float = 0.0
     sequence: SequenceAugmentation | None = None
+    adversarial: AdversarialTraining | None = None
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "embedding_l2", "mixup"):
@@ -76,6 +79,9 @@ class Regularization:
         if self.sequence is not None:
             cure = "Pass an instance such as SequenceAugmentation(crop=0.4)."
             require_type(self.sequence, SequenceAugmentation, "sequence", cure)
+        if self.adversarial is not None:
+            cure = "Pass an instance such as Adversarial(strength=0.1)."
+            require_type(self.adversarial, AdversarialTraining, "adversarial", cure)
 
     @property
     def _unknown_rates(self) -> Mapping[str, float]:

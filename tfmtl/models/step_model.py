@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import dataclasses
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tfmtl._keras import keras, tf
@@ -13,11 +14,13 @@ from tfmtl._replicas import all_reduce, mean_over_replicas, replicas
 from tfmtl.balancing import BalancedTask, Balancer, TrainingStep
 from tfmtl.data import Batch
 from tfmtl.layers.marks import marking
+from tfmtl.layers.noise.adversarial import AdversarialLoss
+from tfmtl.layers.noise.adversarial import TaskLosses as TaskLosses
+from tfmtl.layers.noise.free_adversarial import FreeAdversarial
+from tfmtl.models.adversarial import StepPasses, adversary_of, replayed, with_adversarial_losses
 from tfmtl.models.network import shared_variables
 from tfmtl.models.table_model import TableModel
 from tfmtl.tasks import Task
-
-TaskLosses = dict[str, tuple[tf.Tensor, tf.Tensor]]
 
 
 class StepLosses(NamedTuple):
@@ -65,7 +68,7 @@ class StepModel(TableModel):
         In a step of some tasks, those of `trained_tasks`, the losses of the others are not read.
         """
 
-    def _losses_of_step(self, data: Batch) -> TaskLosses:
+    def losses_of_step(self, data: Batch) -> TaskLosses:
         """Return the losses in training, 0 for tasks that the step does not train."""
         losses, zeros = self.compute_losses(data, training=True), self.no_losses()
         trained = {task.name for task in self.trained_tasks}
@@ -85,9 +88,10 @@ class StepModel(TableModel):
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Return the balanced objective of a batch; TFRS models define this method."""
-        return self._objective(self.compute_losses(inputs, training))
+        return self.objective_of(self.compute_losses(inputs, training))
 
-    def _objective(self, losses: TaskLosses) -> tf.Tensor:
+    def objective_of(self, losses: TaskLosses) -> tf.Tensor:
+        """Return the balancer's objective of losses, without a change of its state."""
         values, observed = self._stacked(losses)
         return self.balancer(values, observed=observed)
 
@@ -115,23 +119,43 @@ class StepModel(TableModel):
             tasks: names of the tasks that it trains, by default all. The others are not computed: for the balancer
                 they are tasks without a label in the batch, and variables that only they reach stay as they are.
         """
-        balancer = self.balancer
+        adversary = adversary_of(self.network)
         with self._training_only(tasks):
-            due = tf.equal(self.optimizer.iterations % balancer.after_step_every, 0)
-            before = self._losses_if(due, data) if balancer.needs_losses_after_step else None
-            step, gradients, losses = self.balanced_gradients(data)
-            pairs = zip(gradients, step.variables, strict=True)
-            self.optimizer.apply_gradients([(grad, variable) for grad, variable in pairs if grad is not None])
-            if before is not None:
-                after = self._losses_if(due, data)
-                balancer.after_step(before, after, step.observed & due)
+            if isinstance(adversary, FreeAdversarial):
+                losses = replayed(adversary, functools.partial(self._update, data))
+            else:
+                losses, *_ = self._update(data)
         return self._log(data, losses)
 
-    def balanced_gradients(self, data: Batch) -> tuple[TrainingStep, list[Any], StepLosses]:
+    def _update(
+        self, data: Batch, shifts: Sequence[tf.Tensor] | None = None
+    ) -> tuple[StepLosses, list[tf.Tensor], list[tf.Tensor]]:
+        """Make one update; return its losses and, if the encodings have shifts, encodings and their gradients."""
+        balancer = self.balancer
+        due = tf.equal(self.optimizer.iterations % balancer.after_step_every, 0)
+        before = self._losses_if(due, data) if balancer.needs_losses_after_step else None
+        step, gradients, losses = self.balanced_gradients(data, shifts)
+        number = len(self.trainable_variables)
+        pairs = zip(gradients[:number], step.variables[:number], strict=True)
+        self.optimizer.apply_gradients([(grad, variable) for grad, variable in pairs if grad is not None])
+        if before is not None:
+            balancer.after_step(before, self._losses_if(due, data), step.observed & due)
+        encodings = list(step.variables[number:])
+        of_encodings = [
+            tf.zeros_like(z) if gradient is None else gradient
+            for z, gradient in zip(encodings, gradients[number:], strict=True)
+        ]
+        return losses, encodings, of_encodings
+
+    def balanced_gradients(
+        self, data: Batch, shifts: Sequence[tf.Tensor] | None = None
+    ) -> tuple[TrainingStep, list[Any], StepLosses]:
         """Return a training step up to the optimizer: losses of the tasks -> balancer -> gradients.
 
         Args:
             data: the rows of the step.
+            shifts: added to the marked encodings, in their order, or empty for none; the encodings then follow the
+                variables among the `variables` of the step. By default they do not.
 
         Returns:
             The step that the balancer reads; the gradient of each of its `variables`, None if no loss reaches it; and
@@ -140,11 +164,17 @@ class StepModel(TableModel):
         balancer, optimizer = self.balancer, self.optimizer
         scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
         scale = optimizer.get_scaled_loss(tf.constant(1.0)) if scaled else tf.constant(1.0)
-        persistent = balancer.persistent_tape or self.step_observer is not None
+        adversary = adversary_of(self.network)
+        persistent = balancer.persistent_tape or self.step_observer is not None or adversary is not None
         with marking() as marks, tf.GradientTape(persistent=persistent) as tape:
-            losses = self._losses_of_step(data)
+            marks.watch, marks.shifts = None if adversary is None else tape.watch, shifts or ()
+            losses = self.losses_of_step(data)
+            penalty = self._penalty()  # before a further pass replaces the losses of the layers
+            if isinstance(adversary, AdversarialLoss):
+                passes = StepPasses(self, data, tape, marks, losses, scale)
+                losses = with_adversarial_losses(adversary, losses, passes)
             values, observed = self._stacked(losses)
-            objective, penalty = balancer(values, observed=observed, training=True), self._penalty()
+            objective = balancer(values, observed=observed, training=True)
             targets = (objective + penalty, penalty, *(losses[task.name][0] for task in self.tasks))
             total, scaled_penalty, *of_tasks = [scale / replicas() * target for target in targets]
         trained = self.trained_tasks
@@ -161,6 +191,8 @@ class StepModel(TableModel):
         )  # fmt: skip
         if self.step_observer is not None:
             self.step_observer(step)
+        if shifts is not None:
+            step = dataclasses.replace(step, variables=[*step.variables, *marks.encodings])
         gradients = balancer.gradients(step) if step.trains_shared else Balancer.gradients(balancer, step)
         gradients = optimizer.get_unscaled_gradients(gradients) if scaled else gradients
         return step, gradients, StepLosses(losses, objective, penalty)

@@ -6,6 +6,7 @@ from typing import Any
 
 from tfmtl._identity import NO_KEY
 from tfmtl._keras import keras, tf
+from tfmtl._passes import once
 from tfmtl.tasks.loss_inputs import CandidateIds
 
 
@@ -53,9 +54,10 @@ class NegativeQueue:
             rows: v [n, d] of the batch.
             ids: the candidates [n] of these rows.
         """
-        count = tf.math.count_nonzero(self.embeddings[:, -1], dtype=tf.int32)
-        kept = tf.convert_to_tensor(self.embeddings)[:count, :-1]
-        keys, indices, queries = (tf.convert_to_tensor(part)[:count] for part in self.weights[1:])
+        embeddings, *ids_before = once(self.keys.name, lambda: [tf.convert_to_tensor(part) for part in self.weights])
+        count = tf.math.count_nonzero(embeddings[:, -1], dtype=tf.int32)
+        kept = embeddings[:count, :-1]
+        keys, indices, queries = (part[:count] for part in ids_before)
         unique, column = tf.unique(tf.concat([ids.keys, keys], axis=0))
         number = tf.shape(rows)[0]
         first = tf.gather(tf.math.unsorted_segment_min(tf.range(tf.size(column)), column, tf.size(unique)), column)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl._passes import repeats
 from tfmtl._replicas import gather_chosen
 from tfmtl.tasks.candidate_counts import CandidateCounts
 from tfmtl.tasks.compared import Compared, padded
@@ -129,7 +130,8 @@ class RetrievalLoss(Task, abc.ABC):
         ids = every_id = None if offered.ids is None else CandidateIds(*map(others.behind, offered.ids))
         if every_id is not None and inputs.training and (self.sampling_correction or self.negatives_power):
             seen = tf.concat([tf.cast(present, tf.float32), tf.ones([others.count])], axis=0)
-            self._counts.add(every_id, seen)
+            if not repeats():
+                self._counts.add(every_id, seen)
         candidate, queries = offered.candidate, offered.queries
         number = tf.math.count_nonzero(present, dtype=tf.int32)
         if self.gather_negatives:
@@ -154,11 +156,14 @@ class RetrievalLoss(Task, abc.ABC):
         longer = compared.followed_by(candidate, keys, queries)
         present = offered.weight > 0
         parts = [offered.candidate, *ids] + ([] if offered.queries is None else [offered.queries])
+        number = compared.number + tf.shape(candidate)[0]
+        joined = longer._replace(number=number, factors=self._negative_factors(compared, number, longer))
+        if repeats():
+            return joined
         # All replicas add the rows in one order, so that their copies of the queue stay equal.
         vectors, *rest = gather_chosen(present, [tf.stop_gradient(part) for part in parts])
         self._queue.add(vectors, CandidateIds(*rest[:2]), rest[2] if len(rest) > 2 else None)
-        number = compared.number + tf.shape(candidate)[0]
-        return longer._replace(number=number, factors=self._negative_factors(compared, number, longer))
+        return joined
 
     def _negative_factors(self, compared: Compared, number: tf.Tensor, longer: Compared) -> tf.Tensor:
         """Return the factors of the gradients of negatives, so that rows of the batch stand for those of the queue.

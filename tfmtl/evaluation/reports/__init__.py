@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmtl.evaluation.reports.attack import attack as attack
 from tfmtl.evaluation.reports.bootstrap_comparison import as_table as as_table
 from tfmtl.evaluation.reports.bootstrap_comparison import bootstrap_comparison as bootstrap_comparison
 from tfmtl.evaluation.reports.bootstrap_comparison import delta_m as delta_m

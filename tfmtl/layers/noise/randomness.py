@@ -8,6 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_positive_int
 from tfmtl._keras import keras, register, tf
+from tfmtl._passes import once
 from tfmtl._replicas import own_seed
 from tfmtl.types import Column
 
@@ -40,8 +41,8 @@ class SeededNoise(keras.layers.Layer, abc.ABC):
         return self.disturb(inputs, self.next_seed())
 
     def next_seed(self) -> tf.Tensor:
-        """Count a step and return the seed [2] of its draws."""
-        return own_seed(tf.stack([self.seed, self._step.assign_add(1)]))
+        """Count a step and return the seed [2] of its draws; a repeated pass has the draws of the first one."""
+        return once(self.name, lambda: own_seed(tf.stack([self.seed, self._step.assign_add(1)])))
 
     @abc.abstractmethod
     def disturb(self, inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

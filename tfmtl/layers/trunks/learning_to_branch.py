@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 
 from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import register, seed_of, tf
+from tfmtl._passes import once
 from tfmtl.layers.dense_stack import StackArguments, search_dropout, search_units
 from tfmtl.layers.trunks.dense_trunk import DenseTrunk, trainable
 
@@ -90,7 +91,7 @@ class LearningToBranch(DenseTrunk):
         self._step = self.add_weight("step", [], tf.int32, initializer="zeros", trainable=False)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
-        step = self._step.assign_add(1) if training else None
+        step = once(self.name, lambda: self._step.assign_add(1)) if training else None
         read = inputs
         for level, (nodes, logits) in enumerate(zip(self._nodes, self._logits, strict=True)):
             hidden = nodes(read, training=training)  # [B, nodes, units]
