@@ -232,6 +232,13 @@ ENTRIES = (
         quick=("--seeds", "1", "--rows", "20000", "--epochs", "1"),
     ),
     Entry(
+        "contextual_weights",
+        "Do weights of served lists by slice or by the query gain over one set of weights?",
+        "contextual_weights.py",
+        ("{ml_100k}", "{open_bandit_small}"),
+        quick=("--seeds", "1", "--rows", "15000", "--epochs", "1"),
+    ),
+    Entry(
         "calibration",
         "Are event probabilities calibrated on test rows after `recipes.calibrate`, with the same AUC?",
         "calibration.py", ("{census_income}", "{steam_reviews}", "{ml_100k}", "{open_bandit_small}"),

@@ -76,7 +76,8 @@ def page() -> str:
         "# Methods",
         "",
         "Every registered class, and the methods of `tfmtl.allocation`; `python docs/methods.py` writes this page from "
-        "the docstrings.",
+        "the docstrings. Which one when, and what each brought: [balancing.md](balancing.md), "
+        "[allocation.md](allocation.md), [architectures.md](architectures.md).",
         "",
     ]
     for kind, members in classes().items():

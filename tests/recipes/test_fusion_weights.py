@@ -166,7 +166,7 @@ def test_the_verdict_follows_the_interval(low: float, high: float, verdict: str)
     assert comparison(low, high).verdict.startswith(f"The found weights {verdict}")
 
 
-def test_slices_with_other_orders_gain() -> None:
+def sliced_lists() -> tuple[JudgedLists, np.ndarray]:
     """The first task orders the grades of one value, the second task those of the other; the third value is rare."""
     parts = [made(0, seed=1), made(1, seed=2), made(1, queries=20, seed=3)]
     arrays = {
@@ -175,8 +175,12 @@ def test_slices_with_other_orders_gain() -> None:
     }
     users = np.arange(420)
     lists = JudgedLists(parts[0].tasks, **arrays, users=users, rows=users, k=K)
-    values = np.asarray(["at"] * 200 + ["de"] * 200 + ["fr"] * 20)
-    chooser = _Chooser(starts_of(DEFAULT, "seen"), False, 0, 100)
+    return lists, np.asarray(["at"] * 200 + ["de"] * 200 + ["fr"] * 20)
+
+
+def test_slices_with_other_orders_gain() -> None:
+    lists, values = sliced_lists()
+    chooser = _Chooser(starts_of(DEFAULT, "seen"), False, 0, (100,))
     result = _found(lists, values, "country", chooser, 4)
     every = tuple(result.weights.values())
     assert list(result.slices) == ["at", "de"]
@@ -184,6 +188,57 @@ def test_slices_with_other_orders_gain() -> None:
     assert tuple(result.slices["de"].values()) == mixed(own, every, 200 / 300)
     compared = result.comparison["value"].droplevel("metric")
     assert compared["found by slice"] > compared["found weights"] + 0.1
+    assert result.slice_gain is not None
+    assert result.slice_gain[0] == pytest.approx(compared["found by slice"] - compared["found weights"])
+    assert 0.1 < result.slice_gain[1] < result.slice_gain[0] < result.slice_gain[2]
+    assert result.slice_verdict.startswith(
+        "The weights by slice are better than those of all queries: ndcg@5 changes by +0."
+    )
+    assert str(result).endswith(result.slice_verdict)
+
+
+def test_the_folds_choose_the_shrinkage() -> None:
+    """A reference in plain loops: each fold has the level that is best on the queries of the other folds."""
+    lists, values = sliced_lists()
+    chooser = _Chooser(starts_of(DEFAULT, "seen"), False, 0, (1000, 5, 100))
+    result = _found(lists, values, "country", chooser, 3)
+    fold = np.random.default_rng(0).permutation(420) % 3
+    levels = [None, 1000, 100, 5]
+    table = np.zeros([4, 420])
+    for number in range(3):
+        own = chooser.choose(lists.of_queries(fold != number), values[fold != number])
+        for row, level in enumerate(levels):
+            for query in np.flatnonzero(fold == number):
+                weights = own.every
+                if level is not None and values[query] in own.slices:
+                    alone, users = own.slices[values[query]]
+                    assert users == (values[fold != number] == values[query]).sum()
+                    weights = mixed(alone, own.every, users / (users + level)) if users >= level else own.every
+                table[row, query] = lists.of_queries(np.asarray([query])).ndcg(weights)[0]
+    expected = np.mean([table[table[:, fold != fold[q]].mean(1).argmax(), q] for q in range(420)])
+    compared = result.comparison["value"].droplevel("metric")
+    assert compared["found by slice"] == pytest.approx(expected)
+    assert compared["found weights"] == pytest.approx(table[0].mean())
+    np.testing.assert_allclose(table[0], table[1])  # no slice has 1000 users
+    assert result.min_users == levels[int(table.mean(1).argmax())]
+    assert result.min_users in (5, 100)
+
+
+def test_slices_by_chance_are_not_better() -> None:
+    lists = made(0, noise=2.0)
+    values = np.random.default_rng(0).permutation(np.repeat(["at", "de"], 100))
+    result = _found(lists, values, "country", _Chooser(starts_of(DEFAULT, "seen"), False, 0, (10, 50)), 3)
+    assert result.slice_gain is not None
+    assert result.slice_gain[1] <= 0
+    assert "are not shown to be better than" in result.slice_verdict
+
+
+def test_slices_of_one_user_are_never_chosen() -> None:
+    """A user outside of the searches has no slice, so that no level is better than no slices."""
+    result = found(slices="user_id", min_users=[1, 2])
+    assert (result.min_users, result.slices, result.slice_gain) == (None, {}, (0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="or the folds chose none; use `weights`, or a lower `min_users`"):
+        result.by_slice  # noqa: B018
 
 
 def test_slices_have_weights_of_their_own() -> None:
@@ -203,6 +258,8 @@ def test_slices_have_weights_of_their_own() -> None:
 def test_no_slices(slices: str | None, message: str) -> None:
     result = found(slices=slices)
     assert result.slices == {}
+    assert (result.slice_gain is None) == (slices is None)
+    assert result.slice_verdict == "" or slices is not None
     with pytest.raises(ValueError, match=message):
         result.by_slice  # noqa: B018
 
@@ -217,6 +274,8 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"k": 0}, "`k` must be a positive integer. Received: k=0"),
     ({"k": 31}, "31"),
     ({"folds": 1}, "`folds` must be at least 2"),
+    ({"min_users": []}, r"`min_users` must hold at least one number. Received: min_users=\[\]"),
+    ({"min_users": [5, 0]}, "`min_users` must be a positive integer. Received: min_users=0"),
     ({"slices": "country"}, r"Unknown query feature \['country'\] in `slices`"),
     ({"slices": "age"}, "`slices` must name a Categorical query feature"),
     ({"retrieval": "rating"}, r"Unknown task \['rating'\] in `retrieval`"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tfmtl.recipes.best_epoch import BestEpoch as BestEpoch
 from tfmtl.recipes.boosted_part import BoostedPart as BoostedPart
 from tfmtl.recipes.calibrate import calibrate as calibrate
+from tfmtl.recipes.contextual_weights import FoundPolicy as FoundPolicy
+from tfmtl.recipes.contextual_weights import contextual_weights as contextual_weights
 from tfmtl.recipes.ease_part import EasePart as EasePart
 from tfmtl.recipes.ease_part import EaseParts as EaseParts
 from tfmtl.recipes.ease_part import EaseSettings as EaseSettings

@@ -27,6 +27,9 @@ class FoundWeights:
         metric: name of the metric, such as `"ndcg@10"`.
         ceiling: mean metric of the best order of each shortlist, which no weights exceed.
         queries, users: numbers of queries and users with a positive.
+        min_users: the `min_users` of `slices`, chosen if several were given; None without slices.
+        slice_gain: gain of the weights by slice over those of all queries, with the ends of its interval, on users
+            outside of the searches; None without slices.
     """
 
     weights: dict[str, float]
@@ -38,6 +41,8 @@ class FoundWeights:
     ceiling: float
     queries: int
     users: int
+    min_users: int | None = None
+    slice_gain: tuple[float, float, float] | None = None
 
     @property
     def by_slice(self) -> SliceWeights:
@@ -47,13 +52,14 @@ class FoundWeights:
             ValueError: if no slice has weights of its own.
         """
         require(self.by is not None, "There are no weights by slice without `slices`; use `weights`.", slices=self.by)
-        require(bool(self.slices), "No slice has `min_users` users; use `weights`, or a lower `min_users`.", by=self.by)
+        rule = "No slice has `min_users` users, or the folds chose none; use `weights`, or a lower `min_users`."
+        require(bool(self.slices), rule, by=self.by, min_users=self.min_users)
         return SliceWeights(str(self.by), self.slices, self.weights)
 
     @property
     def gain(self) -> tuple[float, float, float]:
         """The gain of the found weights over the default ones, with the ends of its interval."""
-        return _gain(self.comparison.loc[(FOUND, self.metric)])
+        return gain_of(self.comparison.loc[(FOUND, self.metric)])
 
     @property
     def verdict(self) -> str:
@@ -66,6 +72,16 @@ class FoundWeights:
             return f"The found weights are worse, keep the default ones: {gain}."
         return f"The found weights may be no better than the default ones: {gain}, an interval with 0."
 
+    @property
+    def slice_verdict(self) -> str:
+        """One sentence on whether the weights by slice are better than those of all queries; empty without slices."""
+        if self.slice_gain is None:
+            return ""
+        value, low, high = self.slice_gain
+        found = "better" if low > 0 else "worse" if high < 0 else "not shown to be better"
+        gain = f"{self.metric} changes by {value:+.4f} ({low:+.4f} to {high:+.4f})"
+        return f"The weights by slice are {found} than those of all queries: {gain} from these."
+
     def __str__(self) -> str:
         sets = {DEFAULT: self.defaults, FOUND: self.weights} | {f"of {v!r}": own for v, own in self.slices.items()}
         wide = max(map(len, (*sets, SLICED)))
@@ -76,11 +92,13 @@ class FoundWeights:
         lines += ["", f"{'':<{wide}}  {self.metric:<26}  difference from the default weights"]
         for (name, _), row in self.comparison.iterrows():
             value = f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
-            gain = "" if name == DEFAULT else "{:+.4f} ({:+.4f} to {:+.4f})".format(*_gain(row))
+            gain = "" if name == DEFAULT else "{:+.4f} ({:+.4f} to {:+.4f})".format(*gain_of(row))
             lines.append(f"{name:<{wide}}  {value:<26}  {gain}".rstrip())
         lines.append(f"{'best order':<{wide}}  {self.ceiling:.4f}")
-        return "\n".join([*lines, "", f"{self.queries:,} queries of {self.users:,} users. {self.verdict}"])
+        verdicts = f"{self.verdict} {self.slice_verdict}".rstrip()
+        return "\n".join([*lines, "", f"{self.queries:,} queries of {self.users:,} users. {verdicts}"])
 
 
-def _gain(row: Any) -> tuple[float, float, float]:
+def gain_of(row: Any) -> tuple[float, float, float]:
+    """Return the difference in a row of `bootstrap_comparison`, with the ends of its interval."""
     return float(row["difference"]), float(row["difference_low"]), float(row["difference_high"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tfmtl.evaluation.corpus import Ints
 from tfmtl.evaluation.ranks import Progress
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.inputs import require_candidates
-from tfmtl.recipes.found_weights import ALONE, DEFAULT, FOUND, SLICED, FoundWeights
+from tfmtl.recipes.found_weights import ALONE, DEFAULT, FOUND, SLICED, FoundWeights, gain_of
 from tfmtl.recipes.judged_lists import Floats, JudgedLists
 from tfmtl.recipes.weight_search import Weights, mixed, search_weights, starts_of
 from tfmtl.serving.index import Search
@@ -27,8 +27,8 @@ from tfmtl.serving.recommender import Recommender
 def fusion_weights(
     model: MultiTaskModel, validation: Any, *, main: str | Mapping[str, float], k: int = 10, seen: Any = None,
     rerank_depth: int | None = None, retrieval: str | None = None, search: Search | None = None,
-    slices: str | None = None, min_users: int = 200, any_sign: bool = False, folds: int = 5, seed: int = 0,
-    progress: Progress | None = None,
+    slices: str | None = None, min_users: int | Sequence[int] = 200, any_sign: bool = False, folds: int = 5,
+    seed: int = 0, progress: Progress | None = None,
 ) -> FoundWeights:  # fmt: skip
     """Find the weights of the tasks by which `recommend` serves the lists with the largest NDCG of a main event.
 
@@ -51,7 +51,8 @@ def fusion_weights(
         rerank_depth, retrieval, search: those of the `export`.
         slices: `Categorical` query feature; a value with n users, at least m = `min_users`, has the weights
             (n w_own + m w_all) / (n + m). Export them by `by_slice` of the result.
-        min_users: see `slices`.
+        min_users: see `slices`. Of several values, and no slices at all, the one with the largest NDCG of the folds is
+            chosen; those of the other folds choose for the users of a fold.
         any_sign: whether a weight may have another sign than by default.
         folds, seed: number of folds of users; seed of folds, searches and bootstrap.
         progress: called with the numbers of ranked queries and of all queries.
@@ -66,7 +67,8 @@ def fusion_weights(
     shortlists with T tasks.
     """
     utilities = _utilities(model, main)
-    require_positive_int(k=k, folds=folds, min_users=min_users)
+    require_positive_int(k=k, folds=folds)
+    least = _least(min_users)
     require(folds > 1, "`folds` must be at least 2, so that the gain is measured on other users.", folds=folds)
     _check_slices(model, slices)
     model.schema.user("`fusion_weights`")
@@ -75,7 +77,25 @@ def fusion_weights(
     lists = JudgedLists.of(recommender, validation, utilities, seen, progress)
     values = None if slices is None else _values(model, validation, slices)[lists.rows]
     starts = starts_of(recommender.fusion.weights, recommender.retrieval)
-    return _found(lists, values, slices, _Chooser(starts, any_sign, seed, min_users), folds)
+    return _found(lists, values, slices, _Chooser(starts, any_sign, seed, least), folds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own:
+    """The weights of all queries, and those of each slice alone with its number of users."""
+
+    every: Weights
+    slices: dict[Any, tuple[Weights, int]]
+
+    def mixed(self, least: int | None) -> dict[Any, Weights]:
+        """Return the weights by value for some `min_users`; none for None."""
+        if least is None:
+            return {}
+        return {
+            value: mixed(own, self.every, users / (users + least))
+            for value, (own, users) in self.slices.items()
+            if users >= least
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +105,24 @@ class _Chooser:
     starts: list[list[float]]
     any_sign: bool
     seed: int
-    min_users: int
+    min_users: tuple[int, ...]
 
-    def choose(self, lists: JudgedLists, values: Any | None) -> tuple[Weights, dict[Any, Weights]]:
+    @property
+    def levels(self) -> list[int | None]:
+        """The values of `min_users` to compare, the largest first; None, without slices, precedes several."""
+        several = sorted(self.min_users, reverse=True)
+        return [None, *several] if len(several) > 1 else [*several]
+
+    def choose(self, lists: JudgedLists, values: Any | None) -> _Own:
         """Return the weights of all queries, and those by value [Q] of the slice feature."""
         every = self._search(lists, self.starts)
-        found: dict[Any, Weights] = {}
+        found: dict[Any, tuple[Weights, int]] = {}
         for value in [] if values is None else np.unique(values[[not _is_missing(value) for value in values]]).tolist():
             part = lists.of_queries(values == value)
             users = len(np.unique(part.users))
-            if users >= self.min_users:
-                own = self._search(part, [list(every), *self.starts])
-                found[value] = mixed(own, every, users / (users + self.min_users))
-        return every, found
+            if users >= min(self.min_users):
+                found[value] = self._search(part, [list(every), *self.starts]), users
+        return _Own(every, found)
 
     def _search(self, lists: JudgedLists, starts: list[list[float]]) -> Weights:
         return search_weights(lists, starts, self.any_sign, self.seed)
@@ -105,38 +130,52 @@ class _Chooser:
 
 def _found(lists: JudgedLists, values: Any | None, by: str | None, chooser: _Chooser, folds: int) -> FoundWeights:
     """Return the weights of all users, and the comparison on users outside of the searches."""
-    held_out = _held_out(lists, values, chooser, folds)
-    measured = {DEFAULT: lists.ndcg(chooser.starts[0]), ALONE: lists.ndcg(chooser.starts[1]), **held_out}
+    held_out, level = _held_out(lists, values, chooser, folds)
     metric = f"ndcg@{lists.k}"
+    measured = {DEFAULT: lists.ndcg(chooser.starts[0]), ALONE: lists.ndcg(chooser.starts[1]), **held_out}
     models = {name: lambda w, own=own: {metric: float(np.average(own, weights=w))} for name, own in measured.items()}
-    every, by_value = chooser.choose(lists, values)
+    own = chooser.choose(lists, values)
+    against_found = None
+    if values is not None:
+        both = {name: models[name] for name in (FOUND, SLICED)}
+        against_found = gain_of(bootstrap_comparison(both, lists.users, seed=chooser.seed).loc[(SLICED, metric)])
     return FoundWeights(
-        _named(lists, every),
+        _named(lists, own.every),
         _named(lists, tuple(chooser.starts[0])),
         by,
-        {value: _named(lists, own) for value, own in by_value.items()},
+        {value: _named(lists, weights) for value, weights in own.mixed(level).items()},
         bootstrap_comparison(models, lists.users, seed=chooser.seed),
         metric,
         float(lists.best().mean()),
         len(lists.ideal),
         len(np.unique(lists.users)),
+        None if values is None else level,
+        against_found,
     )
 
 
-def _held_out(lists: JudgedLists, values: Any | None, chooser: _Chooser, folds: int) -> dict[str, Floats]:
-    """Return the metric [Q] of each query by weights that other users gave."""
-    found = {name: np.zeros(len(lists.ideal)) for name in (FOUND, *([] if values is None else [SLICED]))}
-    fold = _folds(lists.users, folds, chooser.seed)
+def _held_out(
+    lists: JudgedLists, values: Any | None, chooser: _Chooser, folds: int
+) -> tuple[dict[str, Floats], int | None]:
+    """Return the metric [Q] of each query by weights that other users gave, and the best `min_users` of all users."""
+    fold, levels = _folds(lists.users, folds, chooser.seed), chooser.levels
+    found, sliced = np.zeros(len(fold)), np.zeros([len(levels), len(fold)])
     for number in np.unique(fold):
         inside = fold == number
-        every, by_value = chooser.choose(lists.of_queries(~inside), None if values is None else values[~inside])
-        found[FOUND][inside] = lists.of_queries(inside).ndcg(every)
-        if values is not None:
-            found[SLICED][inside] = found[FOUND][inside]
-            for value, own in by_value.items():
+        own = chooser.choose(lists.of_queries(~inside), None if values is None else values[~inside])
+        found[inside] = lists.of_queries(inside).ndcg(own.every)
+        sliced[:, inside] = found[inside]
+        for row, level in zip(sliced, levels, strict=True):
+            for value, weights in own.mixed(level).items():
                 chosen = inside & (values == value)
-                found[SLICED][chosen] = lists.of_queries(chosen).ndcg(own)
-    return found
+                row[chosen] = lists.of_queries(chosen).ndcg(weights)
+    if values is None:
+        return {FOUND: found}, levels[0]
+    by_fold = np.zeros(len(fold))
+    for number in np.unique(fold):
+        inside = fold == number
+        by_fold[inside] = sliced[int(sliced[:, ~inside].mean(axis=1).argmax()), inside]
+    return {FOUND: found, SLICED: by_fold}, levels[int(sliced.mean(axis=1).argmax())]
 
 
 def _folds(users: Ints, folds: int, seed: int) -> Ints:
@@ -158,6 +197,15 @@ def _utilities(model: MultiTaskModel, main: str | Mapping[str, float]) -> dict[s
         classes = model.schema.label(name).classes
         require(not classes, f"The label {name!r} of `main` holds classes; name one of numbers.", classes=classes)
     return {name: float(utility) for name, utility in given.items()}
+
+
+def _least(min_users: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the values of `min_users` to choose from."""
+    given = (min_users,) if isinstance(min_users, int) else tuple(min_users)
+    require(bool(given), "`min_users` must hold at least one number.", min_users=min_users)
+    for number in given:
+        require_positive_int(min_users=number)
+    return given
 
 
 def _check_slices(model: MultiTaskModel, slices: str | None) -> None:

@@ -212,7 +212,7 @@ def _shortlists(
         piece = slice(start, start + step)
         query = {name: tf.convert_to_tensor(column[piece]) for name, column in raw.items()}
         limits = limits_of(recommender, excluded[piece])
-        _, hits, values = recommender.shortlist(recommender.without_context(query), limits)
+        _, _, hits, values = recommender.shortlist(recommender.without_context(query), limits)
         standard = recommender.fusion.standardize(values, hits)
         columns, valid = hits.rows.numpy().astype(np.int64), hits.valid.numpy()
         found.append((np.stack([standard[name].numpy() for name in names]), columns, valid))

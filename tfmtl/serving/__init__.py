@@ -6,6 +6,7 @@ from tfmtl.data.examples import to_examples as to_examples
 from tfmtl.serving.budget import Budget as Budget
 from tfmtl.serving.budget import BudgetExceeded as BudgetExceeded
 from tfmtl.serving.card import ModelCard as ModelCard
+from tfmtl.serving.contextual_weights import ContextualWeights as ContextualWeights
 from tfmtl.serving.exporter import Exporter as Exporter
 from tfmtl.serving.exporter import Servable as Servable
 from tfmtl.serving.index import CorpusIndex as CorpusIndex

@@ -119,6 +119,7 @@ def _recommend_rows(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("candidates returned (`max_k`)", manifest["max_k"]),
         *((f"weight of {code(name)}", f"{weight:g}, {origin[name]}") for name, weight in fusion["weights"].items()),
         *_slice_rows(manifest.get("fusion_slices")),
+        *_choice_rows(manifest.get("fusion_policy")),
     ]
 
 
@@ -126,13 +127,18 @@ def _slice_rows(sliced: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
     """Return the weights of each value of the slice feature, if there is one."""
     if sliced is None:
         return []
-    return [
-        (
-            f"weights if {code(sliced['by'])} is {code(value)}",
-            ", ".join(f"{code(task)} {weight:g}" for task, weight in own.items()),
-        )
-        for value, own in sliced["slices"].items()
-    ]
+    by = code(sliced["by"])
+    return [(f"weights if {by} is {code(value)}", _weights(own)) for value, own in sliced["slices"].items()]
+
+
+def _choice_rows(policy: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """Return the weights of each choice of a policy, if there is one."""
+    own = [] if policy is None else policy["choices"]
+    return [(f"weights of choice {i}, chosen by the query", _weights(weights)) for i, weights in enumerate(own)]
+
+
+def _weights(own: Mapping[str, float]) -> str:
+    return ", ".join(f"{code(task)} {weight:g}" for task, weight in own.items())
 
 
 def _task_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:

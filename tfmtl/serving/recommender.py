@@ -14,6 +14,7 @@ from tfmtl._names import check_served, filter_inputs, layer_name, weight_input
 from tfmtl.data import Feature, Statistics
 from tfmtl.data.preprocessor import missing_row
 from tfmtl.models import MultiTaskModel
+from tfmtl.serving.contextual_weights import ContextTable, ContextualWeights
 from tfmtl.serving.copied_hits import CopiedHits
 from tfmtl.serving.index import CorpusIndex, Hits, Search, check_depth
 from tfmtl.serving.ranker import Ranker, traced_once, unnamed
@@ -34,11 +35,13 @@ class Ranked(NamedTuple):
 
     Attributes:
         encoded: encoded features of query and context by name.
+        embedding: [B, d] or [B, K, d] of the queries.
         hits: the retrieved candidates.
         values: served values [B, rerank_depth] or [B, rerank_depth, classes] by task.
     """
 
     encoded: Features
+    embedding: tf.Tensor
     hits: Hits
     values: Answer
 
@@ -75,7 +78,7 @@ class Recommender(Ranker):
         max_k: int | None = None,
         rerank_depth: int | None = None,
         retrieval: str | None = None,
-        fusion_weights: Mapping[str, float] | SliceWeights | None = None,
+        fusion_weights: Mapping[str, float] | SliceWeights | ContextualWeights | None = None,
         search: Search | None = None,
     ) -> None:
         corpus = model.candidates
@@ -95,9 +98,12 @@ class Recommender(Ranker):
         self._copied = self._copied_hits()
         statistics = model.preprocessor.statistics
         complete = functools.partial(ScoreFusion.of, self._fusable(), statistics, self.retrieval, undesired=undesired)
-        self._sliced = None
+        self._by_query: SliceTable | ContextTable | None = None
         if isinstance(fusion_weights, SliceWeights):
-            self._sliced = SliceTable(fusion_weights, model.preprocessor, lambda given: complete(given).weights)
+            self._by_query = SliceTable(fusion_weights, model.preprocessor, lambda given: complete(given).weights)
+            fusion_weights = fusion_weights.weights
+        elif isinstance(fusion_weights, ContextualWeights):
+            self._by_query = ContextTable(fusion_weights, self._width(), lambda given: complete(given).weights)
             fusion_weights = fusion_weights.weights
         self.fusion = complete(fusion_weights)
         check_served(self.specs("query", "context"), [task.name for task in model.tasks])
@@ -144,7 +150,7 @@ class Recommender(Ranker):
         query, embedding = self._embed({feature.name: features[feature.name] for feature in self.schema.query})
         hits = self._search(query, embedding, limits)
         encoded = {**query, **context}
-        return Ranked(encoded, hits, self._values_of_hits(encoded, hits))
+        return Ranked(encoded, embedding, hits, self._values_of_hits(encoded, hits))
 
     def embed_query(self, /, **query: tf.Tensor) -> Answer:
         """Return the embeddings of queries, [B, d] or, with K vectors, [B, K, d].
@@ -184,8 +190,8 @@ class Recommender(Ranker):
         index = {**depths, **counts, "search": self.index.describe()}
         copied = {} if self._copied is None else {"copy": self._copied.copy.config()}
         fusion = {"fusion": self.fusion.describe()}
-        if self._sliced is not None:
-            fusion["fusion_slices"] = self._sliced.describe()
+        if self._by_query is not None:
+            fusion |= self._by_query.describe()
         return {**super().describe(), **index, "retrieval": self.retrieval, **copied, **fusion}
 
     def _build_index(self, ids: np.ndarray, depth: int, search: Search | None) -> CorpusIndex:
@@ -232,6 +238,11 @@ class Recommender(Ranker):
         gathered = {name: tf.gather(column, rows) for name, column in self._columns.items()}
         return {n: tf.cast(value, tf.int32) if value.dtype.is_integer else value for n, value in gathered.items()}
 
+    def _width(self) -> int:
+        """Return the number of values in the embedding of a query."""
+        row = {feature.name: missing_row(feature) for feature in self.schema.query}
+        return int(np.size(self.embed_query(**row)["embedding"]))
+
     def _embed_corpus(self) -> tf.Tensor:
         """Return the embeddings [C, d] of all candidates, computed in blocks of rows."""
         size = tf.shape(next(iter(self._columns.values())))[0]
@@ -269,9 +280,9 @@ class Recommender(Ranker):
         k: tf.Tensor | None = None,
         weights: Mapping[str, tf.Tensor] | None = None,
     ) -> Answer:
-        encoded, hits, values = self.shortlist(features, limits)
-        if self._sliced is not None:
-            weights = self._sliced(encoded[self._sliced.by], weights)
+        encoded, embedding, hits, values = self.shortlist(features, limits)
+        if self._by_query is not None:
+            weights = self._by_query(encoded, embedding, weights)
         fused = self.fusion(values, hits, weights)
         order = tf.math.top_k(tf.where(hits.valid, fused, -np.inf), self.max_k).indices
         kept = self._first(tf.gather(hits.valid, order, batch_dims=1), k)

@@ -12,6 +12,7 @@ from tfmtl._checks import require
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard
+from tfmtl.serving.contextual_weights import ContextualWeights
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.index import Search
 from tfmtl.serving.ranker import Ranker
@@ -64,7 +65,8 @@ class RecommenderExporter(Exporter):
         retrieval: name of the retrieval task that is served; by default the model's first with a desired label.
         fusion_weights: weights of `recommend` by task name, of any sign. A task without one weighs 1, or -1 if its
             label is not desired (`Label("returned", desired=False)`). The export logs such weights, and the card lists
-            all of them. See `ScoreFusion.of`. With `SliceWeights` they depend on a feature of the query.
+            all of them. See `ScoreFusion.of`. With `SliceWeights` they depend on a feature of the query, with
+            `ContextualWeights` on its embedding.
         search: an `InvertedFile` or `ScaNN` for an approximate search; by default every query is compared with the
             whole corpus.
 
@@ -80,7 +82,7 @@ class RecommenderExporter(Exporter):
         max_k: int | None = None,
         rerank_depth: int | None = None,
         retrieval: str | None = None,
-        fusion_weights: Mapping[str, float] | SliceWeights | None = None,
+        fusion_weights: Mapping[str, float] | SliceWeights | ContextualWeights | None = None,
         search: Search | None = None,
     ) -> None:
         self.max_k = max_k
@@ -124,7 +126,7 @@ def export(
     max_k: int | None = None,
     rerank_depth: int | None = None,
     retrieval: str | None = None,
-    fusion_weights: Mapping[str, float] | SliceWeights | None = None,
+    fusion_weights: Mapping[str, float] | SliceWeights | ContextualWeights | None = None,
     search: Search | None = None,
     version: int | None = None,
     probe: Any = None,

@@ -12,6 +12,7 @@ from tfmtl._checks import require, require_known
 from tfmtl._identity import FIRST
 from tfmtl._keras import tf
 from tfmtl.data import Categorical, Preprocessor
+from tfmtl.types import Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +75,30 @@ class SliceTable:
         self._index = index[order].astype(np.int32)
         self._rows = np.asarray([*(rows[i] for i in order), list(other.values())], np.float32)
 
-    def __call__(self, encoded: tf.Tensor, request: Mapping[str, tf.Tensor] | None) -> dict[str, tf.Tensor]:
+    def __call__(
+        self, encoded: Features, embedding: tf.Tensor, request: Mapping[str, tf.Tensor] | None
+    ) -> dict[str, tf.Tensor]:
         """Return the weights [B] of queries by name of task.
 
         Args:
-            encoded: int32 [B], the encoded feature.
+            encoded: encoded features of the query by name.
+            embedding: ignored.
             request: weights of the request [B] by name of task, or None; NaN and infinity mean those of the slice.
         """
-        values = tf.cast(encoded, tf.int32)
+        values = tf.cast(encoded[self.by], tf.int32)
         number = tf.searchsorted(self._index, values)
         same = tf.equal(tf.gather([*self._index.tolist(), -1], number), values)
         rows = tf.gather(self._rows, tf.where(same, number, len(self._index)))
-        own = dict(zip(self._names, tf.unstack(rows, axis=1), strict=True))
-        if request is None:
-            return own
-        return {name: tf.where(tf.math.is_finite(request[name]), request[name], own[name]) for name in own}
+        return with_request(dict(zip(self._names, tf.unstack(rows, axis=1), strict=True)), request)
 
     def describe(self) -> dict[str, Any]:
         """Return the feature and the weights as plain values."""
-        return {"by": self.by, "slices": {str(value): weights for value, weights in self.weights.items()}}
+        slices = {str(value): weights for value, weights in self.weights.items()}
+        return {"fusion_slices": {"by": self.by, "slices": slices}}
+
+
+def with_request(own: dict[str, tf.Tensor], request: Mapping[str, tf.Tensor] | None) -> dict[str, tf.Tensor]:
+    """Return weights [B] by task: the finite ones of a request, and otherwise `own`."""
+    if request is None:
+        return own
+    return {name: tf.where(tf.math.is_finite(request[name]), request[name], own[name]) for name in own}
