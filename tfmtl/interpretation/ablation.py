@@ -78,7 +78,7 @@ def expert_ablation(
 
 
 def usage_by_slice(
-    model: MultiTaskModel, table: Any, column: str, batch_size: int = 4096
+    model: MultiTaskModel, table: Any, column: str, batch_size: int | None = None
 ) -> dict[Any, dict[str, ExpertUsage]]:
     """Return the use of the trunk's experts for each value of a column, such as a segment of users.
 
