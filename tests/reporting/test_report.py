@@ -17,9 +17,11 @@ import pytest
 from tests.models import small
 from tfmtl import evaluation
 from tfmtl.__main__ import main
-from tfmtl.models import MultiTaskModel, save_model
+from tfmtl.data import Categorical, Label, Preprocessor, Schema
+from tfmtl.models import MultiTaskModel, build_network, save_model
 from tfmtl.reporting import write_report
 from tfmtl.reporting.page import Section, page, table
+from tfmtl.tasks import BinaryClassification, Retrieval
 from tfmtl.training import ConflictMonitor
 
 PARTS = [
@@ -151,6 +153,31 @@ def test_rows_without_labels_and_a_single_row_have_a_report(tmp_path: pathlib.Pa
     found = _Page(write_report(_trained()[0], rows.head(1), tmp_path / "r.html", train=small.table()).read_text())
     assert "Quality" in found.titles
     assert "Importance of features" not in found.titles
+
+
+def test_reasons_are_the_parts_that_raise_the_score(text: str) -> None:
+    lists = [cells for cells in _Page(text).tables if cells[0][0] == "rank"]
+    reasons = [dict(zip(cells[0], row, strict=True))["reasons"] for cells in lists for row in cells[1:]]
+    assert any(reasons)
+    for reason in filter(lambda text: text not in ("", "\N{EN DASH}"), reasons):
+        parts = [part.rsplit(" ", 1) for part in reason.split(", ")]
+        assert {name for name, _ in parts} <= {"user", "age", "recent", "item", "price", "position"}
+        sizes = [float(size) for _, size in parts]
+        assert sizes == sorted(sizes, reverse=True)
+        assert min(sizes) >= 0
+
+
+def test_features_with_other_names_than_their_columns_have_a_report(tmp_path: pathlib.Path) -> None:
+    rows = pd.DataFrame({"who": list("aabbcc") * 5, "what": list("xyzxyz") * 5, "good": [1.0, 0.0, 1.0] * 10})
+    schema = Schema(
+        [Categorical("user", column="who")], [Categorical("item", column="what")],
+        labels=[Label("good"), Label("taken", column="good")],
+    )  # fmt: skip
+    preprocessor, heads = Preprocessor.fit(schema, rows), [Retrieval("taken"), BinaryClassification("good")]
+    model = MultiTaskModel(build_network(preprocessor, heads), heads, preprocessor)
+    found = _Page(write_report(model, rows, tmp_path / "r.html", train=rows, slices=["what"], k=2).read_text())
+    assert "Recommendations" in found.titles
+    assert found.rows("rank", "what")[0]["what"] in "xyz"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from tfmtl._keras import tf, traced
 from tfmtl.data import to_columns
 from tfmtl.models import MultiTaskModel
-from tfmtl.reporting.inputs import Inputs
+from tfmtl.reporting.inputs import Inputs, plain
 from tfmtl.reporting.page import Section, paragraph, table
 from tfmtl.serving import ModelCard
 
@@ -48,8 +48,8 @@ def data(inputs: Inputs) -> Section:
     rows = [["rows", len(inputs.test)], *([["training rows", len(inputs.train)]] if inputs.train is not None else [])]
     for role, column in schema.ids.items():
         values = to_columns(inputs.test, [schema.features[column]])[column]
-        known = set(map(_plain, inputs.model.preprocessor.vocabulary(column)))
-        unknown = np.mean([_plain(value) not in known for value in values])
+        known = set(map(plain, inputs.model.preprocessor.vocabulary(column)))
+        unknown = np.mean([plain(value) not in known for value in values])
         name = "users" if role == "query" else "candidates"
         rows += [
             [f"{name} ({column})", len(np.unique(values))],
@@ -67,10 +67,6 @@ def data(inputs: Inputs) -> Section:
 
 
 _OF_LABELS: tuple[Callable[[Any], Any], ...] = (np.mean, np.min, np.max)
-
-
-def _plain(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
 
 
 def speed(inputs: Inputs) -> Section:

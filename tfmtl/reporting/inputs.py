@@ -53,6 +53,12 @@ class Inputs:
         """The sentence under the title."""
         return f"{len(self.model.tasks)} tasks, measured on {len(self.test):,} rows that did not train the model."
 
+    @property
+    def id_columns(self) -> list[str]:
+        """The columns of the user and of the candidate, of those that the schema has."""
+        schema = self.model.schema
+        return [schema.features[name].column for name in schema.ids.values()]
+
     @functools.cached_property
     def batch(self) -> Batch:
         """The encoded test rows, with the labels that they have."""
@@ -99,3 +105,8 @@ class Inputs:
         """Return at most `rows` of the test rows, drawn without replacement."""
         chosen = np.random.default_rng(self.seed).permutation(len(self.test))[: self.rows]
         return self.test.iloc[np.sort(chosen)]
+
+
+def plain(value: Any) -> Any:
+    """Return an id as a Python value that compares with those of a table."""
+    return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value

@@ -9,17 +9,24 @@ import numpy as np
 from tfmtl._keras import tf
 from tfmtl.data import Text, to_columns
 from tfmtl.evaluation.corpus import Seen, positives
-from tfmtl.interpretation import correlated_features, expert_usage, importance_bars, permutation_importance
+from tfmtl.interpretation import (
+    correlated_features,
+    expert_usage,
+    importance_bars,
+    integrated_gradients,
+    permutation_importance,
+)
 from tfmtl.layers import MultiTaskLayer
 from tfmtl.models.graph import unwrapped
 from tfmtl.recipes.judged_lists import excluded_ids, limits_of
-from tfmtl.reporting.inputs import Inputs
+from tfmtl.reporting.inputs import Inputs, plain
 from tfmtl.reporting.page import Section, escaped, figure, paragraph, table
 from tfmtl.reporting.pictures import as_svg, page_colors
 from tfmtl.serving.recommender import Recommender, retrieves
 
 _SHOWN = 4
 _RECENT = 5
+_BASELINE, _STEPS, _REASONS = 500, 16, 3
 
 
 def importance(inputs: Inputs) -> Section | None:
@@ -85,18 +92,20 @@ def recommendations(inputs: Inputs) -> Section | None:
     found = {name: tensor.numpy() for name, tensor in answer.items()}
     body = ""
     for i, row in enumerate(chosen):
-        body += f"<h3>{escaped(schema.query_id)} {escaped(inputs.test.iloc[row][schema.query_id])}</h3>"
+        user = inputs.id_columns[0]
+        body += f"<h3>{escaped(user)} {escaped(inputs.test.iloc[row][user])}</h3>"
         own = {name: value[i] for name, value in found.items()}
-        body += _recent(inputs, rows.iloc[i]) + _list(inputs, rows.iloc[i], own)
+        body += _recent(inputs, rows.iloc[i]) + _list(inputs, rows.iloc[i], own, recommender.retrieval)
     note = "As `recommend` serves them" + (", without the known interactions." if inputs.seen is not None else ".")
-    return Section("Recommendations", body + paragraph(note, note=True))
+    reasons = "Reasons: parts of the retrieval's score, above that of an average row, by integrated gradients."
+    return Section("Recommendations", body + paragraph(note, note=True) + paragraph(reasons, note=True))
 
 
 def _users(inputs: Inputs, task: str) -> list[int]:
     """Return the first row of some distinct users, of those with a positive if there are any."""
     rows = positives(inputs.batch, task)
     rows = rows if len(rows) else np.arange(len(inputs.test))
-    users = inputs.test[inputs.model.schema.query_id].to_numpy()[rows]
+    users = inputs.test[inputs.id_columns[0]].to_numpy()[rows]
     order = np.random.default_rng(inputs.seed).permutation(len(rows))
     first = dict(zip(users[order].tolist()[::-1], rows[order].tolist()[::-1], strict=True))
     return list(first.values())[::-1][: inputs.examples]
@@ -116,23 +125,45 @@ def _recent(inputs: Inputs, row: Any) -> str:
     if inputs.train is None:
         return ""
     schema, train = inputs.model.schema, inputs.train
-    texts = [f.name for f in schema.candidate if isinstance(f, Text) and f.name in train]
-    own = train[train[schema.query_id] == row[schema.query_id]][[*texts, schema.candidate_id][0]].tolist()
+    user, candidate = inputs.id_columns
+    texts = [f.column for f in schema.candidate if isinstance(f, Text) and f.column in train]
+    own = train[train[user] == row[user]][[*texts, candidate][0]].tolist()
     if not own:
         return paragraph("A new user, without a training row.")
     return paragraph(f"{len(own):,} training rows, the last ones of the table: {'; '.join(map(str, own[-_RECENT:]))}.")
 
 
-def _list(inputs: Inputs, row: Any, found: dict[str, Any]) -> str:
-    """Return the list of a user: id, columns of the candidate, values of the tasks, whether the test rows have it."""
+def _list(inputs: Inputs, row: Any, found: dict[str, Any], retrieval: str) -> str:
+    """Return the list of a user: id, columns of the candidate, values, whether the test rows have it, and reasons."""
     schema, test = inputs.model.schema, inputs.test
     tasks = [name for name, values in found.items() if name != "ids" and values.shape == found["ids"].shape]
-    columns = [f.name for f in schema.candidate if f.name in test and f.name != schema.candidate_id][:_SHOWN]
-    own = set(test[test[schema.query_id] == row[schema.query_id]][schema.candidate_id].tolist())
-    known = test.drop_duplicates(schema.candidate_id).set_index(schema.candidate_id)
+    user, candidate = inputs.id_columns
+    columns = [f.column for f in schema.candidate if f.column in test and f.column != candidate][:_SHOWN]
+    own = set(test[test[user] == row[user]][candidate].tolist())
+    known = test.drop_duplicates(candidate).set_index(candidate, drop=False)
+    ids = [plain(identity) for identity in found["ids"].tolist()]
+    why = _why(inputs, row, known, [identity for identity in ids if identity in known.index], retrieval)
     rows = []
-    for i, identity in enumerate(found["ids"].tolist()):
-        plain = identity.decode() if isinstance(identity, bytes) else identity
-        about = [known[column].get(plain) for column in columns]
-        rows.append([i + 1, plain, *about, *(float(found[name][i]) for name in tasks), "yes" if plain in own else ""])
-    return table(["rank", schema.candidate_id, *columns, *tasks, "in the test rows"], rows)
+    for i, identity in enumerate(ids):
+        about = [known[column].get(identity) for column in columns]
+        values = (float(found[name][i]) for name in tasks)
+        rows.append([i + 1, identity, *about, *values, "yes" if identity in own else "", why.get(identity)])
+    return table(["rank", candidate, *columns, *tasks, "in the test rows", "reasons"], rows)
+
+
+def _why(inputs: Inputs, row: Any, known: Any, ids: list[Any], task: str) -> dict[Any, str]:
+    """Return by candidate the features that raise its score most above that of an average test row."""
+    if not ids:
+        return {}
+    schema = inputs.model.schema
+    given: dict[str, Any] = {f.column: [row[f.column]] * len(ids) for f in schema.query}
+    given |= {f.column: [None] * len(ids) for f in schema.context}
+    pairs = known.loc[ids].assign(**given)
+    baseline = inputs.sample().head(_BASELINE)
+    found = integrated_gradients(inputs.model, pairs, baseline, steps=_STEPS, tasks=[task], seed=inputs.seed)
+    parts = found.values[..., 0]
+    best = np.argsort(-parts, axis=1, kind="stable")[:, :_REASONS]
+    return {
+        identity: ", ".join(f"{found.features[f]} {parts[i, f]:+.2f}" for f in best[i] if parts[i, f] > 0)
+        for i, identity in enumerate(ids)
+    }
