@@ -200,6 +200,12 @@ ENTRIES = (
         ("--rows", "3000", "--epochs", "1", *_SEED),
     ),
     Entry(
+        "group_updates",
+        "Do groups of tasks that step in turn have a higher AUC than the plain sum, at equal updates or equal time?",
+        "group_updates.py", ("--census", "{census_income}", "--rows", "60000"), (),
+        ("--rows", "3000", "--epochs", "1", "--every", "1", *_SEED),
+    ),
+    Entry(
         "schedules",
         "How much of the margin over trivial predictions does a schedule keep in half of the time of all tasks?",
         "schedules.py", ("--movielens", "{ml_100k}", "--epochs", "15"), (), ("--epochs", "2", *_SEED),
