@@ -45,7 +45,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ]
     parts += [(cuts, arguments) for arguments in FURTHER for cuts in ([2], [6], [0])]
     given = {"rows": ROWS, "parts": parts, "folder": str(tmp_path_factory.mktemp("export"))}
-    [printed] = answers("tests.distribution.mirrored", arguments=[json.dumps(given)])
+    [printed] = answers("tests.distribution.mirrored", arguments=[json.dumps(given)], seconds=600)
     return dict(printed)
 
 
