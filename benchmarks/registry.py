@@ -208,7 +208,13 @@ ENTRIES = (
     Entry(
         "schedules",
         "How much of the margin over trivial predictions does a schedule keep in half of the time of all tasks?",
-        "schedules.py", ("--movielens", "{ml_100k}", "--epochs", "15"), (), ("--epochs", "2", *_SEED),
+        "schedules.py", ("--simulated", "120", "--movielens", "{ml_100k}", "--epochs", "15"), (),
+        ("--simulated", "2", "--epochs", "2", *_SEED),
+    ),
+    Entry(
+        "schedules_grocery",
+        "How much of the margin of six tasks of a grocery store does a schedule keep in half of the time of all tasks?",
+        "schedules.py", ("--grocery", "--rows", "20000", "--epochs", "12"), (), ("--epochs", "2", *_SEED),
     ),
     Entry(
         "session_critics",
