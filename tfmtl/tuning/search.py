@@ -91,10 +91,9 @@ def sample_regularization(
         ValueError: if a strength is negative, the rate not in [0, 1), or a field cannot be searched or is fixed, too.
 
     Example:
-        >>> sample_regularization(keras_tuner.HyperParameters(), unknown_rate=0.0)
-        Regularization(l1=0.0, l2=0.0, embedding_l2=0.0, dropout=0.0, unknown_rate=0.0, \
-context_dropout=0.05, embedding_dropout=0.0, feature_dropout=0.0, modality_dropout=0.0, expert_dropout=0.0, \
-mixup=0.0, sequence=None)
+        >>> found = sample_regularization(keras_tuner.HyperParameters(), unknown_rate=0.0)
+        >>> found.dropout, found.unknown_rate
+        (0.0, 0.0)
         >>> sample_regularization(keras_tuner.HyperParameters(), further=["mixup", "feature_dropout"]).mixup
         0.0
     """
