@@ -39,6 +39,12 @@ ENTRIES = (
         "architectures.py", ("--census", "{census_income}"), (), ("--groups", "1", "--trunks", "MMoE", *_SEED),
     ),
     Entry(
+        "robustness",
+        "Does adversarial training on census income keep the AUC under attack, and do few labels suffice with it?",
+        "robustness.py", ("--census", "{census_income}"), (),
+        ("--rows", "4000", "--epochs", "1", "--rounds", "2", *_SEED),
+    ),
+    Entry(
         "experts",
         "How much faster is one batched product for all experts than a dense layer per expert?",
         "experts.py",
