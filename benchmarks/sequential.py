@@ -34,7 +34,7 @@ import pandas as pd
 import tensorflow as tf
 from paired import interval
 
-from tfmtl import data, evaluation, keras, layers, models, tasks
+from tfmtl import data, evaluation, keras, layers, models, recipes, tasks
 
 METRICS = ("recall@10", "recall@100", "ndcg@10")
 ALS = {"factors": 128, "regularization": 10.0, "alpha": 1.0, "iterations": 15}
@@ -51,15 +51,19 @@ CONTRASTED = {
 DEFAULT_MODELS = ["mean of the history", "attention over the history"]
 
 
-def schema(length: int) -> data.Schema:
-    """Return a schema in which histories alone describe users, who share the unknown id of a vocabulary of one."""
+def schema(length: int, users: int | None = 1) -> data.Schema:
+    """Return a schema; with a vocabulary of one user, all others share the unknown id, and histories describe them."""
     return data.Schema(
-        query=[data.Categorical("user_id", max_size=1), data.IdSequence("recent", of="movie_id", max_length=length)],
+        query=[
+            data.Categorical("user_id", max_size=users),
+            data.IdSequence("recent", of="movie_id", max_length=length),
+        ],
         candidate=[data.Categorical("movie_id")],
         labels=[data.Label("rating")],
     )
 
 
+@keras.utils.register_keras_serializable("sequential")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises for a twentieth of the steps and then falls along half a cosine."""
 
@@ -83,10 +87,14 @@ def split(folder: pathlib.Path, validate: bool, by_id: bool = False) -> tuple[pd
     table = table[["user_id", "movie_id", "rating", "timestamp", *flag]]
     table = table.assign(moment=table["movie_id"] if by_id else np.random.default_rng(7).random(len(table)))
     table = table.sort_values(["user_id", "timestamp", *flag, "moment"], ignore_index=True)
-    for _ in range(2 if validate else 1):
-        last = ~table["user_id"].duplicated(keep="last")
-        table, later = table[~last], table[last]
-    return table, later
+    table, later = before_latest(table)
+    return before_latest(table) if validate else (table, later)
+
+
+def before_latest(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows before the latest one of each user, and the latest ones."""
+    last = ~table["user_id"].duplicated(keep="last")
+    return table[~last], table[last]
 
 
 def metrics(ranks: np.ndarray) -> list[float]:
@@ -137,25 +145,27 @@ def pooling_of(name: str, options: argparse.Namespace) -> keras.layers.Layer:
     )  # fmt: skip
 
 
-def network_of(name: str, width: int) -> dict[str, Any]:
+def network_of(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return arguments of a network with linear towers, or that compares the state of a history with embeddings."""
+    width = options.width
     if "without towers" in name:
         return {"embedding_dim": {"": width, "user_id": 0}, "tower_units": ()}
-    return {"embedding_dim": {"": width, "user_id": 4}, "tower_units": (width,)}
+    return {"embedding_dim": {"": width, "user_id": 0 if options.ease else 4}, "tower_units": (width,)}
 
 
 def joint_model(
     train: pd.DataFrame, movies: pd.DataFrame, name: str, seed: int, options: argparse.Namespace
 ) -> models.MultiTaskModel:
     """Return an untrained model of retrieval and rating."""
-    preprocessor = data.Preprocessor.fit(schema(options.length), train)
+    preprocessor = data.Preprocessor.fit(schema(options.length, None if options.ease else 1), train)
+    cosine = {"normalize": True, "temperature": options.cosine} if options.cosine else {}
     heads = [
-        tasks.Retrieval("watched", full_softmax=True),
+        tasks.Retrieval("watched", full_softmax=True, **cosine),
         tasks.Regression.from_statistics("rating", preprocessor.statistics),
     ]
     network = models.build_network(
         preprocessor, heads, layers.SharedBottom(units=(64, 32), seed=seed),
-        poolings={"recent": pooling_of(name, options)}, seed=seed, **network_of(name, options.width),
+        poolings={"recent": pooling_of(name, options)}, seed=seed, **network_of(name, options),
     )  # fmt: skip
     corpus = models.Candidates.from_frame(movies, preprocessor)
     return models.MultiTaskModel(network, heads, preprocessor, candidates=corpus, seed=seed)
@@ -164,13 +174,17 @@ def joint_model(
 def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: argparse.Namespace) -> list[float]:
     """Train once; return the metrics, the error of the rating, and the wall and CPU seconds of training."""
     movies = pd.concat([train, test])[["movie_id"]].drop_duplicates()
+    past = train
+    if options.ease:
+        train, held_out = before_latest(train)
+        held_out = data.with_histories(held_out, schema(options.length), "timestamp", past=train, same_moment=True)
     model = joint_model(train, movies, name, seed, options)
     rows, order = _sequences(train, model, options), np.random.default_rng(100 + seed)
     steps = options.epochs * -(-len(rows.events) // options.batch)
     model.compile(keras.optimizers.Adam(WarmUp(options.rate, steps)))
-    queries = data.with_histories(test, model.schema, "timestamp", past=train, same_moment=True)
+    queries = data.with_histories(test, model.schema, "timestamp", past=past, same_moment=True)
     start = np.array([time.perf_counter(), time.process_time()])
-    watch = [_Watch(queries, train)] if options.validate else []
+    watch = [_Watch(queries, past)] if options.validate else []
     for epoch in range(options.epochs):
         if options.draw_ties and epoch:
             drawn = train.assign(moment=order.random(len(train)))
@@ -181,7 +195,14 @@ def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: 
             verbose=2 if watch else 0,
         )  # fmt: skip
     seconds = np.array([time.perf_counter(), time.process_time()]) - start
-    report = evaluation.evaluate(model, queries, seen=train)
+    if options.ease:
+        alone = evaluation.evaluate(model, queries, seen=past)
+        print("network alone:", [round(alone["watched", name], 4) for name in METRICS], flush=True)
+        empty = train.assign(recent=[()] * len(train))
+        found = recipes.join_ease(model, empty, held_out, max_queries=len(held_out), seed=seed)
+        print(found, flush=True)
+        model = found.model
+    report = evaluation.evaluate(model, queries, seen=past)
     return [*(report["watched", name] for name in METRICS), report["rating", "rmse"], *seconds]
 
 
@@ -204,8 +225,8 @@ class _Watch(keras.callbacks.Callback):
             print({name: round(report["watched", name], 4) for name in METRICS}, flush=True)
 
 
-def main() -> None:
-    """Parse the arguments and print a table, each line as soon as it is measured."""
+def arguments() -> argparse.Namespace:
+    """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with MovieLens")
     parser.add_argument("--implicit", help="Python of an environment with the package implicit 0.7")
@@ -224,10 +245,17 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.2, help="of attention")
     parser.add_argument("--by-id", action="store_true", help="order rows of one moment by movie, not by chance")
     parser.add_argument("--draw-ties", action="store_true", help="draw the order of rows of one moment in each epoch")
+    parser.add_argument("--cosine", type=float, default=0.0, help="temperature of cosines; 0 for dot products")
+    parser.add_argument("--ease", action="store_true", help="join EASE by validation rows, which are not trained on")
     parser.add_argument("--overlap", type=int, default=0)
     parser.add_argument("--length", type=int, default=200, help="of the histories")
     parser.add_argument("--latest", type=int, default=0, help="learn from this number of events per user; 0 for all")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print a table, each line as soon as it is measured."""
+    options = arguments()
     train, test = split(options.data, options.validate, options.by_id)
     corpus = pd.Index(pd.concat([train, test])["movie_id"].unique())
     print(f"{len(train):,} ratings of {len(test):,} users, {len(corpus):,} movies, {options.seeds} seeds\n")

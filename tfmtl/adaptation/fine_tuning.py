@@ -8,6 +8,7 @@ from tfmtl._checks import require, require_type
 from tfmtl._keras import keras
 from tfmtl.adaptation.parts import layers_of, variables_of
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.models.optimizer_parts import covers
 from tfmtl.training import ScaledRates
 
@@ -129,6 +130,6 @@ def _set(model: MultiTaskModel, parts: Parts, trainable: bool) -> list[str]:
     if trainable:
         model.share_unfrozen()
         if not covers(getattr(model, "optimizer", None), model.trainable_variables):
-            model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+            model.optimizer = fresh_copy(model.optimizer)
     model.retrace()
     return [layer.name for layer in layers]

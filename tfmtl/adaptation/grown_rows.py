@@ -15,6 +15,7 @@ from tfmtl.adaptation.graph import inputs_before
 from tfmtl.data import Schema
 from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.models.optimizer_parts import (
     built_for,
     exceptions_of,
@@ -134,7 +135,7 @@ def grow_optimizer(
 
     Cost: one pass over all slots.
     """
-    copy = type(optimizer).from_config(optimizer.get_config())
+    copy = fresh_copy(optimizer)
     set_exceptions(copy, grown, exceptions_of(optimizer, variables))
     if not is_built(optimizer):
         return copy

@@ -16,6 +16,7 @@ from tfmtl.adaptation.meta_gradient import descend
 from tfmtl.adaptation.parts import layers_of, variables_of
 from tfmtl.data import Batch, to_batch
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.optimizer_copies import fresh_copy
 
 
 class MetaLearner(abc.ABC):
@@ -123,8 +124,7 @@ class MetaLearner(abc.ABC):
         network = keras.models.clone_model(self.model.network)
         network.set_weights(self.model.network.get_weights())
         copy = self.model.with_network(network)
-        optimizer = self.model.optimizer
-        copy.compile(type(optimizer).from_config(optimizer.get_config()))
+        copy.compile(fresh_copy(self.model.optimizer))
         batch = self._batch(support)
         descend(lambda: support_loss(copy, batch), _variables(copy, self.parts), self.inner_rate, self._steps(steps))
         return copy

@@ -9,6 +9,7 @@ from tfmtl._keras import keras
 from tfmtl.compression.cross_task import CrossTask
 from tfmtl.compression.distilled import DistilledModel
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.training import LazyAdam
 
 
@@ -65,4 +66,4 @@ def distil(
 def fresh_optimizer(model: MultiTaskModel) -> keras.optimizers.Optimizer:
     """Return a new optimiser with the settings of the model's, or `LazyAdam()` if the model was never compiled."""
     optimizer = getattr(model, "optimizer", None)
-    return LazyAdam() if optimizer is None else type(optimizer).from_config(optimizer.get_config())
+    return LazyAdam() if optimizer is None else fresh_copy(optimizer)

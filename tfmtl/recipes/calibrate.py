@@ -18,6 +18,7 @@ from tfmtl.layers.calibration import uncalibrated
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.models.label_checks import label_errors
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.recipes.calibration_maps import FITS, Floats, LogitMap
 from tfmtl.tasks import Task
 
@@ -137,7 +138,7 @@ def _with_maps(model: MultiTaskModel, outputs: dict[str, Any], maps: dict[str, M
         if task.name in maps:
             connected[task.name] = _connected(task, outputs[task.name], maps[task.name], by and inputs[by])
     calibrated = model.with_network(keras.Model(inputs, connected, name=model.network.name))
-    calibrated.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
+    calibrated.compile(fresh_copy(model.optimizer))
     return calibrated
 
 

@@ -19,6 +19,7 @@ from tfmtl.data import Batch, IdSequence, Preprocessor, Schema
 from tfmtl.evaluation.corpus import positives
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.recipes.neighbor_part import Similarities
 from tfmtl.tasks.interests import interests_in, joined_to_each
 
@@ -180,7 +181,7 @@ def without_ease(model: MultiTaskModel, task: str) -> MultiTaskModel:
 def _compiled(model: MultiTaskModel, outputs: Mapping[str, Any]) -> MultiTaskModel:
     """Return a compiled model of the same class and state with other outputs of the same layers."""
     found = model.with_network(keras.Model(model.network.input, outputs, name=model.network.name))
-    found.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
+    found.compile(fresh_copy(model.optimizer))
     return found
 
 

@@ -19,6 +19,7 @@ from tfmtl.layers.calibration import uncalibrated
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.keras_arguments import require_compiled
 from tfmtl.models.label_checks import check_table
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.recipes.boosted_part import LEAST_ROWS, BoostedPart, EncodedBoosting
 from tfmtl.recipes.mixture_judge import near_best
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Ranking, Regression, Task
@@ -175,7 +176,7 @@ def joined(model: MultiTaskModel, parts: Mapping[str, BoostedPart], found: Mappi
         ]
         outputs[name] = keras.layers.Add(dtype="float32", name=f"{prefix}_sum")(weighted)
     network = model.with_network(keras.Model(inputs, outputs, name=model.network.name))
-    network.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
+    network.compile(fresh_copy(model.optimizer))
     return network
 
 

@@ -19,6 +19,7 @@ from tfmtl.evaluation.ranks import rank_by_scores
 from tfmtl.models import MultiTaskModel
 from tfmtl.models.inputs import check_tasks, histories_of
 from tfmtl.models.keras_arguments import require_compiled
+from tfmtl.models.optimizer_copies import fresh_copy
 from tfmtl.recipes.ease_part import Floats
 from tfmtl.tasks import HistoryCopy, UserNeighbors
 from tfmtl.tasks.copies import Copy
@@ -124,7 +125,7 @@ def with_copy(model: MultiTaskModel, task: str, copy: Copy | None) -> MultiTaskM
         if own.name == task:
             own.copy = copy
     check_tasks(copied.tasks, copied.network, copied.preprocessor)
-    copied.compile(type(model.optimizer).from_config(model.optimizer.get_config()))
+    copied.compile(fresh_copy(model.optimizer))
     return copied
 
 
