@@ -87,8 +87,16 @@ def split(folder: pathlib.Path, validate: bool, by_id: bool = False) -> tuple[pd
     table = table[["user_id", "movie_id", "rating", "timestamp", *flag]]
     table = table.assign(moment=table["movie_id"] if by_id else np.random.default_rng(7).random(len(table)))
     table = table.sort_values(["user_id", "timestamp", *flag, "moment"], ignore_index=True)
+    table = table.assign(lag=lags(table))
     table, later = before_latest(table)
     return before_latest(table) if validate else (table, later)
+
+
+def lags(table: pd.DataFrame) -> pd.Series:
+    """Return the time since the rating before, in steps of two thirds of the logarithm of seconds; 0 without one."""
+    seconds = table["timestamp"].groupby(table["user_id"]).diff()
+    seconds = seconds.dt.total_seconds() if seconds.dtype.kind == "m" else seconds
+    return np.floor(1.5 * np.log(seconds.fillna(0).clip(lower=1))).astype("int64")
 
 
 def before_latest(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -157,7 +165,7 @@ def joint_model(
     train: pd.DataFrame, movies: pd.DataFrame, name: str, seed: int, options: argparse.Namespace
 ) -> models.MultiTaskModel:
     """Return an untrained model of retrieval and rating."""
-    preprocessor = data.Preprocessor.fit(schema(options.length, None if options.ease else 1), train)
+    preprocessor = data.Preprocessor.fit(schema(options), train)
     cosine = {"normalize": True, "temperature": options.cosine} if options.cosine else {}
     heads = [
         tasks.Retrieval("watched", full_softmax=True, **cosine),
@@ -177,7 +185,7 @@ def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: 
     past = train
     if options.ease:
         train, held_out = before_latest(train)
-        held_out = data.with_histories(held_out, schema(options.length), "timestamp", past=train, same_moment=True)
+        held_out = data.with_histories(held_out, schema(options), "timestamp", past=train, same_moment=True)
     model = joint_model(train, movies, name, seed, options)
     rows, order = _sequences(train, model, options), np.random.default_rng(100 + seed)
     steps = options.epochs * -(-len(rows.events) // options.batch)
@@ -189,6 +197,7 @@ def run(train: pd.DataFrame, test: pd.DataFrame, name: str, seed: int, options: 
         if options.draw_ties and epoch:
             drawn = train.assign(moment=order.random(len(train)))
             drawn = drawn.sort_values(["user_id", "timestamp", "moment"], ignore_index=True)
+            drawn = drawn.assign(lag=lags(drawn))
             rows = _sequences(drawn, model, options)
         model.fit(
             rows, batch_size=options.batch, initial_epoch=epoch, epochs=epoch + 1, callbacks=watch,
@@ -247,6 +256,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--draw-ties", action="store_true", help="draw the order of rows of one moment in each epoch")
     parser.add_argument("--cosine", type=float, default=0.0, help="temperature of cosines; 0 for dot products")
     parser.add_argument("--ease", action="store_true", help="join EASE by validation rows, which are not trained on")
+    parser.add_argument("--lag", action="store_true", help="the time since the latest rating is a feature of the query")
     parser.add_argument("--overlap", type=int, default=0)
     parser.add_argument("--length", type=int, default=200, help="of the histories")
     parser.add_argument("--latest", type=int, default=0, help="learn from this number of events per user; 0 for all")
