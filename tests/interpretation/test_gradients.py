@@ -13,8 +13,8 @@ from tfmtl import layers, tasks
 from tfmtl._keras import tf
 from tfmtl.data import Label, Preprocessor, Schema, to_batch
 from tfmtl.interpretation import gradient_times_input, integrated_gradients
-from tfmtl.interpretation.gradients import _weights
 from tfmtl.models import MultiTaskModel, build_network
+from tfmtl.models.path_gradients import path_weights
 
 WEIGHTS = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, -3.0]])
 
@@ -162,7 +162,7 @@ def test_the_parts_are_those_of_a_fine_sum(model: MultiTaskModel) -> None:
 
 def test_one_kink_between_two_points_is_exact() -> None:
     # max(0, x - 1/4) from 0 to 1: slopes 0 and 1, change 3/4, so that the right end has the weight 3/4.
-    weights = _weights(tf.constant([[0.0], [0.75]]), tf.constant([[0.0], [1.0]]), tf.constant([0.0, 1.0]))
+    weights = path_weights(tf.constant([[0.0], [0.75]]), tf.constant([[0.0], [1.0]]), tf.constant([0.0, 1.0]))
     np.testing.assert_allclose(weights[:, 0], [0.25, 0.75])
 
 

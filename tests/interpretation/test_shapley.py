@@ -10,8 +10,8 @@ from tests.interpretation import planted
 from tests.models import small
 from tfmtl.data import to_batch
 from tfmtl.interpretation import shapley_values
-from tfmtl.interpretation.rows import Floats
 from tfmtl.interpretation.shapley import _pair
+from tfmtl.models.explained import Floats
 
 WEIGHTS = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, -3.0]])
 

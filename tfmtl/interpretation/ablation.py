@@ -15,9 +15,9 @@ from tfmtl.data.frames import rows_of
 from tfmtl.data.interchange import as_frame
 from tfmtl.interpretation.experts import ExpertUsage, expert_usage
 from tfmtl.interpretation.importance import Importance, Quality, intervals, mean_of_known
-from tfmtl.interpretation.rows import chosen_tasks, encoded_rows
 from tfmtl.layers import Gate, MultiTaskLayer
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.explained import chosen_tasks, encoded_rows
 from tfmtl.models.graph import unwrapped
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfmtl._checks import require, require_known
-from tfmtl.interpretation.rows import Floats
+from tfmtl.models.explained import Floats
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from tfmtl._checks import require, require_positive_int, require_type
-from tfmtl.interpretation.rows import Floats, encoded_rows, rows_at
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.explained import Floats, encoded_rows, rows_at
 
 _VALUES = 20
 

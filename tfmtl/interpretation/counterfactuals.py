@@ -14,8 +14,8 @@ import numpy.typing as npt
 from tfmtl._checks import require, require_known, require_positive_int, require_several
 from tfmtl._keras import tf, traced
 from tfmtl.data.frames import rows_of
-from tfmtl.interpretation.rows import Floats, chosen_tasks, encoded_rows, rows_at
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.explained import Floats, chosen_tasks, encoded_rows, rows_at
 from tfmtl.models.inputs import require_candidates
 
 _PAIRS = 1 << 18  # of queries and candidates that are scored at once

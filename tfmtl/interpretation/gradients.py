@@ -11,17 +11,10 @@ from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import tf, traced
 from tfmtl.data.frames import rows_of, rows_of_pass
 from tfmtl.interpretation.attributions import Attributions
-from tfmtl.interpretation.encodings import Encodings
-from tfmtl.interpretation.rows import Floats, Values, chosen_tasks, encoded_rows, rows_at
 from tfmtl.models import MultiTaskModel
-
-_PASSED = "tfmtl>PassedGradient"
-
-
-@tf.RegisterGradient(_PASSED)
-def _passed(operation: Any, gradient: tf.Tensor) -> tf.Tensor:
-    """Return the gradient of the identity, for operations that stop gradients in training."""
-    return gradient
+from tfmtl.models.encodings import Encodings
+from tfmtl.models.explained import Floats, Values, chosen_tasks, encoded_rows, rows_at
+from tfmtl.models.path_gradients import PathGradients
 
 
 def integrated_gradients(
@@ -140,8 +133,9 @@ class _Paths:
         self.tasks = [task.name for task in chosen]
         first = self.encodings.of(rows_at(self.batch.features, [0]))[0]
         self.shapes = [tuple(tensor.shape[1:]) for tensor in first]
-        self._gradients = traced(self._gradients_of)  # one trace for each number of points
-        self._value = traced(self._value_of, reduce_retracing=True)
+        paths = PathGradients(self.encodings, self.values)
+        self._along = traced(paths.along)  # one trace for each number of points
+        self._value = traced(paths.value, reduce_retracing=True)
 
     def attributions(self, starts: Sequence[Sequence[Any]], points: Floats, at_zero: bool = False) -> Attributions:
         """Return the mean attributions over paths that start at some encodings [d] or [length, d]."""
@@ -173,12 +167,12 @@ class _Paths:
             base += self._value(origin, kept, features, columns).numpy() / len(starts)
             for first in range(0, max(len(points) - 1, 1), at_once):
                 shares = tf.constant(points[first : first + at_once + 1], tf.float32)
-                found = self._gradients(origin, tensors, kept, features, columns, shares)
+                found = self._along(origin, tensors, kept, features, shares, columns).parts
                 weighted = [[g.numpy() / len(starts) for g in task] for task in found]
                 total = weighted if total is None else _added(total, weighted)
-        return *self._by_feature(total, features), base
+        return *self._by_feature(total), base
 
-    def _by_feature(self, total: Any, features: Any) -> tuple[Floats, dict[str, Floats]]:
+    def _by_feature(self, total: Any) -> tuple[Floats, dict[str, Floats]]:
         """Return sums over the coordinates of each feature, and of each position of a list of ids."""
         names = self.encodings.features
         rows = len(total[0][0])
@@ -188,66 +182,10 @@ class _Paths:
             for k, task in enumerate(total):
                 summed = task[part.tensor][..., part.start : part.end].sum(axis=-1).astype(np.float64)
                 values[:, names.index(part.feature), k] += summed.reshape(rows, -1).sum(axis=1)
-                column = features[part.feature]
-                if column.dtype.is_integer and len(column.shape) == 2 and summed.ndim == 2:
-                    own = positions.setdefault(part.feature, np.zeros([*column.shape, len(total)]))
+                if part.feature in self.encodings.lists and summed.ndim == 2:
+                    own = positions.setdefault(part.feature, np.zeros([*summed.shape, len(total)]))
                     own[..., k] += summed
         return values, positions
-
-    def _value_of(self, tensors: Any, kept: Any, features: Any, columns: Any) -> tf.Tensor:
-        outputs = self.encodings.outputs(tensors, kept, features)
-        found = self.values.of_outputs(outputs, features)
-        return tf.stack([tf.gather(v, columns[:, k], batch_dims=1) for k, v in enumerate(found)], axis=1)
-
-    def _gradients_of(self, origin: Any, tensors: Any, kept: Any, features: Any, columns: Any, shares: Any) -> Any:
-        """Return by task, for each encoding, the integral of (e - e') dF/de between the points [B, ...].
-
-        With a single point, the integral is that of its gradient over the whole path.
-        """
-        count, rows = tf.size(shares), tf.shape(columns)[0]
-        along = [_between(start, end, shares) for start, end in zip(origin, tensors, strict=True)]
-        repeated = tf.nest.map_structure(lambda x: _tiled(x, count), (kept, dict(features), columns))
-        with tf.compat.v1.get_default_graph().gradient_override_map({"StopGradient": _PASSED}):
-            values = self._value_of(along, *repeated)
-        found = []
-        for k in range(len(self.tasks)):
-            slopes = tf.gradients(values[:, k], along, unconnected_gradients="zero")
-            pairs = zip(slopes, origin, tensors, strict=True)
-            parts = [tf.reshape(s, [count, rows, *s.shape[1:]]) * (end - start) for s, start, end in pairs]
-            sizes = tf.add_n([tf.reduce_sum(tf.reshape(p, [count, rows, -1]), axis=2) for p in parts])
-            weights = _weights(tf.reshape(values[:, k], [count, rows]), sizes, shares)
-            found.append([tf.einsum("pb...,pb->b...", part, tf.cast(weights, part.dtype)) for part in parts])
-        return found
-
-
-def _weights(values: tf.Tensor, slopes: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
-    """Return the weights [points, B] of the gradients at points of a path.
-
-    Between two points the slope is a weighted mean of those at its ends, where the weights give the change of the
-    value, if any weights do. This is exact if the function is linear between the points except for one kink.
-
-    Args:
-        values: values at the points [points, B].
-        slopes: derivatives by the share of the path [points, B].
-        shares: positions of the points on the path [points].
-    """
-    if shares.shape[0] == 1:
-        return tf.ones_like(slopes)
-    width = (shares[1:] - shares[:-1])[:, tf.newaxis]
-    bend = slopes[:-1] - slopes[1:]
-    left = tf.math.divide_no_nan((values[1:] - values[:-1]) / width - slopes[1:], bend)
-    left = tf.where(tf.equal(bend, 0.0), 0.5, tf.clip_by_value(left, 0.0, 1.0))
-    return tf.pad(width * left, [[0, 1], [0, 0]]) + tf.pad(width * (1 - left), [[1, 0], [0, 0]])
-
-
-def _between(start: tf.Tensor, end: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
-    """Return the points of a path [points B, ...], all rows of the first point first."""
-    wide = tf.cast(tf.reshape(shares, [-1, *[1] * len(start.shape)]), start.dtype)
-    return tf.reshape(start + wide * (end - start), [-1, *start.shape[1:]])
-
-
-def _tiled(column: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    return tf.tile(column, tf.concat([[count], tf.ones([len(column.shape) - 1], tf.int32)], axis=0))
 
 
 def _added(total: Any, more: Any) -> Any:

@@ -13,8 +13,8 @@ from tfmtl._checks import require, require_fraction, require_known, require_posi
 from tfmtl._keras import tf, traced
 from tfmtl.data import Batch
 from tfmtl.data.frames import rows_of, rows_of_pass
-from tfmtl.interpretation.rows import Floats, chosen_tasks, encoded_rows, rows_at
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.explained import Floats, chosen_tasks, encoded_rows, rows_at
 from tfmtl.tasks import Task
 from tfmtl.tasks.label_metrics import SMALLER_IS_BETTER
 

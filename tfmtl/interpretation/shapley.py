@@ -13,8 +13,8 @@ from tfmtl._keras import tf
 from tfmtl.data.frames import rows_of
 from tfmtl.interpretation.attributions import Attributions
 from tfmtl.interpretation.importance import members_of
-from tfmtl.interpretation.rows import Floats, Values, chosen_tasks, encoded_rows, rows_at
 from tfmtl.models import MultiTaskModel
+from tfmtl.models.explained import Floats, Values, chosen_tasks, encoded_rows, rows_at
 
 
 def shapley_values(

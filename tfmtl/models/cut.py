@@ -51,7 +51,7 @@ def _after_marks(network: keras.Model) -> tuple[keras.Model, list[str]]:
     reached = {id(node.layer) for node in nodes.values()}
     inputs = {name: tensor for name, tensor in network.input.items() if id(tensor.node.layer) in reached}
     inputs |= {_key(layer): tensor for layer, tensor in ends.items()}
-    with _connections_kept(network):
+    with connections_kept(network):
         part = keras.Model(inputs, network.output, name=network.name)
     return part, list(ends)
 
@@ -61,7 +61,7 @@ def _key(layer: str) -> str:
 
 
 @contextlib.contextmanager
-def _connections_kept(network: keras.Model) -> Iterator[None]:
+def connections_kept(network: keras.Model) -> Iterator[None]:
     """Remove the connections that the block adds to layers: a layer with several has no `input` and `output`."""
     lists = [nodes for layer in network.layers for nodes in (layer.inbound_nodes, layer.outbound_nodes)]
     counts = [len(nodes) for nodes in lists]

@@ -13,7 +13,7 @@ from tfmtl._keras import keras, tf, traced
 from tfmtl.data import Batch, to_batch
 from tfmtl.data.frames import rows_of, rows_of_pass
 from tfmtl.data.interchange import as_frame
-from tfmtl.models import MultiTaskModel
+from tfmtl.models.multi_task import MultiTaskModel
 from tfmtl.tasks import Task
 from tfmtl.tasks.binary_task import BinaryTask
 from tfmtl.types import Features

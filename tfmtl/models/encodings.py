@@ -15,6 +15,7 @@ from tfmtl.layers import CompressedEmbedding
 from tfmtl.layers.embeddings.joined import JoinedEmbedding
 from tfmtl.layers.number_bins import NumberBins
 from tfmtl.layers.tree_columns import TreeColumns
+from tfmtl.models.cut import connections_kept
 from tfmtl.models.graph import unwrapped
 from tfmtl.types import Features
 
@@ -51,6 +52,7 @@ class Encodings:
     Attributes:
         features: the names of all features, in the order of the network's inputs.
         parts: the parts of the encodings that the outputs read.
+        lists: the features of `parts` that are lists of ids with an encoding for each position.
     """
 
     def __init__(self, network: keras.Model, tasks: Sequence[str]) -> None:
@@ -68,10 +70,18 @@ class Encodings:
         kept = [tensor for tensor in kept if id(tensor) in read]
         indices = {name: tensor for name, tensor in indices.items() if id(tensor) in read}
         self.parts = [Part(i, *owner) for i, (_, owners) in enumerate(found) for owner in owners]
+        self.lists = [
+            name
+            for name, tensor in self._inputs.items()
+            if tensor.dtype.is_integer
+            and len(tensor.shape) == 2
+            and any(part.feature == name and len(found[part.tensor][0].shape) == 3 for part in self.parts)
+        ]
         self._indices = list(indices)
         tensors = [tensor for tensor, _ in found]
         self._before = traced(_caller(keras.Model(network.input, [tensors, kept])), reduce_retracing=True)
-        self._behind = keras.Model([tensors, kept, indices], outputs)
+        with connections_kept(network):
+            self._behind = keras.Model([tensors, kept, indices], outputs)
 
     def of(self, features: Features) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Return the encodings of rows, [B, d] or [B, length, d], and the compared tensors, which keep their values."""
