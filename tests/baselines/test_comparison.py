@@ -11,9 +11,8 @@ import pytest
 
 from tfmtl import baselines, evaluation
 from tfmtl.baselines import ALS, comparison
-from tfmtl.baselines.comparison import judged_by
-from tfmtl.baselines.outcomes import Outcome
 from tfmtl.data import Categorical, Label, Numeric, Preprocessor, Schema, Text
+from tfmtl.evaluation.reports.outcomes import Outcome, judged_by
 from tfmtl.models import Candidates, MultiTaskModel, build_network
 from tfmtl.tasks import BinaryClassification, MultiClassClassification, Regression, Retrieval
 

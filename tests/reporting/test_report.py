@@ -17,9 +17,10 @@ import pytest
 from tests.models import small
 from tfmtl import evaluation
 from tfmtl.__main__ import main
+from tfmtl.baselines import comparison
 from tfmtl.data import Categorical, Label, Preprocessor, Schema
 from tfmtl.models import MultiTaskModel, build_network, save_model
-from tfmtl.reporting import write_report
+from tfmtl.reporting import inputs, write_report
 from tfmtl.reporting.page import Section, page, table
 from tfmtl.tasks import BinaryClassification, Retrieval
 from tfmtl.training import ConflictMonitor
@@ -178,6 +179,22 @@ def test_features_with_other_names_than_their_columns_have_a_report(tmp_path: pa
     found = _Page(write_report(model, rows, tmp_path / "r.html", train=rows, slices=["what"], k=2).read_text())
     assert "Recommendations" in found.titles
     assert found.rows("rank", "what")[0]["what"] in "xyz"
+
+
+def test_the_rows_are_encoded_and_predicted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(name: str, call: Any) -> Any:
+        return lambda *arguments, **options: (calls.append(name), call(*arguments, **options))[1]
+
+    for module in (comparison, inputs):
+        for name in ("to_batch", "predict"):
+            monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    given = inputs.Inputs(_trained()[0], _test_rows(), None, None, None, None, (), 3, 0, 20, 0)
+    known = evaluation.evaluate(_trained()[0], _test_rows())
+    assert given.own["rating"].values["rmse"] == pytest.approx(known["rating", "rmse"])
+    assert given.predictions["rating"].shape[0] == len(given.batch.labels["rating"])
+    assert sorted(calls) == ["predict", "to_batch"]
 
 
 @pytest.mark.parametrize(

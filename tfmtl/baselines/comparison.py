@@ -17,7 +17,6 @@ from tfmtl.baselines.ease import EASE
 from tfmtl.baselines.gradient_boosting import GradientBoosting
 from tfmtl.baselines.interactions import Interactions
 from tfmtl.baselines.item_knn import ItemKNN
-from tfmtl.baselines.outcomes import Gain, Outcome, gain_of, of_ranks, of_rows
 from tfmtl.baselines.personal_frequency import PersonalFrequency
 from tfmtl.baselines.popularity import Popularity
 from tfmtl.baselines.ranking_baseline import KINDS, RankingBaseline
@@ -30,14 +29,13 @@ from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.corpus import REPEATED, Outside, Seen, positives, repeated
 from tfmtl.evaluation.ranks import Progress, rank_by_scores
 from tfmtl.evaluation.reports import side_by_side
+from tfmtl.evaluation.reports.outcomes import Gain, Outcome, gain_of, judged_by, of_ranks, of_rows
 from tfmtl.evaluation.reports.report import as_series, corpus_of, ids_and_labels, judged, labels_of, predict
-from tfmtl.evaluation.reports.transfer import JUDGED_BY
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
 from tfmtl.tasks.label_metrics import SMALLER_IS_BETTER
 
 MODEL = "model"
-_JUDGED_BY = ("ndcg@", *JUDGED_BY)
 
 Measured: TypeAlias = tuple[str, str, Callable[[], Outcome]]
 """A task, the name of a method, and the function that measures it."""
@@ -245,12 +243,16 @@ def of_model(
     seen: pd.DataFrame | None,
     outside: Outside,
     seed: int,
+    batch: Batch | None = None,
+    predictions: Mapping[str, Any] | None = None,
 ) -> Iterator[Measured]:
-    """Yield the outcomes of the model."""
+    """Yield the outcomes of the model; `batch` and `predictions` are those of `test`, if they are there already."""
     require_known([outside], ("miss", "ignore"), "value", "`outside`")
     chosen = _chosen(model, tasks)
-    batch = to_batch(test, model.preprocessor, labels=labels_of(model, test, chosen))
-    predictions = predict(model, batch) if any(not task.retrieves for task in chosen) else {}
+    if batch is None:
+        batch = to_batch(test, model.preprocessor, labels=labels_of(model, test, chosen))
+    if predictions is None:
+        predictions = predict(model, batch) if any(not task.retrieves for task in chosen) else {}
 
     def of_retrieval(task: Task) -> Outcome:
         corpus = corpus_of(model, task.name, batch, seen)
@@ -291,16 +293,6 @@ def strongest(reports: Mapping[str, pd.Series], task: str) -> str | None:
         if metric is not None and not np.isnan(report[task, metric]):
             values[name] = report[task, metric] * (-1 if metric in SMALLER_IS_BETTER else 1)
     return max(values, key=values.__getitem__) if values else None
-
-
-def judged_by(report: pd.Series, task: str) -> str | None:
-    """Return the metric of a report by which baselines of a task are ordered; None if it has none of them."""
-    metrics = [metric for name, metric in report.index if name == task and not metric.endswith("_in_corpus")]
-    for prefix in _JUDGED_BY:
-        named = [metric for metric in metrics if metric == prefix or (prefix[-1] == "@" and metric.startswith(prefix))]
-        if named:
-            return min(named, key=lambda metric: int(metric.partition("@")[2] or 0))
-    return None
 
 
 def _clause(table: pd.DataFrame, task: str, metric: str, best: str, gain: Gain) -> str:

@@ -16,6 +16,7 @@ from tfmtl.evaluation.off_policy import OffPolicyValue as OffPolicyValue
 from tfmtl.evaluation.off_policy import off_policy_value as off_policy_value
 from tfmtl.evaluation.progress_bar import ProgressBar as ProgressBar
 from tfmtl.evaluation.ranks import rank_positives as rank_positives
+from tfmtl.evaluation.reports import Robustness as Robustness
 from tfmtl.evaluation.reports import activity as activity
 from tfmtl.evaluation.reports import as_table as as_table
 from tfmtl.evaluation.reports import attack as attack
@@ -28,6 +29,7 @@ from tfmtl.evaluation.reports import popularity_tiers as popularity_tiers
 from tfmtl.evaluation.reports import quantiles as quantiles
 from tfmtl.evaluation.reports import reliability_curve as reliability_curve
 from tfmtl.evaluation.reports import retained_margin as retained_margin
+from tfmtl.evaluation.reports import robustness as robustness
 from tfmtl.evaluation.reports import side_by_side as side_by_side
 from tfmtl.evaluation.reports import similar_items as similar_items
 from tfmtl.evaluation.reports import transfer_report as transfer_report

@@ -49,6 +49,7 @@ class Corpus:
         candidates: the corpus.
         seen_share: share of the table's positives that were left out because their pair is in `seen`.
         copied: the part of the scores that candidates of the query's history have, or None.
+        first: position in the table of the first row of each distinct query [Q].
     """
 
     queries: Features
@@ -60,6 +61,7 @@ class Corpus:
     candidates: Candidates
     seen_share: float
     copied: CopiedScores | None = None
+    first: Ints = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def coverage(self) -> float:
@@ -156,7 +158,7 @@ def locate(model: MultiTaskModel, task: str, batch: Batch, seen: Seen | None = N
     index = positions(candidates, items[rows])
     share = 1 - len(rows) / found
     copied = CopiedScores.of(model, task, candidates)
-    return Corpus(queries, owners, query_index, items[rows], index, pairs, candidates, share, copied)
+    return Corpus(queries, owners, query_index, items[rows], index, pairs, candidates, share, copied, first)
 
 
 def distinct_queries(model: MultiTaskModel, batch: Batch, rows: Ints) -> tuple[Ints, Ints]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from tfmtl._checks import require, require_several
+from tfmtl._checks import require, require_positive_int, require_several
 
 
 def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None = None) -> plt.Figure:
@@ -95,6 +95,68 @@ def reliability(curves: Mapping[str, Any]) -> plt.Figure:
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     return figure
+
+
+def robustness(found: Any, *, lines: int = 6) -> plt.Figure:
+    """Plot a robustness report: a row per task, a column per kind, and a curve of the metric for each column.
+
+    Args:
+        found: the result of `tfmtl.evaluation.robustness`.
+        lines: largest number of curves in a panel; those that change the metric most are drawn.
+
+    Returns:
+        The figure; a dashed line is the value without a perturbation.
+
+    Raises:
+        ValueError: if the report has nothing except the plain values.
+    """
+    require_positive_int(lines=lines)
+    main = found.main
+    clean, rest = main[main["kind"] == "clean"].set_index("task")["value"], main[main["kind"] != "clean"]
+    tasks = [task for task in clean.index if (rest["task"] == task).any()]
+    require(bool(tasks), "The report holds no value under a perturbation.")
+    kinds = list(dict.fromkeys(rest["kind"]))
+    size = (2.8 * len(kinds) + 0.6, 2.5 * len(tasks) + 0.4)
+    figure, axes = plt.subplots(
+        len(tasks), len(kinds), figsize=size, squeeze=False, sharey="row", sharex="col", layout="constrained"
+    )
+    for i, task in enumerate(tasks):
+        own = rest[rest["task"] == task]
+        for j, kind in enumerate(kinds):
+            axis = axes[i, j]
+            axis.axhline(clean[task], color="grey", linewidth=1, linestyle="--")
+            _curves(axis, own[own["kind"] == kind], clean[task], lines)
+            axis.grid(alpha=0.3)
+            if i == 0:
+                axis.set_title(kind.replace("_", " "), fontsize="medium")
+        if i == len(tasks) - 1:
+            for axis, kind in zip(axes[i], kinds, strict=True):
+                axis.set_xlabel(_STRENGTHS.get(kind, ""), fontsize="small")
+        metric = main.loc[main["task"] == task, "metric"].iloc[0]
+        axes[i, 0].set_ylabel(f"{task}: {metric}", fontsize="small")
+    return figure
+
+
+_STRENGTHS = {
+    **dict.fromkeys(("fgsm", "pgd"), "radius by length of encodings"),
+    **dict.fromkeys(("missing", "missing_group"), "share of the rows"),
+    "noise": "standard deviations",
+    "unknown": "share of the ids",
+}
+
+
+def _curves(axis: Any, rows: Any, clean: float, lines: int) -> None:
+    """Draw the curve of each column of one kind, and of a part of the rows a point."""
+    sizes = rows["change"].abs().groupby(rows["column"]).max().sort_values(ascending=False, kind="stable")
+    for name in sizes.index[:lines]:
+        own = rows[rows["column"] == name]
+        if (own["part"] != "").all():
+            axis.plot(own["part"], own["value"], marker="o", linestyle="", label=name or None)
+        else:
+            own = own.sort_values("strength")
+            axis.plot([0.0, *own["strength"]], [clean, *own["value"]], marker=".", label=name or None)
+    if len(sizes) and sizes.index[0]:
+        axis.legend(fontsize="x-small")
 
 
 def _panel(axis: Any, metric: str, logs: Mapping[str, Mapping[str, Sequence[float]]]) -> None:

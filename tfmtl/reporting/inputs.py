@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from tfmtl._keras import tf
 from tfmtl.baselines.comparison import MODEL, Outcomes, of_baselines, of_model, run
-from tfmtl.baselines.outcomes import Outcome
 from tfmtl.data import Batch, keys_of, to_batch, to_columns
+from tfmtl.evaluation.reports.outcomes import Outcome
 from tfmtl.evaluation.reports.report import labels_of, predict
 from tfmtl.models import MultiTaskModel
 
@@ -83,7 +83,9 @@ class Inputs:
     def outcomes(self) -> Outcomes:
         """Outcomes by method and task: of the model, and with training rows of the simple baselines."""
         options: dict[str, Any] = {"ks": None, "seen": self.seen, "outside": "miss", "seed": self.seed}
-        planned = list(of_model(self.model, self.test, self.judged, **options))
+        read = any(not task.retrieves and task.name in self.judged for task in self.model.tasks)
+        given: dict[str, Any] = {"batch": self.batch, "predictions": self.predictions if read else {}}
+        planned = list(of_model(self.model, self.test, self.judged, **options, **given))
         if self.train is not None:
             options |= {"time": None, "max_rows": 50_000, "tune": False}
             planned += of_baselines(self.model, self.train, self.test, self.judged, **options)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmtl.baselines.comparison import MODEL, compared, judged_by
-from tfmtl.baselines.outcomes import Outcome
+from tfmtl.baselines.comparison import MODEL, compared
 from tfmtl.evaluation import bootstrap_comparison, by_slice, reliability_curve
+from tfmtl.evaluation.reports.outcomes import Outcome, judged_by
 from tfmtl.evaluation.reports.report import as_series, judged
 from tfmtl.reporting.inputs import Inputs
 from tfmtl.reporting.page import Section, escaped, figure, folded, paragraph, table

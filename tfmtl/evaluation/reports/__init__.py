@@ -12,6 +12,8 @@ from tfmtl.evaluation.reports.report import evaluate as evaluate
 from tfmtl.evaluation.reports.report import retained_margin as retained_margin
 from tfmtl.evaluation.reports.report import side_by_side as side_by_side
 from tfmtl.evaluation.reports.report import trivial_baseline as trivial_baseline
+from tfmtl.evaluation.reports.robustness import Robustness as Robustness
+from tfmtl.evaluation.reports.robustness import robustness as robustness
 from tfmtl.evaluation.reports.similar_items import similar_items as similar_items
 from tfmtl.evaluation.reports.slices import activity as activity
 from tfmtl.evaluation.reports.slices import by_slice as by_slice

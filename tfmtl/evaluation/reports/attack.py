@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,18 +62,21 @@ def attack(
         labels, weights = judged(task, model.schema, batch)
         rows = np.flatnonzero(weights > 0)
         if len(rows):
-            served = attacked(model, task, batch, strength, steps)
+            served = attacker(model, task, steps)(batch, strength)
             served = tf.nest.map_structure(lambda values, at=rows: values[at], served)
             values = task.report(labels[rows], served, weights[rows])
             report |= {(task.name, metric): value for metric, value in values.items()}
     return as_series(report)
 
 
-def attacked(model: MultiTaskModel, task: Task, batch: Batch, strength: float, steps: int) -> Any:
-    """Return the served values [N, ...] of a task at encodings that an attack on its loss has moved."""
+def attacker(model: MultiTaskModel, task: Task, steps: int) -> Callable[[Batch, float], Any]:
+    """Return a function from a batch and a strength to the served values [N, ...] of a task under attack.
+
+    The attack moves the encodings to raise the loss of this task. The function is traced once for all strengths.
+    """
     size = min(1.0, 2.5 / steps)
 
-    def served(rows: Batch) -> Any:
+    def served(rows: Batch, strength: tf.Tensor) -> Any:
         with marking() as first:
             model.compute_losses(rows, training=False)
         value = lambda: model.compute_losses(rows, training=False)[task.name][0]  # noqa: E731
@@ -85,5 +88,10 @@ def attacked(model: MultiTaskModel, task: Task, batch: Batch, strength: float, s
         return model.served(outputs, rows.features)[task.name]
 
     of_rows = traced(served, reduce_retracing=True)
-    parts = [of_rows(rows) for rows in gather_batches(batch, rows_of_pass(batch.features))]
-    return tf.nest.map_structure(lambda *arrays: np.concatenate([array.numpy() for array in arrays]), *parts)
+
+    def attacked(batch: Batch, strength: float) -> Any:
+        level = tf.constant(strength, tf.float32)
+        parts = [of_rows(rows, level) for rows in gather_batches(batch, rows_of_pass(batch.features))]
+        return tf.nest.map_structure(lambda *arrays: np.concatenate([array.numpy() for array in arrays]), *parts)
+
+    return attacked

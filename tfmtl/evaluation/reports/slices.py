@@ -109,7 +109,17 @@ def popularity_tiers(
     """
     require(len(shares) == 2 and 0 < shares[0] < shares[1] < 1, "`shares` must be two ascending shares.", shares=shares)
     own, others = _of_one_kind(ids, train_ids)
-    counts = others.value_counts()
+    return tiers_by_counts(own, others.value_counts(), shares)
+
+
+def tiers_by_counts(own: pd.Series, counts: pd.Series, shares: Sequence[float] = (0.5, 0.8)) -> pd.Categorical:
+    """Return the popularity tier of each row by the number of training rows of its item.
+
+    Args:
+        own: [n] item of each row.
+        counts: training rows by item, the most frequent one first.
+        shares: as in `popularity_tiers`.
+    """
     before = (counts.cumsum() - counts) / counts.sum()
     tier = pd.Series(np.searchsorted(shares, before.to_numpy() + 1e-12, side="right"), counts.index)
     codes = own.map(tier).fillna(2).to_numpy(np.int64)

@@ -15,7 +15,7 @@ Tensors = Sequence[tf.Tensor]
 _UP, _SMALLEST = 2.0**30, 1e-37  # the squares of the gradients of rows with small losses would be 0
 
 
-def radii(encodings: Tensors, strength: float) -> list[tf.Tensor]:
+def radii(encodings: Tensors, strength: float | tf.Tensor) -> list[tf.Tensor]:
     """Return strength sqrt(mean_b |z_b|^2) of each encoding [B, d], float32 scalars without a gradient.
 
     The radius grows with the encodings: otherwise training would make the encodings so long that a fixed radius is

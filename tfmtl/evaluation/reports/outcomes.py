@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tfmtl.evaluation.corpus import Corpus, Outside
 from tfmtl.evaluation.reports.bootstrap_comparison import Measure, bootstrap_comparison
+from tfmtl.evaluation.reports.transfer import JUDGED_BY
 from tfmtl.evaluation.retrieval_metrics import retrieval_values
 from tfmtl.tasks import Task
 from tfmtl.tasks.label_metrics import SMALLER_IS_BETTER
 
 _MOST_ROWS = 20_000
 _SAMPLES = 100
+_JUDGED_BY = ("ndcg@", *JUDGED_BY)
 
 
 class Outcome(NamedTuple):
@@ -85,6 +88,16 @@ def gain_of(own: Outcome, other: Outcome, metric: str, seed: int) -> Gain:
     row = compared.loc[("own", metric)]
     low, high = sorted(sign * (row[["difference_low", "difference_high"]].to_numpy(float) - row["difference"]))
     return Gain(value, value + low, value + high)
+
+
+def judged_by(report: pd.Series, task: str) -> str | None:
+    """Return the metric of a report by which baselines of a task are ordered; None if it has none of them."""
+    metrics = [metric for name, metric in report.index if name == task and not metric.endswith("_in_corpus")]
+    for prefix in _JUDGED_BY:
+        named = [metric for metric in metrics if metric == prefix or (prefix[-1] == "@" and metric.startswith(prefix))]
+        if named:
+            return min(named, key=lambda metric: int(metric.partition("@")[2] or 0))
+    return None
 
 
 def _take(predicted: Any, rows: Any) -> Any:
