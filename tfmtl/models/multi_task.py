@@ -25,18 +25,20 @@ from tfmtl.models.label_checks import check_groups, check_table, checked
 from tfmtl.models.mixup import MIXUP_PAIRS, mixup_loss, with_mixup_pairs
 from tfmtl.models.over_sequences import over_sequences as as_sequences
 from tfmtl.models.step_model import StepLosses, StepModel, TaskLosses
+from tfmtl.models.table_verbs import TableVerbs
 from tfmtl.tasks import CandidateIds, LossInputs, Task
 from tfmtl.tasks.batch_loss import batch_loss
 from tfmtl.types import Features
 
 
 @register
-class MultiTaskModel(StepModel):
+class MultiTaskModel(TableVerbs, StepModel):
     """Trains a network on several tasks together.
 
     A step goes from the losses of all tasks over their observed labels to the balancer, the gradients and the
     optimizer; see `make_step`.
     `fit`, `evaluate` and `predict` take a pandas table, a data set of raw batches or a data set of `Batch`.
+    `recommend`, `rank`, `embed` and `similar_items` answer with tables.
 
     Args:
         network: functional network over encoded features, from `build_network`.

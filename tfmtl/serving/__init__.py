@@ -23,3 +23,5 @@ from tfmtl.serving.server_config import write_server_config as write_server_conf
 from tfmtl.serving.signature import Signature as Signature
 from tfmtl.serving.signatures import Entry as Entry
 from tfmtl.serving.slice_weights import SliceWeights as SliceWeights
+from tfmtl.serving.table_answers import TableAnswers as TableAnswers
+from tfmtl.serving.table_answers import load as load
