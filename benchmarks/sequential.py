@@ -51,15 +51,16 @@ CONTRASTED = {
 DEFAULT_MODELS = ["mean of the history", "attention over the history"]
 
 
-def schema(length: int, users: int | None = 1) -> data.Schema:
-    """Return a schema; with a vocabulary of one user, all others share the unknown id, and histories describe them."""
+def schema(options: argparse.Namespace) -> data.Schema:
+    """Return a schema in which histories describe users: they share the unknown id of a vocabulary of one.
+
+    EASE needs the ids of users, which the network then does not embed.
+    """
+    user = data.Categorical("user_id", max_size=None if options.ease else 1)
+    history = data.IdSequence("recent", of="movie_id", max_length=options.length)
+    lag = [data.Categorical("lag", dtype="int64")] if options.lag else []
     return data.Schema(
-        query=[
-            data.Categorical("user_id", max_size=users),
-            data.IdSequence("recent", of="movie_id", max_length=length),
-        ],
-        candidate=[data.Categorical("movie_id")],
-        labels=[data.Label("rating")],
+        query=[user, history, *lag], candidate=[data.Categorical("movie_id")], labels=[data.Label("rating")]
     )
 
 
