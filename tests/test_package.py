@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import zipfile
 import pytest
 
 import tfmtl
+from tfmtl._directory import directory
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -29,8 +31,32 @@ def test_public_name_resolves(name: str) -> None:
 
 
 def test_unknown_name_is_an_attribute_error_that_lists_the_known() -> None:
-    with pytest.raises(AttributeError, match=r"module 'tfmtl' has no attribute 'Shema'\. Its public names: .*Schema"):
+    with pytest.raises(
+        AttributeError, match=r"module 'tfmtl' has no attribute 'Shema'; .*\. Its public names: .*Schema"
+    ):
         _ = tfmtl.Shema
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("PLE", r"it is `tfmtl\.layers\.PLE`"),
+        ("UPGrad", r"it is `tfmtl\.balancing\.UPGrad`"),
+        ("fit", r"it is `tfmtl\.recipes\.fit`"),
+        ("shema", r"did you mean `tfmtl\.Schema`\?"),
+        ("Ple", r"did you mean `tfmtl\.layers\.PLE`\?"),
+    ],
+)
+def test_an_unknown_name_that_a_package_has_is_found_there(name: str, cure: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'; {cure}"):
+        getattr(tfmtl, name)
+
+
+def test_the_directory_has_the_public_names_of_each_package() -> None:
+    for package in tfmtl._PACKAGES:
+        own = {name for name, packages in directory().items() if package in packages}
+        assert own
+        assert all(hasattr(importlib.import_module(f"tfmtl.{package}"), name) for name in own)
 
 
 def test_lazy_names_are_declared_to_type_checkers() -> None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from tfmtl.models import MultiTaskModel as MultiTaskModel
     from tfmtl.models import Regularization as Regularization
     from tfmtl.models import build_network as build_network
+    from tfmtl.models import load_model as load_model
+    from tfmtl.models import save_model as save_model
     from tfmtl.serving import export as export
     from tfmtl.tasks import BinaryClassification as BinaryClassification
     from tfmtl.tasks import MultiClassClassification as MultiClassClassification
@@ -111,8 +113,10 @@ _FLAGSHIPS = {
     "export": "serving",
     "fit_statistics": "data",
     "keras": "_keras",
+    "load_model": "models",
     "prune_model": "compression",
     "register": "_keras",
+    "save_model": "models",
 }
 """The names offered at the top level, and the package that defines each."""
 
@@ -133,7 +137,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"tfmtl.{name}")
     if name in _FLAGSHIPS:
         return getattr(importlib.import_module(f"tfmtl.{_FLAGSHIPS[name]}"), name)
-    raise AttributeError(f"module 'tfmtl' has no attribute {name!r}. Its public names: {', '.join(sorted(__all__))}.")
+    hint = "" if name.startswith("_") else importlib.import_module("tfmtl._directory").hint(name, __all__)
+    raise AttributeError(
+        f"module 'tfmtl' has no attribute {name!r}{hint}. Its public names: {', '.join(sorted(__all__))}."
+    )
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tfmtl.data import fingerprint
+from tfmtl.data.raw_table import raw_table
 
 TABLE = pd.DataFrame({"id": ["a", "b"], "x": [1.0, np.nan], "list": [["u"], []], "vector": [np.ones(2), np.zeros(2)]})
 
@@ -23,3 +25,12 @@ def test_every_change_shows() -> None:
         TABLE[:1],
     ]
     assert len({fingerprint(table) for table in [TABLE, *changed]}) == 1 + len(changed)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("train.csv", r"open_files\('train\.csv'\)"), (3, "must be a table .* Received: int")],
+)
+def test_a_training_table_of_another_form_gets_the_cure(source: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        raw_table(source)

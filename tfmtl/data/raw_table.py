@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -47,9 +48,21 @@ class FrameTable:
 
 
 def raw_table(source: Any) -> Any:
-    """Return a table as a `FrameTable`; another `RawTable` as it is."""
+    """Return a table as a `FrameTable`; another `RawTable` as it is.
+
+    Raises:
+        TypeError: if it is neither.
+    """
     source = as_frame(source)
-    return FrameTable(source) if isinstance(source, pd.DataFrame) else source
+    if isinstance(source, str | os.PathLike):
+        cure = f"read the files by `tfmtl.data.open_files({str(source)!r})`"
+        raise TypeError(f"A path is not a table; {cure}. Received: source={source!r}.")
+    if isinstance(source, pd.DataFrame):
+        return FrameTable(source)
+    if not hasattr(source, "chunks"):
+        forms = "a table (pandas, PyArrow, Polars) or files from `tfmtl.data.open_files`"
+        raise TypeError(f"Training data must be {forms}. Received: {type(source).__name__}.")
+    return source
 
 
 def fingerprint(table: pd.DataFrame) -> str:
