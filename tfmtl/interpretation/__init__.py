@@ -16,6 +16,8 @@ from tfmtl.interpretation.gradients import gradient_times_input as gradient_time
 from tfmtl.interpretation.gradients import integrated_gradients as integrated_gradients
 from tfmtl.interpretation.importance import Importance as Importance
 from tfmtl.interpretation.importance import permutation_importance as permutation_importance
+from tfmtl.interpretation.influence import influence_of_rows as influence_of_rows
+from tfmtl.interpretation.influence import influential_rows as influential_rows
 from tfmtl.interpretation.plots import conflict_curves as conflict_curves
 from tfmtl.interpretation.plots import conflict_heat_map as conflict_heat_map
 from tfmtl.interpretation.plots import importance_bars as importance_bars

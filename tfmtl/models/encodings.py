@@ -19,7 +19,7 @@ from tfmtl.models.cut import connections_kept
 from tfmtl.models.graph import unwrapped
 from tfmtl.types import Features
 
-_LOOK_UPS = (keras.layers.Embedding, JoinedEmbedding, CompressedEmbedding)
+LOOK_UPS = (keras.layers.Embedding, JoinedEmbedding, CompressedEmbedding)
 _COMPARISONS = (NumberBins, TreeColumns)
 
 
@@ -63,7 +63,7 @@ class Encodings:
         calls = _calls(keras.Model(network.input, outputs))
         kept = [node.outputs for node, layer in calls if isinstance(layer, _COMPARISONS)]
         found = [(t, [(name, 0, int(t.shape[-1]))]) for name, t in self._inputs.items() if t.dtype.is_floating]
-        found += [(node.outputs, _owners(node, layer, names)) for node, layer in calls if isinstance(layer, _LOOK_UPS)]
+        found += [(node.outputs, _owners(node, layer, names)) for node, layer in calls if isinstance(layer, LOOK_UPS)]
         indices = {name: tensor for name, tensor in self._inputs.items() if not tensor.dtype.is_floating}
         read = _read(outputs, [*kept, *(tensor for tensor, _ in found), *indices.values()])
         found = [(tensor, owners) for tensor, owners in found if id(tensor) in read]
