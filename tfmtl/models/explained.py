@@ -114,6 +114,10 @@ class Values:
             columns[:, k] = values.argmax(axis=1) if column is None else column
         return columns
 
+    def widths(self, features: Features) -> list[int]:
+        """Return the number of served values of each task; `features` are encoded columns [N, ...] of any rows."""
+        return [int(values.shape[1]) for values in self._outputs(features)]
+
     def __call__(self, features: Features, columns: npt.NDArray[np.int32]) -> Floats:
         """Return the values [N, tasks] of the columns that count [N, tasks]."""
         parts, start = [], 0

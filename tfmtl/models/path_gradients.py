@@ -65,9 +65,9 @@ class PathGradients:
         repeated = tf.nest.map_structure(lambda x: _tiled(x, count), (kept, dict(features)))
         with tf.compat.v1.get_default_graph().gradient_override_map({"StopGradient": _PASSED}):
             found = self._found(points, *repeated)
-        by_point = [tf.reshape(v, [count, rows, v.shape[1]]) for v in found]
         if columns is None:
-            columns = tf.stack([tf.argmax(v[-1], axis=1, output_type=tf.int32) for v in by_point], axis=1)
+            last = (count - 1) * rows
+            columns = tf.stack([tf.argmax(v[last:], axis=1, output_type=tf.int32) for v in found], axis=1)
         chosen = [tf.gather(v, _tiled(columns[:, k], count), batch_dims=1) for k, v in enumerate(found)]
         values = tf.stack([tf.reshape(v, [count, rows]) for v in chosen], axis=2)
         parts = []
@@ -78,10 +78,18 @@ class PathGradients:
             sizes = tf.add_n([tf.cast(tf.reduce_sum(p, axis=list(range(2, len(p.shape)))), tf.float32) for p in moved])
             weights = path_weights(values[..., k], sizes, shares)
             parts.append([tf.einsum("pb...,pb->b...", part, tf.cast(weights, part.dtype)) for part in moved])
+        _forget_override(tf.compat.v1.get_default_graph())
         return Along(parts, values, columns)
 
     def _found(self, tensors: Any, kept: Any, features: Any) -> list[tf.Tensor]:
         return self.values.of_outputs(self.encodings.outputs(tensors, kept, features), features)
+
+
+def _forget_override(graph: tf.Graph) -> None:
+    """Remove the name of our gradient from operations, since a saved graph would need it in every process."""
+    for operation in graph.get_operations():
+        if operation.type == "StopGradient" and "_gradient_op_type" in operation.node_def.attr:
+            operation._clear_attr("_gradient_op_type")  # TensorFlow has no public name for it
 
 
 def path_weights(values: tf.Tensor, slopes: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:

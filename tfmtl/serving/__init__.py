@@ -7,6 +7,7 @@ from tfmtl.serving.budget import Budget as Budget
 from tfmtl.serving.budget import BudgetExceeded as BudgetExceeded
 from tfmtl.serving.card import ModelCard as ModelCard
 from tfmtl.serving.contextual_weights import ContextualWeights as ContextualWeights
+from tfmtl.serving.explanations import Explanations as Explanations
 from tfmtl.serving.exporter import Exporter as Exporter
 from tfmtl.serving.exporter import Servable as Servable
 from tfmtl.serving.index import CorpusIndex as CorpusIndex

@@ -83,6 +83,8 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         lines += _table("provenance", ("what", "value"), [(inline(n), inline(value)) for n, value in facts.items()])
     if "rerank_depth" in manifest:
         lines += _table("recommend", ("setting", "value"), _recommend_rows(manifest))
+    if "explain" in manifest:
+        lines += _table("explanations", ("setting", "value"), _explain_rows(manifest["explain"]))
     budget = [(inline(b["what"]), f"{b['measured']:.5g}", _limit(b)) for b in manifest.get("budget", [])]
     lines += _table("budget", ("what", "measured", "limit"), budget) if budget else []
     rows = [
@@ -120,6 +122,16 @@ def _recommend_rows(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
         *((f"weight of {code(name)}", f"{weight:g}, {origin[name]}") for name, weight in fusion["weights"].items()),
         *_slice_rows(manifest.get("fusion_slices")),
         *_choice_rows(manifest.get("fusion_policy")),
+    ]
+
+
+def _explain_rows(explain: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("explained tasks", ", ".join(map(code, explain["tasks"]))),
+        ("order of the features in `<task>_attributions`", ", ".join(map(code, explain["features"]))),
+        *((f"positions of {code(name)}", length) for name, length in explain["lists"].items()),
+        ("parts of each path (`steps`)", explain["steps"]),
+        ("reasons of each candidate of `recommend`", explain["reasons"]),
     ]
 
 

@@ -115,6 +115,9 @@ _CARD: Final = Record(
     ("description",),
 )
 _BUDGET: Final = Record({"what": _TEXT, "measured": _NUMBER, "limit": _NUMBER, "at_most": _BOOL})
+_EXPLAIN: Final = Record(
+    {"tasks": Many(_TEXT), "features": Many(_TEXT), "lists": Each(_COUNT), "steps": _COUNT, "reasons": _COUNT}
+)
 _MANIFEST: Final = Record(
     {
         "signatures": Each(Record({"inputs": Each(_TEXT), "outputs": Each(_TEXT)})),
@@ -129,6 +132,7 @@ _MANIFEST: Final = Record(
         "fusion_policy": Record({"choices": Many(Each(_NUMBER))}),
         "card": _CARD,
         "budget": Many(_BUDGET),
+        "explain": _EXPLAIN,
         "serve": _COMMAND,
         "files": Each(Record({"size": _COUNT, "crc32": _TEXT}), _INSIDE),
     },
@@ -144,6 +148,7 @@ _MANIFEST: Final = Record(
         "fusion_policy",
         "card",
         "budget",
+        "explain",
         "serve",
         "files",
     ),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfmtl._keras import tf
 from tfmtl._names import serving_names
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.signature import Answer
 from tfmtl.types import Features
+
+if TYPE_CHECKING:
+    from tfmtl.serving.explainer import Explainer
 
 ROLES = ("query", "candidate", "context")
 
@@ -19,17 +22,19 @@ class Ranker:
 
     Args:
         model: the trained model.
+        explainer: explains the values of its ranking tasks; None if the version has no explanations.
 
     Attributes:
         model: the trained model.
+        explainer: as given.
         schema: its features and labels.
         default: the name of the signature that also is `serving_default`.
     """
 
     default = "rank"
 
-    def __init__(self, model: MultiTaskModel) -> None:
-        self.model = model
+    def __init__(self, model: MultiTaskModel, explainer: Explainer | None = None) -> None:
+        self.model, self.explainer = model, explainer
         self.schema = model.schema
         # Traced once and called by several signatures, which keeps the saved graph small.
         self._encoders = {role: self._encoder(role) for role in ROLES}
@@ -46,7 +51,13 @@ class Ranker:
 
     def rank(self, /, **features: tf.Tensor) -> Answer:
         """Return the served value [B] or [B, classes] of each task for given pairs."""
-        return self._values({n: v for role in ROLES for n, v in self.encode(role, features).items()})
+        return self._values(self._pairs(features))
+
+    def explain(self, /, **features: tf.Tensor) -> Answer:
+        """Return the attributions of the ranking tasks for given pairs, with their bases and gaps."""
+        if self.explainer is None:
+            raise ValueError("The explanations were not exported; give `explain` to the export.")
+        return self.explainer.explain(self._pairs(features))
 
     def encode(self, role: str, features: Features) -> Answer:
         """Return the encoded features of one role among raw features.
@@ -86,7 +97,11 @@ class Ranker:
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that a client needs in addition to the signatures, as plain values."""
-        return {"input_names": self.input_names} if self.input_names else {}
+        names = {"input_names": self.input_names} if self.input_names else {}
+        return names if self.explainer is None else {**names, "explain": self.explainer.describe()}
+
+    def _pairs(self, features: Features) -> Answer:
+        return {n: v for role in ROLES for n, v in self.encode(role, features).items()}
 
     def _predict(self, encoded: Features) -> Answer:
         outputs = self.model(encoded, training=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from tfmtl.serving.signature import Answer
 from tfmtl.serving.slice_weights import SliceTable, SliceWeights
 from tfmtl.tasks.interests import by_interest, interests_in
 from tfmtl.types import Features
+
+if TYPE_CHECKING:
+    from tfmtl.serving.explainer import Explainer
 
 Limits = tuple[tf.Tensor, tf.Tensor] | None  # ids to exclude [B, m], ids to restrict to [B, n]
 
@@ -57,6 +60,7 @@ class Recommender(Ranker):
     Args:
         model: the trained model.
         max_k, rerank_depth, retrieval, fusion_weights, search: as in `RecommenderExporter`.
+        explainer: as in `Ranker`; also gives the reasons of recommendations.
 
     Attributes:
         max_k: number of candidates in an answer.
@@ -80,11 +84,12 @@ class Recommender(Ranker):
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | SliceWeights | ContextualWeights | None = None,
         search: Search | None = None,
+        explainer: Explainer | None = None,
     ) -> None:
         corpus = model.candidates
         if corpus is None or not retrieves(model):
             raise ValueError("A `Recommender` needs a model with a retrieval task and `candidates`; use a `Ranker`.")
-        super().__init__(model)
+        super().__init__(model, explainer)
         undesired = {label.task for label in self.schema.labels if not label.desired}
         self.retrieval = _served_retrieval(model, retrieval, undesired)
         specs = {feature.name: feature.encoded_spec for feature in self.schema.candidate}
@@ -292,7 +297,16 @@ class Recommender(Ranker):
         }
         for name, value in values.items():
             answer[name] = value[:, 0] if name in self._of_query else _pick(value, order, kept)
+        if self.explainer is not None and self.explainer.settings.reasons:
+            answer |= self._reasons(self.explainer, encoded, tf.gather(hits.rows, order, batch_dims=1), kept)
         return answer
+
+    def _reasons(self, explainer: Explainer, encoded: Features, rows: tf.Tensor, kept: tf.Tensor) -> Answer:
+        """Return the reasons [B, max_k, reasons] of the candidates at `rows` [B, max_k] by output."""
+        pairs = {name: tf.repeat(value, self.max_k, axis=0) for name, value in encoded.items()}
+        found = explainer.reasons({**pairs, **self._candidates(tf.reshape(rows, [-1]))})
+        wide = {n: tf.reshape(v, [tf.shape(kept)[0], self.max_k, v.shape[1]]) for n, v in found.items()}
+        return {n: tf.where(kept[..., tf.newaxis], v, tf.zeros([], v.dtype)) for n, v in wide.items()}
 
     def _values_of_hits(self, encoded: Features, hits: Hits) -> Answer:
         """Rank the hits of every query: [B, rerank_depth] or [B, rerank_depth, classes] by task."""

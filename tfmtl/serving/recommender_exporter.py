@@ -8,16 +8,18 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tfmtl._checks import require
+from tfmtl._checks import require, require_type
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.budget import Budget
 from tfmtl.serving.card import ModelCard
 from tfmtl.serving.contextual_weights import ContextualWeights
+from tfmtl.serving.explainer import Explainer
+from tfmtl.serving.explanations import Explanations
 from tfmtl.serving.exporter import Exporter, Servable
 from tfmtl.serving.index import Search
 from tfmtl.serving.ranker import Ranker
 from tfmtl.serving.recommender import Recommender, retrieves
-from tfmtl.serving.signatures import ENTRIES, Entry, signatures_of
+from tfmtl.serving.signatures import ENTRIES, EXPLAIN, Entry, signatures_of
 from tfmtl.serving.slice_weights import SliceWeights
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,6 +53,14 @@ class RecommenderExporter(Exporter):
       `examples`, serialized `tf.Example` protos [B] (see `to_examples`) -> the outputs of `retrieve_filtered`,
       `recommend_filtered`, `rank`, `embed_query` or `embed_candidate`. Inputs that a proto lacks, or holds in another
       type, are missing values; a float may be written as an integer. Names that are no input are ignored.
+    - `explain`, `explain_examples`, only with `explain`: as `rank` and `rank_examples` -> `features` [B, F], the names
+      of the features, and for each explained task `<task>_attributions` [B, F], the parts of the features in
+      `<task>_output` [B], the logit of an event or the served value, above `<task>_base` [B], that of the baseline;
+      `<task>_<list>_positions` [B, length], the parts of the ids of a list; `<task>_gap` [B], the rest of the output;
+      and `<task>_class` int64 [B], the explained class of a task with several. See `Explanations`.
+    - With `Explanations(reasons=n)` the answers of `recommend` also have `<task>_reasons` [B, max_k, n], the names of
+      the features and positions (`recent[0]`) with the greatest positive parts, then `""`, and `<task>_reason_parts`
+      [B, max_k, n], these parts, for each explained task that reads the candidate.
     - `serving_default`: the same as `recommend`. A model without a retrieval task or without `candidates` has only
       `rank`, `rank_examples` and `serving_default`, which is then the same as `rank`.
 
@@ -69,6 +79,7 @@ class RecommenderExporter(Exporter):
             `ContextualWeights` on its embedding.
         search: an `InvertedFile` or `ScaNN` for an approximate search; by default every query is compared with the
             whole corpus.
+        explain: `Explanations` for the signature `explain` and the reasons in `recommend`; by default there are none.
 
     Cost: `retrieve` multiplies each query with the embeddings of the corpus; `recommend` also runs the network on
     `rerank_depth` rows per query.
@@ -84,12 +95,16 @@ class RecommenderExporter(Exporter):
         retrieval: str | None = None,
         fusion_weights: Mapping[str, float] | SliceWeights | ContextualWeights | None = None,
         search: Search | None = None,
+        explain: Explanations | None = None,
     ) -> None:
+        if explain is not None:
+            require_type(explain, Explanations, "explain", "Write `explain=Explanations(baseline=train)`.")
         self.max_k = max_k
         self.rerank_depth = rerank_depth
         self.retrieval = retrieval
         self.fusion_weights = fusion_weights
         self.search = search
+        self.explain = explain
 
     def servable(self, model: MultiTaskModel) -> Servable:
         """Return the signatures of a model; the embeddings of the candidates are computed here, once."""
@@ -103,7 +118,7 @@ class RecommenderExporter(Exporter):
                 ", ".join(served.fusion.defaults),
             )
         return Servable(
-            signatures_of(served, self.entries),
+            signatures_of(served, self.entries if self.explain is None else (*self.entries, EXPLAIN)),
             served.resources,
             served.describe(),
             served.functions,
@@ -113,10 +128,15 @@ class RecommenderExporter(Exporter):
     def _computations(self, model: MultiTaskModel) -> Ranker:
         names = ("max_k", "rerank_depth", "retrieval", "fusion_weights", "search")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        require(
+            retrieves(model) or not given, "Only a model with a retrieval task and `candidates` can retrieve.", **given
+        )
+        explainer = None if self.explain is None else Explainer(model, self.explain)
         if retrieves(model):
-            return Recommender(model, **given)
-        require(not given, "Only a model with a retrieval task and `candidates` can retrieve.", **given)
-        return Ranker(model)
+            return Recommender(model, **given, explainer=explainer)
+        reasons = 0 if self.explain is None else self.explain.reasons
+        require(not reasons, "Only a model that retrieves can give reasons of recommendations.", reasons=reasons)
+        return Ranker(model, explainer)
 
 
 def export(
@@ -128,17 +148,18 @@ def export(
     retrieval: str | None = None,
     fusion_weights: Mapping[str, float] | SliceWeights | ContextualWeights | None = None,
     search: Search | None = None,
+    explain: Explanations | None = None,
     version: int | None = None,
     probe: Any = None,
     card: ModelCard | None = None,
     budget: Budget | None = None,
 ) -> pathlib.Path:
-    """Publish a model with `RecommenderExporter(max_k, rerank_depth, retrieval, fusion_weights, search)`.
+    """Publish a model with `RecommenderExporter(max_k, rerank_depth, retrieval, fusion_weights, search, explain)`.
 
     Args:
         model: the trained model.
         directory: the folder of the model, which holds its versions.
-        max_k, rerank_depth, retrieval, fusion_weights, search: as in `RecommenderExporter`.
+        max_k, rerank_depth, retrieval, fusion_weights, search, explain: as in `RecommenderExporter`.
         version, probe, card, budget: as in `Exporter.export`.
 
     Returns:
@@ -146,7 +167,8 @@ def export(
 
     Raises:
         ValueError, BudgetExceeded, FileExistsError, RuntimeError, OSError: as in `Exporter.export`.
+        TypeError: if the baseline of `explain` is no table.
         ImportError: if `search` needs a package that is not installed.
     """
-    exporter = RecommenderExporter(max_k, rerank_depth, retrieval, fusion_weights, search)
+    exporter = RecommenderExporter(max_k, rerank_depth, retrieval, fusion_weights, search, explain)
     return exporter.export(model, directory, version=version, probe=probe, card=card, budget=budget)

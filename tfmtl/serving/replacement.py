@@ -29,7 +29,7 @@ from tfmtl.serving.versions import check_files, read_manifest, version_of
 from tfmtl.serving.warm_up import read_requests, tensor
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_UNCHANGED = ("rank", "embed_query", "embed_candidate")
+_UNCHANGED = ("rank", "embed_query", "embed_candidate", "explain")
 _REPLACEABLE = ("exact", "inverted file")
 
 

@@ -156,3 +156,6 @@ ENTRIES = (
     ),
 )
 """The signatures of `RecommenderExporter`, in the order of the model card."""
+
+EXPLAIN = Entry("explain", Ranker.explain, _pair, also_from_examples="explain_examples")
+"""The signature of versions that are exported with `explain`, after the others."""
