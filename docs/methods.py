@@ -26,7 +26,7 @@ KINDS: dict[str, Callable[[type], bool]] = {
     "Interactions": lambda c: issubclass(c, tfmtl.layers.Interaction),
     "Embeddings": lambda c: issubclass(c, tfmtl.layers.CompressedEmbedding),
     "Decision trees": lambda c: c.__module__.startswith(("tfmtl.layers.boosted_trees", "tfmtl.layers.tree_columns")),
-    "Adversarial training": lambda c: issubclass(c, tfmtl.layers.AdversarialTraining),
+    "Adversarial training": lambda c: issubclass(c, (tfmtl.layers.AdversarialTraining, tfmtl.layers.DomainAdversary)),
     "Calibration": lambda c: c.__module__ == "tfmtl.layers.calibration",
     "Optimisers": lambda c: issubclass(c, tfmtl.keras.optimizers.Optimizer),
     "Metrics": lambda c: issubclass(c, tfmtl.keras.metrics.Metric),

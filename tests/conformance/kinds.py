@@ -22,6 +22,7 @@ from tfmtl.layers import (
     CompressedEmbedding,
     ContextGate,
     ContrastivePooling,
+    DomainAdversary,
     DotInteraction,
     Fusion,
     GatedAttention,
@@ -150,8 +151,9 @@ def _(layer: MixupPartners) -> tuple[keras.Model, Any]:
     return keras.Model({"x": inputs}, list(layer(inputs))), {"x": tf.constant(FLOATS)}
 
 
-@network_of.register
-def _(layer: DotInteraction) -> tuple[keras.Model, Any]:
+@network_of.register(DomainAdversary)
+@network_of.register(DotInteraction)
+def _(layer: Any) -> tuple[keras.Model, Any]:
     return _network(layer, [FLOATS, np.roll(FLOATS, 1, 0)])
 
 

@@ -120,6 +120,7 @@ PARTS: Recipes = {
     ),
     "TreeColumns": lambda: layers.TreeColumns(1, 3, [[None, 0.5], []]),
     "Adversarial": lambda: layers.Adversarial(0.5, 2.0, steps=3, step_size=0.25),
+    "DomainAdversary": lambda: layers.DomainAdversary("store", 0.5, (3,), num_domains=3, seed=3),
     "FreeAdversarial": lambda: layers.FreeAdversarial(0.5, replays=3),
     "VirtualAdversarial": lambda: layers.VirtualAdversarial(0.5, 2.0, iterations=3),
     "AITM": lambda: layers.AITM(

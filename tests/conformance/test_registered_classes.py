@@ -190,6 +190,7 @@ def test_every_layer_with_a_width_or_a_rate_can_be_searched() -> None:
         "AtInference",
         "Calibration",
         "CategoryRates",
+        "DomainAdversary",
         "Dropout",
         "EncodingMark",
         "Experts",

@@ -14,7 +14,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 
 from tests.distribution.training import largest_difference, model, outcome, table  # noqa: E402  devices are set first
 from tfmtl.balancing import Uncertainty, UPGrad  # noqa: E402
-from tfmtl.layers import Adversarial  # noqa: E402
+from tfmtl.layers import Adversarial, DomainAdversary  # noqa: E402
 from tfmtl.models import Regularization  # noqa: E402
 from tfmtl.serving import export  # noqa: E402
 from tfmtl.tasks import CandidateIds, LossInputs, Retrieval  # noqa: E402
@@ -28,6 +28,12 @@ CASES: dict[str, dict[str, Any]] = {
         "regularization": Regularization(
             adversarial=Adversarial(0.5, steps=2), unknown_rate=0.0, context_dropout=0.0
         )
+    },
+    "a discriminator of domains, beside a balancer of gradients": {
+        "balancer": UPGrad,
+        "regularization": Regularization(
+            domain=DomainAdversary("user", 0.5), unknown_rate=0.0, context_dropout=0.0
+        ),
     },
     "a queue and negatives by counts": {
         "retrieval": {"num_uniform_negatives": 4, "negatives_power": 0.75, "num_queued_negatives": 20}

@@ -32,6 +32,7 @@ from tfmtl.layers.interactions.piecewise_linear import PiecewiseLinear as Piecew
 from tfmtl.layers.interactions.target_attention import TargetAttention as TargetAttention
 from tfmtl.layers.noise.adversarial import Adversarial as Adversarial
 from tfmtl.layers.noise.adversarial import AdversarialTraining as AdversarialTraining
+from tfmtl.layers.noise.domain_adversary import DomainAdversary as DomainAdversary
 from tfmtl.layers.noise.free_adversarial import FreeAdversarial as FreeAdversarial
 from tfmtl.layers.noise.mixup import Mixup as Mixup
 from tfmtl.layers.noise.randomness import Dropout as Dropout

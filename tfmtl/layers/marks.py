@@ -13,7 +13,7 @@ from typing import Any
 
 from tfmtl._keras import keras, register, tf
 from tfmtl._passes import Pass, current, within
-from tfmtl.types import Column
+from tfmtl.types import Column, Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Marks(Pass):
         outputs: by task, all tensors of the network that its loss reads.
         watch: called with each encoding, for a tape that would not record it otherwise; or None.
         layers: names of the layers that marked the encodings.
+        row_losses: by layer, a function from the encoded features of the rows to a penalty of the training step.
         shifts: added to the encodings that other layers read, in the order of `encodings`; or empty.
     """
 
@@ -59,6 +60,7 @@ class Marks(Pass):
     outputs: dict[str, list[tf.Tensor]] = dataclasses.field(default_factory=dict)
     watch: Callable[[tf.Tensor], None] | None = None
     layers: list[str] = dataclasses.field(default_factory=list)
+    row_losses: dict[str, Callable[[Features], tf.Tensor]] = dataclasses.field(default_factory=dict)
     shifts: Sequence[tf.Tensor] = ()
 
     def encode(self, layer: str, inputs: tf.Tensor | None) -> tf.Tensor:

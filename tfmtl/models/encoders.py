@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmtl._checks import require, require_known, require_positive_int, require_type
-from tfmtl._identity import UNKNOWN
+from tfmtl._identity import FIRST, UNKNOWN
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._names import layer_name
 from tfmtl.data import Feature, IdSequence, Numeric, Preprocessor, Schema
@@ -50,6 +50,7 @@ class FeatureEncoder:
         check_poolings(self.poolings, schema)
         check_fusion(self.fusion, schema)
         check_noise(regularization, schema, self.fusion)
+        check_domain(regularization, preprocessor)
         self.schema, self.regularization, self.seed = schema, regularization, seed
         self.labels = statistics.labels
         self.inputs = {name: _input(feature) for name, feature in schema.features.items()}
@@ -78,6 +79,25 @@ class FeatureEncoder:
             return None
         fused = self._fused(features, role) if role in self.fusion else self._joined(features, role)
         return _copy(self.regularization.adversarial or EncodingMark(), f"{role}_mark")(fused)
+
+    def across_domains(
+        self, towers: dict[str, Any], represented: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the outputs of the towers by side and of the trunk by task, after the `DomainAdversary` if any.
+
+        It reads the outputs of the trunk together; without a trunk, each tower's alone, because a tower of one side
+        must not depend on the other side.
+        """
+        adversary = self.regularization.domain
+        if adversary is None or adversary.idle:
+            return towers, represented
+        known = {"num_domains": self._sizes[adversary.column] - FIRST}
+        if represented:
+            layer = _copy(adversary, "domain_adversary", **known)
+            return towers, dict(zip(represented, layer([*represented.values()]), strict=True))
+        return {
+            side: _copy(adversary, f"{side}_domain_adversary", **known)(tower) for side, tower in towers.items()
+        }, represented
 
     def encode(self, names: Sequence[str] = (), tables: str = "") -> Any:
         """Return the joined encodings of features [B, d]; see `tfmtl.layers.FeatureEncodings`."""
@@ -303,6 +323,19 @@ def check_noise(regularization: Regularization, schema: Schema, fusion: Mapping[
         regularization.sequence is None or bool(histories),
         "`sequence` changes histories, but the schema has no `IdSequence`; leave it None.",
     )
+
+
+def check_domain(regularization: Regularization, preprocessor: Preprocessor) -> None:
+    """Raise unless the column of the domains is a categorical feature with several values, or there is none."""
+    if regularization.domain is None:
+        return
+    column, known = regularization.domain.column, preprocessor.schema.features
+    require_known([column], known, "feature", "the schema")
+    kind = type(known[column]).__name__
+    cure = "name a `Categorical` that holds the domain of a row."
+    require(known[column].is_id, f"`domain` needs a categorical feature, but {column!r} is {kind}; {cure}")
+    number = len(preprocessor.statistics.vocabularies[str(known[column].vocabulary)])
+    require(number > 1, f"`domain` needs a feature with two or more values, but {column!r} has {number}; {cure}")
 
 
 def _copy(layer: keras.layers.Layer, name: str, **changed: Any) -> Any:

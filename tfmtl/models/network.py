@@ -11,7 +11,7 @@ from tfmtl._checks import require, require_positive_int, require_type
 from tfmtl._keras import keras, seed_of, spawn, tf
 from tfmtl._names import check_served
 from tfmtl.data import Preprocessor, Schema
-from tfmtl.layers import Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
+from tfmtl.layers import DomainAdversary, Dropout, Fusion, Interaction, MultiTaskLayer, SharedBottom
 from tfmtl.layers.reach import readers_of
 from tfmtl.models.encoders import FeatureEncoder
 from tfmtl.models.graph import ancestors, distinct_inputs, unwrapped
@@ -98,6 +98,7 @@ def _connected(
     trunk = (trunk or SharedBottom(seed=features.seed)).for_tasks(on_pairs) if on_pairs else None
     pair = _pair(encoded, towers, interactions, features) if trunk else None
     represented = _connect_trunk(trunk and features.regularization.regularized(trunk), pair, features)
+    towers, represented = features.across_domains(towers, represented)
     bins = None if features.regularization.mixup else features.bins
     encodings = HeadInputs(
         towers["query"], towers.get("candidate"), represented, features.seed, labels=features.labels, bins=bins
@@ -249,7 +250,8 @@ def _reached(network: keras.Model, task: str, trunks: Sequence[tuple[MultiTaskLa
 
 
 def _variables_before(tensors: Any, network: keras.Model) -> set[int]:
-    return {id(variable) for variable in ancestors(network, tensors).trainable_variables}
+    parts = [layer for layer in ancestors(network, tensors).layers if not isinstance(unwrapped(layer), DomainAdversary)]
+    return {id(variable) for layer in parts for variable in layer.trainable_variables}
 
 
 def _tower(inputs: Any, side: str, units: tuple[int, ...], regularization: Regularization, seed: int) -> Any:

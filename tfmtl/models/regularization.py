@@ -8,7 +8,7 @@ from typing import Any
 
 from tfmtl._checks import require, require_fraction, require_type
 from tfmtl._keras import keras
-from tfmtl.layers import AdversarialTraining, MultiTaskLayer, SequenceAugmentation
+from tfmtl.layers import AdversarialTraining, DomainAdversary, MultiTaskLayer, SequenceAugmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Regularization:
         sequence: augmentation of the indices of histories (`IdSequence`), copied for each history; or None.
         adversarial: training against perturbations of the encodings, such as `tfmtl.layers.Adversarial`, copied for
             each role; or None.
+        domain: a discriminator of the domains of rows, `tfmtl.layers.DomainAdversary`, copied, against which the
+            representations are trained; or None. Not together with mixup, which makes rows of two domains.
 
     Mixup: h_i <- lambda_i h_i + (1 - lambda_i) h_p(i) for every input h of the trunk, so that ids are mixed as
     encodings. A task of the trunk has the loss of h_i on its row's label with weight lambda_i w_i, and on its partner's
@@ -68,6 +70,7 @@ class Regularization:
     mixup: float = 0.0
     sequence: SequenceAugmentation | None = None
     adversarial: AdversarialTraining | None = None
+    domain: DomainAdversary | None = None
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "embedding_l2", "mixup"):
@@ -82,6 +85,10 @@ class Regularization:
         if self.adversarial is not None:
             cure = "Pass an instance such as Adversarial(strength=0.1)."
             require_type(self.adversarial, AdversarialTraining, "adversarial", cure)
+        if self.domain is not None:
+            require_type(self.domain, DomainAdversary, "domain", 'Pass an instance such as DomainAdversary("store").')
+            rule = "`mixup` mixes rows of two domains; leave out either `mixup` or `domain`."
+            require(not self.mixup, rule, mixup=self.mixup, domain=self.domain.column)
 
     @property
     def _unknown_rates(self) -> Mapping[str, float]:

@@ -170,6 +170,7 @@ class StepModel(TableModel):
             marks.watch, marks.shifts = None if adversary is None else tape.watch, shifts or ()
             losses = self.losses_of_step(data)
             penalty = self._penalty()  # before a further pass replaces the losses of the layers
+            penalty += sum(loss(data.features) for loss in marks.row_losses.values())
             if isinstance(adversary, AdversarialLoss):
                 passes = StepPasses(self, data, tape, marks, losses, scale)
                 losses = with_adversarial_losses(adversary, losses, passes)
