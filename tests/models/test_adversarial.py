@@ -12,9 +12,17 @@ from tests.models import small
 from tests.models.linear import Linear, against, linear_model
 from tfmtl import balancing
 from tfmtl._keras import keras, tf
+from tfmtl.balancing import FixedWeights
 from tfmtl.compression import DistilledModel, UpdatePruning, prune
 from tfmtl.data import Batch, to_batch
-from tfmtl.layers import Adversarial, AdversarialTraining, FreeAdversarial, SequenceAugmentation, VirtualAdversarial
+from tfmtl.layers import (
+    Adversarial,
+    AdversarialTraining,
+    FreeAdversarial,
+    MMoE,
+    SequenceAugmentation,
+    VirtualAdversarial,
+)
 from tfmtl.layers.noise.perturbations import random_directions
 from tfmtl.models import MultiTaskModel, Regularization, load_model, save_model
 from tfmtl.training import LazyAdam
@@ -157,10 +165,38 @@ def test_gradients_of_tables_stay_sparse_and_of_the_rows_of_one_pass(method: str
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("balancer", [None, "UPGrad", "PCGrad", "GradNorm", "FAMO"])
-def test_it_trains_with_balancers(method: str, balancer: str | None) -> None:
-    """Also tables that are frozen up to the encodings, which no tape records by itself."""
-    make = None if balancer is None else getattr(balancing, balancer)()
-    trained(regularization=against(METHODS[method]), balancer=make, negatives=3)
+def test_it_trains_with_balancers(method: str, balancer: str | None, batch: Batch) -> None:
+    """The loss falls, the trunk ends elsewhere than without an attack, and the weights are the balancer's."""
+    make = FixedWeights if balancer is None else getattr(balancing, balancer)
+    ends = []
+    for noise in (small.NO_NOISE, against(METHODS[method])):
+        model = small.model(regularization=noise, balancer=make(), negatives=3, eager=True)
+        before = model.balanced_gradients(batch)[2].tasks
+        for _ in range(6 if method != "free" else 2):
+            log = model.make_step(batch)
+        after = model.balanced_gradients(batch)[2].tasks
+        assert sum(float(loss) for loss, _ in after.values()) < 0.97 * sum(float(loss) for loss, _ in before.values())
+        [trunk] = [layer for layer in model.network.layers if isinstance(layer, MMoE)]
+        ends.append(np.concatenate([weight.ravel() for weight in trunk.get_weights()]))
+    assert np.abs(ends[1] - ends[0]).max() > 1e-3
+    weights = model.balancer.current_weights()
+    assert (np.ptp(weights) == 0) == (balancer is None)
+    logged = [float(log[f"{task.name}_weight"]) for task in model.tasks]
+    assert (np.ptp(logged) == 0) == (balancer is None)
+
+
+def test_numbers_are_attacked_with_the_embeddings() -> None:
+    """The encoding is an embedding of two coordinates, then the standardised age and its flag of a missing value."""
+    model, batch = linear_model(Adversarial(0.7))
+    reference = Linear(model, batch)
+    np.testing.assert_array_equal(reference.z[:, 2:], batch.features["age"])
+    clean = reference.losses(0.0)
+    shifts = reference.attacked(0.7, steps=1)
+    assert (np.abs(shifts[:, 2:]) > 0.01).all()
+    only_embeddings = np.where(np.arange(4) < 2, shifts, 0.0)
+    found = [float(loss) for loss, _ in model.balanced_gradients(batch)[2].tasks.values()]
+    np.testing.assert_allclose(found, clean + reference.losses(shifts), rtol=1e-4)
+    assert (np.array(found) > clean + reference.losses(only_embeddings) + 0.01).any()
 
 
 def test_frozen_encodings_are_attacked() -> None:

@@ -101,8 +101,10 @@ class Adversarial(AdversarialLoss):
 
     row by row, with L the balancer's objective, P the projection to |delta| <= r, and r = strength sqrt(mean_b |z_b|^2)
     for each encoding, without a gradient through delta and r. One step is the fast gradient method, more steps are
-    projected gradient descent. The encodings are dense, so that the gradients of tables stay sparse. Parts of a
-    network that read features past these encodings, such as a trunk with tables of its own, see no perturbation there.
+    projected gradient descent. An encoding also holds the numbers of its role, as the network reads them, with their
+    flags of missing values, so that dense inputs are perturbed together with the embeddings. The encodings are dense,
+    so that the gradients of tables stay sparse. Parts of a network that read features past these encodings, such as a
+    trunk with tables of its own, see no perturbation there.
 
     Args:
         strength, weight: as in `AdversarialLoss`.
@@ -120,7 +122,7 @@ class Adversarial(AdversarialLoss):
         al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018,
         https://arxiv.org/abs/1706.06083. Retrieval and rankings trained so recommend popular items even more: Anelli et
         al., "Understanding the Effects of Adversarial Personalized Ranking Optimization Method on Recommendation
-        Quality", 2021, https://arxiv.org/abs/2107.13876.
+        Quality", 2021, https://arxiv.org/abs/2107.13876; compare the lists also by `evaluation.catalog_metrics`.
 
     Cost: one more pass from the encodings on, forward and backward, and one more backward pass to the encodings;
     another forward and backward pass for each further step.
