@@ -359,6 +359,11 @@ ENTRIES = (
         "rank_latency.py", ("--census", "{census_income}", "--rechub", "{torch-rechub}"),
     ),
     Entry(
+        "explain_latency",
+        "How long does `explain` with 32 steps take beside `rank`, in TensorFlow Serving's loader, on census income?",
+        "rank_latency.py", ("--census", "{census_income}", "--explain"),
+    ),
+    Entry(
         "insight",
         "Do attributions find planted features, are they complete, what do they cost, and do they choose features?",
         "insight.py", (), ("--census", "{census_income}"), ("--tables", "1", *_SEED, "--rows", "2000"),
