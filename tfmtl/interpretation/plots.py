@@ -1,7 +1,8 @@
-"""Pictures of conflicts between tasks and importances of features; they need matplotlib, the extra `tfmtl[plots]`."""
+"""Pictures of conflicts, importances and embeddings; they need matplotlib, the extra `tfmtl[plots]`."""
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from tfmtl._checks import require, require_known, require_positive_int
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tfmtl.interpretation.embeddings import EmbeddingMap
     from tfmtl.interpretation.importance import Importance
 
 History = Sequence[Mapping[str, Any]]
@@ -150,6 +152,51 @@ def importance_bars(importance: Importance, count: int = 20) -> Figure:
         axis.axvline(0.0, color="0.7", linewidth=1.0)
         axis.set_title(task, fontsize="medium")
         axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def embedding_scatter(found: EmbeddingMap, most: int = 9) -> Figure:
+    """Draw the ids of a feature as points, with one colour per label and the share of variance of each axis.
+
+    Args:
+        found: from `embedding_map`.
+        most: labels with a colour, the most frequent ones; all other points are grey.
+
+    Returns:
+        The figure; save it with `figure.savefig(path)`.
+
+    Raises:
+        ValueError: if `most` is not a positive integer.
+
+    Example:
+        >>> from tfmtl.interpretation import EmbeddingMap
+        >>> points = np.array([[1.0, 0.0], [-1.0, 0.0]])
+        >>> found = EmbeddingMap("film", ["a", "b"], points, np.array([0.75, 0.125]), ["drama", "crime"])
+        >>> embedding_scatter(found).axes[0].get_xlabel()
+        'axis 1 (75 % of the variance)'
+    """
+    from matplotlib.figure import Figure
+
+    require_positive_int(most=most)
+    counts = collections.Counter(str(label) for label in found.labels if label is not None)
+    shown = [label for label, _ in counts.most_common(most)]
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axis = figure.add_subplot()
+    named = [None if label is None else str(label) for label in found.labels]
+    rest = np.array([label not in shown for label in named], bool)
+    x, y = found.points.T
+    if rest.any():
+        axis.scatter(x[rest], y[rest], s=12, color="0.7", label="others" if shown else None)
+    for i, label in enumerate(shown):
+        own = np.array([name == label for name in named])
+        axis.scatter(x[own], y[own], s=12, color=f"C{i % 10}", label=label)
+    first, second = (f"axis {k + 1} ({100 * found.shares[k]:.0f} % of the variance)" for k in range(2))
+    axis.set_xlabel(first)
+    axis.set_ylabel(second)
+    axis.set_title(f"Embeddings of {found.feature}", fontsize="medium")
+    axis.grid(alpha=0.3)
+    if shown:
+        figure.legend(loc="outside right upper", fontsize="small")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,3 +42,8 @@ def ranked_rows(frame: pd.DataFrame | None, order: np.ndarray, name: str, values
     chosen = pd.DataFrame(index=order) if frame is None else frame.iloc[order].copy()
     chosen.insert(0, name, values[order])
     return chosen
+
+
+def columns_table(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> pd.DataFrame:
+    """Return columns of one length as a table."""
+    return pd.DataFrame(dict(columns))

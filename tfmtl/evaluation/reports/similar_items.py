@@ -10,6 +10,7 @@ import pandas as pd
 
 from tfmtl._checks import require, require_known, require_positive_int
 from tfmtl._keras import tf
+from tfmtl._nearest import best_of, unit_rows
 from tfmtl.data import keys_of
 from tfmtl.data.distinct_candidates import raw_candidate_ids
 from tfmtl.data.interchange import as_frame
@@ -74,14 +75,14 @@ def similar_items(
     table = embed(model.tower("candidate"), corpus.features)[name]
     ids, own = _embedded(model, name, items, corpus, table)
     if similarity == "cosine":
-        table, own = _normalized(table), _normalized(own)
+        table, own = unit_rows(table), unit_rows(own)
     own_position = _positions(corpus, ids)
     length = min(k, len(corpus))
     found = np.empty([len(ids), length], np.int64)
     scores = np.empty([len(ids), length], np.float32)
     for first, last in blocks(len(ids), max(1, block_bytes // (_BYTES_PER_SCORE * len(corpus)))):
         piece = slice(first, last)
-        found[piece], scores[piece] = _best(own[piece] @ table.T, own_position[piece], length)
+        found[piece], scores[piece] = best_of(own[piece] @ table.T, own_position[piece], length)
     return _as_table(ids, corpus.ids, found, scores)
 
 
@@ -113,22 +114,6 @@ def _embedded(
 
 def _positions(corpus: Candidates, ids: npt.NDArray[Any]) -> IntArray:
     return positions(corpus, keys_of(tf.constant(ids, tf.int64 if ids.dtype.kind == "i" else tf.string)).numpy())
-
-
-def _normalized(table: FloatArray) -> FloatArray:
-    """Return rows of length 1; rows of zeros remain."""
-    norms = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.divide(table, norms, out=np.zeros_like(table), where=norms > 0)
-
-
-def _best(scores: FloatArray, own: IntArray, k: int) -> tuple[IntArray, FloatArray]:
-    """Return the positions and scores [b, k] of the best candidates, the item itself after all others."""
-    inside = np.flatnonzero(own >= 0)
-    scores[inside, own[inside]] = -np.inf
-    chosen = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
-    best = np.take_along_axis(scores, chosen, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(best, order, axis=1)
 
 
 def _as_table(ids: npt.NDArray[Any], candidates: npt.NDArray[Any], found: IntArray, scores: FloatArray) -> pd.DataFrame:
