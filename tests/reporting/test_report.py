@@ -26,7 +26,8 @@ from tfmtl.tasks import BinaryClassification, Retrieval
 from tfmtl.training import ConflictMonitor
 
 PARTS = [
-    "The model", "The data", "Quality", "Parts of the rows", "Calibration", "Training", "Importance of features",
+    "The model", "The data", "Quality", "Parts of the rows", "Calibration", "Training", "Robustness",
+    "Importance of features",
     "Use of experts", "Recommendations", "Size and speed",
 ]  # fmt: skip
 _VOID = {"meta", "link", "br", "path", "use", "rect"}
@@ -103,7 +104,7 @@ def test_a_report_has_every_part_and_loads_nothing(text: str) -> None:
     assert found.titles == PARTS
     assert {address.split(":")[0] for address in found.addresses if not address.startswith("#")} == {"data"}
     assert not re.search(r"(src|url\()\s*=?\s*[\"']?https?:", text)
-    assert text.count("<svg ") == text.count("<figure>") == 4
+    assert text.count("<svg ") == text.count("<figure>") == 5
     ids = re.findall(r'\bid="?([^\s">]+)', text)
     assert len(ids) == len(set(ids))
     assert "#0a0b0c" not in text
@@ -130,6 +131,28 @@ def test_the_values_are_those_of_the_evaluation(text: str) -> None:
     assert float(data["share of rows with users unknown to the model"]) == pytest.approx(1 / 40, rel=1e-3)
 
 
+def test_the_worst_disturbances_are_those_of_robustness(text: str) -> None:
+    model, rows = _trained()[0], _Page(text).rows("kind", "column", "strength", "task", "change")
+    assert {row["kind"] for row in rows} == {"fgsm", "noise", "missing", "missing_group", "unknown"}
+    assert {row["task"] for row in rows} == {"seen", "rating", "liked", "mood"}
+    assert len({(row["kind"], row["task"]) for row in rows}) == len(rows)
+    given: dict[str, Any] = {"attacks": [], "noise": [], "missing": [1.0], "unknown": [], "popularity": False}
+    found = evaluation.robustness(model, _test_rows(), seen=small.table().head(20), **given).main
+    for task, sign in {"rating": 1, "liked": -1}.items():
+        own = found[(found["task"] == task) & (found["kind"] == "missing")].set_index("column")["change"]
+        worst = next(row for row in rows if row["task"] == task and row["kind"] == "missing")
+        assert float(worst["change"]) == pytest.approx(sign * (sign * own).max(), rel=1e-3, abs=1e-6)
+        assert own[worst["column"]] == pytest.approx(float(worst["change"]), rel=1e-3, abs=1e-6)
+
+
+def test_a_sample_that_no_list_can_answer_has_the_robustness_of_ranking_tasks(tmp_path: pathlib.Path) -> None:
+    """The positives of the 20 drawn rows are in `seen`, and those of other rows are not."""
+    chosen = np.sort(np.random.default_rng(0).permutation(50)[:20])
+    path = write_report(_trained()[0], small.table(), tmp_path / "r.html", seen=small.table().iloc[chosen], rows=20)
+    found = _Page(path.read_text()).rows("kind", "column", "strength", "task", "change")
+    assert {row["task"] for row in found} == {"rating", "liked", "mood"}
+
+
 def test_a_list_is_that_of_recommend_without_the_seen_candidates(text: str) -> None:
     lists = [cells for cells in _Page(text).tables if cells[0][0] == "rank"]
     assert len(lists) == 2
@@ -153,7 +176,7 @@ def test_rows_without_labels_and_a_single_row_have_a_report(tmp_path: pathlib.Pa
     rows = small.table().drop(columns=["liked", "mood"])
     found = _Page(write_report(_trained()[0], rows.head(1), tmp_path / "r.html", train=small.table()).read_text())
     assert "Quality" in found.titles
-    assert "Importance of features" not in found.titles
+    assert not {"Importance of features", "Robustness"} & set(found.titles)
 
 
 def test_reasons_are_the_parts_that_raise_the_score(text: str) -> None:

@@ -137,6 +137,7 @@ def robustness(found: Any, *, lines: int = 6) -> plt.Figure:
     return figure
 
 
+_LONGEST = 20  # characters of a name in a panel
 _STRENGTHS = {
     **dict.fromkeys(("fgsm", "pgd"), "radius by length of encodings"),
     **dict.fromkeys(("missing", "missing_group"), "share of the rows"),
@@ -145,18 +146,23 @@ _STRENGTHS = {
 }
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def _curves(axis: Any, rows: Any, clean: float, lines: int) -> None:
     """Draw the curve of each column of one kind, and of a part of the rows a point."""
     sizes = rows["change"].abs().groupby(rows["column"]).max().sort_values(ascending=False, kind="stable")
     for name in sizes.index[:lines]:
         own = rows[rows["column"] == name]
         if (own["part"] != "").all():
-            axis.plot(own["part"], own["value"], marker="o", linestyle="", label=name or None)
+            axis.plot(own["part"], own["value"], marker="o", linestyle="", label=_short(name) or None)
         else:
             own = own.sort_values("strength")
-            axis.plot([0.0, *own["strength"]], [clean, *own["value"]], marker=".", label=name or None)
+            axis.plot([0.0, *own["strength"]], [clean, *own["value"]], marker=".", label=_short(name) or None)
     if len(sizes) and sizes.index[0]:
-        axis.legend(fontsize="x-small")
+        legend = axis.legend(fontsize="x-small")
+        legend.set_in_layout(False)  # long names would leave no space for the axes
 
 
 def _panel(axis: Any, metric: str, logs: Mapping[str, Mapping[str, Sequence[float]]]) -> None:

@@ -12,7 +12,7 @@ from tfmtl._staging import replace_file
 from tfmtl.data.interchange import as_frame
 from tfmtl.evaluation.ranks import Progress
 from tfmtl.models import MultiTaskModel
-from tfmtl.reporting import facts, quality, reasons
+from tfmtl.reporting import disturbances, facts, quality, reasons
 from tfmtl.reporting.inputs import Inputs
 from tfmtl.reporting.page import Section, page
 from tfmtl.reporting.pictures import require_matplotlib
@@ -41,8 +41,8 @@ def write_report(
     """Write a report of a model for people who do not program: one HTML file that loads nothing from elsewhere.
 
     It holds the model and the data; each task's metrics with intervals beside the best simple baseline; parts of the
-    rows; calibration, training and conflicts; the importance of features; the use of experts; lists of some users; size
-    and speed. A part without its input is left out. A click on the head of a column sorts a table.
+    rows; calibration, training and conflicts; robustness to other inputs; the importance of features; the use of
+    experts; lists of some users; size and speed. A part without its input is left out. A click on a head sorts a table.
 
     Args:
         model: the trained model.
@@ -66,7 +66,7 @@ def write_report(
     Example:
         >>> # write_report(model, test, "report.html", train=train, seen=train, history=history)
 
-    Cost: one evaluation, two passes over `rows` rows for each feature, and with `train` the fit of the baselines.
+    Cost: one evaluation, for each feature two passes over `rows` rows and three over 2000, and the baselines.
     """
     require_type(model, MultiTaskModel, "model")
     require_positive_int(k=k, rows=rows)
@@ -85,7 +85,8 @@ def write_report(
 def _sections(inputs: Inputs, description: str, progress: Progress | None) -> list[Section]:
     parts: list[_Part] = [
         lambda given: facts.card(given, description), facts.data, quality.metrics, quality.slices, quality.calibration,
-        quality.training, reasons.importance, reasons.experts, reasons.recommendations, facts.speed,
+        quality.training, disturbances.robustness, reasons.importance, reasons.experts, reasons.recommendations,
+        facts.speed,
     ]  # fmt: skip
     found: list[Section] = []
     for i, part in enumerate(parts):

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from tfmtl._checks import require, require_known, require_several
+from tfmtl._keras import tf
 from tfmtl.data import Feature, Text, Vector
-from tfmtl.data.frames import encode
 from tfmtl.data.times import times_of
 from tfmtl.evaluation.reports import perturbations
 from tfmtl.evaluation.reports.measured_table import Lines, MeasuredTable
@@ -21,6 +21,7 @@ from tfmtl.evaluation.reports.slices import tiers_by_counts
 
 Strengths = Sequence[float] | None
 _QUARTERS = 4
+_PIECE = 65_536
 
 
 class Condition(NamedTuple):
@@ -122,7 +123,16 @@ class Columns:
         ]
 
     def _measured(self, perturb: Callable[[str, float], dict[str, Any]], name: str, strength: float) -> Lines:
-        return self.table.changed(encode(self.preprocessor, perturb(name, strength)))
+        return self.table.changed(self._encoded(perturb(name, strength)))
+
+    def _encoded(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Encode a few columns without a trace, which would take longer than the rows of most tables."""
+        starts = range(0, len(self.table.frame), _PIECE)
+        parts = [
+            self.preprocessor({name: tf.constant(values[i : i + _PIECE]) for name, values in raw.items()})
+            for i in starts
+        ]
+        return {name: tf.concat([part[name] for part in parts], axis=0) for name in raw}
 
     def _noise(self, name: str, strength: float) -> dict[str, Any]:
         column, features = self.table.frame[name], filter(perturbations.holds_numbers, self.features[name])
@@ -144,7 +154,7 @@ class Columns:
         for member in members:
             column = perturbations.with_missing(self.table.frame[member], rows)
             found |= {feature.name: feature.read(column) for feature in self.features[member]}
-        return self.table.changed(encode(self.preprocessor, found))
+        return self.table.changed(self._encoded(found))
 
     def _may_miss(self, name: str) -> bool:
         """Return whether all features of a column read missing values."""

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tfmtl._keras import tf
+from tfmtl._keras import tf, traced
 from tfmtl.data import Batch, to_batch
+from tfmtl.data.frames import rows_of_pass
 from tfmtl.evaluation.corpus import Corpus, Embedder, positives
 from tfmtl.evaluation.reports.attack import attacker
 from tfmtl.evaluation.reports.outcomes import Outcome, of_ranks, of_rows
-from tfmtl.evaluation.reports.report import corpus_of, judged, labels_of, predict
+from tfmtl.evaluation.reports.report import corpus_of, judged, labels_of
 from tfmtl.models import MultiTaskModel
 from tfmtl.tasks import Task
 
@@ -84,7 +85,7 @@ class MeasuredTable:
     @functools.cached_property
     def predictions(self) -> Mapping[str, Any]:
         """The served values of the table."""
-        return predict(self.model, self.batch) if self.known else {}
+        return self._predict(self.batch.features)
 
     @functools.cached_property
     def clean(self) -> Lines:
@@ -102,8 +103,7 @@ class MeasuredTable:
             own = {key: value.numpy()[corpus.first] for key, value in features.items() if key in corpus.queries}
             if own:
                 corpora[name] = dataclasses.replace(corpus, queries={**corpus.queries, **own})
-        batch = self.batch._replace(features={**self.batch.features, **features})
-        return self._lines(corpora, predict(self.model, batch) if self.known else {})
+        return self._lines(corpora, self._predict({**self.batch.features, **features}))
 
     def attacked(self, strength: float, steps: int) -> Lines:
         """Return the outcomes of ranking tasks under an attack on each of them; see `attack`."""
@@ -133,6 +133,29 @@ class MeasuredTable:
                     continue  # all positives of the part are in `seen`
                 found[task.name] = self._of_corpus(task.name, corpus)._replace(paired=False)
         return found
+
+    @functools.cached_property
+    def _serve(self) -> Callable[[Mapping[str, tf.Tensor]], Any]:
+        """Return the served values of a pass; `predict` of Keras would build a data set for each condition."""
+        model, names = self.model, [task.name for task in self.ranking]
+
+        def serve(features: Mapping[str, tf.Tensor]) -> Any:
+            served = model.served(model(features, training=False), features)
+            return {name: served[name] for name in names}
+
+        function: Callable[[Mapping[str, tf.Tensor]], Any] = traced(serve, reduce_retracing=True)
+        return function
+
+    def _predict(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, Any]:
+        if not self.known:
+            return {}
+        step = rows_of_pass(features)
+        starts = range(0, len(self.frame), step)
+        parts = [self._serve({name: column[i : i + step] for name, column in features.items()}) for i in starts]
+        served: Mapping[str, Any] = tf.nest.map_structure(
+            lambda *arrays: np.concatenate([array.numpy() for array in arrays]), *parts
+        )
+        return served
 
     def _lines(self, corpora: Mapping[str, Corpus], predictions: Mapping[str, Any]) -> Lines:
         found = {}

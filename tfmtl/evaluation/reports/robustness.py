@@ -147,7 +147,7 @@ def robustness(
     require(isinstance(samples, int) and samples >= 0, "`samples` must be 0 or more.", samples=samples)
     kinds: dict[str, Strengths] = {"attacks": attacks, "noise": noise, "missing": missing, "unknown": unknown}
     plan = [*_plan(Columns(measured, columns, seed), kinds, steps), *_parts(measured, popularity, time)]
-    return _filled(measured, plan, {"samples": samples, "level": level, "seed": seed}, progress)
+    return filled(measured, plan, {"samples": samples, "level": level, "seed": seed}, progress)
 
 
 def _measured(
@@ -161,10 +161,13 @@ def _measured(
     return found
 
 
-def _filled(
-    measured: MeasuredTable, plan: Sequence[Condition], options: Mapping[str, Any], progress: Progress | None
+def filled(
+    measured: MeasuredTable,
+    plan: Sequence[Condition],
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Robustness:
-    """Return the report of planned conditions after the plain table."""
+    """Return the report of the plain table and of planned conditions; `options` are those of the intervals, if any."""
     lines: list[list[Any]] = []
     for i, condition in enumerate([_PLAIN, *plan]):
         own = measured.clean if condition is _PLAIN else condition.measure()
@@ -205,9 +208,9 @@ def _parts(table: MeasuredTable, popularity: bool | None, time: str | None) -> l
     return [*tiers, *(time_parts(table, time) if time is not None else [])]
 
 
-def _bounds(clean: Line, own: Line, options: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+def _bounds(clean: Line, own: Line, options: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
     """Return by metric the bounds of the change less the change, from draws that both lines share."""
-    if not options["samples"] or not own.paired:
+    if not options or not options["samples"] or not own.paired:
         return {}
     measures = {"clean": clean.outcome.measure, "own": own.outcome.measure}
     drawn = bootstrap_comparison(measures, clean.outcome.users, baseline="clean", **options).loc["own"]
