@@ -40,7 +40,7 @@ ENTRIES = (
     ),
     Entry(
         "robustness",
-        "Does adversarial training on census income keep the AUC under attack, and do few labels suffice with it?",
+        "Does adversarial training on census income keep the AUC under attack, need few labels, reach a domain?",
         "robustness.py", ("--census", "{census_income}"), (),
         ("--rows", "4000", "--epochs", "1", "--rounds", "2", *_SEED),
     ),

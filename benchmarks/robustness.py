@@ -1,12 +1,14 @@
-"""Adversarial training on census income: AUC with and without an attack, the time of a step, and few labels.
+"""Adversarial training on census income: AUC with and without an attack, the time of a step, few labels, and domains.
 
     python benchmarks/robustness.py --census FOLDER [--seeds 3] [--rows 40000] [--epochs 4] [--strength 0.1]
+        [--only domains]
 
 An MMoE trains `income` and `never_married` on rows of the official training split; AUC is that of rows of the official
 test split. The attack moves the encodings of each row, with the labels in hand and at the strength of the training,
 and attacks one task at a time. All trainings make as many updates of the weights. The steps of all models take turns,
 and their CPU times are divided by that of the plain model in the same round. With few labels, the label of `income` is
-kept in a share of the training rows.
+kept in a share of the training rows. The domains are the private sector, which has labels, and the government, the
+rows of which have none in training; a discriminator of the sector makes both alike.
 Differences are paired by seed.
 """
 
@@ -159,6 +161,71 @@ def step_times(problem: Problem, rounds: int) -> None:
         print(f"| {name} | {1e3 * np.median(seconds[:, i]):.1f} | {ratio} |", flush=True)
 
 
+DOMAIN_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
+_GOVERNMENT = ("Federal government", "State government", "Local government")
+
+
+def sectors(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the employees of the private sector and of the government, with the column `sector` for their class."""
+    government, private = table["class_worker"].isin(_GOVERNMENT), table["class_worker"] == "Private"
+    named = table.assign(sector=np.where(government, "government", "private")).drop(columns="class_worker")
+    return named[government | private].reset_index(drop=True)
+
+
+class Sectors(Problem):
+    """The tables of both sectors, with methods by the weight of a discriminator of the sector.
+
+    Args:
+        folder, rows, epochs, strength: as in `Problem`.
+    """
+
+    def __init__(self, folder: pathlib.Path, rows: int, epochs: int, strength: float) -> None:
+        super().__init__(folder, rows, epochs, strength)
+        train, test = census.load(folder)
+        self.train, self.test = (sectors(table.sample(frac=1.0, random_state=0)) for table in (train, test))
+        self.train = self.train.iloc[:rows]
+        self.preprocessor = data.Preprocessor.fit(census.schema(self.train, QUESTIONS), self.train)
+        self.methods = dict.fromkeys(map(str, DOMAIN_WEIGHTS))
+
+    def model(self, method: str, seed: int) -> models.MultiTaskModel:
+        """Return a compiled model that does not read the sector."""
+        heads = [tasks.BinaryClassification(name, units=(8,)) for name in QUESTIONS]
+        noise = models.Regularization(
+            unknown_rate=0.0, domain=layers.DomainAdversary("sector", float(method), units=(16,))
+        )
+        network = models.build_network(
+            self.preprocessor, heads, layers.MMoE(num_experts=8, units=[16], seed=seed),
+            embedding_dim={"sector": 0, "": 4}, regularization=noise, seed=seed,
+        )  # fmt: skip
+        model = models.MultiTaskModel(network, heads, self.preprocessor, seed=seed)
+        model.compile(keras.optimizers.Adam(0.003))
+        return model
+
+    def aucs(self, method: str, seed: int, rows: pd.DataFrame) -> list[float]:
+        """Return the test AUC of the tasks in the government, then in the private sector."""
+        model = self.trained(method, seed, rows)
+        parts = [self.test[self.test["sector"] == name] for name in ("government", "private")]
+        reports = [evaluation.evaluate(model, part, tasks=list(QUESTIONS)) for part in parts]
+        return [float(report[task, "auc"]) for report in reports for task in QUESTIONS]
+
+
+def domains(problem: Sectors, seeds: int) -> None:
+    """Print the AUC in the sector without labels and in the other one, by the weight of the discriminator."""
+    print("\nTest AUC without labels of the government in training, by the weight of the discriminator\n")
+    columns = [f"{sector}, {task}" for sector in ("government", "private") for task in QUESTIONS]
+    print(f"| weight | {' | '.join(columns)} | {' | '.join(f'{name}: against 0' for name in columns[:2])} |")
+    print("|---" * (len(columns) + 3) + "|")
+    hidden = problem.train["sector"] == "government"
+    partly = problem.train.assign(**{name: problem.train[name].mask(hidden) for name in QUESTIONS})
+    plain: Any = None
+    for weight, rows in [*((str(weight), partly) for weight in DOMAIN_WEIGHTS), ("0.0", problem.train)]:
+        found = np.array([problem.aucs(weight, seed, rows) for seed in range(seeds)])
+        plain = found if plain is None else plain
+        cells = [interval(values) for values in found.T]
+        cells += [interval(found[:, i] - plain[:, i], "+.4f") for i in range(2)]
+        print(f"| {weight if rows is partly else '0, all labels'} | {' | '.join(cells)} |", flush=True)
+
+
 def _traced(model: models.MultiTaskModel) -> Any:
     model.build_optimizer()
     return tf.function(model.make_step)
@@ -180,7 +247,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--strength", type=float, default=0.1)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--only", choices=("attacks", "domains"))
     given = parser.parse_args()
+    if given.only != "attacks":
+        by_sector = Sectors(given.census, given.rows, given.epochs, given.strength)
+        step_times(by_sector, given.rounds)
+        domains(by_sector, given.seeds)
+    if given.only == "domains":
+        return
     problem = Problem(given.census, given.rows, given.epochs, given.strength)
     step_times(problem, given.rounds)
     attacks(problem, given.seeds)

@@ -19,7 +19,9 @@ class DomainAdversary(keras.layers.Layer):
     """Domain-adversarial training (DANN): learn representations from which the domain of a row cannot be predicted.
 
     Use it where the served rows come from a store, market or kind of item with few or no labels, and the tasks shall
-    not rely on the differences between these domains. Give it to `Regularization(domain=...)`.
+    not rely on the differences between these domains. Give it to `Regularization(domain=...)`, and compare with
+    weight 0 on labelled rows of the domain: on census income with labels of one sector, weights from 0.03 to 1 lowered
+    the mean AUC of the other sector by 0.02 to 0.06.
 
     A discriminator, dense layers with ReLU and a softmax, predicts the domain c of row b from the representation h_b:
 
