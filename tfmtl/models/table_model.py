@@ -12,6 +12,7 @@ from tfmtl.data import Sequences
 from tfmtl.data.frames import Table, rows_of_pass
 from tfmtl.data.sequences import events_of
 from tfmtl.data.source import Source, as_source
+from tfmtl.models.epoch_table import EpochTable
 from tfmtl.models.keras_arguments import (
     BATCH_SIZE,
     EVALUATION_BATCH_SIZE,
@@ -128,7 +129,8 @@ class TableModel(StepHooks):
                 `tfmtl.data.cache`, or `Sequences` from `tfmtl.data.to_sequences`, which are shuffled in each epoch; a
                 data set of raw batches or of `Batch`; or files from `tfmtl.data.distribute`.
             batch_size: rows per batch of a table, over all replicas of a distribution strategy; 1024 by default.
-            epochs, verbose, callbacks, initial_epoch, validation_freq: as in `keras.Model.fit`.
+            verbose: 1 or "auto" for a row of `EpochTable`, 2 for all values of an epoch, 0 for nothing.
+            epochs, callbacks, initial_epoch, validation_freq: as in `keras.Model.fit`.
             validation_split: share of the last rows of a table that validate, without `validation_data`; prefer a split
                 by time or by user, such as `tfmtl.data.temporal_split`.
             validation_data: like `x`, but never shuffled.
@@ -169,7 +171,7 @@ class TableModel(StepHooks):
         self.build_optimizer()
         with label_errors(), self.hooks_kept():
             return super().fit(
-                train, epochs=epochs, verbose=verbose, callbacks=self._with_own(callbacks, verbose),
+                train, epochs=epochs, **self._output(verbose, callbacks),
                 validation_data=validation, initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch,
                 validation_steps=validation_steps, validation_freq=validation_freq,
             )  # fmt: skip
@@ -203,6 +205,15 @@ class TableModel(StepHooks):
                 callbacks.set_model(self)
             return callbacks
         return [_EndEpoch(), *self._with_bar(callbacks, verbose)]
+
+    def _output(self, verbose: Any, callbacks: Any) -> dict[str, Any]:
+        """Return the arguments of `fit`, with a table of epochs for the bar of Keras, unless all values are wanted."""
+        given = [] if isinstance(callbacks, keras.callbacks.CallbackList) else tf.nest.flatten(callbacks or [])
+        bar = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in given)
+        plain = verbose in ("auto", 1, True) and not isinstance(callbacks, keras.callbacks.CallbackList)
+        if plain and not bar and not serves_parameters(self.distribute_strategy):
+            verbose, callbacks = 0, [*given, EpochTable([task.name for task in self.tasks])]
+        return {"verbose": verbose, "callbacks": self._with_own(callbacks, verbose)}
 
     def _with_bar(self, callbacks: Any, verbose: Any) -> Any:
         """Return the callbacks with a progress bar that prints every value as it is, not as a mean over batches."""
