@@ -129,8 +129,7 @@ class TableModel(StepHooks):
                 `tfmtl.data.cache`, or `Sequences` from `tfmtl.data.to_sequences`, which are shuffled in each epoch; a
                 data set of raw batches or of `Batch`; or files from `tfmtl.data.distribute`.
             batch_size: rows per batch of a table, over all replicas of a distribution strategy; 1024 by default.
-            verbose: 1 or "auto" for a row of `EpochTable`, 2 for all values of an epoch, 0 for nothing.
-            epochs, callbacks, initial_epoch, validation_freq: as in `keras.Model.fit`.
+            epochs, callbacks, initial_epoch, validation_freq, verbose: as in Keras; `verbose=1` prints an `EpochTable`.
             validation_split: share of the last rows of a table that validate, without `validation_data`; prefer a split
                 by time or by user, such as `tfmtl.data.temporal_split`.
             validation_data: like `x`, but never shuffled.
