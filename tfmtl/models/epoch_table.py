@@ -47,7 +47,7 @@ class EpochTable(keras.callbacks.Callback):
         self._begin = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Show the steps of the epoch on a terminal, five times a second."""
+        """Show the steps of the epoch on a terminal, every 0.2 seconds at most."""
         now, steps = time.perf_counter(), self.params.get("steps")
         if not sys.stdout.isatty() or not steps or now - self._shown < 0.2:
             return
