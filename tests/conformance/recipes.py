@@ -172,7 +172,9 @@ PARTS: Recipes = {
         TASKS, **_EXPERTS, num_nodes=3, initial_temperature=2.0, final_temperature=0.5, decay_steps=7
     ),
     "MTAN": lambda: layers.MTAN(TASKS, **_EXPERTS, attention_units=3),
-    "CGC": lambda: layers.CGC(TASKS, num_task_experts=1, num_shared_experts=3, **_LEVELS),
+    "CGC": lambda: layers.CGC(
+        TASKS, num_task_experts=1, num_shared_experts=3, orthogonality=0.1, **_LEVELS
+    ),
     "DSelectK": lambda: layers.DSelectK(TASKS, 3, 1, gamma=0.5, static=True, entropy_weight=0.5, **_EXPERTS),
     "DSelectKGate": lambda: layers.DSelectKGate(
         2, 5, [[True, False, True, True, True]] * 2, 3, gamma=0.5, static=True, entropy_weight=0.5, seed=3
@@ -209,7 +211,9 @@ PARTS: Recipes = {
     "MixupPartners": lambda: MixupPartners(0.5, seed=3),
     "PEPNet": lambda: layers.PEPNet(TASKS, domain=["page"], personal=["user", "item"], **_EXPERTS, gate_units=3),
     "PriorGate": lambda: PriorGate(4, **_KERNELS),
-    "PLE": lambda: layers.PLE(TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, **_LEVELS),
+    "PLE": lambda: layers.PLE(
+        TASKS, num_task_experts=1, num_shared_experts=3, num_levels=3, orthogonality=0.1, **_LEVELS
+    ),
     "PoissonRegression": lambda: PoissonRegression("t", **_AMOUNT),
     "Presence": lambda: Presence(),
     "QuantileRegression": lambda: QuantileRegression("t", **_NUMBER, quantiles=[0.25, 0.75], serve=0.75),

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from tfmtl._checks import require_positive_int
+from tfmtl._checks import require, require_positive_int
 from tfmtl._keras import register, tf
 from tfmtl.layers.experts.experts import Experts
 from tfmtl.layers.experts.gating import SoftmaxGate
@@ -23,10 +23,14 @@ class CGC(GatedExperts):
 
     y_k = sum_e softmax(W_k x / temperature)_e f_e(x) over task k's own and the shared experts e.
 
+    With `orthogonality` mu the layer has a loss in training, which draws own and shared experts apart: with the outputs
+    P of an own and S of a shared expert, [B, units] each, mu times the mean over all pairs of |S'P|^2 / (|S|^2 |P|^2).
+
     Args:
         task_names: names of the tasks.
         num_task_experts: number of each task's own experts; more if the tasks have little in common.
         num_shared_experts: number of shared experts; more if the tasks are similar.
+        orthogonality: mu, 0 or more.
         **kwargs: `units`, `activation`, `dropout`, `kernel_initializer`, `kernel_regularizer`, `seed`,
             `gate_temperature`, `expert_dropout`: see `MMoE`.
 
@@ -44,7 +48,8 @@ class CGC(GatedExperts):
     Reference:
         Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
         Recommendations", RecSys 2020, https://doi.org/10.1145/3383313.3412236. The gates have no bias; temperature and
-        dropout of the gates are additions.
+        dropout of the gates are additions. The loss is that of Bousmalis et al., "Domain Separation Networks", NeurIPS
+        2016, https://arxiv.org/abs/1608.06019, equation 5, divided by both norms, so that small outputs gain nothing.
 
     Cost: two matrix products per layer and input, one for all tasks' own experts and one for the shared experts.
     """
@@ -57,12 +62,17 @@ class CGC(GatedExperts):
         task_names: Sequence[str] | None = None,
         num_task_experts: int = 2,
         num_shared_experts: int = 2,
+        *,
+        orthogonality: float = 0.0,
         **kwargs: Unpack[GatedArguments],
     ) -> None:
         super().__init__(task_names, **kwargs)
         require_positive_int(num_task_experts=num_task_experts, num_shared_experts=num_shared_experts)
+        valid = isinstance(orthogonality, int | float) and 0 <= orthogonality < float("inf")
+        require(valid, "`orthogonality` must be a number of 0 or more.", orthogonality=orthogonality)
         self.num_task_experts = num_task_experts
         self.num_shared_experts = num_shared_experts
+        self.orthogonality = orthogonality
 
     def build_layers(self, input_shape: Any) -> None:
         """Create the levels."""
@@ -107,6 +117,8 @@ class CGC(GatedExperts):
         """
         own = self._own[level](tasks, training=training)
         common = self._shared[level](shared, training=training)
+        if training and self.orthogonality:
+            self.add_loss(self.orthogonality * overlap(own, common))
         if self.num_levels == 1:
             common = self.mark_shared(common)
         experts = tf.concat([own, common], axis=1)
@@ -141,7 +153,25 @@ class CGC(GatedExperts):
 
     def get_config(self) -> dict[str, Any]:
         own = {"num_task_experts": self.num_task_experts, "num_shared_experts": self.num_shared_experts}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "orthogonality": self.orthogonality}
+
+
+def overlap(own: tf.Tensor, shared: tf.Tensor) -> tf.Tensor:
+    """Return the mean over pairs of experts of |S'P|^2 / (|S|^2 |P|^2), with Frobenius norms: a number in [0, 1].
+
+    Args:
+        own: outputs [B, own experts, units], one P for each expert.
+        shared: outputs [B, shared experts, units], one S for each.
+
+    Example:
+        >>> along, across = tf.constant([[[1.0, 0.0]], [[2.0, 0.0]]]), tf.constant([[[2.0, 0.0]], [[-1.0, 0.0]]])
+        >>> float(overlap(along, along)), float(overlap(along, across))
+        (1.0, 0.0)
+    """
+    own, shared = tf.cast(own, tf.float32), tf.cast(shared, tf.float32)
+    products = tf.reduce_sum(tf.einsum("bpi,bsj->psij", own, shared) ** 2, axis=[2, 3])
+    sizes = (tf.reduce_sum(outputs**2, axis=[0, 2]) for outputs in (own, shared))
+    return tf.reduce_mean(tf.math.divide_no_nan(products, tf.einsum("p,s->ps", *sizes)))
 
 
 @register
