@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from servers.models import IdType, build, identifier
 
-from tfmtl.serving import TableAnswers, load
+from tfmtl.serving import Explanations, TableAnswers, load
 
 RETRIEVAL_ALONE = {"seen": 1.0, "rating": 0.0, "clicked": 0.0}
 
@@ -186,3 +186,14 @@ def test_values_are_those_of_predict(answers: TableAnswers, frame: pd.DataFrame,
     found = answers.rank(frame, batch_size=64)
     np.testing.assert_allclose(found["rating"], predicted["rating"], atol=1e-5)
     np.testing.assert_allclose(found[[f"mood[{i}]" for i in range(3)]], predicted["mood"], atol=1e-5)
+
+
+def test_reasons_are_columns(frame: pd.DataFrame, ids: IdType) -> None:
+    explain = Explanations(frame, tasks=["rating"], steps=2, reasons=2)
+    answers = TableAnswers.of_model(build(ids)[0], max_k=3, explain=explain, rerank_depth=5)
+    found = answers.recommend(frame.iloc[:2], exclude=frame)
+    names = [feature.name for feature in build(ids)[0].schema.features.values()]
+    for i in range(2):
+        assert found[f"rating_reasons[{i}]"].str.split("[").str[0].isin(names).all()
+        assert np.isfinite(found[f"rating_reason_parts[{i}]"]).all()
+    assert len(found) == 6

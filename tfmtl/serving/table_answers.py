@@ -18,7 +18,7 @@ from tfmtl.data.preprocessor import MISSING_VALUES
 from tfmtl.models import MultiTaskModel
 from tfmtl.serving.limited_ids import Limit, limit_of
 from tfmtl.serving.recommender_exporter import RecommenderExporter
-from tfmtl.serving.table_requests import as_queries, column_names, named_values
+from tfmtl.serving.table_requests import as_queries, as_text, column_names, named_values
 from tfmtl.serving.versions import check_files, read_manifest, version_of
 
 Tensors = Mapping[str, Any]
@@ -122,8 +122,9 @@ class TableAnswers:
 
         Returns:
             A table with a row for each list and rank: the user's id, or the label of the query's row as `query` if
-            there is no id; `rank` from 1; the candidate's id; `score`; and the value of each task, `task[class]` for
-            each class. Lists are in the order of the queries and can be shorter than k.
+            there is no id; `rank` from 1; the candidate's id; `score`; the value of each task, `task[class]` for each
+            class; and the reasons of an export with `Explanations(reasons=...)`. Lists are in the order of the queries
+            and can be shorter than k.
 
         Raises:
             ValueError: if a column is absent, `k` or a name is out of range, or the model retrieves nothing.
@@ -239,10 +240,11 @@ class TableAnswers:
         table = {
             user: queries.iloc[rows[query]].to_numpy(),
             "rank": position + 1,
-            item: np.array([one.decode() for one in found], object) if found.dtype.kind == "O" else found,
+            item: as_text(found),
             "score": values.pop("scores")[query, position],
         }
-        own = {n: v[query, position] if v.shape[1:2] == ids.shape[1:] else v[query] for n, v in values.items()}
+        picked = {n: v[query, position] if v.shape[1:2] == ids.shape[1:] else v[query] for n, v in values.items()}
+        own = {name: as_text(value) for name, value in picked.items()}
         return pd.DataFrame({**table, **named_values(self._in_order(own), self.schema, table)})
 
 

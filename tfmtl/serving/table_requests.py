@@ -70,3 +70,17 @@ def named_values(
             known = classes.get(task, range(value.shape[1]))
             found |= {f"{name}[{one}]": value[:, i] for i, one in enumerate(known)}
     return found
+
+
+def as_text(values: np.ndarray) -> np.ndarray:
+    """Return the texts of an array of bytes; other arrays as they are.
+
+    Example:
+        >>> as_text(np.array([b"tee", "größe".encode()], object)).tolist()
+        ['tee', 'größe']
+    """
+    if values.dtype.kind != "O":
+        return values
+    found = np.empty(values.shape, object)
+    found.ravel()[:] = [one.decode() for one in values.ravel()]
+    return found
