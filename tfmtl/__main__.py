@@ -1,4 +1,4 @@
-"""`python -m tfmtl`: `doctor` checks the installation, `inspect` and `bench` an export, `report` a saved model."""
+"""`python -m tfmtl`: `doctor` checks the installation, `new` writes a script, the others read and measure models."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser(
         "doctor", help="print versions, devices and known-bad combinations; exit code 1 if there is any"
     )
+    new = commands.add_parser("new", help="write a commented script for a first model on a table")
+    new.add_argument("path", type=pathlib.Path, help="the script, such as first.py; it must not exist")
+    new.add_argument("--data", type=pathlib.Path, required=True, help="Parquet or CSV file, a row per interaction")
+    new.add_argument("--user", help="column of the id of users; guessed by default")
+    new.add_argument("--item", help="column of the id of items; guessed by default")
+    new.add_argument("--time", help="column of times; guessed by default")
+    new.add_argument("--labels", nargs="+", help="columns of feedback: 0 and 1, or numbers; guessed by default")
     inspect = commands.add_parser("inspect", help="print the model card and the signatures of an exported model")
     inspect.add_argument("path", type=pathlib.Path, help="folder of a version, or of a model for its newest version")
     inspect.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
@@ -41,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tfmtl import _inspect
 
     try:
+        if chosen.command == "new":
+            from tfmtl import _starter
+
+            return _starter.new(chosen, sys.stdout)
         if chosen.command == "report":
             return _inspect.report(chosen, sys.stdout)
         if chosen.command == "inspect":
