@@ -13,7 +13,7 @@ _USERS = re.compile(
     "(user|customer|client|household|member|visitor|reader|reviewer|person|account|buyer|session)s?(id)?|uid"
 )
 _ITEMS = re.compile(
-    "(item|product|movie|film|song|track|article|video|book|sku|asin|business|place|brand|game|ad|campaign|content|"
+    "(item|product|movie|film|song|track|article|video|book|sku|asin|business|venue|brand|game|ad|campaign|content|"
     "merchant|coupon|listing|post|story|job|recipe)s?(id)?"
 )
 _IDS = ("id", "key", "code", "no", "number", "name", "index")
@@ -124,7 +124,7 @@ def _any(words: re.Pattern[str], tokens: Sequence[str]) -> bool:
 
 
 def _id_of(table: Any, words: re.Pattern[str], what: str, taken: Sequence[str]) -> str:
-    """Return the column of ids that names a user or an item, one that ends with `id` before others."""
+    """Return the column with the ids of users or items; names that end with `id` come before others."""
     ranked = []
     for position, name in enumerate(table.columns):
         tokens = _tokens(name)
