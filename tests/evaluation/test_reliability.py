@@ -7,7 +7,7 @@ import pytest
 
 from tfmtl.evaluation import calibration_error, reliability_curve
 
-mpl = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib")
 
 
 def test_golden_values() -> None:
@@ -37,7 +37,6 @@ def test_no_row_is_an_empty_curve() -> None:
 
 
 def test_plot_shows_every_curve_with_its_error() -> None:
-    mpl.use("Agg")
     from tfmtl.evaluation import plots
 
     before = reliability_curve([0, 1, 1, 1], [0.25, 0.25, 0.75, 0.75], bins=2)
@@ -46,4 +45,3 @@ def test_plot_shows_every_curve_with_its_error() -> None:
     assert lines == {"before (ECE 0.2500)": [0.5, 1.0], "after (ECE 0.0000)": [0.5, 1.0]}
     with pytest.raises(ValueError, match="`curves` must hold at least one curve"):
         plots.reliability({})
-    mpl.pyplot.close("all")

@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -324,7 +323,6 @@ def test_cut_offs_default_to_those_that_the_corpus_has() -> None:
 
 
 def test_learning_curves_have_a_panel_a_metric(history: dict[str, list[float]]) -> None:
-    mpl.use("Agg")
     from tfmtl.evaluation import plots
 
     logs = {"one": {**history, "val_loss": [3.0, 2.0, 1.0]}, "two": {"loss": [1.0, 2.0]}}
@@ -339,4 +337,3 @@ def test_learning_curves_have_a_panel_a_metric(history: dict[str, list[float]]) 
         plots.learning_curves(logs, ["accuracy"])
     with pytest.raises(ValueError, match="at least one history"):
         plots.learning_curves({})
-    mpl.pyplot.close("all")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -302,6 +303,7 @@ def test_progress_counts_the_conditions_and_the_plot_has_their_values() -> None:
     )  # fmt: skip
     assert calls == [(i + 1, 7) for i in range(7)]
     axes = found.plot().axes
+    assert plt.get_fignums() == []
     assert [axis.get_title() for axis in axes] == ["noise", "time", "", ""]
     main = found.main[found.main["task"] == "b"].set_index(["kind", "strength"])["value"]
     curve = axes[2].lines[1]

@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,6 +136,5 @@ def test_plot_shows_all_rows_the_front_and_the_choice() -> None:
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.7, 0.91)
     assert len(axis.collections[0].get_offsets()) == len(ROWS)
     figure.savefig(io.BytesIO())
-    plt.close(figure)
     with pytest.raises(ValueError, match="exactly two objectives"):
         pareto_plot(ROWS, {"auc": "max"})

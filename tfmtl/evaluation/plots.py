@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from tfmtl._checks import require, require_positive_int, require_several
 
 
-def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None = None) -> plt.Figure:
+def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None = None) -> Figure:
     """Plot training histories: one panel per metric, per model a solid line for training and a dashed for validation.
 
     Args:
@@ -33,7 +33,8 @@ def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None 
     require(bool(chosen), f"None of the metrics was logged; there are {logged}.", metrics=metrics)
     columns = min(3, len(chosen))
     rows = math.ceil(len(chosen) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.0 * rows), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis, metric in zip(axes.flat, chosen, strict=False):
         _panel(axis, metric, logs)
     for axis in list(axes.flat)[len(chosen) :]:
@@ -42,7 +43,7 @@ def learning_curves(histories: Mapping[str, Any], metrics: Sequence[str] | None 
     return figure
 
 
-def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure:
+def intervals(compared: Any, metrics: Sequence[str] | None = None) -> Figure:
     """Plot a comparison of models: one panel per metric, with a value and its interval for each model.
 
     Args:
@@ -60,7 +61,8 @@ def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure
     names = [name for name in compared.index.unique("metric") if metrics is None or name in metrics]
     require(bool(names), "The comparison has none of the metrics.", metrics=metrics)
     size = (3.2 * len(names), 0.4 * len(models) + 1)
-    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True)
     for axis, name in zip(axes.flat, names, strict=True):
         rows = compared.xs(name, level="metric").reindex(models)
         errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
@@ -72,7 +74,7 @@ def intervals(compared: Any, metrics: Sequence[str] | None = None) -> plt.Figure
     return figure
 
 
-def reliability(curves: Mapping[str, Any]) -> plt.Figure:
+def reliability(curves: Mapping[str, Any]) -> Figure:
     """Plot reliability curves in one panel, with the expected calibration error (ECE) of each in the legend.
 
     Args:
@@ -85,7 +87,8 @@ def reliability(curves: Mapping[str, Any]) -> plt.Figure:
         ValueError: if there is no curve.
     """
     require(bool(curves), "`curves` must hold at least one curve.", curves=curves)
-    figure, axis = plt.subplots(figsize=(4.2, 4.0), layout="constrained")
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    axis = figure.subplots()
     axis.axline((0, 0), slope=1, color="grey", linewidth=1, linestyle="--")
     for name, curve in curves.items():
         error = float((curve["share"] * (curve["predicted"] - curve["observed"]).abs()).sum())
@@ -97,7 +100,7 @@ def reliability(curves: Mapping[str, Any]) -> plt.Figure:
     return figure
 
 
-def robustness(found: Any, *, lines: int = 6) -> plt.Figure:
+def robustness(found: Any, *, lines: int = 6) -> Figure:
     """Plot a robustness report: a row per task, a column per kind, and a curve of the metric for each column.
 
     Args:
@@ -117,9 +120,8 @@ def robustness(found: Any, *, lines: int = 6) -> plt.Figure:
     require(bool(tasks), "The report holds no value under a perturbation.")
     kinds = list(dict.fromkeys(rest["kind"]))
     size = (2.8 * len(kinds) + 0.6, 2.5 * len(tasks) + 0.4)
-    figure, axes = plt.subplots(
-        len(tasks), len(kinds), figsize=size, squeeze=False, sharey="row", sharex="col", layout="constrained"
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(tasks), len(kinds), squeeze=False, sharey="row", sharex="col")
     for i, task in enumerate(tasks):
         own = rest[rest["task"] == task]
         for j, kind in enumerate(kinds):

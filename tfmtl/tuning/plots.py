@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from tfmtl._checks import require
 from tfmtl.tuning.pareto import Objectives, pareto_front, value_of
@@ -13,7 +13,7 @@ from tfmtl.tuning.pareto import Objectives, pareto_front, value_of
 
 def pareto_plot(
     rows: Sequence[Mapping[str, Any]], objectives: Objectives, *, chosen: Mapping[str, Any] | None = None
-) -> plt.Figure:
+) -> Figure:
     """Draw two objectives against each other: all rows, the front as steps, the chosen one as a star.
 
     Args:
@@ -29,7 +29,8 @@ def pareto_plot(
     require(len(objectives) == 2, "A plot needs exactly two objectives.", objectives=dict(objectives))
     (x, along), (y, _) = objectives.items()
     front = sorted(pareto_front(rows, objectives), key=lambda row: value_of(row, x))
-    figure, axis = plt.subplots(figsize=(5.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(5.0, 4.0), layout="constrained")
+    axis = figure.subplots()
     axis.scatter([value_of(row, x) for row in rows], [value_of(row, y) for row in rows], color="0.7", label="all")
     # between two points of the front the worse value of both holds: that corner can be had by either
     where = "post" if along == "min" else "pre"
