@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
@@ -33,7 +33,7 @@ def pareto_plot(
     axis = figure.subplots()
     axis.scatter([value_of(row, x) for row in rows], [value_of(row, y) for row in rows], color="0.7", label="all")
     # between two points of the front the worse value of both holds: that corner can be had by either
-    where = "post" if along == "min" else "pre"
+    where: Literal["post", "pre"] = "post" if along == "min" else "pre"
     xs, ys = ([value_of(row, name) for row in front] for name in (x, y))
     axis.step(xs, ys, where=where, color="C0", marker="o", label="front")
     if chosen is not None:
