@@ -7,13 +7,13 @@ import json
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
-import pyarrow.dataset
 
 from tfmtl._checks import require
 from tfmtl._keras import tf
+from tfmtl._table_files import open_table
 from tfmtl.serving.card import markdown
 from tfmtl.serving.plain_text import visible
 from tfmtl.serving.versions import check_files, read_manifest, version_of
@@ -58,18 +58,9 @@ def report(chosen: argparse.Namespace, out: TextIO) -> int:
     from tfmtl.models import load_model
     from tfmtl.reporting import write_report
 
-    test, train = (None if path is None else _read(path) for path in (chosen.test, chosen.train))
+    test, train = (None if path is None else open_table(path).to_table() for path in (chosen.test, chosen.train))
     require(not chosen.hide_seen or train is not None, "`--hide-seen` needs the training rows; add `--train FILE`.")
     seen = train if chosen.hide_seen else None
     path = write_report(load_model(chosen.model), test, chosen.path, train=train, seen=seen, slices=chosen.slices)
     out.write(f"{path}\n")
     return 0
-
-
-def _read(path: pathlib.Path) -> Any:
-    """Return a Parquet or CSV file as a table."""
-    form = path.suffix.lstrip(".")
-    require(form in ("parquet", "csv"), "A table must be a Parquet or CSV file, by its suffix.", path=str(path))
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    return pyarrow.dataset.dataset(path, format=form).to_table()

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from tfmtl._checks import require
 from tfmtl._names import serving_names
+from tfmtl._table_files import open_table
 from tfmtl._table_guess import Column, Guess, guess
 
 _ROWS = 200_000
@@ -31,7 +32,7 @@ def new(chosen: argparse.Namespace, out: TextIO) -> int:
     require(path.suffix == ".py", "The script must be a file such as first.py.", path=str(path))
     require(not path.exists(), f"{str(path)!r} exists; choose another name, or remove it.")
     require(path.parent.is_dir(), f"There is no folder {str(path.parent)!r}; make it first.")
-    table = read_head(chosen.data)
+    table = open_table(chosen.data).head(_ROWS).to_pandas()
     require(len(table) > 0, f"{str(chosen.data)!r} holds no rows.")
     found = guess(table, chosen.user, chosen.item, chosen.time, chosen.labels)
     path.write_text(script(found, table, chosen.data), encoding="utf-8")
@@ -40,17 +41,6 @@ def new(chosen: argparse.Namespace, out: TextIO) -> int:
         f"labels {', '.join([*found.events, *found.amounts]) or _ONLY_POSITIVE}; read its comments, then run it\n"
     )
     return 0
-
-
-def read_head(path: pathlib.Path) -> Any:
-    """Return the first rows of a Parquet or CSV file as a pandas table."""
-    import pyarrow.dataset
-
-    form = path.suffix.lstrip(".")
-    require(form in ("parquet", "csv"), "A table must be a Parquet or CSV file, by its suffix.", path=str(path))
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    return pyarrow.dataset.dataset(path, format=form).head(_ROWS).to_pandas()
 
 
 def script(found: Guess, table: Any, data: pathlib.Path) -> str:

@@ -70,8 +70,13 @@ def test_other_processes_explain_without_the_package(explained: pathlib.Path, tm
 
 def test_examples_are_explained_like_tensors(explained: pathlib.Path) -> None:
     model, frame = build()
-    signature = tf.saved_model.load(str(explained)).signatures["explain_examples"]
-    answer = {n: t.numpy() for n, t in signature(examples=to_examples(raw(model, frame.head(3)))).items()}
+    signatures, rows = tf.saved_model.load(str(explained)).signatures, raw(model, frame.head(3))
+    answer = {n: t.numpy() for n, t in signatures["explain_examples"](examples=to_examples(rows)).items()}
+    expected = signatures["explain"](**rows)
+    assert set(answer) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(answer[name], value.numpy(), err_msg=name)
+    assert np.abs(answer["rating_attributions"]).max() > 0.01
     explanations({**answer, "features": answer["features"].astype(str)}, 3)
 
 
